@@ -1,0 +1,14 @@
+"""CTD-ED: keep the encoder's maps close to the teacher's while learning the landmarks (Fu et al. 2020, Eq. 4).
+
+python -m ctd_jax.main --config=configs/ctd_ed.py
+python -m ctd_jax.main --config=configs/ctd_ed.py:paper --config.data.root=DIR --config.teacher.weights=FILE
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "demo"):
+    config = default.get_config(variant)
+    config.name = "ctd_ed"
+    config.constraints.ed.weight = 0.01  # lambda of Eq. 2; ours
+    return config

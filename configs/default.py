@@ -1,0 +1,97 @@
+"""Every key of the configuration is born here, with its unit. The other files change a few, one for each method.
+
+Variants: `demo` (embedded faces and teacher, minutes on two CPU cores) and `paper` (Fu et al. 2020, arXiv 2009.13635, at
+full size). What we have of the paper has lost most of its numbers: a value marked "ours" is a choice made here.
+"""
+
+from ml_collections import ConfigDict
+
+VARIANTS = ("demo", "paper")
+
+
+def get_config(variant: str = "demo") -> ConfigDict:
+    if variant not in VARIANTS:
+        raise ValueError(f"unknown variant {variant!r}; this configuration has {' and '.join(VARIANTS)}")
+    config = _demo()
+    config.variant = variant
+    if variant == "paper":
+        _paper(config)
+    return config
+
+
+def _demo() -> ConfigDict:
+    config = ConfigDict()
+    config.name = "default"  # with the variant: the folder under runs/ when no --workdir is given
+    config.variant = "demo"
+    config.task = "landmarks"  # or "recognition": learn who is who, to make a teacher (configs/source.py)
+    config.seed = 0  # initial weights, order of the pictures, augmentation
+    config.parallel = "shard_map"  # or "pmap": how the step is spread over the devices
+    config.dtype = "auto"  # of activations: float32, bfloat16; auto: bfloat16 on GPU and TPU, float32 on CPU
+
+    config.data = ConfigDict()
+    config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
+    config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
+    config.data.seed = 0  # of a split that is not in a file, and of the choice of `budget` pictures
+    config.data.budget = 20  # labelled training pictures; 0: all there are
+    config.data.image_size = 96  # pixels; side of the square picture that the network sees
+    config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
+    config.data.cache_mib = (
+        2048  # MiB of memory for the decoded pictures of a split; one that needs more is decoded as read
+    )
+
+    config.data.synthetic = ConfigDict()
+    config.data.synthetic.identities = (40, 20, 60)  # people in train, val and test
+    config.data.synthetic.shots = 5  # pictures of each
+
+    config.augment = ConfigDict()
+    config.augment.flip = 0.5  # probability of a mirror image; never used where dataset.json has no flip_pairs
+    config.augment.scale = 0.25  # factor drawn from 1 - scale .. 1 + scale
+    config.augment.shift = 0.05  # of image_size, drawn from -shift .. shift on each axis
+
+    config.model = ConfigDict()
+    config.model.encoder = "auto"  # resnet8, resnet18, resnet34, resnet50, mobilefacenet; auto: the teacher's
+    config.model.decoder_channels = (64, 64)  # one stride-2 deconvolution each
+    config.model.deconv = "phases"  # or "transpose" (lax.conv_transpose): same numbers, other speed
+    config.model.sigma = 1.5  # of the Gaussian in the heatmap, in heatmap cells
+
+    config.teacher = ConfigDict()
+    config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; none: from scratch
+
+    config.constraints = ConfigDict()
+    config.constraints.ed = ConfigDict()
+    config.constraints.ed.weight = 0.0  # of the cosine distance between encoder maps; 0 switches the term off
+    config.constraints.ed.layers = ("encoder",)  # named features that are tied; the term is their mean
+
+    config.train = ConfigDict()
+    config.train.steps = 400
+    config.train.batch_size = 16  # pictures a step, over all devices
+    config.train.encoder_lr = 1e-3  # Adam's learning rate at the first step
+    config.train.decoder_lr = 1e-3
+    config.train.decay_power = 0.9  # learning rate x (1 - step / steps) ** decay_power
+
+    config.eval = ConfigDict()
+    config.eval.split = "test"  # what the result is read from; "val" while choosing, so that test is read once
+    config.eval.every = 50  # steps between evaluations on val, each with a checkpoint
+    config.eval.batch_size = 50  # pictures
+    config.eval.bootstrap = 1000  # resamples of the subjects behind each 95 % interval
+    config.eval.threshold = ConfigDict()  # where CED's area (AUC) ends and failure (FR) begins:
+    config.eval.threshold.nme = 0.10  # share of the normalising distance, where dataset.json names one,
+    config.eval.threshold.mm = 4.0  # else millimetres, where the pictures have a spacing,
+    config.eval.threshold.px = 10.0  # else pixels of the original picture
+    return config
+
+
+def _paper(config: ConfigDict) -> None:
+    config.data.root = ""  # the paper's pictures (CIFASD) are not public: bring a landmark folder
+    config.data.budget = 0
+    config.data.image_size = 256  # ours
+    config.augment.shift = 0.0  # the paper names flip and scaling only; the range 0.25 is ours
+    config.model.encoder = "resnet50"
+    config.model.decoder_channels = (256, 256, 256)
+    config.model.sigma = 2.0  # ours, as in Xiao et al. 2018
+    config.teacher.weights = ""  # VGGFace2
+    config.train.batch_size = 16  # ours
+    config.train.steps = 150 * 1239 // 16  # ours: 150 epochs of the paper's 1239 training pictures
+    config.train.encoder_lr = 1e-4  # ours
+    config.train.decoder_lr = 1e-3  # ours, as in Xiao et al. 2018
+    config.eval.every = 500

@@ -1,0 +1,12 @@
+"""Fine-tuning (FT): start from the teacher, then forget it. The baseline that every constraint has to beat.
+
+python -m ctd_jax.main --config=configs/ft.py
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "demo"):
+    config = default.get_config(variant)
+    config.name = "ft"
+    return config

@@ -1,0 +1,23 @@
+"""The source task: learn who is who, to make a teacher. This made the embedded teacher.
+
+About 10 min on two CPU cores; writes teacher.safetensors into the workdir.
+
+    python -m ctd_jax.main --config=configs/source.py
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "demo"):
+    config = default.get_config(variant)
+    config.name = "source"
+    config.task = "recognition"
+    config.data.seed = 1000  # other people than those that the landmark configurations see
+    config.data.budget = 0
+    config.data.synthetic.identities = (400, 50, 0)
+    config.data.synthetic.shots = 12
+    config.model.encoder = "resnet8"
+    config.train.steps = 2000
+    config.train.batch_size = 64
+    config.eval.every = 200
+    return config

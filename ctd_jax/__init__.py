@@ -1,0 +1,1 @@
+"""Cross-task learning for anatomical landmarks, in JAX."""

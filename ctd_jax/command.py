@@ -1,0 +1,116 @@
+"""What all commands share: flags, messages and exit codes."""
+
+import difflib
+import importlib.util
+import logging
+import os
+import pathlib
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from absl import flags
+from ml_collections import ConfigDict
+
+from ctd_jax.errors import UserError
+from ctd_jax.workdir import flatten
+
+_DEBUG = flags.DEFINE_bool("debug", False, "Show Python's traceback of an error.")
+_HELP = ("--help", "-h", "-help", "--helpshort")
+
+
+def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), paths: list[str] | None = None) -> None:
+    """Parses the flags, calls `main` and exits: 0 done, 2 the user can mend it (one message on stderr), 1 anything else.
+
+    Args:
+      main: the command.
+      text: what --help says above the flags.
+      required: flags that must be given.
+      paths: gets the arguments that are not flags; None: there must be none.
+    """
+    if any(argument in _HELP for argument in sys.argv[1:]):
+        print(f"{text.strip()}\n\nFlags:")
+        print(flags.FLAGS.module_help("__main__"), flags.FLAGS.module_help("ctd_jax.command"), sep="\n")
+        sys.exit(0)
+    try:
+        rest = _parse(sys.argv)
+        if rest and paths is None:
+            raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")
+        if paths is not None:
+            paths.extend(rest)
+        for name in required:
+            if flags.FLAGS[name].value is None:
+                raise UserError(f"--{name} is missing: {flags.FLAGS[name].help}")
+        _set_up()
+        main()
+    except UserError as error:
+        _complain(f"{error}", 2)
+    except KeyboardInterrupt:
+        _complain("stopped; the same command continues from the last checkpoint", 1)
+    except Exception as error:
+        _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
+
+
+def _complain(message: str, code: int) -> None:
+    if "--debug" in sys.argv:
+        traceback.print_exc()
+    print(f"error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _parse(argv: list[str]) -> list[str]:
+    """Sets the flags; returns the arguments that are none."""
+    overrides = [a for a in argv[1:] if a.startswith("--config.")]
+    files = [a.removeprefix("--config=") for a in argv[1:] if a.startswith("--config=")]
+    if files:
+        _check_keys(_load(files[-1]), overrides)
+    elif overrides:
+        raise UserError(f"{overrides[0]}: give the configuration too, --config=configs/ctd_ed.py")
+    try:
+        return flags.FLAGS(argv)[1:]
+    except flags.Error as error:
+        raise UserError(f"{error}; --help lists the flags") from error
+
+
+def _load(name: str) -> ConfigDict:
+    """What `FILE[:variant]` holds before any override: here a wrong one still gets a message of its own."""
+    file, _, variant = name.partition(":")
+    path = pathlib.Path(file)
+    if not path.is_file():
+        known = ", ".join(str(p) for p in sorted(path.parent.glob("*.py")) if p.stem not in ("__init__", "default"))
+        raise UserError(f"--config: there is no file {file}; {f'found {known}' if known else 'try configs/ctd_ed.py'}")
+    spec = importlib.util.spec_from_file_location("config", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    try:
+        return module.get_config(*[variant] if variant else [])
+    except ValueError as error:
+        raise UserError(f"--config={name}: {error}") from error
+
+
+def _check_keys(config: ConfigDict, overrides: list[str]) -> None:
+    keys = list(flatten(config))
+    for override in overrides:
+        key, equals, _ = override.removeprefix("--config.").partition("=")
+        if key not in keys:
+            near = difflib.get_close_matches(key, keys, 1, cutoff=0.0)[0]
+            raise UserError(
+                f"--config.{key}: no such key; the nearest is {near}, all of them are in configs/default.py"
+            )
+        if not equals:
+            raise UserError(f"--config.{key}: expected a value, --config.{key}=VALUE")
+
+
+def _set_up() -> None:
+    """Compiled programs are kept for the next start; warnings go to stderr as plain lines."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
+    logging.getLogger("ctd_jax").addHandler(handler)
+    logging.getLogger("ctd_jax").propagate = False
+    logging.getLogger("absl").setLevel(logging.ERROR)
+    import jax
+
+    if not jax.config.jax_compilation_cache_dir:
+        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
+        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ctd_jax"))
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)

@@ -1,0 +1,117 @@
+"""Door of the data room: `load(config.data, cache)` gives a `Source`, and that the `Dataset` of each split."""
+
+import dataclasses
+import hashlib
+import os
+import pathlib
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ctd_jax.data import folder, pictures, splits, synthetic
+from ctd_jax.data.augment import augment
+from ctd_jax.data.dataset import Dataset
+from ctd_jax.data.folder import Landmarks
+from ctd_jax.data.geometry import Frame
+from ctd_jax.errors import UserError
+
+__all__ = ["Dataset", "Frame", "Landmarks", "Source", "augment", "load", "pictures", "splits"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """All the pictures of a configuration, and the split each is in."""
+
+    everything: Dataset
+    split_of: list[str]
+    sha256: tuple[str, ...]
+
+    @property
+    def landmarks(self) -> Landmarks:
+        return self.everything.landmarks
+
+    @property
+    def names(self) -> list[str]:
+        """train, val, and the test splits there are."""
+        return list(splits.parts(self.split_of))
+
+    def split(self, name: str) -> Dataset:
+        indices = splits.parts(self.split_of)[name]
+        part = self.everything
+        rows = {key: getattr(part, key) for key in ("images", "subjects", "xy", "spacing", "boxes")}
+        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
+        return dataclasses.replace(part, **rows, original=lambda i: part.original(int(indices[i])))
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """What split.csv holds."""
+        part = self.everything
+        return list(zip(part.images, part.subjects, self.split_of, self.sha256, strict=True))
+
+    def picture(self, image: str) -> np.ndarray:
+        """`[H, W, 3]` uint8, the picture as it is on disk."""
+        return self.everything.original(self.everything.images.index(image))
+
+
+def load(config: ConfigDict, cache: pathlib.Path) -> Source:
+    """Reads, checks and splits the data of `config` (the `data` part of a configuration).
+
+    Args:
+      config: `data` of configs/default.py.
+      cache: folder for prepared pictures, unless the environment has TFDS_DATA_DIR.
+
+    Raises:
+      UserError: whatever is wrong with the data, before any training.
+    """
+    if not config.root:
+        raise UserError(
+            "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README says "
+            "how to make one), or the embedded faces, --config.data.root=synthetic"
+        )
+    if config.root == "synthetic":
+        return _synthetic(config)
+    root = pathlib.Path(config.root)
+    table = folder.read(root)
+    given = folder.read_split(pathlib.Path(config.split)) if config.split else table.splits
+    split_of = splits.assign(
+        table.images, table.subjects, table.sha256, given=given, seed=config.seed, budget=config.budget
+    )
+    from ctd_jax.data import builder
+
+    encoded = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
+    everything = Dataset(
+        landmarks=table.landmarks,
+        images=table.images,
+        subjects=table.subjects,
+        xy=table.xy,
+        spacing=table.spacing,
+        boxes=table.boxes,
+        original=lambda i: pictures.decode(encoded[i]["picture"], table.images[i]),
+        size=config.image_size,
+        margin=config.margin,
+        cache_mib=config.cache_mib,
+    )
+    return Source(everything, split_of, table.sha256)
+
+
+def _synthetic(config: ConfigDict) -> Source:
+    counts = dict(zip(("train", "val", "test"), config.synthetic.identities, strict=True))
+    people = np.repeat(list(counts), list(counts.values()))
+    faces = synthetic.faces(range(len(people)), config.synthetic.shots, size=config.image_size, seed=config.seed)
+    n = len(faces["subjects"])
+    images = tuple(f"{s}_{i % config.synthetic.shots}" for i, s in enumerate(faces["subjects"]))
+    sha256 = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in faces["pictures"])
+    given = np.repeat(people, config.synthetic.shots).tolist()
+    split_of = splits.assign(images, faces["subjects"], sha256, given=given, seed=config.seed, budget=config.budget)
+    everything = Dataset(
+        landmarks=Landmarks(synthetic.LANDMARKS, synthetic.FLIP_PAIRS, synthetic.NORMALIZER),
+        images=images,
+        subjects=tuple(faces["subjects"]),
+        xy=faces["xy"].astype(np.float64),
+        spacing=np.full((n, 2), np.nan),
+        boxes=np.full((n, 4), np.nan),
+        original=lambda i: faces["pictures"][i],
+        size=config.image_size,
+        margin=config.margin,
+        cache_mib=config.cache_mib,
+    )
+    return Source(everything, split_of, sha256)

@@ -1,0 +1,45 @@
+"""Random mirror images, sizes and places, drawn inside the jitted step."""
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+
+
+def augment(
+    key: Array,
+    picture: Array,
+    xy: Array,
+    *,
+    flip: float,
+    scale: float,
+    shift: float,
+    flip_order: tuple[int, ...] | None,
+) -> tuple[Array, Array]:
+    """One picture and its landmarks, moved together.
+
+    Args:
+      key: random key; the same key moves a picture the same way.
+      picture: `[S, S, C]` float.
+      xy: `[K, 2]` landmarks in pixels of `picture`.
+      flip: probability of a mirror image.
+      scale: the size factor about the centre is uniform in 1 - scale .. 1 + scale.
+      shift: the move along each axis is uniform in -shift .. shift of S.
+      flip_order: for each landmark, the one that takes its place in a mirror image; None: never mirror.
+
+    Returns:
+      `[S, S, C]` picture, black where nothing was, and `[K, 2]` landmarks, some of which may now lie outside.
+    """
+    flip_key, scale_key, shift_key = jax.random.split(key, 3)
+    size = picture.shape[0]
+    if flip_order is not None:
+        mirror = jax.random.bernoulli(flip_key, flip)
+        picture = jnp.where(mirror, picture[:, ::-1], picture)
+        mirrored_xy = jnp.stack([size - 1 - xy[:, 0], xy[:, 1]], axis=1)[jnp.array(flip_order)]
+        xy = jnp.where(mirror, mirrored_xy, xy)
+    factor = jax.random.uniform(scale_key, minval=1 - scale, maxval=1 + scale)
+    move = jax.random.uniform(shift_key, (2,), minval=-shift, maxval=shift) * size + (1 - factor) * size / 2
+    # jax.image counts from pixel edges, we from pixel centres: hence the halves.
+    picture = jax.image.scale_and_translate(
+        picture, picture.shape, (0, 1), jnp.full(2, factor), move[::-1], method="linear", antialias=False
+    )
+    return picture, (xy + 0.5) * factor + move - 0.5

@@ -1,0 +1,86 @@
+"""Pictures with landmarks, in the network's frame, and the order in which they are seen."""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from ctd_jax.data.folder import Landmarks
+from ctd_jax.data.geometry import Frame
+
+
+@dataclasses.dataclass(frozen=True)
+class Dataset:
+    """The pictures of one split. N pictures, K landmarks, network pictures of S x S pixels."""
+
+    landmarks: Landmarks
+    images: tuple[str, ...]
+    subjects: tuple[str, ...]
+    xy: np.ndarray  # [N, K, 2] true landmarks, pixels of the original picture; NaN: not annotated
+    spacing: np.ndarray  # [N, 2] mm per pixel; NaN: unknown
+    boxes: np.ndarray  # [N, 4] pixels of the original picture; NaN: the whole picture
+    original: Callable[[int], np.ndarray]  # index -> [H, W, 3] uint8 picture as it is on disk
+    size: int  # S
+    margin: float
+    cache_mib: int
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def network(self, index: int) -> tuple[np.ndarray, Frame]:
+        """`[S, S, 3]` uint8 picture, and its frame."""
+        picture = self.original(index)
+        box = None if np.isnan(self.boxes[index]).any() else self.boxes[index]
+        frame = Frame.fit(picture.shape[1], picture.shape[0], self.size, box, self.margin)
+        return frame.resample(picture), frame
+
+    @functools.cached_property
+    def _subject(self) -> np.ndarray:
+        return np.unique(self.subjects, return_inverse=True)[1].astype(np.int32)
+
+    @functools.cached_property
+    def _cache(self) -> tuple[np.ndarray, list[Frame]] | None:
+        """All of the pictures decoded once, or None where they need more than `cache_mib`."""
+        if len(self) * self.size**2 * 3 > self.cache_mib * 2**20:
+            return None
+        pictures = np.zeros((len(self), self.size, self.size, 3), np.uint8)
+        frames = []
+        for i in range(len(self)):
+            pictures[i], frame = self.network(i)
+            frames.append(frame)
+        return pictures, frames
+
+    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 in network pixels (0 where unknown), `mask` [B, K] bool,
+        `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects."""
+        if self._cache is None:
+            pictures, frames = zip(*map(self.network, indices), strict=True)
+            pictures = np.stack(pictures)
+        else:
+            pictures, frames = self._cache[0][indices], [self._cache[1][i] for i in indices]
+        xy = np.stack([frame.to_network(self.xy[i]) for frame, i in zip(frames, indices, strict=True)])
+        mask = ~np.isnan(xy).any(-1)
+        return {
+            "picture": pictures,
+            "xy": np.where(mask[..., None], xy, 0).astype(np.float32),
+            "mask": mask,
+            "scale": np.array([frame.scale for frame in frames], np.float32),
+            "subject": self._subject[indices],
+            "offset": np.array([frame.offset for frame in frames], np.float32),
+        }
+
+    def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
+        """Endless shuffled batches from step `start` on: batch n depends on `seed` and n alone, so that a run resumes
+        exactly. Every picture is seen once before any is seen again. Each process gets its share of the global batch."""
+        import grain
+        import jax
+
+        self._cache  # noqa: B018  decoded here, once, before there are threads
+        local = batch_size // jax.process_count()
+        first = jax.process_index() * local
+        order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().batch(batch_size)
+        batches = order.map(lambda indices: self.batch(indices[first : first + local]))
+        iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+        iterator.set_state({"next_index": start})
+        return iterator

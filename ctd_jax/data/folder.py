@@ -1,0 +1,226 @@
+"""Landmark folders: `landmarks.csv`, `dataset.json` and pictures. Everything that can be wrong with one is found here."""
+
+import csv
+import dataclasses
+import difflib
+import hashlib
+import json
+import logging
+import pathlib
+from concurrent import futures
+from typing import Any
+
+import numpy as np
+
+from ctd_jax.data import pictures
+from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+# A landmark may lie outside its picture by this share of the picture's size: real annotations do that.
+OUTSIDE = 0.1
+BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
+SPACING = ("spacing_x_mm", "spacing_y_mm")
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """What `dataset.json` says of the landmarks."""
+
+    names: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] | None = None  # None: never mirror
+    normalizer: tuple[str, str] | None = None
+    success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
+
+    @property
+    def flip_order(self) -> tuple[int, ...] | None:
+        """For each landmark, the index of the one that takes its place in a mirror image; None: never mirror."""
+        if self.flip_pairs is None:
+            return None
+        partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
+        return tuple(self.names.index(partner.get(name, name)) for name in self.names)
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The rows of `landmarks.csv`. N pictures, K landmarks; NaN where a cell is empty."""
+
+    landmarks: Landmarks
+    images: tuple[str, ...]
+    subjects: tuple[str, ...]
+    splits: tuple[str, ...] | None  # None: no such column
+    xy: np.ndarray  # [N, K, 2] pixels of the picture
+    spacing: np.ndarray  # [N, 2] mm per pixel
+    boxes: np.ndarray  # [N, 4] x0, y0, x1, y1, pixels
+    sha256: tuple[str, ...]  # of each picture file
+
+
+def read(root: pathlib.Path) -> Table:
+    """Reads and checks all of a landmark folder but the inside of its pictures.
+
+    Raises:
+      UserError: what is wrong, in which file and row, what was expected and what to do.
+    """
+    if not root.is_dir():
+        raise UserError(
+            f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
+        )
+    names, rows = _read_csv(root / "landmarks.csv")
+    landmarks = _read_json(root / "dataset.json", names)
+    where = [f"{root / 'landmarks.csv'}, row {number}" for number, _ in rows]
+    values = [row for _, row in rows]
+
+    def numbers(columns: list[str]) -> np.ndarray:
+        return np.array(
+            [[_number(row.get(c, ""), c, at) for c in columns] for row, at in zip(values, where, strict=True)],
+            np.float64,
+        )
+
+    xy = numbers([f"{name}_{axis}" for name in landmarks.names for axis in "xy"]).reshape(len(rows), -1, 2)
+    spacing, boxes = numbers(list(SPACING)), numbers(list(BOX))
+    seen: dict[str, str] = {}
+    for row, at, point, box, mm in zip(values, where, xy, boxes, spacing, strict=True):
+        image = row["image"]
+        if image in seen:
+            raise UserError(f"{at}: {image} was already listed in {seen[image]}; keep one of the rows")
+        seen[image] = at
+        if not (root / image).is_file():
+            raise UserError(f"{at}: picture {image} does not exist in {root}")
+        half = np.isnan(point).sum(-1) == 1
+        if half.any():
+            name = landmarks.names[int(np.argmax(half))]
+            raise UserError(f"{at}: {name} has only one of its two coordinates; fill both cells or empty both")
+        if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
+            raise UserError(f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
+        if any(c in row for c in BOX) and (np.isnan(box).any() or box[0] >= box[2] or box[1] >= box[3]):
+            raise UserError(f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture")
+    if "subject" not in names:
+        _log.warning("%s has no column `subject`: every picture counts as a person of its own", root / "landmarks.csv")
+    with futures.ThreadPoolExecutor() as pool:
+        digests = pool.map(lambda row: hashlib.sha256((root / row["image"]).read_bytes()).hexdigest(), values)
+        return Table(
+            landmarks=landmarks,
+            images=tuple(row["image"] for row in values),
+            subjects=tuple(row.get("subject") or row["image"] for row in values),
+            splits=tuple(row["split"] for row in values) if "split" in names else None,
+            xy=xy,
+            spacing=spacing,
+            boxes=boxes,
+            sha256=tuple(digests),
+        )
+
+
+def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> None:
+    """Raises UserError if the picture can't be read, or its landmarks or box don't belong to it."""
+    at = f"{root / 'landmarks.csv'}, {table.images[index]}"
+    height, width = pictures.decode(content, str(root / table.images[index])).shape[:2]
+    size = np.array([width, height])
+    outside = np.maximum(-0.5 - table.xy[index], table.xy[index] - (size - 0.5)) / size
+    outside = np.nan_to_num(outside, nan=-1.0).max(-1)
+    worst = int(np.argmax(outside))
+    if outside[worst] > 0:
+        message = (
+            f"{at}: {table.landmarks.names[worst]} lies at ({table.xy[index, worst, 0]:g}, {table.xy[index, worst, 1]:g}), "
+            f"outside the picture of {width} x {height} pixels"
+        )
+        if outside[worst] > OUTSIDE:
+            raise UserError(f"{message}; correct the row, or empty the two cells if the landmark is not visible")
+        _log.warning(message)
+    box = table.boxes[index]
+    if not np.isnan(box).any() and (box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0):
+        raise UserError(f"{at}: the box {box} lies outside the picture of {width} x {height} pixels; correct the row")
+
+
+def fingerprint(root: pathlib.Path, table: Table) -> str:
+    """Changes when the content of the folder does."""
+    digest = hashlib.sha256()
+    for part in ((root / "landmarks.csv").read_bytes(), (root / "dataset.json").read_bytes(), *table.sha256):
+        digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
+    return digest.hexdigest()[:16]
+
+
+def read_split(path: pathlib.Path) -> dict[str, str]:
+    """Image -> split, from a csv file with these two columns."""
+    names, rows = _read_csv(path)
+    if "split" not in names:
+        raise UserError(
+            f"{path}: no column `split`, found {', '.join(names)}; a split file has columns image and split"
+        )
+    return {row["image"]: row["split"] for _, row in rows}
+
+
+def _read_csv(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """Column names, and each row with its line number."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            names = [name.strip() for name in reader.fieldnames or ()]
+            reader.fieldnames = names
+            rows = [(reader.line_num, row) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{path}: not a text file of comma-separated values ({error})") from error
+    if "image" not in names:
+        hint = "; it seems to be separated by semicolons, save it with commas" if names and ";" in names[0] else ""
+        raise UserError(f"{path}: no column `image`, found {', '.join(names) or 'an empty file'}{hint}")
+    for number, row in rows:
+        if None in row or None in row.values():
+            found = len(names) + len(row.get(None, ())) - sum(v is None for v in row.values())
+            raise UserError(f"{path}, row {number}: {found} cells, but the header has {len(names)} columns")
+    if not rows:
+        raise UserError(f"{path}: a header but no rows; expected one row per picture")
+    return names, [(number, {k: v.strip() for k, v in row.items()}) for number, row in rows]
+
+
+def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
+    found = [c[:-2] for c in columns if c.endswith("_x") and f"{c[:-2]}_y" in columns]
+    if not path.is_file():
+        example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
+        raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
+    try:
+        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    names = content.get("landmarks") if isinstance(content, dict) else None
+    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+        raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
+    if len(set(names)) < len(names):
+        raise UserError(f"{path}: a landmark is named twice in `landmarks`")
+    for column in (f"{name}_{axis}" for name in names for axis in "xy"):
+        if column not in columns:
+            near = difflib.get_close_matches(column, columns, 1)
+            hint = f"; the nearest is `{near[0]}`" if near else ""
+            raise UserError(f"{path.parent / 'landmarks.csv'}: no column `{column}`, which {path.name} asks for{hint}")
+    pairs, normalizer = content.get("flip_pairs"), content.get("normalizer")
+    for key, pair in [("flip_pairs", p) for p in pairs or ()] + [("normalizer", normalizer)] * (normalizer is not None):
+        if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
+            raise UserError(f"{path}: {key} has {pair}; expected two different names of landmarks")
+        for name in pair:
+            if name not in names:
+                near = difflib.get_close_matches(str(name), names, 1)
+                hint = f"; the nearest is {near[0]!r}" if near else ""
+                raise UserError(f"{path}: {key} names {name!r}, which is not one of the landmarks{hint}")
+    flat = [name for pair in pairs or () for name in pair]
+    twice = next((name for name in flat if flat.count(name) > 1), None)
+    if twice:
+        raise UserError(f"{path}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
+    radii = content.get("success_radii_mm") or Landmarks.success_radii_mm
+    return Landmarks(
+        names=tuple(names),
+        flip_pairs=None if pairs is None else tuple((a, b) for a, b in pairs),
+        normalizer=tuple(normalizer) if normalizer else None,
+        success_radii_mm=tuple(float(r) for r in radii),
+    )
+
+
+def _number(text: str, column: str, where: str) -> float:
+    if text == "":
+        return np.nan
+    try:
+        value = float(text)
+    except ValueError:
+        value = np.inf
+    if not np.isfinite(value):
+        raise UserError(f"{where}: {column} is {text!r}; expected a number (with a decimal point), or an empty cell")
+    return value

@@ -1,0 +1,55 @@
+"""Between a picture's own pixels and the square picture that the network sees.
+
+Both use (x, y) with (0, 0) at the centre of the top-left pixel. One scale serves both axes: nothing is squeezed.
+"""
+
+import dataclasses
+
+import numpy as np
+from PIL import Image
+
+
+@dataclasses.dataclass(frozen=True)
+class Frame:
+    """A square window of a picture, seen at `size` x `size` pixels: `network = scale * picture + offset`."""
+
+    scale: float
+    offset: tuple[float, float]
+    size: int
+
+    @classmethod
+    def fit(cls, width: int, height: int, size: int, box: np.ndarray | None = None, margin: float = 0.0) -> "Frame":
+        """The smallest square about the whole picture, or about `box` (x0, y0, x1, y1) widened by `margin` of its side."""
+        x0, y0, x1, y1 = (-0.5, -0.5, width - 0.5, height - 0.5) if box is None else box
+        side = max(x1 - x0, y1 - y0) * (1.0 if box is None else 1 + 2 * margin)
+        scale = size / side
+        middle = (size - 1) / 2
+        return cls(scale, (middle - scale * (x0 + x1) / 2, middle - scale * (y0 + y1) / 2), size)
+
+    def to_network(self, xy: np.ndarray) -> np.ndarray:
+        """`[..., 2]` picture coordinates -> `[..., 2]` network coordinates."""
+        return xy * self.scale + np.asarray(self.offset)
+
+    def to_picture(self, xy: np.ndarray) -> np.ndarray:
+        """`[..., 2]` network coordinates -> `[..., 2]` picture coordinates."""
+        return (xy - np.asarray(self.offset)) / self.scale
+
+    def resample(self, picture: np.ndarray) -> np.ndarray:
+        """`[H, W, 3]` uint8 -> `[size, size, 3]` uint8, antialiased; black where the window leaves the picture."""
+        network = np.zeros((self.size, self.size, 3), np.uint8)
+        height, width = picture.shape[:2]
+        # Whole network pixels that lie inside the picture, and the (fractional) part of the picture that they cover.
+        start, stop = [], []
+        for length, offset in ((width, self.offset[0]), (height, self.offset[1])):
+            first, last = (self.scale * edge + offset + 0.5 for edge in (-0.5, length - 0.5))
+            start.append(int(np.ceil(max(0.0, first) - 1e-6)))
+            stop.append(int(np.floor(min(float(self.size), last) + 1e-6)))
+        if start[0] >= stop[0] or start[1] >= stop[1]:
+            return network
+        corners = np.array([start, stop], np.float64)
+        box = (corners - 0.5 - np.asarray(self.offset)) / self.scale + 0.5
+        box = np.clip(box, 0, (width, height)).ravel()
+        shape = (stop[0] - start[0], stop[1] - start[1])
+        part = Image.fromarray(picture).resize(shape, Image.Resampling.BILINEAR, box=tuple(box))
+        network[start[1] : stop[1], start[0] : stop[0]] = np.asarray(part)
+        return network

@@ -1,0 +1,104 @@
+"""Who is trained on, who chooses, who is tested on: one split name per picture."""
+
+import csv
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+COLUMNS = ("image", "subject", "split", "sha256")
+
+
+def assign(
+    images: Sequence[str],
+    subjects: Sequence[str],
+    sha256: Sequence[str],
+    *,
+    given: Sequence[str] | Mapping[str, str] | None,
+    seed: int,
+    budget: int,
+) -> list[str]:
+    """One of train, val, test, test1, ... for each picture; any other name, or none, takes no part.
+
+    Args:
+      images, subjects, sha256: of each picture.
+      given: the split column, or a split file's image -> split; None: a fifth of the subjects for val, a fifth for test.
+      seed: of everything that is drawn. Whole subjects are drawn, so that nobody is on two sides.
+      budget: labelled pictures to keep in train, drawn after val; 0 keeps all. Smaller budgets are subsets of larger ones.
+
+    Raises:
+      UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures.
+    """
+    if isinstance(given, Mapping):
+        unknown = [image for image in given if image not in set(images)]
+        if unknown:
+            raise UserError(
+                f"the split file names {len(unknown)} pictures that the data don't have, first {unknown[0]}"
+            )
+        splits = [given.get(image, "unused") for image in images]
+    elif given is not None:
+        splits = list(given)
+    else:
+        splits = ["train"] * len(images)
+        _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
+    if "train" not in splits:
+        found = ", ".join(sorted(set(splits))) or "no pictures"
+        raise UserError(f"no training pictures: expected rows whose split is `train`, found {found}")
+    if "val" not in splits:
+        _move(splits, subjects, "val", np.random.default_rng([seed, 2]))
+    train = [i for i, split in enumerate(splits) if split == "train"]
+    if budget > len(train):
+        raise UserError(
+            f"data.budget asks for {budget} training pictures, but there are {len(train)}; 0 takes them all"
+        )
+    if budget:
+        for i in np.random.default_rng([seed, 3]).permutation(train)[budget:]:
+            splits[i] = "unused"
+    _warn_of_leaks(subjects, sha256, splits)
+    return splits
+
+
+def parts(splits: Sequence[str]) -> dict[str, np.ndarray]:
+    """Split name -> indices of its pictures, for train, val and every test split."""
+    names = ["train", "val", *sorted({s for s in splits if s.startswith("test")})]
+    return {name: np.flatnonzero(np.array(splits) == name) for name in names}
+
+
+def write(path: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    with path.open("w", newline="") as file:
+        csv.writer(file).writerows([COLUMNS, *rows])
+
+
+def read(path: pathlib.Path) -> list[tuple[str, ...]]:
+    with path.open(newline="") as file:
+        return [tuple(row) for row in csv.reader(file)][1:]
+
+
+def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Generator) -> None:
+    """Moves a fifth of the subjects of train, at least one, but never the last."""
+    people = sorted({subject for subject, split in zip(subjects, splits, strict=True) if split == "train"})
+    if len(people) == 1:
+        _log.warning("all training pictures are of one subject: none is left for %s", to)
+        return
+    chosen = set(rng.choice(people, max(1, len(people) // 5), replace=False).tolist())
+    for i, subject in enumerate(subjects):
+        if splits[i] == "train" and subject in chosen:
+            splits[i] = to
+
+
+def _warn_of_leaks(subjects: Sequence[str], sha256: Sequence[str], splits: Sequence[str]) -> None:
+    for what, values in (("subject", subjects), ("picture (byte for byte)", sha256)):
+        sides: dict[str, set[str]] = {}
+        for value, split in zip(values, splits, strict=True):
+            if split in ("train", "val") or split.startswith("test"):
+                sides.setdefault(value, set()).add(split)
+        shared = [value for value, names in sides.items() if len(names) > 1]
+        if shared:
+            _log.warning(
+                "the same %s is in more than one split, which flatters the result: %d, first %s in %s",
+                what, len(shared), shared[0][:24], " and ".join(sorted(sides[shared[0]])),
+            )  # fmt: skip

@@ -1,0 +1,21 @@
+"""What a landmark network is trained on, per picture; the caller takes the mean."""
+
+import jax.numpy as jnp
+from jax import Array
+
+
+def heatmap_mse(heatmaps: Array, true_heatmaps: Array, mask: Array) -> Array:
+    """Squared error of heatmaps, averaged over cells and over the landmarks that count.
+
+    L_H = 1 / (h w sum_k m_k) sum_k m_k ||h_k - H_k||_F^2      (Fu et al. 2020, Eq. 1; its scale is not known)
+
+    Args:
+      heatmaps: `[B, h, w, K]`.
+      true_heatmaps: same shape.
+      mask: `[B, K]` bool; a landmark that is not annotated, or not in the picture, is False.
+
+    Returns:
+      `[B]` float32; 0 where no landmark counts.
+    """
+    error = jnp.mean((heatmaps - true_heatmaps) ** 2, axis=(1, 2))
+    return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)

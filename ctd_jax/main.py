@@ -1,0 +1,39 @@
+"""Trains, evaluates and reports one configuration; the same command again continues, or shows the finished result.
+
+    python -m ctd_jax.main --config=configs/ctd_ed.py
+    python -m ctd_jax.main --config=configs/ctd_ed.py:paper --config.data.root=DIR --config.teacher.weights=FILE.safetensors
+
+Any key of configs/default.py can be given as --config.KEY=VALUE, for instance --config.data.budget=50.
+"""
+
+import pathlib
+
+from absl import flags
+from ml_collections import config_flags
+
+from ctd_jax import command
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Configuration file, with its variant after a colon: configs/ctd_ed.py:paper.", lock_config=True
+)
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<config>-<variant>.")
+
+
+def main() -> None:
+    config = _CONFIG.value
+    workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.name}-{config.variant}")
+
+    from ctd_jax import report, train
+
+    result = train.train_and_evaluate(config, workdir)
+    if config.task == "recognition":
+        print(
+            f"verification AUC on unseen people {result['verification_auc']:.3f}; teacher: {workdir / 'teacher.safetensors'}"
+        )
+    else:
+        print(report.console(result))
+        print(f"Report: {workdir / 'report.html'}")
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, required=("config",))

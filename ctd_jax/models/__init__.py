@@ -1,0 +1,90 @@
+"""Networks that hand out a dict of named features.
+
+`build_encoder` makes a teacher, `build` a student; `weights` keeps either in a file. Variables are Flax's,
+`{"params": ..., "batch_stats": ...}`; in a student's, each of the two has a teacher's tree at `encoder`.
+"""
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+
+from ctd_jax.errors import UserError
+from ctd_jax.models import weights
+from ctd_jax.models.decoder import Decoder
+from ctd_jax.models.layers import DECONVS
+from ctd_jax.models.inputs import activation_dtype, normalize
+from ctd_jax.models.landmark_net import LandmarkNet
+from ctd_jax.models.mobilefacenet import MobileFaceNet
+from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+
+__all__ = ["ENCODERS", "LandmarkNet", "activation_dtype", "build", "build_encoder", "normalize", "weights"]
+
+ENCODERS = {
+    "resnet8": partial(ResNet, (1, 1, 1), BasicBlock, width=32),  # ours: stride 16, for small pictures
+    "resnet18": partial(ResNet, (2, 2, 2, 2), BasicBlock),
+    "resnet34": partial(ResNet, (3, 4, 6, 3), BasicBlock),
+    "resnet50": partial(ResNet, (3, 4, 6, 3), Bottleneck),
+    "mobilefacenet": MobileFaceNet,
+}
+
+
+def build_encoder(
+    name: str, *, num_outputs: int = 0, dtype: Any = jnp.float32, axis_name: str | None = None, **kwargs: Any
+) -> nn.Module:
+    """An encoder: `encoder.apply(variables, image_BHWC, train=False)` is a dict of features with the key `encoder`.
+
+    Args:
+      name: a key of `ENCODERS`.
+      num_outputs: length of the classifier's or embedding's output; 0: no such head.
+      dtype: of the activations.
+      axis_name: mapped axis over which batch norm takes its statistics, or None.
+      **kwargs: further attributes of the network: for a ResNet width, stride_in_1x1, pool_padding.
+
+    Raises:
+      UserError: there is no such encoder, or it has no such attribute.
+    """
+    if name not in ENCODERS:
+        raise UserError(f"there is no encoder {name!r}; choose one of {', '.join(ENCODERS)}.")
+    try:
+        return ENCODERS[name](num_outputs=num_outputs, dtype=dtype, axis_name=axis_name, **kwargs)
+    except TypeError as error:
+        raise UserError(f"encoder {name!r} cannot be built with {kwargs}: {error}.") from error
+
+
+def build(
+    config_model: Any,
+    *,
+    encoder: Mapping[str, Any],
+    num_landmarks: int,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+) -> LandmarkNet:
+    """A landmark network.
+
+    Args:
+      config_model: `config.model`; read are `decoder_channels` and `deconv` (see `Decoder`).
+      encoder: keyword arguments of `build_encoder`, as a weight file's `meta["encoder"]` holds them.
+      num_landmarks: K.
+      dtype: of the activations.
+      axis_name: mapped axis over which batch norm takes its statistics, or None.
+
+    Raises:
+      UserError: no such encoder or form of deconvolution, or heatmaps would be finer than the picture.
+    """
+    if config_model.deconv not in DECONVS:
+        raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
+    net = LandmarkNet(
+        encoder=build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
+        decoder=Decoder(
+            num_landmarks, tuple(config_model.decoder_channels), config_model.deconv, dtype=dtype, axis_name=axis_name
+        ),
+    )
+    if net.stride < 1:
+        raise UserError(
+            f"{len(net.decoder.channels)} deconvolutions make heatmaps finer than the picture "
+            f"(the encoder's stride is {net.encoder.stride}); shorten `config.model.decoder_channels`."
+        )
+    return net

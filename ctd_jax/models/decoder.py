@@ -1,0 +1,40 @@
+"""The decoder of Xiao et al. 2018 ("Simple Baselines", arXiv 1804.06208): from an encoder's map to heatmaps."""
+
+from typing import Any
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jax import Array
+
+from ctd_jax.models import layers
+
+
+class Decoder(nn.Module):
+    """Deconvolutions (4x4, stride 2, batch norm, ReLU), then a 1x1 convolution.
+
+    Attributes:
+      num_landmarks: K, heatmaps per picture.
+      channels: of each deconvolution; every one doubles the map.
+      deconv: form of the deconvolutions, a key of `layers.DECONVS`: "phases" (CPU) or "transpose".
+      dtype: of the activations; heatmaps are always float32.
+      axis_name: mapped axis over which batch norm takes its statistics, or None.
+    """
+
+    num_landmarks: int
+    channels: tuple[int, ...] = (256, 256, 256)
+    deconv: str = "phases"
+    dtype: Any = jnp.float32
+    axis_name: str | None = None
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array, *, train: bool) -> dict[str, Array]:
+        """`[B, H, W, C]` -> named features: deconv1, ..., and heatmaps `[B, h, w, K]`, h = H * 2^len(channels)."""
+        init = nn.initializers.normal(0.001)  # as in the paper's code
+        out, x = {}, x_BHWC
+        for i, features in enumerate(self.channels, start=1):
+            x = layers.Deconv(features, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
+            norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
+            x = out[f"deconv{i}"] = nn.relu(norm(x))
+        final = layers.Conv(self.num_landmarks, 1, use_bias=True, kernel_init=init, dtype=self.dtype, name="final")
+        out["heatmaps"] = final(x).astype(jnp.float32)
+        return out

@@ -1,0 +1,154 @@
+"""Layers that the encoders and the decoder share: NHWC, float32 parameters, activations in `dtype`.
+
+Strides and paddings are PyTorch's (symmetric, in pixels), so that published weights give published numbers. 1x1,
+depthwise and transposed convolutions have the form that trains quickly on XLA:CPU; `benchmarks/layers.py` compares them
+with the plain one.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jax import Array, lax
+
+DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+
+def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
+    """Batch norm as in PyTorch (its momentum 0.1 is our 0.9); `axis_name` takes the statistics over all devices."""
+    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=axis_name, name=name)
+
+
+def max_pool(x_BHWC: Array, *, padding: str) -> Array:
+    """3x3 max pooling with stride 2 of a map that is nowhere negative (after ReLU).
+
+    Args:
+      x_BHWC: `[B, H, W, C]`.
+      padding: "same" is PyTorch's padding 1; "ceil" is Caffe's: none at the top left, and the last window may overhang.
+    """
+    H, W = x_BHWC.shape[1:3]
+    pad = {"same": ((1, 1), (1, 1)), "ceil": ((0, 1 - H % 2), (0, 1 - W % 2))}[padding]
+    x = jnp.pad(x_BHWC, ((0, 0), *pad, (0, 0)))  # 0 never wins against a ReLU's output
+    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
+
+
+def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> Array:
+    """Every channel with its own `[k, k, 1, C]` kernel, as a sum of k*k shifted and scaled maps."""
+    k = kernel.shape[0]
+    x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    h, w = ((n - k) // stride * stride + 1 for n in x.shape[1:3])
+    return sum(x[:, i : i + h : stride, j : j + w : stride] * kernel[i, j] for i in range(k) for j in range(k))
+
+
+def _depthwise_forward(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
+    return depthwise_sum(x_BHWC, kernel, stride, padding), (x_BHWC, kernel)
+
+
+def _depthwise_backward(stride: int, padding: int, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x_BHWC, kernel = saved
+    (grad_x,) = jax.vjp(lambda x: depthwise_sum(x, kernel, stride, padding), x_BHWC)[1](grad)
+    x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    B, h, w, C = grad.shape
+    k = kernel.shape[0]
+
+    def tap(n: Array) -> Array:
+        shifted = lax.dynamic_slice(x, (0, n // k, n % k, 0), (B, stride * (h - 1) + 1, stride * (w - 1) + 1, C))
+        return jnp.sum(shifted[:, ::stride, ::stride] * grad, axis=(0, 1, 2), dtype=jnp.float32)
+
+    # one tap after the other: XLA:CPU would fuse the k*k sums into one slow loop
+    return grad_x, lax.map(tap, jnp.arange(k * k)).reshape(kernel.shape).astype(kernel.dtype)
+
+
+depthwise = jax.custom_vjp(depthwise_sum, nondiff_argnums=(2, 3))
+depthwise.defvjp(_depthwise_forward, _depthwise_backward)
+
+
+def deconv_phases(x_BHWC: Array, kernel: Array) -> Array:
+    """PyTorch's `ConvTranspose2d(kernel_size=4, stride=2, padding=1)` as four 2x2 convolutions, one per output phase.
+
+    Args:
+      x_BHWC: `[B, H, W, C]`.
+      kernel: `[4, 4, C, D]`, PyTorch's weight transposed (2, 3, 0, 1).
+
+    Returns:
+      `[B, 2 H, 2 W, D]`.
+    """
+    B, H, W, _ = x_BHWC.shape
+    taps = {0: slice(3, None, -2), 1: slice(2, None, -2)}  # kernel rows 3, 1 make the even output rows; 2, 0 the odd
+    pad = {0: (1, 0), 1: (0, 1)}
+    phases = [
+        lax.conv_general_dilated(
+            x_BHWC, kernel[taps[a]][:, taps[b]], (1, 1), (pad[a], pad[b]), dimension_numbers=DIMENSIONS
+        )
+        for a in (0, 1)
+        for b in (0, 1)
+    ]
+    y = jnp.stack(phases, axis=3).reshape(B, H, W, 2, 2, -1)
+    return y.transpose(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, -1)
+
+
+def deconv_transpose(x_BHWC: Array, kernel: Array) -> Array:
+    """The same as `deconv_phases` by `lax.conv_transpose`: for accelerators; 30 times slower to train on a CPU."""
+    return lax.conv_transpose(x_BHWC, kernel[::-1, ::-1], (2, 2), "SAME", dimension_numbers=DIMENSIONS)
+
+
+DECONVS = {"phases": deconv_phases, "transpose": deconv_transpose}
+
+
+class Conv(nn.Module):
+    """Square convolution; a 1x1 is a matrix product. Parameters: `kernel` `[k, k, in, features]`, `bias` if asked."""
+
+    features: int
+    size: int
+    stride: int = 1
+    padding: int = 0
+    use_bias: bool = False
+    kernel_init: Callable = he_normal
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        shape = (self.size, self.size, x_BHWC.shape[-1], self.features)
+        kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
+        x = x_BHWC.astype(self.dtype)
+        if self.size == 1:
+            x = x[:, :: self.stride, :: self.stride]
+            y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], self.features)
+        else:
+            pad = [(self.padding, self.padding)] * 2
+            y = lax.conv_general_dilated(x, kernel, (self.stride,) * 2, pad, dimension_numbers=DIMENSIONS)
+        if self.use_bias:
+            y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
+        return y
+
+
+class DepthwiseConv(nn.Module):
+    """`depthwise` with its parameter: `kernel` `[k, k, 1, C]`."""
+
+    size: int
+    stride: int = 1
+    padding: int = 0
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
+        kernel = self.param("kernel", init, (self.size, self.size, 1, x_BHWC.shape[-1]))
+        return depthwise(x_BHWC.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
+
+
+class Deconv(nn.Module):
+    """4x4 deconvolution with stride 2. Parameter: `kernel` `[4, 4, in, features]`. `form` is a key of `DECONVS`."""
+
+    features: int
+    form: str = "phases"
+    kernel_init: Callable = he_normal
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        kernel = self.param("kernel", self.kernel_init, (4, 4, x_BHWC.shape[-1], self.features))
+        return DECONVS[self.form](x_BHWC.astype(self.dtype), kernel.astype(self.dtype))

@@ -1,0 +1,82 @@
+"""Weights that travel: safetensors files with what is needed to use them.
+
+Keys are "params/..." and "batch_stats/...", float32. The metadata's one key "ctd_jax" is JSON: `encoder` (keyword
+arguments of `build_encoder`), `input` (channels "RGB" or "BGR", scale, mean, std: uint8 RGB -> reorder -> / scale ->
+- mean -> / std) and `source` (text).
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors.numpy
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors import SafetensorError, safe_open
+
+from ctd_jax.errors import UserError
+
+REMEDY = "expected a .safetensors file written by `python -m convert.<name>` or by a run of this project."
+
+
+def save(path: str | os.PathLike, variables: Mapping[str, Any], meta: Mapping[str, Any]) -> None:
+    """Writes a tree of arrays (`{"params": ..., "batch_stats": ...}`); an old file stays until the new one is whole.
+
+    Raises:
+      UserError: the file cannot be written there.
+    """
+    tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in flatten_dict(variables, sep="/").items()}
+    partial = Path(f"{path}.partial")
+    try:
+        partial.write_bytes(safetensors.numpy.save(tensors, metadata={"ctd_jax": json.dumps(meta)}))
+        os.replace(partial, path)
+    except OSError as error:
+        raise UserError(f"{path}: the weights cannot be written there ({error.strerror}).") from error
+
+
+def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`(variables, meta)` of a file written by `save`; the arrays are NumPy's.
+
+    Raises:
+      UserError: no such file, not a safetensors file, or one without our metadata.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such weight file; {REMEDY}")
+    try:
+        with safe_open(path, framework="np") as file:
+            metadata = file.metadata() or {}
+            variables = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
+        meta = json.loads(metadata["ctd_jax"])
+    except SafetensorError as error:
+        raise UserError(f"{path}: not a safetensors file ({error}); {REMEDY}") from error
+    except (KeyError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: its metadata does not say which encoder this is; {REMEDY}") from error
+    return unflatten_dict(variables, sep="/"), meta
+
+
+def match(variables: Mapping[str, Any], template: Mapping[str, Any], path: str | os.PathLike) -> None:
+    """Checks that `variables` (from `path`) have the names and shapes of `template` (the network's own variables).
+
+    Raises:
+      UserError: they differ; the message names keys of both sides.
+    """
+    have = {k: tuple(v.shape) for k, v in flatten_dict(variables, sep="/").items()}
+    want = {k: tuple(v.shape) for k, v in flatten_dict(template, sep="/").items()}
+    differences = {
+        "the network has, the file has not": [k for k in want if k not in have],
+        "the file has, the network has not": [k for k in have if k not in want],
+        "differ in shape": [
+            f"{k} (file {have[k]}, network {want[k]})" for k in want if have.get(k, want[k]) != want[k]
+        ],
+    }
+    found = [
+        f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for what, keys in differences.items()
+        if keys
+    ]
+    if found:
+        raise UserError(
+            f"{path}: the weights do not match the network; {'; '.join(found)}. Take a file made for this network."
+        )

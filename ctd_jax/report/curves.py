@@ -1,0 +1,119 @@
+"""Figures: the cumulative error distribution (CED) and the course of training. No global state of Matplotlib."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+
+from ctd_jax import metrics as metrics_
+from ctd_jax.report import tables
+
+BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito
+DASHES = ("-", "--", ":", "-.")  # told apart in grey, too
+COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#000000", "#E69F00")
+_NOT_TERMS = ("_lr", "_per_s", "seconds")  # columns of the log that are no term of the loss
+
+
+def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping, *, bootstrap: int = 1000, seed: int = 0) -> Figure:
+    """The CED of the pictures with its threshold and, over subjects, the pointwise 95 % band.
+
+    Args:
+      errors: `[N]` error of each picture in the unit of `metrics["ced_measure"]`, NaN left out; subjects: `[N]` names.
+      metrics: what `metrics.json` holds.
+    """
+    subjects, errors = subjects[np.isfinite(errors)], errors[np.isfinite(errors)]
+    words = tables.quantity(metrics["ced_measure"], metrics)
+    auc, fr = (next(key for key in metrics if key.startswith(name)) for name in ("auc@", "fr@"))
+    threshold = float(auc.partition("@")[2])
+    end = max(1.25 * threshold, float(np.quantile(errors, 0.95)))
+
+    figure = _figure(6.4, 4.0)
+    axes = figure.add_subplot()
+    grid = np.linspace(0, end, 241)
+    within = (errors[:, None] <= grid).astype(np.float64)
+    low, high = metrics_.interval(within, np.ones_like(within), subjects, bootstrap=bootstrap, seed=seed)
+    if np.isfinite(low).all():
+        axes.fill_between(
+            grid * words.scale, low * 100, high * 100, color=BLUE, alpha=0.18, lw=0, step="post", label="95 % band"
+        )
+    x, y = metrics_.ced(errors)
+    x, y = np.append(x, max(end, x[-1])), np.append(y, y[-1])
+    label = f"CED of {len(errors)} pictures\n" + "\n".join(
+        f"{name} {_with_interval(key, metrics)}" for name, key in (("AUC", auc), ("FR", fr))
+    )
+    axes.step(x * words.scale, y * 100, where="post", color=BLUE, lw=1.8, label=label)
+    axes.axvline(
+        threshold * words.scale,
+        color=ORANGE,
+        ls="--",
+        lw=1.2,
+        label=f"threshold {threshold * words.scale:g} {words.unit}",
+    )
+    unit = words.unit
+    if metrics["ced_measure"].startswith("nme_"):
+        unit += " of the distance " + " to ".join(metrics["normalizer"])
+    axes.set(xlim=(0, end * words.scale), ylim=(0, 101), xlabel=_plain(f"mean error of a picture, {unit}"))
+    axes.set_ylabel("pictures with at most this error, %")
+    _legend(axes, 3)
+    return figure
+
+
+def training(log: Mapping[str, Sequence[float]]) -> Figure:
+    """The terms of the loss in one panel, each validation column (`val...`) in its own with its least value marked.
+
+    `log` maps the columns of `log.csv` to equally long values, NaN where a cell was empty.
+    """
+    steps = np.asarray(log.get("step", ()), np.float64)
+    known = {name: np.asarray(values, np.float64) for name, values in log.items() if name != "step"}
+    known = {name: values for name, values in known.items() if np.isfinite(values).any()}
+    validation = [name for name in known if name.startswith("val")]
+    terms = [name for name in known if name not in validation and not name.endswith(_NOT_TERMS)]
+    panels = ([terms] if terms else []) + [[name] for name in validation]
+    if not panels:
+        figure = _figure(6.4, 1.2)
+        figure.text(0.5, 0.5, "The training log is empty.", ha="center", va="center")
+        return figure
+
+    figure = _figure(6.4, 2.6 * len(panels))
+    for axes, names in zip(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True):
+        for i, name in enumerate(names):
+            told = np.isfinite(known[name])
+            style = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)], "lw": 1.4}
+            marker = "." if told.sum() < 40 else None
+            axes.plot(steps[told], known[name][told], label=_plain(name), marker=marker, **style)
+        values = np.concatenate([known[name][np.isfinite(known[name])] for name in names])
+        if names is terms:
+            if (values > 0).all():
+                axes.set_yscale("log")
+            axes.set_ylabel("training terms")
+        else:
+            best = int(np.nanargmin(known[names[0]]))
+            text = f"best: {known[names[0]][best]:.4g} at step {steps[best]:g}"
+            axes.plot(steps[best], known[names[0]][best], "o", mfc="none", mec=ORANGE, ms=10, mew=1.8, label=text)
+            axes.set_ylabel(_plain(names[0]))
+        _legend(axes, len(COLOURS))
+    axes.set_xlabel("step")
+    return figure
+
+
+def _legend(axes: Axes, columns: int) -> None:
+    """Above the axes, where it hides no curve."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8.5, frameon=False)
+
+
+def _figure(width: float, height: float) -> Figure:
+    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def _with_interval(key: str, metrics: Mapping) -> str:
+    words, bounds = tables.quantity(key, metrics), metrics["ci95"].get(key)
+    return words.text(metrics[key]) + (f" ({words.range(bounds)})" if bounds else "")
+
+
+def _plain(text: str) -> str:
+    """Names of landmarks are not formulas."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,103 @@
+"""Metrics in words: label, unit and meaning of every key of `metrics.json`; the result table for the terminal."""
+
+import dataclasses
+from collections.abc import Mapping
+
+
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """How one key of `metrics.json` is written for people."""
+
+    label: str
+    unit: str  # "px", "mm", "%" or ""
+    meaning: str
+
+    @property
+    def scale(self) -> float:
+        return 100.0 if self.unit == "%" else 1.0
+
+    def number(self, value: float) -> str:
+        """The value in `unit`, without it."""
+        return f"{value * self.scale:.{2 if self.unit else 3}f}"
+
+    def text(self, value: float) -> str:
+        return f"{self.number(value)} {self.unit}".rstrip()
+
+    def range(self, bounds: tuple[float, float] | None) -> str:
+        """The interval, empty where there is none."""
+        return f"{self.number(bounds[0])} to {self.number(bounds[1])}" if bounds else ""
+
+
+def quantity(key: str, metrics: Mapping) -> Quantity:
+    """The words for `key`. `metrics` tells the normaliser and what the CED measures."""
+    if key == "me_px":
+        return Quantity("Mean error (ME)", "px", "Mean over pictures of the mean distance to the annotated points.")
+    if key == "me_mm":
+        return Quantity("Mean error (ME)", "mm", "The same in millimetres, in pictures whose spacing is known.")
+    if key.startswith("nme_"):
+        a, b = metrics["normalizer"]
+        meaning = f"Error of each picture as a share of the distance from {a} to {b} in that picture, then the mean."
+        return Quantity("Normalised mean error (NME)", "%", meaning)
+    if key.startswith("sdr_le_"):
+        radius = key.removeprefix("sdr_le_").removesuffix("mm")
+        meaning = f"Share of all annotated points found within {radius} mm (boundary included)."
+        return Quantity(f"Success detection rate (SDR), {radius} mm", "%", meaning)
+    measure = quantity(metrics["ced_measure"], metrics)
+    name, _, threshold = key.partition("@")
+    limit = f"{float(threshold) * measure.scale:g} {measure.unit}"
+    if name == "auc":
+        meaning = "Area under the CED curve up to the threshold, divided by it: 1 is perfect, 0 is all above."
+        return Quantity(f"Area under the curve (AUC), to {limit}", "", meaning)
+    if name == "fr":
+        return Quantity(f"Failure rate (FR), {limit}", "%", f"Share of pictures whose error is above {limit}.")
+    raise KeyError(key)
+
+
+def keys(metrics: Mapping) -> list[str]:
+    """The keys of the result table, in its order; the per-landmark part has the same names."""
+    return [key for key in metrics if key.startswith(("me_", "nme_", "auc@", "fr@", "sdr_le_"))]
+
+
+def main_key(metrics: Mapping) -> str:
+    """The error that heads the report: in mm where the spacing is known, else in pixels."""
+    return "me_mm" if "me_mm" in metrics else "me_px"
+
+
+def by_error(metrics: Mapping) -> list[str]:
+    """Names of the landmarks, largest `main_key` first; those without any annotation last."""
+    key = main_key(metrics)
+    return sorted(metrics["per_landmark"], key=lambda name: -metrics["per_landmark"][name].get(key, -1.0))
+
+
+def longest_bar(metrics: Mapping) -> float:
+    """The largest mean error of a landmark or upper end of its interval: the full width of the bars; never 0."""
+    key, landmarks = main_key(metrics), metrics["per_landmark"].values()
+    ends = [one["ci95"].get(key, [0, one[key]])[1] for one in landmarks if key in one]
+    return max(ends) or 1.0
+
+
+def radius_keys(metrics: Mapping) -> list[str]:
+    """The success rates that are known."""
+    return [key for key in metrics if key.startswith("sdr_le_")]
+
+
+def console(metrics: Mapping) -> str:
+    """The result table as plain text: every pooled metric with its 95 % interval, and the three worst landmarks.
+
+    `metrics` is what `metrics.json` holds (`metrics.summarize` with `split` and `normalizer` added).
+    """
+    rows = [
+        (f"{metrics['split']}: {metrics['n_images']} pictures, {metrics['n_points']} points", "", "", "95 % interval")
+    ]
+    for key in keys(metrics):
+        words = quantity(key, metrics)
+        rows.append((words.label, words.number(metrics[key]), words.unit, words.range(metrics["ci95"].get(key))))
+    widths = [max(len(row[i]) for row in rows) for i in range(4)]
+    label, number, unit, interval = widths
+    lines = [f"{a:<{label}}  {b:>{number}} {c:<{unit}}  {d:>{interval}}".rstrip() for a, b, c, d in rows]
+    lines.insert(1, "-" * (sum(widths) + 5))
+
+    key = main_key(metrics)
+    known = [name for name in by_error(metrics) if key in metrics["per_landmark"][name]]
+    worst = (f"{name} {quantity(key, metrics).text(metrics['per_landmark'][name][key])}" for name in known[:3])
+    return "\n".join([*lines, f"largest mean errors: {', '.join(worst)}"])

@@ -1,0 +1,68 @@
+"""The teacher: which network, its weights, and what pictures it expects."""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from ctd_jax import models
+from ctd_jax.errors import UserError
+
+EMBEDDED = pathlib.Path(__file__).parent / "weights" / "synthetic_faces.safetensors"
+IMAGENET = {"channels": "RGB", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+@dataclasses.dataclass(frozen=True)
+class Teacher:
+    """A network that learned another task."""
+
+    encoder: dict[str, Any]  # keyword arguments of models.build_encoder
+    input: dict[str, Any]  # see models.normalize
+    variables: dict[str, Any]  # params, batch_stats
+    trained: bool = True
+
+
+def load(weights: str, encoder: str) -> Teacher:
+    """The teacher of a configuration.
+
+    Args:
+      weights: `config.teacher.weights`.
+      encoder: `config.model.encoder`; "auto" takes what the weights are of.
+
+    Raises:
+      UserError: no weights, weights of another encoder, or a file that doesn't hold what it says.
+    """
+    if not weights:
+        raise UserError(
+            "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE.safetensors. "
+            "`python -m convert.mobilefacenet` makes such a file from a published face-recognition network, "
+            "`python -m ctd_jax.main --config=configs/source.py` trains one; --config.teacher.weights=embedded is the demo's"
+        )
+    if weights == "none":
+        return _untrained(encoder)
+    path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)
+    variables, meta = models.weights.load(path)
+    found = meta["encoder"]["name"]
+    if encoder not in ("auto", found):
+        raise UserError(f"{path}: weights of {found}, but model.encoder is {encoder}; set it to {found}, or to auto")
+    teacher = Teacher(meta["encoder"], meta["input"], variables)
+    models.weights.match(variables, _template(teacher.encoder), path)
+    return teacher
+
+
+def _untrained(encoder: str) -> Teacher:
+    if encoder == "auto":
+        raise UserError(
+            f"teacher.weights is none: name the encoder, --config.model.encoder={'|'.join(models.ENCODERS)}"
+        )
+    model = models.build_encoder(encoder)
+    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)
+    return Teacher({"name": encoder}, IMAGENET, variables, trained=False)
+
+
+def _template(encoder: dict[str, Any]) -> Any:
+    model = models.build_encoder(**encoder)
+    return jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, 224, 224, 3)))

@@ -1,0 +1,121 @@
+"""The story of a run: read, check, train, keep the best, evaluate once, report."""
+
+import json
+import logging
+import pathlib
+import time
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from ml_collections import ConfigDict
+
+from ctd_jax import checkpoint, data, step
+from ctd_jax import workdir as workdirs
+from ctd_jax.errors import UserError
+from ctd_jax.landmarks import LandmarkTask
+from ctd_jax.log import TrainingLog
+from ctd_jax.parallel import Parallel
+from ctd_jax.recognition import RecognitionTask
+
+_log = logging.getLogger(__name__)
+TASKS = {"landmarks": LandmarkTask, "recognition": RecognitionTask}
+LOG_EVERY = 10  # steps between rows of log.csv
+
+
+def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+    """Trains, or continues, or finds the run finished; returns the content of metrics.json.
+
+    Raises:
+      UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found before the
+        first step.
+    """
+    began = time.monotonic()
+    workdirs.claim(workdir, config)
+    if (workdir / "metrics.json").exists():
+        _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
+        return json.loads((workdir / "metrics.json").read_text("utf-8"))
+    parallel = Parallel(config.parallel)
+    _check_config(config, parallel)
+    source = data.load(config.data, workdir / "tfds")
+    _check_split(source, config.eval.split)
+    task = TASKS[config.task](config, source)
+    workdirs.claim_split(workdir, source.rows())
+    workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
+    variables = _fit(task, config, workdir, parallel)
+    return task.finish(parallel.replicate(variables), parallel, workdir, began)
+
+
+def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel) -> dict[str, Any]:
+    """Trains to the end, from the latest checkpoint if there is one; returns the variables with the lowest validation error."""
+    steps = config.train.steps
+    variables = task.init(config.seed)
+    tx = step.optimizer(config.train, task.labels(variables["params"]))
+    zero = jnp.zeros((), jnp.int32)
+    state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
+    template = jax.eval_shape(lambda: state)
+    train_step = parallel.compile(step.make(task.loss, tx, config.seed), sharded=False, donate=(0,))
+    validate = task.validator(parallel)
+
+    with checkpoint.manager(workdir) as checkpoints:
+        start = checkpoints.latest_step() or 0
+        if start:
+            _log.warning("continuing %s from step %d of %d", workdir, start, steps)
+            state = checkpoint.restore(checkpoints, start, template)
+        state, frozen = parallel.replicate((state, task.frozen))
+        batches = task.train.training_batches(batch_size=config.train.batch_size, seed=config.seed, start=start)
+        columns = ["loss", *task.terms, "encoder_lr", "decoder_lr", "val_error"]
+        with TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size) as log:
+            for number in range(start + 1, steps + 1):
+                state, means = train_step(state, frozen, parallel.shard(next(batches)))
+                log.tick(number)
+                if number % LOG_EVERY == 0 or number == steps:
+                    values = {key: float(value) for key, value in parallel.first(means).items()}
+                    _check_finite(values["loss"], number, workdir)
+                    lrs = {f"{p}_lr": float(step.schedule(config.train, p)(number)) for p in ("encoder", "decoder")}
+                    log.record(number, values | lrs)
+                if number % config.eval.every == 0 or number == steps:
+                    with log.pause():
+                        error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
+                        checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
+                    log.record(number, {"val_error": error}, text)
+        checkpoints.wait_until_finished()
+        best = checkpoint.restore(checkpoints, checkpoints.best_step(), template)
+    return {"params": best.params, "batch_stats": best.batch_stats}
+
+
+def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
+    if not np.isfinite(loss):
+        raise UserError(
+            f"the loss is {loss} at step {number}; lower train.encoder_lr and train.decoder_lr, in a new --workdir. Earlier "
+            f"checkpoints stay in {workdir / 'checkpoints'}"
+        )
+
+
+def _check_config(config: ConfigDict, parallel: Parallel) -> None:
+    if config.task not in TASKS:
+        raise UserError(f"task is {config.task!r}; expected {' or '.join(TASKS)}")
+    parallel.check_batch(config.train.batch_size, "train.batch_size")
+    for key in ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every", "eval.batch_size",
+                "model.sigma", "data.image_size"):  # fmt: skip
+        room, name = key.split(".")
+        if not config[room][name] > 0:
+            raise UserError(f"{key} is {config[room][name]}; expected more than 0")
+    for key, limit in (("flip", 1), ("scale", 1), ("shift", 1)):
+        if not 0 <= config.augment[key] <= limit:
+            raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. {limit}")
+
+
+def _check_split(source: data.Source, wanted: str) -> None:
+    if not any(name.startswith(wanted) for name in source.names):
+        raise UserError(
+            f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or set "
+            "--config.eval.split=val"
+        )
+    for name in source.names:
+        part = source.split(name)
+        if not len(part):
+            raise UserError(f"no pictures in split {name}: all the training pictures are of one subject")
+        if np.isnan(part.xy).all():
+            raise UserError(f"none of the {len(part)} pictures of split {name} has an annotated landmark")
