@@ -1,6 +1,6 @@
 """Every key of the configuration is born here, with its unit. The other files change a few, one for each method.
 
-Variants: `demo` (embedded faces and teacher, minutes on two CPU cores) and `paper` (Fu et al. 2020, arXiv 2009.13635, at
+Variants: `demo` (embedded faces and teacher, minutes on two CPU cores) and `paper` (Fu et al. 2020, arXiv 2009.13635,
 full size). What we have of the paper has lost most of its numbers: a value marked "ours" is a choice made here.
 """
 
@@ -32,7 +32,7 @@ def _demo() -> ConfigDict:
     config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
     config.data.seed = 0  # of a split that is not in a file, and of the choice of `budget` pictures
-    config.data.budget = 20  # labelled training pictures; 0: all there are
+    config.data.budget = 0  # labelled training pictures; 0: all there are
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
     config.data.cache_mib = (
@@ -40,8 +40,8 @@ def _demo() -> ConfigDict:
     )
 
     config.data.synthetic = ConfigDict()
-    config.data.synthetic.identities = (40, 20, 60)  # people in train, val and test
-    config.data.synthetic.shots = 5  # pictures of each
+    config.data.synthetic.identities = (20, 20, 60)  # people in train, val and test
+    config.data.synthetic.shots = (1, 5, 5)  # pictures of each
 
     config.augment = ConfigDict()
     config.augment.flip = 0.5  # probability of a mirror image; never used where dataset.json has no flip_pairs
@@ -83,7 +83,6 @@ def _demo() -> ConfigDict:
 
 def _paper(config: ConfigDict) -> None:
     config.data.root = ""  # the paper's pictures (CIFASD) are not public: bring a landmark folder
-    config.data.budget = 0
     config.data.image_size = 256  # ours
     config.augment.shift = 0.0  # the paper names flip and scaling only; the range 0.25 is ours
     config.model.encoder = "resnet50"

@@ -13,11 +13,11 @@ def get_config(variant: str = "demo"):
     config.name = "source"
     config.task = "recognition"
     config.data.seed = 1000  # other people than those that the landmark configurations see
-    config.data.budget = 0
     config.data.synthetic.identities = (400, 50, 0)
-    config.data.synthetic.shots = 12
+    config.data.synthetic.shots = (12, 12, 0)
     config.model.encoder = "resnet8"
     config.train.steps = 2000
     config.train.batch_size = 64
+    config.eval.split = "val"
     config.eval.every = 200
     return config

@@ -63,8 +63,8 @@ def convert(path: str) -> tuple[dict, dict[str, float]]:
     """Ports a file's weights.
 
     Returns:
-      Variables of the encoder `ENCODER`, and by stage the largest difference from
-      the float64 forward pass, relative to the stage's largest value.
+      Variables of the encoder `ENCODER`, and by stage the largest difference from the float64 forward pass, relative to
+      the stage's largest value.
 
     Raises:
       UserError: the file cannot be read, holds another network, or the port does not reproduce it to `TOLERANCE`.
@@ -80,8 +80,8 @@ def convert(path: str) -> tuple[dict, dict[str, float]]:
         stage: float(np.max(np.abs(ours[stage] - want)) / np.max(np.abs(want)))
         for stage, want in reference(state, np.asarray(image, np.float64)).items()
     }
-    if not max(differences.values()) <= TOLERANCE:  # NaN is refused too
-        worst = max(differences, key=lambda stage: np.nan_to_num(differences[stage], nan=np.inf))
+    worst = max(differences, key=lambda stage: np.nan_to_num(differences[stage], nan=np.inf))
+    if not differences[worst] <= TOLERANCE:  # NaN is refused too
         raise UserError(
             f"{path}: the port differs from the original by {differences[worst]:.1e} at {worst}, more than "
             f"{TOLERANCE:.0e}; its numbers may be damaged or too large."

@@ -2,6 +2,7 @@
 
 import difflib
 import importlib.util
+import itertools
 import logging
 import os
 import pathlib
@@ -20,7 +21,7 @@ _HELP = ("--help", "-h", "-help", "--helpshort")
 
 
 def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), paths: list[str] | None = None) -> None:
-    """Parses the flags, calls `main` and exits: 0 done, 2 the user can mend it (one message on stderr), 1 anything else.
+    """Parses the flags, calls `main`, exits: 0 done, 2 the user can mend it (one message on stderr), 1 anything else.
 
     Args:
       main: the command.
@@ -30,7 +31,8 @@ def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), pa
     """
     if any(argument in _HELP for argument in sys.argv[1:]):
         print(f"{text.strip()}\n\nFlags:")
-        print(flags.FLAGS.module_help("__main__"), flags.FLAGS.module_help("ctd_jax.command"), sep="\n")
+        for flag in (*flags.FLAGS.get_flags_for_module(main.__module__), flags.FLAGS["debug"]):
+            print(f"  --{flag.name:<10} {flag.help}")
         sys.exit(0)
     try:
         rest = _parse(sys.argv)
@@ -60,12 +62,14 @@ def _complain(message: str, code: int) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     """Sets the flags; returns the arguments that are none."""
-    overrides = [a for a in argv[1:] if a.startswith("--config.")]
-    files = [a.removeprefix("--config=") for a in argv[1:] if a.startswith("--config=")]
+    options = [a.lstrip("-") for a in argv[1:] if a.startswith("-")]
+    overrides = [o.removeprefix("config.") for o in options if o.startswith("config.")]
+    files = [o.removeprefix("config=") for o in options if o.startswith("config=")]
+    files += [file for flag, file in itertools.pairwise(argv) if flag in ("--config", "-config")]
     if files:
         _check_keys(_load(files[-1]), overrides)
     elif overrides:
-        raise UserError(f"{overrides[0]}: give the configuration too, --config=configs/ctd_ed.py")
+        raise UserError(f"--config.{overrides[0]}: give the configuration too, --config=configs/ctd_ed.py")
     try:
         return flags.FLAGS(argv)[1:]
     except flags.Error as error:
@@ -76,9 +80,10 @@ def _load(name: str) -> ConfigDict:
     """What `FILE[:variant]` holds before any override: here a wrong one still gets a message of its own."""
     file, _, variant = name.partition(":")
     path = pathlib.Path(file)
-    if not path.is_file():
+    if not path.is_file() or path.suffix != ".py":
         known = ", ".join(str(p) for p in sorted(path.parent.glob("*.py")) if p.stem not in ("__init__", "default"))
-        raise UserError(f"--config: there is no file {file}; {f'found {known}' if known else 'try configs/ctd_ed.py'}")
+        found = f"found {known}" if known else "try configs/ctd_ed.py"
+        raise UserError(f"--config: expected a Python file, there is no such {file}; {found}")
     spec = importlib.util.spec_from_file_location("config", path)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -91,7 +96,7 @@ def _load(name: str) -> ConfigDict:
 def _check_keys(config: ConfigDict, overrides: list[str]) -> None:
     keys = list(flatten(config))
     for override in overrides:
-        key, equals, _ = override.removeprefix("--config.").partition("=")
+        key, equals, _ = override.partition("=")
         if key not in keys:
             near = difflib.get_close_matches(key, keys, 1, cutoff=0.0)[0]
             raise UserError(

@@ -10,7 +10,9 @@ from ctd_jax.errors import UserError
 def encoder_distance(student: Array, teacher: Array) -> Array:
     """Cosine distance between the maps of the two encoders (CTD-ED).
 
-    L_i = 1 - <s_i, t_i> / (|s_i| |t_i|)      (Fu et al. 2020, Eq. 4, reconstructed: the axes are lost, we flatten the map)
+    L_i = 1 - <s_i, t_i> / (|s_i| |t_i|)      (Fu et al. 2020, Eq. 4)
+
+    A reconstruction: the text says cosine, the axes are lost. We flatten each map.
 
     Args:
       student: `[B, ...]` features of the network being trained.

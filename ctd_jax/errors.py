@@ -2,4 +2,4 @@
 
 
 class UserError(ValueError):
-    """A wrong input. The message says what was found, what was expected and what to do; `main` prints it and exits with 2."""
+    """A wrong input. The message, which commands print, says what was found, what was expected and what to do."""

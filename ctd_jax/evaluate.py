@@ -27,7 +27,7 @@ def predict(
       batch_size: pictures; rounded up to the number of devices.
     """
     devices = len(parallel.devices)
-    size = -(-min(batch_size, len(dataset)) // devices) * devices
+    size = -(-batch_size // devices) * devices
     xy, confidence = [], []
     for start in range(0, len(dataset), size):
         indices = np.arange(start, min(start + size, len(dataset)))

@@ -1,7 +1,7 @@
 """Landmarks to heatmaps and back.
 
-A cell of a heatmap covers `stride` x `stride` network pixels, so that cell = (pixel + 0.5) / stride - 0.5. No other module
-knows about cells.
+A cell of a heatmap covers `stride` x `stride` network pixels, so that cell = (pixel + 0.5) / stride - 0.5. No other
+module knows about cells.
 """
 
 import jax.numpy as jnp
@@ -31,8 +31,8 @@ def draw(xy: Array, *, size: int, stride: int, sigma: float) -> Array:
 def decode(heatmaps: Array, *, stride: int) -> tuple[Array, Array]:
     """Sub-pixel place and height of each heatmap's peak.
 
-    The largest cell is refined along each axis by the vertex of the parabola through the logarithms of three cells about
-    it: exact for a Gaussian, which `draw` draws. Where the peak lies on the border, the three cells next to it are used.
+    The largest cell is refined along each axis by the vertex of the parabola through the logarithms of it and its two
+    neighbours: exact for a Gaussian, which `draw` draws. On the border, the three outermost cells are used.
 
     Args:
       heatmaps: `[..., h, w, K]`.

@@ -40,7 +40,7 @@ def build(config: ConfigDict, encoder: dict[str, Any], num_landmarks: int) -> mo
 
 
 def forward(model: models.LandmarkNet, input_spec: dict[str, Any]) -> Callable:
-    """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] landmarks in network pixels, [B, K] confidence)`."""
+    """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] network pixels, [B, K] confidence)`."""
 
     def body(variables: Any, batch: dict[str, Array]) -> tuple[Array, Array]:
         out = model.apply(variables, models.normalize(batch["picture"], input_spec), train=False)
@@ -71,6 +71,8 @@ class LandmarkTask:
         ed = self.config.constraints.ed
         if ed.weight < 0:
             raise UserError(f"constraints.ed.weight is {ed.weight}; expected 0 (off) or more")
+        if ed.weight and not ed.layers:
+            raise UserError("constraints.ed.layers is empty; name a layer, for instance encoder")
         if ed.weight and not self.teacher.trained:
             raise UserError(
                 "constraints.ed.weight needs a teacher that has learned something, but teacher.weights is none"
@@ -126,8 +128,8 @@ class LandmarkTask:
         return total, (updates["batch_stats"], terms)
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
-        """Function of variables on the devices: the mean error of the validation pictures (NME where there is a normaliser,
-        else mm, else pixels), and how a person reads it."""
+        """Function of variables on the devices: the mean error of the validation pictures (NME where there is a
+        normaliser, else mm, else pixels), and how a person reads it."""
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
 
         def validate(variables: Any) -> tuple[float, str]:

@@ -33,6 +33,7 @@ class TrainingLog:
         self._csv = csv.DictWriter(self._file, ["step", *columns, "images_per_s"], restval="")
         self._csv.writeheader()
         self._csv.writerows(rows)
+        self._file.flush()
         self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start or None)
         self._start, self._steps, self._batch_size = start, steps, batch_size
         self._seen = (start, time.monotonic())
@@ -86,4 +87,4 @@ class TrainingLog:
         self._progress.update(self._bar, completed=step, note=note)
         if self._plain and error:
             left = (self._steps - step) * self._batch_size / self._rate if self._rate else 0
-            self._plain.print(f"step {step}/{self._steps}  {note}  {left:.0f} s left", highlight=False)
+            self._plain.print(f"step {step}/{self._steps}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)

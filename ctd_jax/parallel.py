@@ -17,8 +17,8 @@ AXIS = "data"  # the mapped axis that bodies take means over
 class Parallel:
     """Places trees on the devices and compiles bodies for them.
 
-    A body is called with whole copies of its first arguments and this device's share of its last one, the batch; the batch's
-    leading axis is the one that is divided.
+    A body is called with whole copies of its first arguments and this device's share of its last one, the batch, which
+    is divided along its leading axis.
 
     Args:
       kind: "shard_map" or "pmap".
@@ -36,8 +36,8 @@ class Parallel:
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
 
     def compile(self, body: Callable, *, sharded: bool, donate: tuple[int, ...] = ()) -> Callable:
-        """`body` on all devices. Its result is the same on each (`sharded=False`), or belongs to each one's share of the
-        batch. `donate`: positions of arguments whose memory may be reused."""
+        """`body` on all devices. Its result is the same on each (`sharded=False`), or belongs to each one's share of
+        the batch. `donate`: positions of arguments whose memory may be reused."""
         if self._pmap:
             return jax.pmap(body, axis_name=AXIS, devices=self.devices, donate_argnums=donate)
 

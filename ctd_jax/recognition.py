@@ -24,7 +24,8 @@ from ctd_jax.teacher import IMAGENET
 def verification_auc(features: np.ndarray, subjects: np.ndarray) -> float:
     """Area under the ROC curve of "same person" by the cosine of two pictures' features, over all pairs.
 
-    It is the probability that a pair of one person is more alike than a pair of two, ties counting half (Mann and Whitney 1947).
+    It is the probability that a pair of one person is more alike than a pair of two, ties counting half (Mann and
+    Whitney 1947).
 
     Args:
       features: `[N, C]`.
@@ -80,14 +81,15 @@ class RecognitionTask:
         return loss, (updates["batch_stats"], {"cross_entropy": loss})
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
-        """Function of variables on the devices: 1 - verification AUC on the people of val, and how a person reads it."""
+        """Function of variables on the devices: 1 - verification AUC on the people of val, and as text."""
 
         def body(variables: Any, batch: dict[str, Array]) -> Array:
             out = self.model.apply(variables, models.normalize(batch["picture"], IMAGENET), train=False)
             return jnp.mean(out["encoder"].astype(jnp.float32), axis=(1, 2))
 
         compiled = parallel.compile(body, sharded=True)
-        size = self.config.eval.batch_size
+        devices = len(parallel.devices)
+        size = -(-self.config.eval.batch_size // devices) * devices
 
         def validate(variables: Any) -> tuple[float, str]:
             features = []

@@ -21,7 +21,7 @@ class Teacher:
 
     encoder: dict[str, Any]  # keyword arguments of models.build_encoder
     input: dict[str, Any]  # see models.normalize
-    variables: dict[str, Any]  # params, batch_stats
+    variables: dict[str, Any]  # params, batch_stats; empty if it has learned nothing
     trained: bool = True
 
 
@@ -37,9 +37,9 @@ def load(weights: str, encoder: str) -> Teacher:
     """
     if not weights:
         raise UserError(
-            "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE.safetensors. "
+            "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. "
             "`python -m convert.mobilefacenet` makes such a file from a published face-recognition network, "
-            "`python -m ctd_jax.main --config=configs/source.py` trains one; --config.teacher.weights=embedded is the demo's"
+            "`python -m ctd_jax.main --config=configs/source.py` trains one; =embedded is the demo's"
         )
     if weights == "none":
         return _untrained(encoder)
@@ -58,9 +58,7 @@ def _untrained(encoder: str) -> Teacher:
         raise UserError(
             f"teacher.weights is none: name the encoder, --config.model.encoder={'|'.join(models.ENCODERS)}"
         )
-    model = models.build_encoder(encoder)
-    variables = model.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False)
-    return Teacher({"name": encoder}, IMAGENET, variables, trained=False)
+    return Teacher({"name": encoder}, IMAGENET, {}, trained=False)
 
 
 def _template(encoder: dict[str, Any]) -> Any:

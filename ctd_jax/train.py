@@ -28,8 +28,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, A
     """Trains, or continues, or finds the run finished; returns the content of metrics.json.
 
     Raises:
-      UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found before the
-        first step.
+      UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found
+        before the first step.
     """
     began = time.monotonic()
     workdirs.claim(workdir, config)
@@ -40,6 +40,8 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, A
     _check_config(config, parallel)
     source = data.load(config.data, workdir / "tfds")
     _check_split(source, config.eval.split)
+    if config.teacher.weights == "embedded" and config.data.root != "synthetic":
+        _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
     task = TASKS[config.task](config, source)
     workdirs.claim_split(workdir, source.rows())
     workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
@@ -48,7 +50,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, A
 
 
 def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel) -> dict[str, Any]:
-    """Trains to the end, from the latest checkpoint if there is one; returns the variables with the lowest validation error."""
+    """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error."""
     steps = config.train.steps
     variables = task.init(config.seed)
     tx = step.optimizer(config.train, task.labels(variables["params"]))
@@ -70,16 +72,18 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
             for number in range(start + 1, steps + 1):
                 state, means = train_step(state, frozen, parallel.shard(next(batches)))
                 log.tick(number)
-                if number % LOG_EVERY == 0 or number == steps:
+                evaluating = number % config.eval.every == 0 or number == steps
+                if evaluating or number % LOG_EVERY == 0:
                     values = {key: float(value) for key, value in parallel.first(means).items()}
                     _check_finite(values["loss"], number, workdir)
-                    lrs = {f"{p}_lr": float(step.schedule(config.train, p)(number)) for p in ("encoder", "decoder")}
+                    lrs = {f"{p}_lr": float(step.schedule(config.train, p)(number - 1)) for p in ("encoder", "decoder")}
                     log.record(number, values | lrs)
-                if number % config.eval.every == 0 or number == steps:
+                if evaluating:
                     with log.pause():
                         error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
-                        checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
                     log.record(number, {"val_error": error}, text)
+                    with log.pause():  # after its row: a run that stops in between loses neither
+                        checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
         checkpoints.wait_until_finished()
         best = checkpoint.restore(checkpoints, checkpoints.best_step(), template)
     return {"params": best.params, "batch_stats": best.batch_stats}
@@ -88,8 +92,8 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
 def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
     if not np.isfinite(loss):
         raise UserError(
-            f"the loss is {loss} at step {number}; lower train.encoder_lr and train.decoder_lr, in a new --workdir. Earlier "
-            f"checkpoints stay in {workdir / 'checkpoints'}"
+            f"the loss is {loss} at step {number}; lower train.encoder_lr and train.decoder_lr, in a new --workdir. "
+            f"Earlier checkpoints stay in {workdir / 'checkpoints'}"
         )
 
 
@@ -97,8 +101,8 @@ def _check_config(config: ConfigDict, parallel: Parallel) -> None:
     if config.task not in TASKS:
         raise UserError(f"task is {config.task!r}; expected {' or '.join(TASKS)}")
     parallel.check_batch(config.train.batch_size, "train.batch_size")
-    for key in ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every", "eval.batch_size",
-                "model.sigma", "data.image_size"):  # fmt: skip
+    positive = ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every")
+    for key in (*positive, "eval.batch_size", "model.sigma", "data.image_size"):
         room, name = key.split(".")
         if not config[room][name] > 0:
             raise UserError(f"{key} is {config[room][name]}; expected more than 0")
@@ -110,8 +114,8 @@ def _check_config(config: ConfigDict, parallel: Parallel) -> None:
 def _check_split(source: data.Source, wanted: str) -> None:
     if not any(name.startswith(wanted) for name in source.names):
         raise UserError(
-            f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or set "
-            "--config.eval.split=val"
+            f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or "
+            "set --config.eval.split=val"
         )
     for name in source.names:
         part = source.split(name)

@@ -43,11 +43,13 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     """
     path = workdir / "config.json"
     if not path.exists():
+        if workdir.is_file():
+            raise UserError(f"{workdir} is a file; give a new folder with --workdir")
         strangers = [p.name for p in workdir.iterdir() if p.name != "tfds"] if workdir.is_dir() else []
-        if strangers or workdir.is_file():
+        if strangers:
             raise UserError(
-                f"{workdir} is not a run (it has no config.json, but {', '.join(sorted(strangers)[:3])}); give a new folder "
-                "with --workdir"
+                f"{workdir} is not a run (it has no config.json, but {', '.join(sorted(strangers)[:3])}); give a new "
+                "folder with --workdir"
             )
         return
     old, new = flatten(read_config(workdir)), flatten(config)
@@ -55,8 +57,8 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     if differ:
         shown = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in differ[:5])
         raise UserError(
-            f"{workdir} holds a run of another configuration: {shown}. Give another --workdir, or the old values to continue; "
-            "nothing was changed"
+            f"{workdir} holds a run of another configuration: {shown}. Give another --workdir, or the old values to "
+            "continue; nothing was changed"
         )
 
 
@@ -99,6 +101,6 @@ def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
     if old != rows:
         first = next((f"{o[0]} was {o[2]}" for o, n in zip(old, rows, strict=False) if o != n), "their number")
         raise UserError(
-            f"{path}: the pictures are not those that this run began with (first difference: {first}); restore them, or "
-            "start again in a new --workdir"
+            f"{path}: the pictures are not those that this run began with (first difference: {first}); restore them, "
+            "or start again in a new --workdir"
         )

@@ -9,8 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
-from golden.seeded import draw, picture
+from golden.seeded import draw, mobilefacenet_state, picture
 
 from convert import mobilefacenet
 from ctd_jax import models
@@ -68,23 +69,6 @@ def filled(template, torch_key):
     return unflatten_dict({path: fill(path, x) for path, x in flatten_dict(template).items()})
 
 
-def mobilefacenet_state():
-    """A state dict with the original's names, drawn: built from our own template by the inverse of the port's names."""
-    net = models.build_encoder("mobilefacenet", num_outputs=128)
-    template = shapes(net, 1, 112, 112, 3)
-    inverse = {}
-    for theirs, ours in mobilefacenet.LAYERS.items():
-        for i in range(15) if r"(\d+)" in theirs else [0]:
-            name = theirs.replace(r"(\d+)", str(i)).replace("\\.", ".")
-            inverse[ours.replace(r"\1", str(i))] = name
-    state = {}
-    for path, x in flatten_dict(template).items():
-        shape = tuple(x.shape[i] for i in (3, 2, 0, 1)) if len(x.shape) == 4 else x.shape
-        key = f"{inverse['/'.join(path[1:-1])]}.{KINDS[path[-1]]}"
-        state[key] = draw(key, shape)
-    return state
-
-
 def check_stages(out, golden, prefix):
     stages = [key.removeprefix(prefix) for key in golden if key.startswith(prefix)]
     assert len(stages) >= 5
@@ -133,10 +117,12 @@ def test_mobilefacenet_gives_the_recorded_features_of_real_faces():
     with np.load(FACES / "golden.npz") as want:
         images = (want["image_rgb_uint8"] / np.float32(spec["scale"]) - np.float32(spec["mean"])) / spec["std"]
         out = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, images.astype(np.float32))
-        names = {"features_4": "block4", "features_11": "block11", "features_14": "block14", "conv2": "encoder"}
-        for ours, theirs in (("stem", "stem_mean_c"), ("depthwise", "dw_mean_c"), ("block4", "features_4")):
+        means = {"stem_mean_c": "stem", "dw_mean_c": "depthwise", "features_4": "block4"}
+        maps = {"features_11": "block11", "features_14": "block14", "conv2": "encoder", "embedding": "embedding"}
+        assert set(want) == {"image_rgb_uint8", *means, *maps}
+        for theirs, ours in means.items():
             np.testing.assert_allclose(out[ours].mean((1, 2)), want[theirs], rtol=1e-4, atol=1e-4)
-        for theirs, ours in list(names.items())[1:] + [("embedding", "embedding")]:
+        for theirs, ours in maps.items():
             np.testing.assert_allclose(out[ours], want[theirs], rtol=1e-4, atol=1e-4)
 
 
@@ -193,8 +179,8 @@ def test_landmark_net(name):
     """Named features, no head unless asked for, the teacher's tree inside, and a heatmap cell per `stride` pixels."""
     net = models.build(CONFIG, encoder={"name": name}, num_landmarks=5)
     variables = shapes(net, 1, 128, 96, 3)
-    apply = lambda train: lambda v: net.apply(v, jnp.zeros((2, 128, 96, 3)), train=train, mutable=["batch_stats"])[0]  # noqa: E731
-    out = jax.eval_shape(apply(True), variables)
+    image = jnp.zeros((2, 128, 96, 3))
+    out, _ = jax.eval_shape(lambda v: net.apply(v, image, train=True, mutable=["batch_stats"]), variables)
     assert out["heatmaps"].shape == (2, 128 // net.stride, 96 // net.stride, 5)
     assert {"stem", "encoder", "deconv1", "deconv2"} <= set(out)
     assert not {"pooled", "classifier", "embedding"} & set(out)
@@ -217,7 +203,9 @@ def test_bfloat16_activations_keep_float32_parameters_and_heatmaps():
 def test_every_parameter_learns(name, kwargs):
     net = models.build(CONFIG, encoder={"name": name, **kwargs}, num_landmarks=3)
     x = jnp.asarray(picture(32, 32))
-    variables = jax.jit(lambda: net.init(jax.random.key(1), x, train=False))()
+    template = flatten_dict(shapes(net, 1, 32, 32, 3))
+    named = {path: draw(f"{'/'.join(path[:-1])}.{KINDS[path[-1]]}", leaf.shape) for path, leaf in template.items()}
+    variables = unflatten_dict(named)
 
     def loss(params):
         out, _ = net.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
@@ -231,12 +219,14 @@ def test_every_parameter_learns(name, kwargs):
 def test_batch_norm_is_taken_over_the_mapped_axis():
     net = models.build_encoder("resnet8", width=4, axis_name="data")
     x = jnp.asarray(picture(32, 32))
-    variables = net.init(jax.random.key(0), x, train=False)
-    apply = lambda x: net.apply(variables, x, train=True, mutable=["batch_stats"])[0]["encoder"]  # noqa: E731
-    mapped = jax.vmap(apply, axis_name="data")(x[:, None])[:, 0]
-    alone = models.build_encoder("resnet8", width=4)
-    want, _ = alone.apply(variables, x, train=True, mutable=["batch_stats"])
-    np.testing.assert_allclose(mapped, want["encoder"], rtol=1e-4, atol=1e-5)
+    variables = jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
+
+    def encode(net, x):
+        return net.apply(variables, x, train=True, mutable=["batch_stats"])[0]["encoder"]
+
+    mapped = jax.jit(jax.vmap(lambda x: encode(net, x), axis_name="data"))(x[:, None])[:, 0]
+    want = jax.jit(lambda x: encode(net.clone(axis_name=None), x))(x)
+    np.testing.assert_allclose(mapped, want, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -252,10 +242,13 @@ def test_unknown_encoder(encoder, message):
 
 
 def test_unusable_decoders():
-    with pytest.raises(UserError, match="finer than the picture"):
-        models.build(SimpleNamespace(decoder_channels=(4,) * 5, deconv="phases"), encoder={"name": "resnet8"}, num_landmarks=1)
-    with pytest.raises(UserError, match="phases, transpose"):
-        models.build(SimpleNamespace(decoder_channels=(4,), deconv="fast"), encoder={"name": "resnet8"}, num_landmarks=1)
+    for channels, deconv, message in (
+        ((4,) * 5, "phases", "finer than the picture"),
+        ((4,), "fast", "phases, transpose"),
+    ):
+        config = SimpleNamespace(decoder_channels=channels, deconv=deconv)
+        with pytest.raises(UserError, match=message):
+            models.build(config, encoder={"name": "resnet8"}, num_landmarks=1)
 
 
 def test_embedding_of_a_small_picture_is_refused():
@@ -280,8 +273,6 @@ def test_weights_that_cannot_be_read_or_written(tmp_path):
     (tmp_path / "text").write_text("not weights at all, but long enough")
     with pytest.raises(UserError, match="not a safetensors file"):
         models.weights.load(tmp_path / "text")
-    import safetensors.numpy
-
     safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "plain.safetensors")
     with pytest.raises(UserError, match="which encoder"):
         models.weights.load(tmp_path / "plain.safetensors")
@@ -294,6 +285,7 @@ def test_weights_that_do_not_match():
     want = {"params": {"a": np.zeros(2), "b": np.zeros((3, 5)), "new": np.zeros(1)}}
     with pytest.raises(UserError) as error:
         models.weights.match(have, want, "w.safetensors")
-    for part in ("w.safetensors", "1 .*file has not: params/new", "network has not: params/extra", r"params/b .*\(3, 4\).*\(3, 5\)"):
+    missing, unexpected = "1 only in the network: params/new", "1 only in the file: params/extra"
+    for part in ("w.safetensors", missing, unexpected, r"params/b .*\(3, 4\).*\(3, 5\)"):
         assert re.search(part, str(error.value)), part
     models.weights.match(want, want, "w.safetensors")

@@ -64,8 +64,8 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     """
     if not config.root:
         raise UserError(
-            "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README says "
-            "how to make one), or the embedded faces, --config.data.root=synthetic"
+            "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README "
+            "says how to make one), or the embedded faces, --config.data.root=synthetic"
         )
     if config.root == "synthetic":
         return _synthetic(config)
@@ -94,18 +94,17 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
 
 
 def _synthetic(config: ConfigDict) -> Source:
-    counts = dict(zip(("train", "val", "test"), config.synthetic.identities, strict=True))
-    people = np.repeat(list(counts), list(counts.values()))
-    faces = synthetic.faces(range(len(people)), config.synthetic.shots, size=config.image_size, seed=config.seed)
-    n = len(faces["subjects"])
-    images = tuple(f"{s}_{i % config.synthetic.shots}" for i, s in enumerate(faces["subjects"]))
+    people = np.repeat(("train", "val", "test"), config.synthetic.identities)
+    shots = np.repeat(config.synthetic.shots, config.synthetic.identities)
+    faces = synthetic.faces(range(len(people)), shots, size=config.image_size, seed=config.seed)
+    subjects, n = tuple(faces["subjects"]), len(faces["subjects"])
+    images = tuple(f"{subject}_{i}" for i, subject in enumerate(subjects))
     sha256 = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in faces["pictures"])
-    given = np.repeat(people, config.synthetic.shots).tolist()
-    split_of = splits.assign(images, faces["subjects"], sha256, given=given, seed=config.seed, budget=config.budget)
+    given = np.repeat(people, shots).tolist()
     everything = Dataset(
         landmarks=Landmarks(synthetic.LANDMARKS, synthetic.FLIP_PAIRS, synthetic.NORMALIZER),
         images=images,
-        subjects=tuple(faces["subjects"]),
+        subjects=subjects,
         xy=faces["xy"].astype(np.float64),
         spacing=np.full((n, 2), np.nan),
         boxes=np.full((n, 4), np.nan),
@@ -114,4 +113,5 @@ def _synthetic(config: ConfigDict) -> Source:
         margin=config.margin,
         cache_mib=config.cache_mib,
     )
+    split_of = splits.assign(images, subjects, sha256, given=given, seed=config.seed, budget=config.budget)
     return Source(everything, split_of, sha256)

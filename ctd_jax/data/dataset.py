@@ -2,7 +2,7 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
@@ -24,6 +24,32 @@ class Dataset:
     size: int  # S
     margin: float
     cache_mib: int
+
+    @classmethod
+    def unlabelled(
+        cls,
+        names: Sequence[str],
+        images: Sequence[str],
+        original: Callable[[int], np.ndarray],
+        *,
+        boxes: np.ndarray,
+        size: int,
+        margin: float,
+    ) -> "Dataset":
+        """Pictures to predict `names` on; each is read when its turn comes."""
+        n = len(images)
+        return cls(
+            landmarks=Landmarks(tuple(names)),
+            images=tuple(images),
+            subjects=("",) * n,
+            xy=np.full((n, len(names), 2), np.nan),
+            spacing=np.full((n, 2), np.nan),
+            boxes=boxes,
+            original=original,
+            size=size,
+            margin=margin,
+            cache_mib=0,
+        )
 
     def __len__(self) -> int:
         return len(self.images)
@@ -52,7 +78,7 @@ class Dataset:
         return pictures, frames
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 in network pixels (0 where unknown), `mask` [B, K] bool,
+        """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 network pixels (0 where unknown), `mask` [B, K] bool,
         `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects."""
         if self._cache is None:
             pictures, frames = zip(*map(self.network, indices), strict=True)
@@ -72,7 +98,7 @@ class Dataset:
 
     def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless shuffled batches from step `start` on: batch n depends on `seed` and n alone, so that a run resumes
-        exactly. Every picture is seen once before any is seen again. Each process gets its share of the global batch."""
+        exactly. Every picture is seen once before any is seen again. Each process gets its share of each."""
         import grain
         import jax
 

@@ -1,4 +1,4 @@
-"""Landmark folders: `landmarks.csv`, `dataset.json` and pictures. Everything that can be wrong with one is found here."""
+"""Landmark folders: `landmarks.csv`, `dataset.json` and pictures. What can be wrong with one is found here."""
 
 import csv
 import dataclasses
@@ -92,8 +92,8 @@ def read(root: pathlib.Path) -> Table:
             raise UserError(f"{at}: {name} has only one of its two coordinates; fill both cells or empty both")
         if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
             raise UserError(f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
-        if any(c in row for c in BOX) and (np.isnan(box).any() or box[0] >= box[2] or box[1] >= box[3]):
-            raise UserError(f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture")
+        if any(column in row for column in BOX):
+            _check_box(box, at)
     if "subject" not in names:
         _log.warning("%s has no column `subject`: every picture counts as a person of its own", root / "landmarks.csv")
     with futures.ThreadPoolExecutor() as pool:
@@ -120,7 +120,7 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
     worst = int(np.argmax(outside))
     if outside[worst] > 0:
         message = (
-            f"{at}: {table.landmarks.names[worst]} lies at ({table.xy[index, worst, 0]:g}, {table.xy[index, worst, 1]:g}), "
+            f"{at}: {table.landmarks.names[worst]} lies at {tuple(table.xy[index, worst].tolist())}, "
             f"outside the picture of {width} x {height} pixels"
         )
         if outside[worst] > OUTSIDE:
@@ -149,6 +149,24 @@ def read_split(path: pathlib.Path) -> dict[str, str]:
     return {row["image"]: row["split"] for _, row in rows}
 
 
+def read_boxes(path: pathlib.Path) -> dict[str, np.ndarray]:
+    """Image -> `[4]` x0, y0, x1, y1 in pixels, from a csv file with columns image and box_*."""
+    names, rows = _read_csv(path)
+    if not set(BOX) <= set(names):
+        raise UserError(f"{path}: expected the columns {', '.join(BOX)}, found {', '.join(names)}")
+    boxes = {}
+    for number, row in rows:
+        at = f"{path}, row {number}"
+        boxes[row["image"]] = np.array([_number(row[column], column, at) for column in BOX])
+        _check_box(boxes[row["image"]], at)
+    return boxes
+
+
+def _check_box(box: np.ndarray, at: str) -> None:
+    if np.isnan(box).any() or box[0] >= box[2] or box[1] >= box[3]:
+        raise UserError(f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture")
+
+
 def _read_csv(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
     """Column names, and each row with its line number."""
     if not path.is_file():
@@ -157,6 +175,7 @@ def _read_csv(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, 
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
             names = [name.strip() for name in reader.fieldnames or ()]
+            twice = next((name for name in names if name and names.count(name) > 1), None)
             reader.fieldnames = names
             rows = [(reader.line_num, row) for row in reader]
     except (UnicodeDecodeError, csv.Error) as error:
@@ -164,10 +183,14 @@ def _read_csv(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, 
     if "image" not in names:
         hint = "; it seems to be separated by semicolons, save it with commas" if names and ";" in names[0] else ""
         raise UserError(f"{path}: no column `image`, found {', '.join(names) or 'an empty file'}{hint}")
+    if twice:
+        raise UserError(f"{path}: column `{twice}` stands twice in the header; keep one of them")
     for number, row in rows:
         if None in row or None in row.values():
             found = len(names) + len(row.get(None, ())) - sum(v is None for v in row.values())
             raise UserError(f"{path}, row {number}: {found} cells, but the header has {len(names)} columns")
+        if not row["image"].strip():
+            raise UserError(f"{path}, row {number}: the cell `image` is empty; name a picture, or take out the row")
     if not rows:
         raise UserError(f"{path}: a header but no rows; expected one row per picture")
     return names, [(number, {k: v.strip() for k, v in row.items()}) for number, row in rows]
@@ -179,7 +202,7 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
         example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
         raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     names = content.get("landmarks") if isinstance(content, dict) else None
@@ -193,6 +216,8 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
             hint = f"; the nearest is `{near[0]}`" if near else ""
             raise UserError(f"{path.parent / 'landmarks.csv'}: no column `{column}`, which {path.name} asks for{hint}")
     pairs, normalizer = content.get("flip_pairs"), content.get("normalizer")
+    if not isinstance(pairs, list | None):
+        raise UserError(f"{path}: flip_pairs is {pairs}; expected a list of pairs of names, or null: never mirror")
     for key, pair in [("flip_pairs", p) for p in pairs or ()] + [("normalizer", normalizer)] * (normalizer is not None):
         if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
             raise UserError(f"{path}: {key} has {pair}; expected two different names of landmarks")
@@ -206,6 +231,8 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
     if twice:
         raise UserError(f"{path}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
     radii = content.get("success_radii_mm") or Landmarks.success_radii_mm
+    if not isinstance(radii, list | tuple) or not all(isinstance(r, int | float) and r > 0 for r in radii):
+        raise UserError(f"{path}: success_radii_mm is {radii}; expected a list of positive numbers, in mm")
     return Landmarks(
         names=tuple(names),
         flip_pairs=None if pairs is None else tuple((a, b) for a, b in pairs),

@@ -19,7 +19,7 @@ class Frame:
 
     @classmethod
     def fit(cls, width: int, height: int, size: int, box: np.ndarray | None = None, margin: float = 0.0) -> "Frame":
-        """The smallest square about the whole picture, or about `box` (x0, y0, x1, y1) widened by `margin` of its side."""
+        """The smallest square about the picture, or about `box` (x0, y0, x1, y1) widened by `margin` of its side."""
         x0, y0, x1, y1 = (-0.5, -0.5, width - 0.5, height - 0.5) if box is None else box
         side = max(x1 - x0, y1 - y0) * (1.0 if box is None else 1 + 2 * margin)
         scale = size / side

@@ -13,8 +13,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 def decode(content: bytes, name: str) -> np.ndarray:
     """`[H, W, 3]` uint8 RGB picture: turned upright by its EXIF tag, grey repeated, transparency laid over black.
 
-    Grey pictures of more than 8 bits are divided by the largest value of their bit depth, taken from their brightest pixel:
-    a radiograph with 12 of 16 bits in use keeps its contrast.
+    Grey pictures of more than 8 bits are divided by the largest value of their bit depth, which their brightest pixel
+    tells: a radiograph with 12 of 16 bits in use keeps its contrast. Fractional ones may also go from 0 to 1.
 
     Raises:
       UserError: `content` is not a whole picture; `name` is what the message calls it.
@@ -22,14 +22,14 @@ def decode(content: bytes, name: str) -> np.ndarray:
     try:
         picture = Image.open(io.BytesIO(content))
         picture.load()
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        picture = ImageOps.exif_transpose(picture)
+    except Exception as error:  # Pillow's decoders raise nearly anything
         raise UserError(
             f"{name}: not a readable picture ({error}); replace the file, or take it out of the list"
         ) from error
-    picture = ImageOps.exif_transpose(picture)
     if picture.mode.startswith(("I", "F")):
-        values = np.asarray(picture, np.float64)
-        depth = max(8, int(np.ceil(np.log2(max(values.max(), 1.0) + 1))))
+        values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)
+        depth = max(1 if picture.mode == "F" else 8, int(np.ceil(np.log2(max(values.max(), 1.0) + 1))))
         values = np.clip(np.rint(values * 255 / (2**depth - 1)), 0, 255).astype(np.uint8)
         return np.repeat(values[..., None], 3, axis=2)
     if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:

@@ -26,15 +26,17 @@ def assign(
 
     Args:
       images, subjects, sha256: of each picture.
-      given: the split column, or a split file's image -> split; None: a fifth of the subjects for val, a fifth for test.
+      given: the split column, or a split file's image -> split; None: a fifth of the subjects for test. Without val, a
+        fifth of the subjects of train.
       seed: of everything that is drawn. Whole subjects are drawn, so that nobody is on two sides.
-      budget: labelled pictures to keep in train, drawn after val; 0 keeps all. Smaller budgets are subsets of larger ones.
+      budget: labelled pictures to keep in train, drawn after val; 0: all. A smaller budget is a subset of a larger.
 
     Raises:
       UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures.
     """
     if isinstance(given, Mapping):
-        unknown = [image for image in given if image not in set(images)]
+        known = set(images)
+        unknown = [image for image in given if image not in known]
         if unknown:
             raise UserError(
                 f"the split file names {len(unknown)} pictures that the data don't have, first {unknown[0]}"

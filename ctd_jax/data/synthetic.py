@@ -63,15 +63,20 @@ def draw(identity: int, shot: int, *, size: int, seed: int) -> tuple[np.ndarray,
     return _expose(canvas, moment, rng), xy.astype(np.float32)
 
 
-def faces(identities: Sequence[int], shots: int, *, size: int, seed: int) -> dict[str, np.ndarray | list[str]]:
-    """`shots` pictures of each person, N = len(identities) * shots, the shots of a person in a row.
+def faces(
+    identities: Sequence[int], shots: int | Sequence[int], *, size: int, seed: int
+) -> dict[str, np.ndarray | list[str]]:
+    """`shots` pictures of each person (one number, or one for each), N in all, those of a person in a row.
 
     Returns `{"pictures": [N, size, size, 3] uint8, "xy": [N, K, 2] float32, "subjects": N names}`."""
-    drawn = [draw(identity, shot, size=size, seed=seed) for identity in identities for shot in range(shots)]
+    taken = [
+        (i, shot) for i, n in zip(identities, np.broadcast_to(shots, len(identities)), strict=True) for shot in range(n)
+    ]
+    drawn = [draw(identity, shot, size=size, seed=seed) for identity, shot in taken]
     return {
         "pictures": np.stack([picture for picture, _ in drawn]),
         "xy": np.stack([xy for _, xy in drawn]),
-        "subjects": [f"person_{identity:05d}" for identity in identities for _ in range(shots)],
+        "subjects": [f"person_{identity:05d}" for identity, _ in taken],
     }
 
 

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from ctd_jax.errors import UserError
 from ctd_jax.models import weights
 from ctd_jax.models.decoder import Decoder
-from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.inputs import activation_dtype, normalize
 from ctd_jax.models.landmark_net import LandmarkNet
+from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
 from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 

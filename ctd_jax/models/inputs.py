@@ -13,8 +13,8 @@ from ctd_jax.errors import UserError
 def normalize(picture: Array, spec: Mapping[str, Any]) -> Array:
     """`[..., 3]` RGB in 0..255 -> `[..., 3]` float32: reorder -> / scale -> - mean -> / std.
 
-    `spec` is the `input` part of a weight file's metadata: channels ("RGB" or "BGR"), scale, mean and std (3 numbers each, in
-    the order of channels).
+    `spec` is the `input` part of a weight file's metadata: channels ("RGB" or "BGR"), scale, mean and std (3 numbers
+    each, in the order of channels).
     """
     picture = picture.astype(jnp.float32)
     if spec["channels"] == "BGR":

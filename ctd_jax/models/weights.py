@@ -65,8 +65,8 @@ def match(variables: Mapping[str, Any], template: Mapping[str, Any], path: str |
     have = {k: tuple(v.shape) for k, v in flatten_dict(variables, sep="/").items()}
     want = {k: tuple(v.shape) for k, v in flatten_dict(template, sep="/").items()}
     differences = {
-        "the network has, the file has not": [k for k in want if k not in have],
-        "the file has, the network has not": [k for k in have if k not in want],
+        "only in the network": [k for k in want if k not in have],
+        "only in the file": [k for k in have if k not in want],
         "differ in shape": [
             f"{k} (file {have[k]}, network {want[k]})" for k in want if have.get(k, want[k]) != want[k]
         ],

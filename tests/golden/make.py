@@ -1,4 +1,4 @@
-"""Makes the numbers beside it with PyTorch; see README.md. Plain modules with torchvision's and the papers' key names."""
+"""Makes the numbers beside it with PyTorch; see README.md. Plain modules with the published key names."""
 
 import json
 from collections import OrderedDict
@@ -166,13 +166,14 @@ def encoders(golden):
             golden[f"train/{stage}"] = summary(x)
         golden["train/stem_mean"] = net.bn1.running_mean.numpy()
         net = fill(MobileFaceNet()).eval()
+        keys = {key: tuple(value.shape) for key, value in net.state_dict().items()}
+        (HERE / "mobilefacenet.json").write_text(json.dumps(keys) + "\n")
         for size in (112, 128):
             for stage, x in net(to_nchw(picture(size, size))).items():
                 golden[f"mobilefacenet/{size}/{stage}"] = summary(x)
-    counts = {name: ((2, 2, 2, 2), False) for name in ["resnet18"]}
-    counts |= {"resnet34": ((3, 4, 6, 3), False), "resnet50": ((3, 4, 6, 3), True)}
-    for name, (sizes, bottleneck) in counts.items():
-        golden[f"count/{name}"] = sum(p.numel() for p in ResNet(sizes, bottleneck, 1000).parameters())
+    for name in ("resnet18", "resnet34", "resnet50"):
+        net = ResNet(resnets[name]["sizes"], resnets[name]["bottleneck"], 1000)
+        golden[f"count/{name}"] = sum(p.numel() for p in net.parameters())
     golden["count/mobilefacenet"] = sum(p.numel() for p in MobileFaceNet().parameters())
     golden["count/decoder"] = sum(p.numel() for p in Decoder(2048, (256, 256, 256), 19).parameters())
 
@@ -197,12 +198,15 @@ def layers(golden):
 def files():
     numbers = torch.arange(24, dtype=torch.float32)
     state = OrderedDict(
-        plain=numbers.reshape(2, 3, 4), turned=numbers.reshape(4, 6).t(), part=numbers[5:9], half=numbers[:4].half() / 8,
-        count=torch.tensor(7), parameter=nn.Parameter(numbers[:3] * 2),
+        plain=numbers.reshape(2, 3, 4), turned=numbers.reshape(4, 6).t(), part=numbers[5:9],
+        half=numbers[:4].half() / 8, count=torch.tensor(7), parameter=nn.Parameter(numbers[:3] * 2),
     )  # fmt: skip
     for name, is_zip in (("legacy.pt", False), ("zip.pt", True)):
         torch.save(state, HERE / name, _use_new_zipfile_serialization=is_zip)
-        wrapped = {"state_dict": {f"module.{k}": v for k, v in state.items()}, "optimizer": {"lr": 0.1, "m": numbers + 1}}
+        wrapped = {
+            "state_dict": {f"module.{k}": v for k, v in state.items()},
+            "optimizer": {"lr": 0.1, "m": numbers + 1},
+        }
         torch.save(wrapped, HERE / f"wrapped_{name}", _use_new_zipfile_serialization=is_zip)
     torch.save(nn.Linear(2, 2), HERE / "module.pt")
 

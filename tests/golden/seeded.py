@@ -1,7 +1,9 @@
 """Numbers that PyTorch (`make.py`) and the tests draw alike, so that no weights need to be stored."""
 
+import json
 import math
 import zlib
+from pathlib import Path
 
 import numpy as np
 
@@ -15,9 +17,15 @@ def draw(key: str, shape: tuple[int, ...]) -> np.ndarray:
         values = random.normal(size=shape) / math.sqrt(math.prod(shape[1:]))
     else:
         values = random.normal(size=shape) * 0.2
-    return values.astype(np.float32)
+    return np.asarray(values, np.float32)
 
 
 def picture(height: int, width: int) -> np.ndarray:
     """`[2, height, width, 3]`, as if normalised."""
     return np.random.RandomState(height).normal(size=(2, height, width, 3)).astype(np.float32)
+
+
+def mobilefacenet_state() -> dict[str, np.ndarray]:
+    """A state dict of the published MobileFaceNet's keys and shapes, with drawn numbers."""
+    keys = json.loads(Path(__file__).with_name("mobilefacenet.json").read_text())
+    return {key: draw(key, tuple(shape)) for key, shape in keys.items()}

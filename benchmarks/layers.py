@@ -1,0 +1,112 @@
+"""Why `ctd_jax/models/layers.py` looks as it does: each layer's form beside the plain one, and whole training steps.
+
+    python -m benchmarks.layers [--out=layers.json]
+
+Milliseconds for forward and backward (batch 16), medians of interleaved repeats; about two minutes on 2 CPU cores.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import Array, lax
+
+from ctd_jax import models
+from ctd_jax.models import layers
+
+BATCH = 16
+
+
+def measure(calls: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
+    """Median milliseconds of each; the calls take turns, so that a busy machine slows all of them."""
+    for call in calls.values():
+        jax.block_until_ready(call())
+    seconds = {name: [] for name in calls}
+    for _ in range(repeats):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            jax.block_until_ready(call())
+            seconds[name].append(time.perf_counter() - start)
+    return {name: round(1e3 * float(np.median(s)), 1) for name, s in seconds.items()}
+
+
+def layer(form: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Callable[[], Any]:
+    step = jax.jit(lambda x, kernel, g: jax.vjp(form, x, kernel)[1](g))
+    g = jnp.ones(jax.eval_shape(form, x, kernel).shape)
+    return lambda: step(x, kernel, g)
+
+
+def conv(stride: int, padding: int, groups: int = 1) -> Callable[[Array, Array], Array]:
+    return lambda x, kernel: lax.conv_general_dilated(
+        x, kernel, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=layers.DIMENSIONS, feature_group_count=groups
+    )
+
+
+def layer_table() -> dict[str, dict[str, float]]:
+    draw = lambda *shape: jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)  # noqa: E731
+    table = {}
+    for size, channels, stride in ((56, 64, 1), (56, 128, 2), (28, 128, 1), (14, 256, 1)):
+        x, kernel = draw(BATCH, size, size, channels), draw(3, 3, 1, channels)
+        forms = {
+            "ours": lambda x, k, s=stride: layers.depthwise(x, k, s, 1),
+            "autodiff": lambda x, k, s=stride: layers.depthwise_sum(x, k, s, 1),
+            "plain": conv(stride, 1, channels),
+        }
+        name = f"depthwise 3x3, {size}x{size}x{channels}, stride {stride}"
+        table[name] = measure({form: layer(f, x, kernel) for form, f in forms.items()})
+    for size, inputs, outputs in ((56, 64, 128), (28, 128, 64), (14, 128, 256)):
+        x, kernel = draw(BATCH, size, size, inputs), draw(1, 1, inputs, outputs)
+        ours = lambda x, k, n=outputs: layers.Conv(n, 1).apply({"params": {"kernel": k}}, x)  # noqa: E731
+        name = f"1x1, {size}x{size}x{inputs} to {outputs}"
+        table[name] = measure({"ours": layer(ours, x, kernel), "plain": layer(conv(1, 0), x, kernel)})
+    x, kernel = draw(BATCH, 7, 7, 512), draw(4, 4, 512, 128)
+    forms = {"ours": layers.deconv_phases, "plain": layers.deconv_transpose}
+    table["deconvolution, 7x7x512 to 128"] = measure({form: layer(f, x, kernel) for form, f in forms.items()}, 3)
+    return table
+
+
+def network(encoder: str, channels: tuple[int, ...], size: int) -> dict[str, Callable[[], Any]]:
+    config = SimpleNamespace(decoder_channels=channels, deconv="phases")
+    net = models.build(config, encoder={"name": encoder}, num_landmarks=25)
+    image = jnp.ones((BATCH, size, size, 3))
+    variables = jax.jit(lambda: net.init(jax.random.key(0), image[:1], train=False))()
+
+    def loss(params, train):
+        out, updates = net.apply({**variables, "params": params}, image, train=train, mutable=["batch_stats"])
+        return jnp.mean(out["heatmaps"] ** 2) + jnp.mean(out["encoder"] ** 2), updates
+
+    step = jax.jit(jax.value_and_grad(lambda params: loss(params, True), has_aux=True))
+    forward = jax.jit(lambda params: loss(params, False)[0])
+    return {"step": lambda: step(variables["params"]), "forward": lambda: forward(variables["params"])}
+
+
+def step_table() -> dict[str, dict[str, float]]:
+    return {
+        f"{encoder} + decoder {channels}, {size} px": measure(network(encoder, channels, size), 3)
+        for encoder, channels in (("mobilefacenet", (128, 128)), ("resnet8", (128, 128)), ("resnet18", (128, 128, 128)))
+        for size in (112, 128)
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, help="also write the tables as json")
+    args = parser.parse_args()
+    result = {"device": jax.devices()[0].device_kind, "layers": layer_table(), "steps": step_table()}
+    for title in ("layers", "steps"):
+        print(f"\n{title}, ms")
+        for name, numbers in result[title].items():
+            print(f"  {name:<44}" + "".join(f"{form:>10} {ms:8.1f}" for form, ms in numbers.items()))
+    if args.out:
+        args.out.write_text(json.dumps(result, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

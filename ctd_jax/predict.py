@@ -1,0 +1,121 @@
+"""Landmarks of pictures without labels, by the best checkpoint of a run.
+
+    python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --overlays=DIR
+
+Writes one row per picture and landmark: x and y in pixels of the picture, (0, 0) the centre of its top-left pixel, and
+confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through.
+"""
+
+import logging
+import pathlib
+
+import numpy as np
+from absl import flags
+
+from ctd_jax import command
+from ctd_jax.errors import UserError
+
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of `python -m ctd_jax.main`.")
+_OUT = flags.DEFINE_string("out", None, "The csv file to write.")
+_OVERLAYS = flags.DEFINE_string("overlays", None, "Folder for copies of the pictures with the landmarks drawn in.")
+_BOXES = flags.DEFINE_string(
+    "boxes", None, "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes."
+)
+
+_log = logging.getLogger(__name__)
+_paths: list[str] = []
+
+
+def main() -> None:
+    from rich.console import Console
+    from rich.progress import track
+
+    from ctd_jax import checkpoint, data, evaluate, landmarks, metrics, report
+    from ctd_jax import workdir as workdirs
+    from ctd_jax.parallel import Parallel
+
+    workdir = pathlib.Path(_WORKDIR.value)
+    config = workdirs.read_config(workdir)
+    variables, meta = checkpoint.best(workdir)
+    if meta["boxes"] and not _BOXES.value:
+        raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
+    files = _pictures(_paths)
+    boxes = _boxes(files)
+    names = tuple(meta["landmarks"])
+    parallel = Parallel(config.parallel)
+    model = landmarks.build(config, meta["encoder"], len(names))
+    forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
+    variables = parallel.replicate(variables)
+
+    size, tables, bad = min(config.eval.batch_size, len(files)), [], 0
+    chunks = [files[i : i + size] for i in range(0, len(files), size)]
+    for chunk in track(chunks, "predicting", console=Console(stderr=True)):
+        pictures = {}
+        for file in chunk:
+            try:
+                pictures[file] = data.pictures.decode(file.read_bytes(), str(file))
+            except (UserError, OSError) as error:
+                _log.warning(str(error))
+                bad += 1
+        if not pictures:
+            continue
+        images, arrays = tuple(map(str, pictures)), tuple(pictures.values())
+        part = data.Dataset.unlabelled(
+            names,
+            images,
+            arrays.__getitem__,
+            boxes=np.array([boxes[file] for file in pictures]),
+            size=config.data.image_size,
+            margin=config.data.margin,
+        )
+        tables.append(evaluate.predict(forward, variables, part, parallel, size))
+        if _OVERLAYS.value:
+            for image, array, xy in zip(images, arrays, tables[-1].xy, strict=True):
+                path = pathlib.Path(_OVERLAYS.value) / f"{image.lstrip('./').replace('/', '_')}.png"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                report.draw(array, xy, names=names).save(path)
+    if tables:
+        pathlib.Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
+        metrics.write_predictions(_OUT.value, metrics.concatenate(tables))
+        print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {_OUT.value}")
+    if bad:
+        raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
+
+
+def _pictures(paths: list[str]) -> list[pathlib.Path]:
+    if not paths:
+        raise UserError("no pictures: name files or folders")
+    files: list[pathlib.Path] = []
+    for path in map(pathlib.Path, paths):
+        if path.is_dir():
+            found = sorted(p for p in path.rglob("*") if p.suffix.lower() in _suffixes())
+            if not found:
+                raise UserError(f"{path}: no pictures in this folder; their names end in {', '.join(_suffixes())}")
+            files += found
+        elif path.is_file():
+            files.append(path)
+        else:
+            raise UserError(f"{path}: no such file or folder")
+    return list(dict.fromkeys(files))
+
+
+def _suffixes() -> tuple[str, ...]:
+    from ctd_jax.data import pictures
+
+    return pictures.SUFFIXES
+
+
+def _boxes(files: list[pathlib.Path]) -> dict[pathlib.Path, np.ndarray]:
+    from ctd_jax.data import folder
+
+    if not _BOXES.value:
+        return dict.fromkeys(files, np.full(4, np.nan))
+    given = folder.read_boxes(pathlib.Path(_BOXES.value))
+    for file in files:
+        if str(file) not in given:
+            raise UserError(f"{_BOXES.value}: no row whose image is {file}; expected one for each picture")
+    return {file: given[str(file)] for file in files}
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, required=("workdir", "out"), paths=_paths)

@@ -1,0 +1,84 @@
+"""Before JAX is imported: four simulated devices, and a compilation cache that outlives the run."""
+
+import csv
+import json
+import logging
+import os
+import pathlib
+import runpy
+import sys
+
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=4"
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("MPLBACKEND", "agg")
+_CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "ctd_jax"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
+os.environ.pop("TFDS_DATA_DIR", None)
+
+import pytest  # noqa: E402
+import tiny  # noqa: E402
+from absl import flags  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from ctd_jax import command  # noqa: E402, F401  (its flag is known before any command's)
+from ctd_jax.data import synthetic  # noqa: E402
+
+
+@pytest.fixture
+def landmark_folder(tmp_path):
+    """Makes a landmark folder of drawn faces under `tmp_path` and returns its path.
+
+    The first half of the people is `train`, then a quarter each `val` and `test`; `split=False`: no such column."""
+
+    def make(*, people: int = 8, shots: int = 2, size: int = 64, split: bool = True, name: str = "faces"):
+        root = tmp_path / name
+        (root / "images").mkdir(parents=True)
+        faces = synthetic.faces(range(people), shots, size=size, seed=0)
+        columns = [f"{landmark}_{axis}" for landmark in synthetic.LANDMARKS for axis in "xy"]
+        with (root / "landmarks.csv").open("w", newline="") as file:
+            writer = csv.writer(file)
+            writer.writerow(["image", "subject", *["split"] * split, *columns])
+            for i, (picture, xy, subject) in enumerate(
+                zip(faces["pictures"], faces["xy"], faces["subjects"], strict=True)
+            ):
+                image = f"images/{i:03d}.png"
+                Image.fromarray(picture).save(root / image)
+                part = ("train", "train", "val", "test")[i // shots * 4 // people]
+                writer.writerow([image, subject, *[part] * split, *(round(float(v), 3) for v in xy.ravel())])
+        content = {"name": name, "landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS}
+        (root / "dataset.json").write_text(json.dumps(content | {"normalizer": synthetic.NORMALIZER}))
+        return root
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def teacher_file(tmp_path_factory):
+    """Weights of a tiny teacher, see `tiny`."""
+    return tiny.write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.safetensors")
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    """Runs `python -m MODULE ARGUMENTS...` in this process; returns its exit code, standard output and error."""
+
+    def call(module: str, *arguments: object) -> tuple[int, str, str]:
+        known, logger = set(flags.FLAGS), logging.getLogger("ctd_jax")
+        handlers = list(logger.handlers)
+        monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        capsys.readouterr()
+        try:
+            runpy.run_module(module, run_name="__main__")
+            code = 0
+        except SystemExit as end:
+            code = end.code
+        finally:
+            logger.handlers, logger.propagate = handlers, True
+            for name in set(flags.FLAGS) - known:
+                delattr(flags.FLAGS, name)
+            flags.FLAGS.unparse_flags()
+            flags.FLAGS["debug"].value = False
+        return (code, *capsys.readouterr())
+
+    return call

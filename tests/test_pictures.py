@@ -1,0 +1,156 @@
+"""Every kind of picture file comes out as upright 8-bit RGB."""
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctd_jax.data import pictures
+from ctd_jax.errors import UserError
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (30, 47), dtype=np.uint8)
+COLOUR = RNG.integers(0, 256, (30, 47, 3), dtype=np.uint8)
+ORIENTATION = 0x0112  # EXIF tag
+
+# Where the stored row 0 and column 0 are in the upright picture (EXIF 2.32, table of tag Orientation), done by NumPy.
+STORED = {
+    1: lambda upright: upright,  # top, left
+    2: lambda upright: upright[:, ::-1],  # top, right
+    3: lambda upright: upright[::-1, ::-1],  # bottom, right
+    4: lambda upright: upright[::-1],  # bottom, left
+    5: lambda upright: upright.swapaxes(0, 1),  # left, top
+    6: lambda upright: upright[:, ::-1].swapaxes(0, 1),  # right, top
+    7: lambda upright: upright[::-1, ::-1].swapaxes(0, 1),  # right, bottom
+    8: lambda upright: upright[::-1].swapaxes(0, 1),  # left, bottom
+}
+
+
+def encoded(picture, kind="PNG", **options):
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(np.ascontiguousarray(picture))
+    file = io.BytesIO()
+    picture.save(file, kind, **options)
+    return file.getvalue()
+
+
+def decoded(picture, kind="PNG", **options):
+    result = pictures.decode(encoded(picture, kind, **options), "some.png")
+    assert result.dtype == np.uint8 and result.ndim == 3 and result.shape[2] == 3
+    return result
+
+
+def repeated(grey):
+    return np.repeat(grey[..., None], 3, axis=2)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF"])
+def test_colour_and_grey(kind):
+    np.testing.assert_array_equal(decoded(COLOUR, kind), COLOUR)
+    np.testing.assert_array_equal(decoded(GREY, kind), repeated(GREY))
+    np.testing.assert_array_equal(decoded(Image.fromarray(GREY > 99), kind), repeated((GREY > 99) * np.uint8(255)))
+
+
+def test_jpeg_and_webp_are_near():
+    smooth = np.asarray(Image.fromarray(COLOUR[:4, :6]).resize((60, 40), Image.Resampling.BICUBIC))
+    for kind in ("JPEG", "WEBP"):
+        assert np.abs(decoded(smooth, kind, quality=95).astype(int) - smooth).mean() < 4
+    cmyk = Image.fromarray(smooth).convert("CMYK")
+    assert np.abs(decoded(cmyk, "JPEG", quality=95).astype(int) - smooth).mean() < 4
+
+
+def test_transparent_is_laid_over_black():
+    alpha = RNG.integers(0, 256, (30, 47, 1), dtype=np.uint8)
+    want = COLOUR * (alpha / 255)
+    np.testing.assert_allclose(decoded(np.concatenate([COLOUR, alpha], 2)), want, atol=1.01)
+    grey = Image.merge("LA", [Image.fromarray(GREY), Image.fromarray(alpha[..., 0])])
+    np.testing.assert_allclose(decoded(grey), repeated(GREY * (alpha[..., 0] / 255)), atol=1.01)
+    opaque = np.concatenate([COLOUR, np.full_like(alpha, 255)], 2)
+    np.testing.assert_array_equal(decoded(opaque), COLOUR)
+
+
+def test_palette():
+    palette = RNG.integers(0, 256, (256, 3), dtype=np.uint8)
+    picture = Image.fromarray(GREY)
+    picture.putpalette(palette.ravel().tolist())
+    assert picture.mode == "P"
+    want = palette[GREY]
+    for kind in ("PNG", "GIF"):
+        np.testing.assert_array_equal(decoded(picture, kind), want)
+    want[GREY == 7] = 0
+    np.testing.assert_array_equal(decoded(picture, transparency=7), want)
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 16])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_grey_of_many_bits(bits, kind):
+    """The full range of the bits in use becomes 0..255, whatever the file could hold."""
+    values = RNG.integers(0, 2**bits, (30, 47), dtype=np.uint16)
+    values[0, :2] = 0, 2**bits - 1
+    np.testing.assert_array_equal(decoded(values, kind), repeated(np.rint(values / (2**bits - 1) * 255)))
+
+
+def test_grey_of_32_bits_and_big_endian():
+    values = RNG.integers(0, 4096, (30, 47))
+    values[0, 0] = 4095
+    want = repeated(np.rint(values / 4095 * 255))
+    np.testing.assert_array_equal(decoded(values.astype(np.int32), "TIFF"), want)
+    big = Image.frombytes("I;16B", (47, 30), values.astype(">u2").tobytes())
+    np.testing.assert_array_equal(decoded(big, "TIFF"), want)
+
+
+def test_fractions():
+    values = RNG.uniform(0, 1, (30, 47)).astype(np.float32)
+    np.testing.assert_allclose(decoded(values, "TIFF"), repeated(values * 255), atol=0.51)
+    values[3, 4], values[5, 6] = np.nan, np.inf
+    result = decoded(values, "TIFF")
+    assert result[3, 4].max() == 0 and result.max() > 250
+    np.testing.assert_allclose(decoded(GREY.astype(np.float32), "TIFF"), repeated(GREY))
+
+
+@pytest.mark.parametrize("orientation", STORED)
+@pytest.mark.parametrize("kind", ["colour", "grey16"])
+def test_exif_rotation(orientation, kind):
+    grey16 = GREY.astype(np.uint16) * 257
+    upright, want = (COLOUR, COLOUR) if kind == "colour" else (grey16, repeated(GREY))
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    np.testing.assert_array_equal(decoded(STORED[orientation](upright), exif=exif), want)
+
+
+def test_exif_rotation_of_jpeg():
+    """Phones store the picture lying: orientation 6 says that its right-hand side is up."""
+    upright = np.zeros((48, 32, 3), np.uint8)
+    upright[:16, :16] = 255, 0, 0
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    result = decoded(STORED[6](upright), "JPEG", exif=exif, quality=95)
+    assert result.shape == (48, 32, 3)
+    assert result[8, 8, 0] > 200 and result[40, 24].max() < 50
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF"])
+def test_truncated_anywhere(kind):
+    content = encoded(COLOUR, kind)
+    for length in np.linspace(0, 0.9 * len(content), 12).astype(int):
+        with pytest.raises(UserError, match=r"some.png: not a readable picture .*; replace the file"):
+            pictures.decode(content[:length], "some.png")
+
+
+def test_damaged_or_something_else():
+    """Bytes knocked over: a picture or a UserError, never another exception."""
+    rng = np.random.default_rng(1)
+    for kind in ("PNG", "JPEG", "WEBP"):
+        content = encoded(COLOUR, kind)
+        for _ in range(40):
+            damaged = bytearray(content)
+            for place in rng.integers(0, min(200, len(content)), 4):
+                damaged[place] = rng.integers(0, 256)
+            try:
+                pictures.decode(bytes(damaged), "some.png")
+            except UserError:
+                continue
+    for content in (b"", b"image,subject\n", b"\x00" * 1000):
+        with pytest.raises(UserError, match="some.png: not a readable picture"):
+            pictures.decode(content, "some.png")

@@ -1,0 +1,121 @@
+"""Who is trained on, who chooses, who is tested on."""
+
+import logging
+
+import numpy as np
+import pytest
+
+from ctd_jax.data import splits
+from ctd_jax.errors import UserError
+
+PEOPLE, SHOTS = 30, 4
+IMAGES = [f"{person}_{shot}.png" for person in range(PEOPLE) for shot in range(SHOTS)]
+SUBJECTS = [image.split("_")[0] for image in IMAGES]
+SHA256 = [f"sha of {image}" for image in IMAGES]
+
+
+def assign(given=None, *, seed=0, budget=0, subjects=SUBJECTS, sha256=SHA256):
+    return splits.assign(IMAGES, subjects, sha256, given=given, seed=seed, budget=budget)
+
+
+def people(assigned, split):
+    return {subject for subject, name in zip(SUBJECTS, assigned, strict=True) if name == split}
+
+
+def test_without_a_column_by_subject_and_seed():
+    """A fifth of 30 people for test, a fifth of the other 24 for val; nobody on two sides."""
+    assigned = assign()
+    sides = [people(assigned, split) for split in ("train", "val", "test")]
+    assert [len(side) for side in sides] == [20, 4, 6]
+    assert set.union(*sides) == set(SUBJECTS)
+    assert assign() == assigned != assign(seed=1)
+
+
+def test_val_is_a_fifth_of_the_people_in_train():
+    given = ["test" if int(subject) < 5 else "train" for subject in SUBJECTS]
+    assigned = assign(given)
+    assert len(people(assigned, "val")) == 5 and len(people(assigned, "train")) == 20
+    assert people(assigned, "test") == {str(person) for person in range(5)}
+    assert not people(assigned, "val") & people(assigned, "train")
+    assert assign(given) == assigned != assign(given, seed=1)
+
+
+def test_a_given_val_stays():
+    given = ["val" if subject == "3" else "train" for subject in SUBJECTS]
+    assert assign(given) == given
+
+
+def test_budgets_are_nested_and_leave_val_and_test_alone():
+    kept = [assign(budget=budget) for budget in (0, 40, 10, 1)]
+    train = [{i for i, split in enumerate(a) if split == "train"} for a in kept]
+    assert [len(t) for t in train] == [80, 40, 10, 1]
+    assert train[0] > train[1] > train[2] > train[3]
+    for a in kept[1:]:
+        assert [s for s in a if s in ("val", "test")] == [s for s in kept[0] if s in ("val", "test")]
+        assert [i for i, s in enumerate(a) if s == "val"] == [i for i, s in enumerate(kept[0]) if s == "val"]
+    other = {i for i, split in enumerate(assign(budget=10, seed=1)) if split == "train"}
+    assert other != train[2]
+
+
+def test_split_file_and_unnamed_pictures():
+    given = dict.fromkeys(IMAGES[:8], "train") | dict.fromkeys(IMAGES[8:12], "val") | {IMAGES[20]: "test2"}
+    assigned = assign(given)
+    assert assigned[:12] == ["train"] * 8 + ["val"] * 4 and assigned[20] == "test2"
+    assert set(assigned[12:20] + assigned[21:]) == {"unused"}
+    parts = splits.parts(assigned)
+    assert list(parts) == ["train", "val", "test2"]
+    np.testing.assert_array_equal(parts["val"], [8, 9, 10, 11])
+
+
+def test_parts_in_order():
+    assigned = ["test2", "train", "teacher", "test1", "", "val", "train"]
+    parts = splits.parts(assigned)
+    assert {name: rows.tolist() for name, rows in parts.items()} == {
+        "train": [1, 6], "val": [5], "test1": [3], "test2": [0],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("given", "budget", "message"),
+    [
+        (["test"] * len(IMAGES), 0, "no training pictures: expected rows whose split is `train`, found test"),
+        (["Train"] * len(IMAGES), 0, "expected rows whose split is `train`, found Train"),
+        (None, 81, "data.budget asks for 81 training pictures, but there are 80"),
+        ({"0_0.png": "train", "nobody.png": "train"}, 0, "names 1 pictures that the data don't have, first nobody.png"),
+    ],
+)
+def test_what_cannot_be(given, budget, message):
+    with pytest.raises(UserError, match=message):
+        assign(given, budget=budget)
+
+
+def test_one_person_only(caplog):
+    assigned = assign(subjects=["the same"] * len(IMAGES))
+    assert set(assigned) == {"train"}
+    assert "all training pictures are of one subject: none is left for test" in caplog.text
+
+
+def test_leaks_are_warned_of(caplog):
+    given = ["train"] * 60 + ["val"] * 30 + ["test"] * 30
+    assign(given)
+    assert "the same subject is in more than one split" in caplog.text and "2, first" not in caplog.text
+    assert "first 22 in test and val" in caplog.text and "byte for byte" not in caplog.text
+    caplog.clear()
+    given = ["train"] * 60 + ["val"] * 28 + ["test"] * 32
+    copied = list(SHA256)
+    copied[100] = copied[5]
+    with caplog.at_level(logging.WARNING):
+        assign(given, sha256=copied)
+    assert "the same picture (byte for byte) is in more than one split" in caplog.text
+    assert "in test and train" in caplog.text and "the same subject" not in caplog.text
+
+
+def test_unused_pictures_leak_nothing(caplog):
+    assign(["train"] * 60 + ["unused"] * 2 + ["val"] * 26 + ["test"] * 32, subjects=SUBJECTS[:60] + SUBJECTS[:2] + SUBJECTS[62:])
+    assert not caplog.text.count("the same")
+
+
+def test_split_csv_comes_back(tmp_path):
+    rows = [("a,b.png", 'subject "7"', "train", "00ff"), ("ü.png", "", "test", "aa")]
+    splits.write(tmp_path / "split.csv", rows)
+    assert splits.read(tmp_path / "split.csv") == rows
