@@ -2,8 +2,8 @@
 
     python -m benchmarks.demo --runs=runs/demo
 
-The weight of the constraint is chosen on val (seeds of their own), then both methods are compared on test. A seed draws other
-people, another decoder, another order. Writes benchmarks/demo.csv and demo.json.
+The weight of the constraint is chosen on val (seeds of their own), then both methods are compared on test. A seed draws
+other people, another decoder, another order. Writes benchmarks/demo.csv and demo.json.
 """
 
 import argparse

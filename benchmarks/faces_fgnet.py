@@ -25,8 +25,8 @@ HERE = pathlib.Path(__file__).parent
 METHODS = {"ft": ft, "ctd_ed": ctd_ed}
 SEEDS = (0, 1, 2)
 BUDGET = 50
-LEARNING_RATES = ((1e-3, 1e-3), (3e-4, 1e-3), (1e-4, 1e-3))  # encoder, decoder
-WEIGHTS = (0.001, 0.01, 0.1, 1.0)
+LEARNING_RATES = ((1e-3, 1e-3), (3e-4, 1e-3), (1e-3, 3e-3), (3e-3, 3e-3))  # encoder, decoder
+WEIGHTS = (0.0001, 0.001, 0.01, 0.1)
 NORMALIZER = ("left_eye_outer", "right_eye_outer")
 
 

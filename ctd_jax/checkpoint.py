@@ -36,10 +36,22 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict[s
 
 
 def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> Any:
-    """The state of `step`; `template` has its shapes and types, so that any number of devices can read it."""
+    """The state of `step`; `template` has its shapes and types, so that any number of devices can read it.
+
+    Raises:
+      UserError: the checkpoint's shapes are others.
+    """
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
     args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-    return jax.device_get(checkpoints.restore(step, args=args).state)
+    state = jax.device_get(checkpoints.restore(step, args=args).state)
+    for (path, want), found in zip(jax.tree.leaves_with_path(target), jax.tree.leaves(state), strict=True):
+        if found.shape != want.shape:  # Orbax does not mind
+            raise UserError(
+                f"{checkpoints.directory / str(step)}: {jax.tree_util.keystr(path)} is {found.shape}, the network's is "
+                f"{want.shape}: landmarks or teacher are not those that this run began with; restore them, or start "
+                "again in a new --workdir"
+            )
+    return state
 
 
 def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:

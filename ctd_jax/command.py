@@ -2,10 +2,10 @@
 
 import difflib
 import importlib.util
-import itertools
 import logging
 import os
 import pathlib
+import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -62,16 +62,21 @@ def _complain(message: str, code: int) -> None:
 
 def _parse(argv: list[str]) -> list[str]:
     """Sets the flags; returns the arguments that are none."""
-    options = [a.lstrip("-") for a in argv[1:] if a.startswith("-")]
-    overrides = [o.removeprefix("config.") for o in options if o.startswith("config.")]
-    files = [o.removeprefix("config=") for o in options if o.startswith("config=")]
-    files += [file for flag, file in itertools.pairwise(argv) if flag in ("--config", "-config")]
+    arguments: list[str] = []
+    for argument in argv[1:]:
+        if arguments and arguments[-1] in ("-config", "--config"):
+            arguments[-1] = f"--config={argument}"
+        else:
+            arguments.append(re.sub(r"^-(?=config[.=])", "--", argument))
+    files = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
+    overrides = [a.removeprefix("--config.") for a in arguments if a.startswith("--config.")]
     if files:
         _check_keys(_load(files[-1]), overrides)
     elif overrides:
         raise UserError(f"--config.{overrides[0]}: give the configuration too, --config=configs/ctd_ed.py")
+    arguments.sort(key=lambda a: not a.startswith("--config="))  # before its keys, as ml_collections wants it
     try:
-        return flags.FLAGS(argv)[1:]
+        return flags.FLAGS([argv[0], *arguments])[1:]
     except flags.Error as error:
         raise UserError(f"{error}; --help lists the flags") from error
 

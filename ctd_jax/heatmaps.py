@@ -53,9 +53,9 @@ def decode(heatmaps: Array, *, stride: int) -> tuple[Array, Array]:
             jnp.log(jnp.maximum(jnp.take_along_axis(flat, base + d, axis=-2), 1e-6)) for d in (-step, 0, step)
         )
         curve = below - 2 * at + above
-        vertex = jnp.where(curve < -1e-6, 0.5 * (below - above) / jnp.where(curve < -1e-6, curve, 1.0), 0.0)
-        offset = (middle - cell) + vertex
-        return cell + jnp.clip(jnp.where(curve < -1e-6, offset, 0.0), -0.5, 0.5)
+        curved = curve < -1e-6
+        offset = middle - cell + 0.5 * (below - above) / jnp.where(curved, curve, 1.0)
+        return cell + jnp.clip(jnp.where(curved, offset, 0.0), -0.5, 0.5)
 
     x = refine(peak % width, width, 1)
     y = refine(peak // width, height, width)

@@ -57,6 +57,7 @@ class LandmarkTask:
     """
 
     terms = ("heatmap", "ed")
+    last_file = "report.html"  # once it is there, the run is finished
 
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source, self.landmarks = config, source, source.landmarks
@@ -109,7 +110,9 @@ class LandmarkTask:
     def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
         """L = L_H + lambda L_ED (Fu et al. 2020, Eq. 2). See `step.Loss`."""
         move = functools.partial(data.augment, **self.config.augment, flip_order=self.landmarks.flip_order)
-        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["xy"])
+        # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
+        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
+        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy)
         picture = models.normalize(picture, self.teacher.input)
         inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
         true_heatmaps = heatmaps.draw(xy, size=self.size, stride=self.model.stride, sigma=self.config.model.sigma)
@@ -117,7 +120,7 @@ class LandmarkTask:
         student, updates = self.model.apply(
             {"params": params, "batch_stats": batch_stats}, picture, train=True, mutable=["batch_stats"]
         )
-        terms = {"heatmap": losses.heatmap_mse(student["heatmaps"], true_heatmaps, batch["mask"] & inside)}
+        terms = {"heatmap": losses.heatmap_mse(student["heatmaps"], true_heatmaps, inside)}
         total = terms["heatmap"]
         ed = self.config.constraints.ed
         if ed.weight:
@@ -134,13 +137,9 @@ class LandmarkTask:
 
         def validate(variables: Any) -> tuple[float, str]:
             table = evaluate.predict(body, variables, self._val, parallel, self.config.eval.batch_size)
-            normalizer = self.landmarks.normalizer
-            if normalizer:
-                error = np.nanmean(metrics.image_error(table, normalizer, metrics.nme_key(normalizer)))
-                return float(error), f"{100 * error:.2f} %"
-            unit = "mm" if np.isfinite(table.error_mm).any() else "px"
-            error = np.nanmean(metrics.image_error(table, None, f"me_{unit}"))
-            return float(error), f"{error:.2f} {unit}"
+            measure, errors = list(metrics.image_errors(table, self.landmarks.normalizer).items())[-1]
+            error = float(np.nanmean(errors))
+            return error, f"{100 * error:.2f} %" if measure.startswith("nme") else f"{error:.2f} {measure[3:]}"
 
         return validate
 

@@ -204,6 +204,14 @@ def image_error(table: Predictions, normalizer: tuple[str, str] | None, measure:
     return _mean(table.error_px) / np.where(distance > 0, distance, np.nan)
 
 
+def image_errors(table: Predictions, normalizer: tuple[str, str] | None) -> dict[str, np.ndarray]:
+    """Every measure of `image_error` that can be told of any picture. The last is what the CED is built from: NME, else
+    mm, else pixels."""
+    measures = ["me_px", "me_mm"] + ([nme_key(normalizer)] if normalizer else [])
+    errors = {measure: image_error(table, normalizer, measure) for measure in measures}
+    return {measure: values for measure, values in errors.items() if np.isfinite(values).any()}
+
+
 def _mean(errors: np.ndarray) -> np.ndarray:
     """`[N, K]` -> `[N]`, NaN left out; NaN (without a warning) where nothing is left."""
     valid = np.isfinite(errors)
@@ -295,11 +303,8 @@ def summarize(
     if not np.isfinite(table.error_px).any():
         raise UserError(f"expected at least one annotated landmark, found none in {len(table.images)} pictures.")
 
-    per_image = {"me_px": image_error(table, None, "me_px"), "me_mm": image_error(table, None, "me_mm")}
-    if normalizer is not None:
-        per_image[nme_key(normalizer)] = image_error(table, normalizer, nme_key(normalizer))
-    per_image = {key: errors for key, errors in per_image.items() if np.isfinite(errors).any()}
-    ced_measure = list(per_image)[-1]  # NME, else mm, else px
+    per_image = image_errors(table, normalizer)
+    ced_measure = list(per_image)[-1]
     errors = per_image[ced_measure]
     a = float(thresholds[{"me_mm": "mm", "me_px": "px"}.get(ced_measure, "nme")])
 

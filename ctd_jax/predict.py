@@ -22,7 +22,8 @@ _BOXES = flags.DEFINE_string(
     "boxes", None, "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes."
 )
 
-_log = logging.getLogger(__name__)
+MOST_NAMES = 20  # drawn beside the landmarks; more would hide the picture
+_log = logging.getLogger("ctd_jax.predict")  # also where __name__ is __main__
 _paths: list[str] = []
 
 
@@ -34,8 +35,14 @@ def main() -> None:
     from ctd_jax import workdir as workdirs
     from ctd_jax.parallel import Parallel
 
-    workdir = pathlib.Path(_WORKDIR.value)
+    workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; give the name of a csv file")
+    if _OVERLAYS.value and pathlib.Path(_OVERLAYS.value).is_file():
+        raise UserError(f"--overlays: {_OVERLAYS.value} is a file; give a folder")
     config = workdirs.read_config(workdir)
+    if config.task != "landmarks":
+        raise UserError(f"{workdir}: this run learned {config.task}; give one that learned landmarks")
     variables, meta = checkpoint.best(workdir)
     if meta["boxes"] and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
@@ -49,7 +56,8 @@ def main() -> None:
 
     size, tables, bad = min(config.eval.batch_size, len(files)), [], 0
     chunks = [files[i : i + size] for i in range(0, len(files), size)]
-    for chunk in track(chunks, "predicting", console=Console(stderr=True)):
+    console = Console(stderr=True)
+    for chunk in track(chunks, "predicting", console=console, disable=not console.is_terminal):
         pictures = {}
         for file in chunk:
             try:
@@ -73,11 +81,11 @@ def main() -> None:
             for image, array, xy in zip(images, arrays, tables[-1].xy, strict=True):
                 path = pathlib.Path(_OVERLAYS.value) / f"{image.lstrip('./').replace('/', '_')}.png"
                 path.parent.mkdir(parents=True, exist_ok=True)
-                report.draw(array, xy, names=names).save(path)
+                report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None).save(path)
     if tables:
-        pathlib.Path(_OUT.value).parent.mkdir(parents=True, exist_ok=True)
-        metrics.write_predictions(_OUT.value, metrics.concatenate(tables))
-        print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {_OUT.value}")
+        out.parent.mkdir(parents=True, exist_ok=True)
+        metrics.write_predictions(out, metrics.concatenate(tables))
+        print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {out}")
     if bad:
         raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
 

@@ -45,6 +45,7 @@ class RecognitionTask:
     """An encoder with a classifier over the training subjects, validated on people it has never seen."""
 
     terms = ("cross_entropy",)
+    last_file = "metrics.json"  # once it is there, the run is finished
     frozen = ()
 
     def __init__(self, config: ConfigDict, source: data.Source):

@@ -45,7 +45,10 @@ def load(weights: str, encoder: str) -> Teacher:
         return _untrained(encoder)
     path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)
     variables, meta = models.weights.load(path)
-    found = meta["encoder"]["name"]
+    try:
+        found, _ = meta["encoder"]["name"], meta["input"]
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{path}: its metadata lack {error}, take a file that this project wrote") from error
     if encoder not in ("auto", found):
         raise UserError(f"{path}: weights of {found}, but model.encoder is {encoder}; set it to {found}, or to auto")
     teacher = Teacher(meta["encoder"], meta["input"], variables)

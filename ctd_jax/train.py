@@ -33,11 +33,12 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, A
     """
     began = time.monotonic()
     workdirs.claim(workdir, config)
-    if (workdir / "metrics.json").exists():
+    _check_config(config)
+    if (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
     parallel = Parallel(config.parallel)
-    _check_config(config, parallel)
+    parallel.check_batch(config.train.batch_size, "train.batch_size")
     source = data.load(config.data, workdir / "tfds")
     _check_split(source, config.eval.split)
     if config.teacher.weights == "embedded" and config.data.root != "synthetic":
@@ -97,22 +98,30 @@ def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
         )
 
 
-def _check_config(config: ConfigDict, parallel: Parallel) -> None:
+def _check_config(config: ConfigDict) -> None:
     if config.task not in TASKS:
         raise UserError(f"task is {config.task!r}; expected {' or '.join(TASKS)}")
-    parallel.check_batch(config.train.batch_size, "train.batch_size")
+    values = workdirs.flatten(config)
     positive = ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every")
-    for key in (*positive, "eval.batch_size", "model.sigma", "data.image_size"):
-        room, name = key.split(".")
-        if not config[room][name] > 0:
-            raise UserError(f"{key} is {config[room][name]}; expected more than 0")
-    for key, limit in (("flip", 1), ("scale", 1), ("shift", 1)):
-        if not 0 <= config.augment[key] <= limit:
-            raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. {limit}")
+    thresholds = (key for key in values if key.startswith("eval.threshold."))
+    for key in (*positive, "eval.batch_size", "model.sigma", "data.image_size", *thresholds):
+        if not values[key] > 0:
+            raise UserError(f"{key} is {values[key]}; expected more than 0")
+    for key in ("data.budget", "data.margin", "data.cache_mib", "data.seed", "seed", "eval.bootstrap"):
+        if values[key] < 0:
+            raise UserError(f"{key} is {values[key]}; expected 0 or more")
+    for key in ("flip", "scale", "shift"):
+        if not 0 <= config.augment[key] <= 1:
+            raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. 1")
+    if not all(isinstance(channels, int) and channels > 0 for channels in config.model.decoder_channels):
+        raise UserError(f"model.decoder_channels is {config.model.decoder_channels}; expected whole numbers above 0")
+    for key, counts in config.data.synthetic.items():
+        if len(counts) != 3 or not all(isinstance(count, int) and count >= 0 for count in counts):
+            raise UserError(f"data.synthetic.{key} is {counts}; expected three whole numbers: for train, val and test")
 
 
 def _check_split(source: data.Source, wanted: str) -> None:
-    if not any(name.startswith(wanted) for name in source.names):
+    if wanted not in (*source.names, "test") or not any(name.startswith(wanted) for name in source.names):
         raise UserError(
             f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or "
             "set --config.eval.split=val"

@@ -37,7 +37,8 @@ def test_box_and_margin_by_hand():
     """A box of 40 x 20 with a quarter of margin: a square of 60 about its middle (30, 40), seen at 120."""
     frame = Frame.fit(200, 300, 120, np.array([10, 30, 50, 50]), 0.25)
     assert frame.scale == 2
-    np.testing.assert_allclose(frame.to_network(np.array([[30, 40], [0, 10], [60, 70]])), [[59.5] * 2, [-0.5] * 2, [119.5] * 2])
+    network = frame.to_network(np.array([[30, 40], [0, 10], [60, 70]]))
+    np.testing.assert_allclose(network, [[59.5, 59.5], [-0.5, -0.5], [119.5, 119.5]])
 
 
 @pytest.mark.parametrize(("width", "height"), SIZES)

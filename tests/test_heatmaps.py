@@ -78,16 +78,19 @@ def test_confidence_is_the_height_within_0_and_1():
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0, -0.3, 1e-9, 100.0])
-def test_flat_heatmaps_give_finite_points_inside(value):
+def test_flat_heatmaps_give_the_first_cell(value):
     found, confidence = decoded_cells(np.full((8, 8, 2), value))
-    assert ((found >= -0.5) & (found <= 7.5)).all() and np.isfinite(confidence).all()
+    np.testing.assert_array_equal(found, 0)
+    assert np.isfinite(confidence).all()
 
 
 def test_plateau_and_spikes_stay_within_half_a_cell_of_the_peak():
-    maps = np.full((8, 8, 3), -0.2)
+    maps = np.full((8, 8, 4), -0.2)
     maps[2:5, 3:6, 0] = 0.7  # three by three cells alike
     maps[5, 6, 1] = 0.9  # one cell, all others negative
     maps[7, 0, 2] = 0.9  # one in the corner
+    maps[4, :3, 3] = 0.9, 0.8, 0.7  # down from the border in a straight line: the parabola's vertex is far away
     found, _ = decoded_cells(maps)
     assert 2.5 <= found[0, 0] <= 5.5 and 1.5 <= found[0, 1] <= 4.5
-    np.testing.assert_allclose(found[1:], [[6, 5], [0, 7]], atol=0.5)
+    np.testing.assert_allclose(found[1:], [[6, 5], [0, 7], [0, 4]], atol=0.5)
+    np.testing.assert_array_equal(found[2], [0, 7])

@@ -151,6 +151,8 @@ def test_damaged_or_something_else():
                 pictures.decode(bytes(damaged), "some.png")
             except UserError:
                 continue
-    for content in (b"", b"image,subject\n", b"\x00" * 1000):
+    short_header, huge = bytearray(encoded(GREY, "PNG")), bytearray(encoded(GREY, "BMP"))
+    short_header[11], huge[21] = 0, 255  # Pillow raises ValueError and DecompressionBombError
+    for content in (b"", b"image,subject\n", b"\x00" * 1000, bytes(short_header), bytes(huge)):
         with pytest.raises(UserError, match="some.png: not a readable picture"):
             pictures.decode(content, "some.png")

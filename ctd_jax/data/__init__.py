@@ -100,7 +100,7 @@ def _synthetic(config: ConfigDict) -> Source:
     subjects, n = tuple(faces["subjects"]), len(faces["subjects"])
     images = tuple(f"{subject}_{i}" for i, subject in enumerate(subjects))
     sha256 = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in faces["pictures"])
-    given = np.repeat(people, shots).tolist()
+    given = folder.read_split(pathlib.Path(config.split)) if config.split else np.repeat(people, shots).tolist()
     everything = Dataset(
         landmarks=Landmarks(synthetic.LANDMARKS, synthetic.FLIP_PAIRS, synthetic.NORMALIZER),
         images=images,

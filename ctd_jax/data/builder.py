@@ -61,6 +61,7 @@ def pictures(root: pathlib.Path, table: folder.Table, cache: pathlib.Path):
     Raises:
       UserError: a picture can't be read, or a landmark doesn't belong to its picture.
     """
+    tfds.disable_progress_bar()
     builder = LandmarkFolder(root=root, table=table, data_dir=cache)
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()

@@ -53,6 +53,7 @@ class Table:
     spacing: np.ndarray  # [N, 2] mm per pixel
     boxes: np.ndarray  # [N, 4] x0, y0, x1, y1, pixels
     sha256: tuple[str, ...]  # of each picture file
+    where: tuple[str, ...]  # file and row, for messages
 
 
 def read(root: pathlib.Path) -> Table:
@@ -107,13 +108,14 @@ def read(root: pathlib.Path) -> Table:
             spacing=spacing,
             boxes=boxes,
             sha256=tuple(digests),
+            where=tuple(where),
         )
 
 
 def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> None:
     """Raises UserError if the picture can't be read, or its landmarks or box don't belong to it."""
-    at = f"{root / 'landmarks.csv'}, {table.images[index]}"
-    height, width = pictures.decode(content, str(root / table.images[index])).shape[:2]
+    at = f"{table.where[index]}, {table.images[index]}"
+    height, width = pictures.decode(content, f"{table.where[index]}, {root / table.images[index]}").shape[:2]
     size = np.array([width, height])
     outside = np.maximum(-0.5 - table.xy[index], table.xy[index] - (size - 0.5)) / size
     outside = np.nan_to_num(outside, nan=-1.0).max(-1)
@@ -124,7 +126,7 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
             f"outside the picture of {width} x {height} pixels"
         )
         if outside[worst] > OUTSIDE:
-            raise UserError(f"{message}; correct the row, or empty the two cells if the landmark is not visible")
+            raise UserError(f"{message} by more than a tenth of it; correct the row, or empty its two cells")
         _log.warning(message)
     box = table.boxes[index]
     if not np.isnan(box).any() and (box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0):

@@ -3,7 +3,7 @@
 import io
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 
 from ctd_jax.errors import UserError
 
@@ -20,12 +20,11 @@ def decode(content: bytes, name: str) -> np.ndarray:
       UserError: `content` is not a whole picture; `name` is what the message calls it.
     """
     try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-        picture = ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
     except Exception as error:  # Pillow's decoders raise nearly anything
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
         raise UserError(
-            f"{name}: not a readable picture ({error}); replace the file, or take it out of the list"
+            f"{name}: not a readable picture ({reason}); replace the file, or take it out of the list"
         ) from error
     if picture.mode.startswith(("I", "F")):
         values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)

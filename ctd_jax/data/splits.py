@@ -47,6 +47,8 @@ def assign(
     else:
         splits = ["train"] * len(images)
         _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
+    for name in sorted({s for s in splits if not (s in ("train", "val", "unused", "") or s.startswith("test"))}):
+        _log.warning("split %r takes no part: %d pictures", name, splits.count(name))
     if "train" not in splits:
         found = ", ".join(sorted(set(splits))) or "no pictures"
         raise UserError(f"no training pictures: expected rows whose split is `train`, found {found}")
@@ -96,8 +98,9 @@ def _warn_of_leaks(subjects: Sequence[str], sha256: Sequence[str], splits: Seque
     for what, values in (("subject", subjects), ("picture (byte for byte)", sha256)):
         sides: dict[str, set[str]] = {}
         for value, split in zip(values, splits, strict=True):
-            if split in ("train", "val") or split.startswith("test"):
-                sides.setdefault(value, set()).add(split)
+            side = "test" if split.startswith("test") else split
+            if side in ("train", "val", "test"):
+                sides.setdefault(value, set()).add(side)
         shared = [value for value, names in sides.items() if len(names) > 1]
         if shared:
             _log.warning(

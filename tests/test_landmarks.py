@@ -1,0 +1,108 @@
+"""The landmark task: what it starts from, what it refuses."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from configs import ctd_ed
+from ctd_jax import constraints, data, landmarks, models, step
+from ctd_jax.errors import UserError
+from ctd_jax.landmarks import LandmarkTask
+from ctd_jax.parallel import Parallel
+
+
+def make_task(teacher_file, **changes):
+    config = tiny.config(teacher_file, **changes)
+    return LandmarkTask(config, data.load(config.data, None))
+
+
+def apply(model, variables, picture):
+    return jax.jit(functools.partial(model.apply, train=False))(variables, picture)
+
+
+def test_the_student_starts_as_the_teacher(teacher_file):
+    task = make_task(teacher_file)
+    start, (saved, _) = task.init(0), models.weights.load(teacher_file)
+    for kind in ("params", "batch_stats"):
+        jax.tree.map(np.testing.assert_array_equal, start[kind]["encoder"], saved[kind])
+    other = task.init(1)
+    assert (start["params"]["decoder"]["final"]["kernel"] != other["params"]["decoder"]["final"]["kernel"]).all()
+
+    picture = task.train.batch(np.arange(4))["picture"]
+    picture = models.normalize(picture, task.teacher.input)
+    student = apply(task.model, start, picture)
+    teacher = apply(models.build_encoder(**tiny.ENCODER), saved, picture)
+    assert np.abs(teacher["encoder"]).max() > 0.1
+    np.testing.assert_allclose(constraints.encoder_distance(student["encoder"], teacher["encoder"]), 0, atol=1e-6)
+
+
+def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
+    variables, meta = models.weights.load(teacher_file)
+    names = set(variables["params"])
+    variables["params"]["classifier"] = {"kernel": np.ones((16, 5)), "bias": np.ones(5)}
+    path = tmp_path / "classifier.safetensors"
+    models.weights.save(path, variables, meta | {"encoder": tiny.ENCODER | {"num_outputs": 5}})
+    assert set(make_task(path).init(0)["params"]["encoder"]) == names
+
+
+def test_from_scratch_without_a_teacher():
+    changes = {"model__encoder": "resnet8", "constraints__ed__weight": 0.0}
+    start = make_task("none", **changes).init(0)
+    assert np.std(start["params"]["encoder"]["stem_conv"]["kernel"]) > 0.01
+
+
+def test_bfloat16_is_for_activations_only(teacher_file):
+    task = make_task(teacher_file, dtype="bfloat16")
+    parallel = Parallel("shard_map")
+    variables = task.init(0)
+    tx = step.optimizer(task.config.train, task.labels(variables["params"]))
+    state = step.TrainState(
+        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+    )
+    batch = task.train.batch(np.arange(4))
+    out = apply(task.model, variables, jnp.zeros((1, 32, 32, 3)))
+    assert (out["encoder"].dtype, out["heatmaps"].dtype) == (jnp.bfloat16, jnp.float32)
+    compiled = parallel.compile(step.make(task.loss, tx, 0), sharded=False)
+    state, means = compiled(parallel.replicate(state), parallel.replicate(task.frozen), parallel.shard(batch))
+    assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats, means))} == {jnp.dtype("float32")}
+    assert np.isfinite(jax.tree.leaves(parallel.first(means))).all()
+
+
+def test_the_papers_network():
+    config = ctd_ed.get_config("paper")
+    net = landmarks.build(config, {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil"}, 24)
+    pictures = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), jnp.float32)
+    out, variables = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False), pictures)
+    assert out["heatmaps"].shape == (1, 64, 64, 24)
+    assert out["encoder"].shape == (1, 8, 8, 2048)
+    assert [out[f"deconv{i}"].shape[-1] for i in (1, 2, 3)] == [256, 256, 256]
+    encoder = sum(x.size for x in jax.tree.leaves(variables["params"]["encoder"]))
+    assert encoder == 23_508_032  # torchvision's resnet50 without fc
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"constraints__ed__weight": -0.1}, r"constraints.ed.weight is -0.1"),
+        ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, stage1, stage2, stage3, stem"),
+        ({"constraints__ed__layers": ()}, r"constraints.ed.layers is empty"),
+        ({"data__image_size": 40}, r"data.image_size is 40; resnet8 needs a multiple of 16"),
+        ({"data__image_size": 16}, r"data.image_size is 16; .* at least 32"),
+        ({"model__deconv": "bilinear"}, r"'bilinear'.*phases, transpose"),
+        ({"model__decoder_channels": (8,) * 5}, r"finer than the picture"),
+        ({"model__encoder": "resnet18"}, r"weights of resnet8, but model.encoder is resnet18"),
+        ({"dtype": "float16"}, r"dtype is 'float16'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(teacher_file, changes, message):
+    with pytest.raises(UserError, match=message):
+        make_task(teacher_file, **changes)
+
+
+def test_a_constraint_needs_a_teacher_that_learned_something():
+    with pytest.raises(UserError, match="teacher.weights is none"):
+        make_task("none", model__encoder="resnet8", constraints__ed__weight=0.1)

@@ -1,0 +1,368 @@
+"""The command: what it leaves behind, that it continues, and what it says to a mistake."""
+
+import csv
+import json
+import os
+import pathlib
+import shutil
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from ctd_jax import checkpoint, models, train
+from ctd_jax import workdir as workdirs
+from ctd_jax.data import synthetic
+
+REPO = pathlib.Path(__file__).parents[1]
+CONFIGS = sorted(p.stem for p in (REPO / "configs").glob("*.py") if p.stem not in ("__init__", "default"))
+COLUMNS = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence"
+
+
+def content(folder):
+    return {str(p): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture
+def main(cli, monkeypatch, tmp_path, teacher_file):
+    """The command in small; its workdir is `run` under `tmp_path`, which is the current folder."""
+    monkeypatch.chdir(tmp_path)
+
+    def call(*arguments, config="ctd_ed.py", workdir="run", **changes):
+        small = tiny.arguments(teacher_file, **changes)
+        return cli("ctd_jax.main", f"--config={REPO / 'configs' / config}", f"--workdir={workdir}", *small, *arguments)
+
+    return call
+
+
+def assert_complaint(result, *parts):
+    code, _, error = result
+    assert code == 2, error
+    assert error.startswith("error: ")
+    assert error.count("error: ") == 1
+    assert "Traceback" not in error
+    for part in parts:
+        assert part in error
+
+
+# ---------------------------------------------------------------- what a run leaves behind
+
+
+def test_what_a_run_says(finished_run):
+    """A process of its own: nothing but the run's own words."""
+    _, out, error = finished_run
+    lines = error.splitlines()
+    assert all(line.startswith("step ") for line in lines), error
+    assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
+    for word in ("loss", "error", "images/s", "left"):
+        assert word in lines[-1]
+    assert "Mean error (ME)" in out
+    assert "report.html" in out.splitlines()[-1]
+
+
+def test_the_files_of_a_run(finished_run):
+    run, _, _ = finished_run
+    names = {p.name for p in run.iterdir()}
+    assert names == {
+        *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "predictions.csv"),
+        *("metrics.json", "metrics_test1.json", "metrics_test2.json", "report.html"),
+        *("ced.png", "overlays.png", "curves.png"),
+    }
+    for name in ("ced.png", "overlays.png", "curves.png"):
+        Image.open(run / name).verify()
+    assert json.loads((run / "config.json").read_text())["train"]["steps"] == 4
+    assert (run / "split.csv").read_text().startswith("image,subject,split,sha256\n")
+    assert {row["split"] for row in rows(run / "split.csv")} == {"train", "val", "test1", "test2"}
+    assert any((run / "tensorboard").iterdir())
+
+
+def test_predictions_csv_has_a_row_per_picture_and_landmark(finished_run):
+    run, _, _ = finished_run
+    assert (run / "predictions.csv").read_text().splitlines()[0] == COLUMNS
+    table = rows(run / "predictions.csv")
+    tested = {row["image"] for row in rows(run / "split.csv") if row["split"].startswith("test")}
+    assert {(row["image"], row["landmark"]) for row in table} == {(i, k) for i in tested for k in synthetic.LANDMARKS}
+    assert len(table) == len(tested) * len(synthetic.LANDMARKS)
+    empty = [row for row in table if not row["true_x"]]
+    assert [(row["landmark"], row["error_px"], row["error_mm"]) for row in empty] == [("chin", "", "")]
+    for row in table:
+        if row["true_x"]:
+            offset = [float(row[axis]) - float(row[f"true_{axis}"]) for axis in "xy"]
+            assert float(row["error_px"]) == pytest.approx(np.hypot(*offset), abs=2e-3)
+            assert float(row["error_mm"]) == pytest.approx(np.hypot(0.5 * offset[0], 0.25 * offset[1]), abs=2e-3)
+        assert 0 <= float(row["confidence"]) <= 1
+
+
+def test_metrics_json(finished_run):
+    run, _, _ = finished_run
+    metrics = {name: json.loads((run / f"metrics{name}.json").read_text()) for name in ("", "_test1", "_test2")}
+    pooled = metrics[""]
+    nme = "nme_left_eye_outer_right_eye_outer"
+    numbers = ("me_px", "me_mm", nme, "auc@0.1", "fr@0.1", *(f"sdr_le_{r}mm" for r in ("2", "2.5", "3", "4")))
+    others = ("split", "n_images", "n_points", "ci95", "per_landmark", "n_params", "config_hash", "seconds")
+    assert pooled.keys() >= {*numbers, *others}
+    assert set(pooled["ci95"]) == set(numbers)
+    assert set(pooled["per_landmark"]) == set(synthetic.LANDMARKS)
+    assert [metrics[name]["split"] for name in metrics] == ["test", "test1", "test2"]
+    assert [metrics[name]["n_images"] for name in metrics] == [4, 2, 2]
+    assert pooled["n_points"] == 4 * 30 - 1 == len(synthetic.LANDMARKS) * 4 - 1
+    errors = {}
+    for row in rows(run / "predictions.csv"):
+        if row["error_px"]:
+            errors.setdefault(row["image"], []).append(float(row["error_px"]))
+    assert pooled["me_px"] == pytest.approx(np.mean([np.mean(e) for e in errors.values()]), rel=1e-6)
+    assert pooled["me_px"] == pytest.approx((metrics["_test1"]["me_px"] + metrics["_test2"]["me_px"]) / 2, rel=1e-6)
+    variables, _ = checkpoint.best(run)
+    assert pooled["n_params"] == sum(x.size for x in models_leaves(variables["params"]))
+
+
+def models_leaves(tree):
+    return [x for v in tree.values() for x in models_leaves(v)] if isinstance(tree, dict) else [tree]
+
+
+def test_log_csv(finished_run):
+    run, _, _ = finished_run
+    log = rows(run / "log.csv")
+    assert list(log[0]) == ["step", "loss", "heatmap", "ed", "encoder_lr", "decoder_lr", "val_error", "images_per_s"]
+    assert [row["step"] for row in log] == ["2", "2", "4", "4"]
+    assert [bool(row["val_error"]) for row in log] == [False, True, False, True]
+    # The second of four steps: 1e-3 (1 - 1/4)^0.9
+    assert float(log[0]["encoder_lr"]) == pytest.approx(1e-3 * 0.75**0.9, rel=1e-5)
+    for row in log[::2]:
+        assert float(row["loss"]) == pytest.approx(float(row["heatmap"]) + 0.01 * float(row["ed"]), rel=1e-4)
+
+
+def test_a_finished_run_says_so_and_changes_nothing(finished_run, cli, monkeypatch):
+    run, out, _ = finished_run
+    before = content(run)
+    arguments = json.loads((run.parent / "arguments.json").read_text())
+    code, again, error = cli("ctd_jax.main", *arguments)
+    assert code == 0
+    assert f"{run} is finished" in error
+    assert again == out
+    assert content(run) == before
+
+
+@pytest.mark.parametrize("config", CONFIGS)
+def test_every_config_runs(config, main, tmp_path):
+    changes = {"train__steps": 2}
+    if config == "source":
+        changes |= {"teacher__weights": "none", "data__synthetic__identities": (4, 2, 0)}
+    code, out, error = main(config=f"{config}.py", **changes)
+    assert code == 0, error
+    assert (tmp_path / "run" / "metrics.json").exists()
+    if config == "source":
+        assert "Teacher: run/teacher.safetensors" in out
+        models.weights.load(tmp_path / "run" / "teacher.safetensors")
+
+
+# ---------------------------------------------------------------- continuing
+
+KILLED = """
+import os, signal, sys
+from ctd_jax import checkpoint, train
+import tiny
+
+save, saved = checkpoint.save, []
+
+def save_then_die(checkpoints, *rest):
+    save(checkpoints, *rest)
+    saved.append(1)
+    if len(saved) == 1:
+        checkpoints.wait_until_finished()
+    else:
+        os.kill(os.getpid(), signal.SIGKILL)  # while the second is being written
+
+checkpoint.save = save_then_die
+import pathlib
+train.train_and_evaluate(tiny.config(pathlib.Path(sys.argv[1]), train__steps=7), pathlib.Path(sys.argv[2]))
+"""
+
+
+def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
+    config = tiny.config(teacher_file, train__steps=7)
+    arguments = [sys.executable, "-c", KILLED, str(teacher_file), str(tmp_path / "killed")]
+    paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
+    killed = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    assert not (tmp_path / "killed" / "metrics.json").exists()
+    results = []
+    for name in ("whole", "killed"):
+        train.train_and_evaluate(config, tmp_path / name)
+        results.append(json.loads((tmp_path / name / "metrics.json").read_text()) | {"seconds": 0})
+    assert results[0] == results[1]
+    logs = [[row | {"images_per_s": ""} for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
+    assert logs[0] == logs[1]
+    assert [row["step"] for row in logs[0]] == ["2", "2", "4", "4", "6", "6", "7", "7"]
+    states = []
+    for name in ("whole", "killed"):
+        with checkpoint.manager(tmp_path / name) as checkpoints:
+            assert checkpoints.latest_step() == 7
+            args = checkpoint.ocp.args.Composite(state=checkpoint.ocp.args.StandardRestore())
+            states.append(checkpoints.restore(7, args=args).state)
+    assert len(models_leaves(states[0]["params"])) == len(models_leaves(states[1]["params"])) > 10
+    for key in ("params", "batch_stats"):
+        for a, b in zip(*(models_leaves(state[key]) for state in states), strict=True):
+            np.testing.assert_allclose(a, b, atol=1e-6)
+    for name in ("predictions.csv", "split.csv"):
+        assert (tmp_path / "killed" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_a_run_that_stopped_before_its_report_finishes(finished_run, cli, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    (run / "report.html").unlink()
+    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    code, out, error = cli("ctd_jax.main", *arguments, f"--workdir={run}")
+    assert code == 0, error
+    assert out.splitlines()[:-1] == finished_run[1].splitlines()[:-1]
+    assert (run / "report.html").exists()
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def test_help_teaches():
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-m", "ctd_jax.main", "--help"], cwd=REPO, capture_output=True, text=True)
+    assert time.monotonic() - began < 10  # 0.5 s on an idle machine
+    assert (done.returncode, done.stderr) == (0, "")
+    for word in ("--config=configs/ctd_ed.py", "ctd_ed.py:paper", "configs/default.py", "--workdir", "--debug"):
+        assert word in done.stdout
+    assert max(map(len, done.stdout.splitlines())) <= 120
+
+
+@pytest.mark.parametrize(
+    ("arguments", "parts"),
+    [
+        ([], ["--config is missing"]),
+        (["somewhere"], ["unexpected argument 'somewhere'"]),
+        (["--wrokdir=x"], ["wrokdir", "Did you mean: workdir"]),
+        (["--config=configs/ctd_de.py"], ["no such configs/ctd_de.py", "found configs/ctd_ed.py, configs/ft.py"]),
+        (["--config=README.md"], ["expected a Python file"]),
+        (["--config=configs/ctd_ed.py:papre"], ["'papre'", "demo and paper"]),
+        (["--config=configs/ft.py", "--config.train.stps=3"], ["train.stps", "the nearest is train.steps"]),
+        (["--config", "configs/ft.py", "--config.train.stps=3"], ["train.stps", "the nearest is train.steps"]),
+        (["--config=configs/ft.py", "--config.train.steps=many"], ["--config.train.steps=many"]),
+        (["--config=configs/ft.py", "--config.train.steps"], ["--config.train.steps=VALUE"]),
+        (["--config.seed=1"], ["--config.seed=1: give the configuration too"]),
+        (["--config=configs/ctd_ed.py:paper"], ["no data", "--config.data.root=DIR"]),
+        (
+            ["--config=configs/ctd_ed.py:paper", "--config.data.root=synthetic"],
+            ["no teacher", "--config.teacher.weights=FILE", "convert.mobilefacenet"],
+        ),
+        (["--config=configs/ft.py", "--config.data.root=nowhere"], ["nowhere: no such folder"]),
+    ],
+)
+def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, parts):
+    monkeypatch.chdir(REPO)
+    small = [f"--config.data.synthetic.identities={(5, 1, 1)}"] * any("paper" in a for a in arguments)
+    small += ["--config.data.image_size=64"] * bool(small)
+    assert_complaint(cli("ctd_jax.main", f"--workdir={tmp_path / 'run'}", *arguments, *small), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "parts"),
+    [
+        ({"train__batch_size": 6}, ["train.batch_size is 6", "number of devices, 4"]),
+        ({"train__batch_size": 0}, ["train.batch_size is 0"]),
+        ({"train__steps": 0}, ["train.steps is 0"]),
+        ({"eval__every": -1}, ["eval.every is -1"]),
+        ({"eval__split": "tset"}, ["eval.split is tset", "train, val, test"]),
+        ({"data__image_size": 40}, ["data.image_size is 40", "multiple of 16"]),
+        ({"data__budget": 99}, ["data.budget", "99", "there are 8"]),
+        ({"data__budget": -1}, ["data.budget is -1"]),
+        ({"data__synthetic__identities": (4, 2)}, ["data.synthetic.identities"]),
+        ({"data__synthetic__shots": (2, -1, 2)}, ["data.synthetic.shots"]),
+        ({"model__decoder_channels": ("wide",)}, ["model.decoder_channels"]),
+        ({"model__decoder_channels": (8, 0)}, ["model.decoder_channels"]),
+        ({"constraints__ed__layers": ("stage7",)}, ["'stage7'", "encoder, stage1"]),
+        ({"constraints__ed__weight": -1.0}, ["constraints.ed.weight is -1.0"]),
+        ({"augment__flip": 1.5}, ["augment.flip is 1.5", "0 .. 1"]),
+        ({"parallel": "pjit"}, ["parallel is 'pjit'", "shard_map or pmap"]),
+        ({"dtype": "int8"}, ["dtype is 'int8'"]),
+        ({"task": "poems"}, ["task is 'poems'", "landmarks or recognition"]),
+        ({"model__encoder": "resnet51"}, ["resnet51"]),
+        ({"teacher__weights": "nowhere.safetensors"}, ["nowhere.safetensors: no such weight file"]),
+        ({"data__split": "nowhere.csv", "data__root": "synthetic"}, ["nowhere.csv", "no such file"]),
+    ],
+)
+def test_mistakes_in_a_configuration(main, tmp_path, changes, parts):
+    assert_complaint(main(**changes), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_weights_that_are_none(main, tmp_path):
+    (tmp_path / "weights.pt").write_bytes(b"\x80\x04 a pickle")
+    assert_complaint(main(teacher__weights="weights.pt"), "weights.pt: not a safetensors file", "convert")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_strangers_folder_stays_as_it_is(main, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("chapter 1")
+    before = content(tmp_path)
+    assert_complaint(main(), "run is not a run", "thesis.tex", "--workdir")
+    assert content(tmp_path) == before
+
+
+def test_a_run_of_another_configuration_stays_as_it_is(finished_run, cli, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    before = content(tmp_path)
+    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    result = cli("ctd_jax.main", *arguments, f"--workdir={run}", "--config.train.steps=9")
+    assert_complaint(result, "another configuration", "train.steps was 4, is 9", "nothing was changed")
+    assert content(tmp_path) == before
+
+
+def test_other_pictures_than_at_the_start(main, tmp_path, teacher_file):
+    config = tiny.config(teacher_file)
+    workdirs.claim_split(tmp_path / "run", [("person_00000_0", "person_00000", "train", "ab")])
+    workdirs.write_text(tmp_path / "run" / "config.json", json.dumps(config.to_dict()))
+    before = content(tmp_path)
+    assert_complaint(main(), "split.csv", "not those that this run began with")
+    assert content(tmp_path) == before
+
+
+def test_a_loss_that_is_not_a_number(main, tmp_path):
+    result = main(train__encoder_lr=1e30, train__decoder_lr=1e30, train__steps=6)
+    code, _, error = result
+    message = error[error.index("error: ") :]
+    assert code == 2
+    assert "the loss is" in message
+    assert "lower train.encoder_lr and train.decoder_lr" in message
+    assert "Traceback" not in error
+    assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_debug_shows_where(main):
+    code, _, error = main("--debug", train__steps=0)
+    assert code == 2
+    assert "Traceback" in error
+    assert error.splitlines()[-1].startswith("error: train.steps is 0")
+
+
+def test_an_error_of_ours_is_no_mistake_of_the_user(main, monkeypatch):
+    def fail(*_):
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(train, "train_and_evaluate", fail)
+    code, _, error = main()
+    assert code == 1
+    assert error.startswith("error: ZeroDivisionError: division by zero\n")
+    assert "Traceback" not in error
+    assert "--debug" in error
+    monkeypatch.setattr(train, "train_and_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    code, _, error = main()
+    assert code == 1
+    assert "continues from the last checkpoint" in error
