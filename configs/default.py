@@ -63,7 +63,7 @@ def _demo() -> ConfigDict:
     config.constraints.ed.layers = ("encoder",)  # named features that are tied; the term is their mean
 
     config.train = ConfigDict()
-    config.train.steps = 400
+    config.train.steps = 800
     config.train.batch_size = 16  # pictures a step, over all devices
     config.train.encoder_lr = 1e-3  # Adam's learning rate at the first step
     config.train.decoder_lr = 1e-3
@@ -71,7 +71,7 @@ def _demo() -> ConfigDict:
 
     config.eval = ConfigDict()
     config.eval.split = "test"  # what the result is read from; "val" while choosing, so that test is read once
-    config.eval.every = 50  # steps between evaluations on val, each with a checkpoint
+    config.eval.every = 100  # steps between evaluations on val, each with a checkpoint
     config.eval.batch_size = 50  # pictures
     config.eval.bootstrap = 1000  # resamples of the subjects behind each 95 % interval
     config.eval.threshold = ConfigDict()  # where CED's area (AUC) ends and failure (FR) begins:
