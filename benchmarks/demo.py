@@ -2,7 +2,7 @@
 
     python -m benchmarks.demo --runs=runs/demo
 
-Chosen on val, with seeds of their own: each method's learning rate (CTD-ED takes FT's) and the weight of the constraint.
+Chosen on val, with seeds of their own: the learning rate of each (CTD-ED takes FT's), the weight of the constraint.
 Compared on test. A seed draws other people, another decoder, another order. Writes benchmarks/demo.csv and demo.json.
 """
 

@@ -1,9 +1,12 @@
 """Orbax checkpoints of a run: the latest, to continue from, and the best on validation, to use."""
 
+import hashlib
+import json
 import pathlib
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
@@ -27,7 +30,8 @@ def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict[str, Any], val_error: float) -> None:
-    """`state`: tree of NumPy arrays, the same on every device. `meta`: what `predict` needs beside the weights."""
+    """`state`: tree of NumPy arrays, the same on every device. `meta`: JSON of what must not change, and what
+    `predict` needs beside the weights."""
     checkpoints.save(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
@@ -35,23 +39,31 @@ def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict[s
     )
 
 
-def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any) -> Any:
+def digest(tree: Any) -> str:
+    """Sixteen hexadecimal digits that change with any array of a tree."""
+    content = hashlib.sha256()
+    for leaf in jax.tree.leaves(tree):
+        content.update(np.ascontiguousarray(leaf).tobytes())
+    return content.hexdigest()[:16]
+
+
+def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any, meta: dict[str, Any]) -> Any:
     """The state of `step`; `template` has its shapes and types, so that any number of devices can read it.
 
     Raises:
-      UserError: the checkpoint's shapes are others.
+      UserError: it was saved with another `meta`: by now landmarks or teacher are others. (Orbax does not mind.)
     """
+    saved = checkpoints.restore(step, args=ocp.args.Composite(meta=ocp.args.JsonRestore())).meta
+    differ = [key for key, value in json.loads(json.dumps(meta)).items() if saved.get(key) != value]
+    if differ:
+        raise UserError(
+            f"{checkpoints.directory / str(step)}: {' and '.join(differ)} of this run have changed since it began; "
+            "restore them, or start again in a new --workdir"
+        )
     target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
-    args = ocp.args.Composite(state=ocp.args.StandardRestore(target))
-    state = jax.device_get(checkpoints.restore(step, args=args).state)
-    for (path, want), found in zip(jax.tree.leaves_with_path(target), jax.tree.leaves(state), strict=True):
-        if found.shape != want.shape:  # Orbax does not mind
-            raise UserError(
-                f"{checkpoints.directory / str(step)}: {jax.tree_util.keystr(path)} is {found.shape}, the network's is "
-                f"{want.shape}: landmarks or teacher are not those that this run began with; restore them, or start "
-                "again in a new --workdir"
-            )
-    return state
+    return jax.device_get(
+        checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
+    )
 
 
 def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import constraints, data, evaluate, heatmaps, losses, metrics, models
+from ctd_jax import checkpoint, constraints, data, evaluate, heatmaps, losses, metrics, models
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -145,12 +145,14 @@ class LandmarkTask:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What `predict` needs beside the weights and the configuration."""
+        """What `predict` needs beside the weights and the configuration, and what may not change during a run."""
         return {
             "landmarks": list(self.landmarks.names),
             "encoder": self.teacher.encoder,
             "input": self.teacher.input,
             "boxes": bool(np.isfinite(self.train.boxes).all()),
+            "annotations": checkpoint.digest(self.source.everything.xy),
+            "teacher weights": checkpoint.digest(self.teacher.variables),
         }
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:

@@ -64,8 +64,8 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     with checkpoint.manager(workdir) as checkpoints:
         start = checkpoints.latest_step() or 0
         if start:
+            state = checkpoint.restore(checkpoints, start, template, task.meta)
             _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-            state = checkpoint.restore(checkpoints, start, template)
         state, frozen = parallel.replicate((state, task.frozen))
         batches = task.train.training_batches(batch_size=config.train.batch_size, seed=config.seed, start=start)
         columns = ["loss", *task.terms, "encoder_lr", "decoder_lr", "val_error"]
@@ -86,7 +86,7 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
                     with log.pause():  # after its row: a run that stops in between loses neither
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
         checkpoints.wait_until_finished()
-        best = checkpoint.restore(checkpoints, checkpoints.best_step(), template)
+        best = checkpoint.restore(checkpoints, checkpoints.best_step(), template, task.meta)
     return {"params": best.params, "batch_stats": best.batch_stats}
 
 

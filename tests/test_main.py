@@ -334,6 +334,26 @@ def test_other_pictures_than_at_the_start(main, tmp_path, teacher_file):
     assert content(tmp_path) == before
 
 
+def test_other_annotations_than_at_the_start(finished_run, tmp_path, cli):
+    """A label corrected between stop and restart must not slip into a run unseen."""
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    (run / "report.html").unlink()  # as if stopped before the end
+    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    root = next(a.removeprefix("--config.data.root=") for a in arguments if a.startswith("--config.data.root="))
+    table = pathlib.Path(root) / "landmarks.csv"
+    original = table.read_text()
+    header, first, rest = original.split("\n", 2)
+    cells = first.split(",")
+    column = header.split(",").index("chin_x")
+    cells[column] = str(float(cells[column]) + 1)
+    try:
+        table.write_text("\n".join([header, ",".join(cells), rest]))
+        result = cli("ctd_jax.main", *arguments, f"--workdir={run}")
+    finally:
+        table.write_text(original)
+    assert_complaint(result, "annotations of this run have changed since it began", "new --workdir")
+
+
 def test_a_loss_that_is_not_a_number(main, tmp_path):
     result = main(train__encoder_lr=1e30, train__decoder_lr=1e30, train__steps=6)
     code, _, error = result

@@ -59,7 +59,7 @@ def test_another_configuration_is_refused(run):
     before = content(run)
     config = ctd_ed.get_config()
     config.train.steps = 77
-    with pytest.raises(UserError, match="train.steps was 400, is 77"):
+    with pytest.raises(UserError, match="train.steps was 800, is 77"):
         workdirs.claim(run, config)
     assert content(run) == before
 

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterator, Sequence
+from concurrent import futures
 
 import numpy as np
 
@@ -72,9 +73,10 @@ class Dataset:
             return None
         pictures = np.zeros((len(self), self.size, self.size, 3), np.uint8)
         frames = []
-        for i in range(len(self)):
-            pictures[i], frame = self.network(i)
-            frames.append(frame)
+        with futures.ThreadPoolExecutor() as pool:
+            for i, (picture, frame) in enumerate(pool.map(self.network, range(len(self)))):
+                pictures[i] = picture
+                frames.append(frame)
         return pictures, frames
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
