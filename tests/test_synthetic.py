@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from ctd_jax.data import synthetic
+from ctd_jax.data.canvas import OVERSAMPLE, Canvas, oval
 from ctd_jax.data.synthetic import FLIP_PAIRS, LANDMARKS, NORMALIZER
 
 PEOPLE, SHOTS, SIZE = 60, 6, 96
@@ -84,9 +85,9 @@ def test_pupil_is_where_the_landmark_says():
 
 def test_fill_keeps_to_the_pixel_convention():
     """A disc around the continuous point (0.5, 0.25) of a picture of 64 has its centroid at pixel (31.5, 15.5)."""
-    canvas = synthetic._Canvas(64, np.zeros((2, 4)))
-    canvas.fill(synthetic._oval((0.5, 0.25), 0.1, 0.1), (255, 255, 255))
-    weight = np.asarray(canvas.colours.reduce(synthetic._OVERSAMPLE), float)[..., 0]
+    canvas = Canvas(64, np.zeros((2, 4)))
+    canvas.fill(oval((0.5, 0.25), 0.1, 0.1), (255, 255, 255))
+    weight = np.asarray(canvas.colours.reduce(OVERSAMPLE), float)[..., 0]
     y, x = np.mgrid[:64, :64]
     np.testing.assert_allclose([(weight * c).sum() / weight.sum() for c in (x, y)], (31.5, 15.5), atol=0.1)
 

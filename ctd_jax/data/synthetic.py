@@ -12,7 +12,9 @@ from collections.abc import Sequence
 from types import SimpleNamespace
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFilter
+from PIL import Image, ImageFilter
+
+from ctd_jax.data.canvas import OVERSAMPLE, Canvas, arc, between, loop, oval, ribbon
 
 _SIDES = {"left": -1.0, "right": 1.0}
 _PAIRED = (
@@ -34,7 +36,6 @@ LANDMARKS: tuple[str, ...] = tuple(f"{side}_{name}" for side in _SIDES for name 
 FLIP_PAIRS: tuple[tuple[str, str], ...] = tuple((f"left_{name}", f"right_{name}") for name in _PAIRED)
 NORMALIZER = ("left_eye_outer", "right_eye_outer")
 
-_OVERSAMPLE = 3  # drawn this many times too large, then averaged: Pillow's polygons have integer corners
 _SKIN = np.array([[250, 222, 200], [236, 188, 150], [196, 140, 100], [140, 92, 62], [86, 56, 42]], float)
 _HAIR = np.array([[24, 20, 20], [62, 40, 28], [118, 74, 40], [206, 164, 96], [150, 60, 28], [170, 168, 166]], float)
 _IRIS = np.array([[70, 44, 26], [120, 80, 40], [72, 110, 70], [80, 126, 170], [110, 120, 126]], float)
@@ -55,7 +56,7 @@ def draw(identity: int, shot: int, *, size: int, seed: int) -> tuple[np.ndarray,
     rng = np.random.default_rng([seed, identity, shot + 1])
     moment = _moment(rng)
     head = _head(person, moment)
-    canvas = _Canvas(size, moment.projection)
+    canvas = Canvas(size, moment.projection)
     _paint_background(canvas, rng)
     _paint_face(canvas, person, moment, head)
     _paint_occluder(canvas, person, rng)
@@ -204,83 +205,19 @@ def _palette(colours: np.ndarray, position: float) -> np.ndarray:
     return np.array([np.interp(position, np.arange(len(colours)), channel) for channel in colours.T])
 
 
-_T = np.linspace(0, 1, 9)[:, None]
-_PARABOLA = np.concatenate([(1 - _T) * (1 - 2 * _T), 4 * _T * (1 - _T), _T * (2 * _T - 1)], axis=1)
-_CIRCLE = np.exp(2j * np.pi * np.arange(24) / 24)
-
-
-def _arc(start, middle, end) -> np.ndarray:
-    """`[9, D]` parabola from start to end through middle."""
-    return _PARABOLA @ np.array([start, middle, end])
-
-
-def _loop(points) -> np.ndarray:
-    """`[6 * len(points), D]` closed Catmull-Rom spline through the points."""
-    b = np.array(points, float)[:, None]
-    a, c, d = np.roll(b, 1, 0), np.roll(b, -1, 0), np.roll(b, -2, 0)
-    t = np.arange(6)[:, None] / 6
-    curve = b + t / 2 * (c - a + t * (2 * a - 5 * b + 4 * c - d + t * (3 * (b - c) + d - a)))
-    return curve.reshape(-1, b.shape[-1])
-
-
-def _oval(centre, rx: float, ry: float, power: float = 1.0) -> np.ndarray:
-    """`[24, D]` ellipse in the x-y plane; a power below 1 makes it boxy."""
-    curve = np.tile(np.array(centre, float), (len(_CIRCLE), 1))
-    curve[:, 0] += rx * np.sign(_CIRCLE.real) * np.abs(_CIRCLE.real) ** power
-    curve[:, 1] += ry * np.sign(_CIRCLE.imag) * np.abs(_CIRCLE.imag) ** power
-    return curve
-
-
-def _ribbon(curve: np.ndarray, width) -> np.ndarray:
-    """Outline of a stroke along the curve; width: one number, or one for each point."""
-    along = np.gradient(curve[:, :2], axis=0)
-    across = np.zeros_like(curve)
-    across[:, :2] = along[:, ::-1] * (-0.5, 0.5) / np.hypot(*along.T)[:, None] * np.reshape(width, (-1, 1))
-    return np.concatenate([curve + across, (curve - across)[::-1]])
-
-
-def _between(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """Region bounded by two curves that run the same way."""
-    return np.concatenate([one, other[::-1]])
-
-
-class _Canvas:
-    """Colours, and a map of soft shadows (128: none), both `_OVERSAMPLE` times too large."""
-
-    def __init__(self, size: int, projection: np.ndarray):
-        self.size, self.projection = size, projection
-        self.colours = Image.new("RGB", (size * _OVERSAMPLE,) * 2)
-        self.shadows = Image.new("L", self.colours.size, 128)
-        self._pens = ImageDraw.Draw(self.colours), ImageDraw.Draw(self.shadows)
-
-    def project(self, curve: np.ndarray) -> np.ndarray:
-        """`[N, 3]` head coordinates -> `[N, 2]` fractions of the picture; `[N, 2]` are such fractions already."""
-        return curve if curve.shape[1] == 2 else curve @ self.projection[:, :3].T + self.projection[:, 3]
-
-    def _corners(self, curve: np.ndarray) -> list[float]:
-        # the pixel that holds the point; Pillow takes a corner for the centre of its pixel
-        return np.floor(self.project(curve) * self.colours.width).ravel().tolist()
-
-    def fill(self, curve: np.ndarray, colour) -> None:
-        self._pens[0].polygon(self._corners(curve), tuple(int(min(max(c, 0), 255)) for c in colour))
-
-    def shade(self, curve: np.ndarray, value: int) -> None:
-        self._pens[1].polygon(self._corners(curve), value)
-
-
-def _paint_background(canvas: _Canvas, rng: np.random.Generator) -> None:
+def _paint_background(canvas: Canvas, rng: np.random.Generator) -> None:
     cells = 255 * (0.4 * rng.random((rng.integers(2, 6), rng.integers(2, 6), 3)) + 0.6 * rng.random())
     smooth = Image.fromarray(cells.astype(np.uint8)).resize(canvas.colours.size, Image.Resampling.BILINEAR)
     canvas.colours.paste(smooth)
     for _ in range(rng.integers(0, 14)):
         rx, ry = rng.uniform(0.02, 0.25, 2)
-        canvas.fill(_oval(rng.random(2), rx, ry, rng.uniform(0.2, 1.5)), rng.uniform(0, 255, 3))
+        canvas.fill(oval(rng.random(2), rx, ry, rng.uniform(0.2, 1.5)), rng.uniform(0, 255, 3))
 
 
-def _paint_face(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, np.ndarray]) -> None:
+def _paint_face(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, np.ndarray]) -> None:
     """Paints person `p` at moment `m`, from back to front, with the features through the landmarks `at`."""
     beside = np.array([p.chin_w, -0.07, -0.1])
-    outline = _loop(
+    outline = loop(
         [
             (0, -1.15, 0),
             (0.62 * p.cheek_w, -0.98, 0),
@@ -299,9 +236,9 @@ def _paint_face(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dic
     _paint_behind(canvas, p, m, at["chin"][1])
     canvas.fill(outline, p.skin)
     for x, y in p.spots:
-        canvas.fill(_oval((x, y, 0.8 - 0.5 * abs(x)), 0.022, 0.022), 0.6 * p.skin)
+        canvas.fill(oval((x, y, 0.8 - 0.5 * abs(x)), 0.022, 0.022), 0.6 * p.skin)
     if p.beard:
-        inside = _loop(
+        inside = loop(
             [
                 at["right_cheek"] * (0.8, 1, 1),
                 at["right_mouth"],
@@ -310,7 +247,7 @@ def _paint_face(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dic
                 at["left_cheek"] * (0.8, 1, 1),
             ]
         )[:25]
-        canvas.fill(_between(outline[18:55], inside), p.beard * p.hair + (1 - p.beard) * p.skin)
+        canvas.fill(between(outline[18:55], inside), p.beard * p.hair + (1 - p.beard) * p.skin)
     for side, x in _SIDES.items():
         _paint_eye(canvas, p, m, {name: at[f"{side}_{name}"] for name in _PAIRED}, np.sign(m.light[0]))
         _paint_half_nose(canvas, p, m, at, side, x)
@@ -321,9 +258,9 @@ def _paint_face(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dic
         _paint_glasses(canvas, p)
 
 
-def _paint_behind(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, chin_y: float) -> None:
+def _paint_behind(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, chin_y: float) -> None:
     def symmetric(*half):
-        return _loop(np.concatenate([half, np.multiply(half, (-1, 1, 1))[::-1]]))
+        return loop(np.concatenate([half, np.multiply(half, (-1, 1, 1))[::-1]]))
 
     if not p.bald:
         wide = p.cheek_w + 0.8 * p.volume
@@ -338,105 +275,105 @@ def _paint_behind(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, chin_
         )
     canvas.fill(symmetric((0.5, 0.7, -0.2), (0.5, chin_y + 0.1, -0.2), (0.6, 3.5, -0.2)), 0.8 * p.skin)
     canvas.fill(symmetric((0.5, chin_y + 0.35, -0.3), (1.5, chin_y + 0.65, -0.3), (1.8, 4.0, -0.3)), m.cloth)
-    canvas.fill(_oval((0, -0.25, -0.3), 0.97 * p.cheek_w, 0.92), p.skin if p.bald else 0.85 * p.hair)
+    canvas.fill(oval((0, -0.25, -0.3), 0.97 * p.cheek_w, 0.92), p.skin if p.bald else 0.85 * p.hair)
     for x in _SIDES.values():
-        canvas.fill(_oval((x * (p.cheek_w + 0.04), 0.22, -0.15), 0.6 * p.ear, 1.4 * p.ear), 0.92 * p.skin)
-        canvas.fill(_oval((x * (p.cheek_w + 0.06), 0.22, -0.15), 0.3 * p.ear, 0.8 * p.ear), 0.72 * p.skin)
+        canvas.fill(oval((x * (p.cheek_w + 0.04), 0.22, -0.15), 0.6 * p.ear, 1.4 * p.ear), 0.92 * p.skin)
+        canvas.fill(oval((x * (p.cheek_w + 0.06), 0.22, -0.15), 0.3 * p.ear, 0.8 * p.ear), 0.72 * p.skin)
 
 
-def _paint_eye(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, np.ndarray], lit: float) -> None:
+def _paint_eye(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, np.ndarray], lit: float) -> None:
     outer, top, inner, bottom = (at[f"eye_{name}"] for name in ("outer", "top", "inner", "bottom"))
-    upper, lower = _arc(outer, top, inner), _arc(outer, bottom, inner)
-    canvas.shade(_oval((outer + inner) / 2, 0.27, 0.2), 104)
-    canvas.fill(_between(upper, lower), (236, 232, 228))
-    canvas.fill(_oval(at["pupil"], 0.095, 0.095), p.iris)
-    canvas.fill(_oval(at["pupil"], 0.045, 0.045), (12, 10, 10))
-    canvas.fill(_oval(at["pupil"] + (0.05 * lit, -0.05, 0), 0.018, 0.018), (250, 250, 250))
+    upper, lower = arc(outer, top, inner), arc(outer, bottom, inner)
+    canvas.shade(oval((outer + inner) / 2, 0.27, 0.2), 104)
+    canvas.fill(between(upper, lower), (236, 232, 228))
+    canvas.fill(oval(at["pupil"], 0.095, 0.095), p.iris)
+    canvas.fill(oval(at["pupil"], 0.045, 0.045), (12, 10, 10))
+    canvas.fill(oval(at["pupil"] + (0.05 * lit, -0.05, 0), 0.018, 0.018), (250, 250, 250))
     # the lids hide what the round iris has too much
-    canvas.fill(_between(upper, _arc(outer, top - (0, 0.07 + 1.5 * p.eye_h * max(m.lids, 0), 0), inner)), 0.9 * p.skin)
-    canvas.fill(_between(lower, _arc(outer, bottom + (0, 0.06, 0), inner)), p.skin)
-    canvas.fill(_ribbon(upper, 0.028), 0.25 * p.skin)
-    canvas.fill(_ribbon(lower, 0.012), 0.7 * p.skin)
-    brow = _arc(at["brow_inner"], at["brow_peak"], at["brow_outer"])
-    canvas.fill(_ribbon(brow, 2 * p.brow_w * np.linspace(1, 0.35, len(brow))), 0.85 * p.hair)
+    canvas.fill(between(upper, arc(outer, top - (0, 0.07 + 1.5 * p.eye_h * max(m.lids, 0), 0), inner)), 0.9 * p.skin)
+    canvas.fill(between(lower, arc(outer, bottom + (0, 0.06, 0), inner)), p.skin)
+    canvas.fill(ribbon(upper, 0.028), 0.25 * p.skin)
+    canvas.fill(ribbon(lower, 0.012), 0.7 * p.skin)
+    brow = arc(at["brow_inner"], at["brow_peak"], at["brow_outer"])
+    canvas.fill(ribbon(brow, 2 * p.brow_w * np.linspace(1, 0.35, len(brow))), 0.85 * p.hair)
 
 
-def _paint_half_nose(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict, side: str, x: float) -> None:
+def _paint_half_nose(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict, side: str, x: float) -> None:
     ala, base, tip = at[f"{side}_ala"], at["subnasale"], at["nose_tip"]
     fold = at[f"{side}_mouth"] + (x * 0.1, -0.02, 0)
     canvas.shade(np.stack([at["nasion"] + (x * 0.1, 0, -0.1), tip, ala]), 128 + int(14 * np.sign(x * m.light[0])))
-    canvas.shade(_oval(tip + (x * 0.02, -0.15, 0), 0.03, 0.2), 146)
-    canvas.fill(_ribbon(_arc(ala + (-x * 0.02, -0.1, 0), ala, ala + (-x * 0.05, 0.06, 0)), 0.026), 0.7 * p.skin)
-    canvas.fill(_oval((base + ala) / 2 + (0, 0.015, 0), 0.3 * p.nose_w, 0.025), 0.4 * p.skin)
-    canvas.fill(_ribbon(_arc(base, base * 0.7 + ala * 0.3 + (0, 0.01, 0), (base + ala) / 2), 0.02), 0.7 * p.skin)
-    canvas.fill(_ribbon(_arc(ala + (x * 0.06, 0, 0), (ala + fold) / 2 + (x * 0.06, 0, 0), fold), 0.016), 0.85 * p.skin)
+    canvas.shade(oval(tip + (x * 0.02, -0.15, 0), 0.03, 0.2), 146)
+    canvas.fill(ribbon(arc(ala + (-x * 0.02, -0.1, 0), ala, ala + (-x * 0.05, 0.06, 0)), 0.026), 0.7 * p.skin)
+    canvas.fill(oval((base + ala) / 2 + (0, 0.015, 0), 0.3 * p.nose_w, 0.025), 0.4 * p.skin)
+    canvas.fill(ribbon(arc(base, base * 0.7 + ala * 0.3 + (0, 0.01, 0), (base + ala) / 2), 0.02), 0.7 * p.skin)
+    canvas.fill(ribbon(arc(ala + (x * 0.06, 0, 0), (ala + fold) / 2 + (x * 0.06, 0, 0), fold), 0.016), 0.85 * p.skin)
 
 
-def _paint_mouth(canvas: _Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, np.ndarray]) -> None:
+def _paint_mouth(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, np.ndarray]) -> None:
     left, right, upper, lower = (at[name] for name in ("left_mouth", "right_mouth", "upper_lip", "lower_lip"))
-    seam = _arc(left, upper + (0, p.lip_up, 0), right)
-    floor = _arc(left, lower - (0, p.lip_low, 0), right)
+    seam = arc(left, upper + (0, p.lip_up, 0), right)
+    floor = arc(left, lower - (0, p.lip_low, 0), right)
     bow = np.concatenate(
         [
-            _arc(left, (left + upper) / 2 + (0.03, -0.045, 0), upper),
-            _arc(upper, (right + upper) / 2 - (0.03, 0.045, 0), right),
+            arc(left, (left + upper) / 2 + (0.03, -0.045, 0), upper),
+            arc(upper, (right + upper) / 2 - (0.03, 0.045, 0), right),
         ]
     )
-    canvas.shade(_oval(lower + (0, 0.09, -0.1), 0.2, 0.05), 100)
+    canvas.shade(oval(lower + (0, 0.09, -0.1), 0.2, 0.05), 100)
     if p.moustache:
         canvas.fill(
-            _between(
-                _arc(left + (-0.04, 0.03, 0), at["subnasale"] + (0, 0.05, 0), right + (0.04, 0.03, 0)),
-                _arc(left, upper, right),
+            between(
+                arc(left + (-0.04, 0.03, 0), at["subnasale"] + (0, 0.05, 0), right + (0.04, 0.03, 0)),
+                arc(left, upper, right),
             ),
             0.9 * p.hair,
         )
-    canvas.fill(_between(seam, floor), (60, 18, 20))
+    canvas.fill(between(seam, floor), (60, 18, 20))
     if m.mouth_open > 0.05:
-        canvas.fill(_between(seam, seam + (0, 0.05, 0))[2:-2], (235, 230, 220))
-    canvas.fill(_between(bow, seam), 0.9 * p.lips)
-    canvas.fill(_between(floor, _arc(left, lower, right)), p.lips)
-    canvas.fill(_ribbon(seam, 0.02), 0.5 * p.lips)
+        canvas.fill(between(seam, seam + (0, 0.05, 0))[2:-2], (235, 230, 220))
+    canvas.fill(between(bow, seam), 0.9 * p.lips)
+    canvas.fill(between(floor, arc(left, lower, right)), p.lips)
+    canvas.fill(ribbon(seam, 0.02), 0.5 * p.lips)
 
 
-def _paint_fringe(canvas: _Canvas, p: SimpleNamespace) -> None:
+def _paint_fringe(canvas: Canvas, p: SimpleNamespace) -> None:
     w, v, low = p.cheek_w, p.volume, p.hairline + p.drop + 0.1
     edge = np.array(
         [(0.95 * w, 0, 0.1), (0.62, low, 0.5), (p.part, p.hairline, 0.65), (-0.62, low, 0.5), (-0.95 * w, 0, 0.1)]
     )
     side, crown = np.array([(w + 0.03 + 0.6 * v, -0.15, -0.1), (0.72 * w + 0.5 * v, -0.95 - 0.5 * v, 0)])
     over = np.array([side, crown, (0, -1.15 - v, 0), crown * (-1, 1, 1), side * (-1, 1, 1)])
-    canvas.fill(_loop(_between(edge, over)), p.hair)
+    canvas.fill(loop(between(edge, over)), p.hair)
     for share, tone in ((0.2, 0.8), (0.5, 1.2), (0.8, 0.8)):
-        canvas.fill(_ribbon(_loop(share * edge + (1 - share) * over)[:24], 0.025), tone * p.hair + 6)
+        canvas.fill(ribbon(loop(share * edge + (1 - share) * over)[:24], 0.025), tone * p.hair + 6)
 
 
-def _paint_glasses(canvas: _Canvas, p: SimpleNamespace) -> None:
+def _paint_glasses(canvas: Canvas, p: SimpleNamespace) -> None:
     for x in _SIDES.values():
-        lens = _oval((x * p.eye_x, 0.03, 0.85), p.frame_w, p.frame_h, p.frame_power)
-        canvas.fill(_ribbon(np.concatenate([lens, lens[:2]]), 0.035), p.frame)
+        lens = oval((x * p.eye_x, 0.03, 0.85), p.frame_w, p.frame_h, p.frame_power)
+        canvas.fill(ribbon(np.concatenate([lens, lens[:2]]), 0.035), p.frame)
         hinge = (x * (p.eye_x + p.frame_w), 0.03, 0.85)
-        canvas.fill(_ribbon(_arc(hinge, (x * 0.9, 0.0, 0.45), (x * p.cheek_w, 0.05, 0)), 0.03), p.frame)
+        canvas.fill(ribbon(arc(hinge, (x * 0.9, 0.0, 0.45), (x * p.cheek_w, 0.05, 0)), 0.03), p.frame)
     gap = p.eye_x - p.frame_w
-    canvas.fill(_ribbon(_arc((-gap, 0, 0.85), (0, -0.06, 0.88), (gap, 0, 0.85)), 0.035), p.frame)
+    canvas.fill(ribbon(arc((-gap, 0, 0.85), (0, -0.06, 0.88), (gap, 0, 0.85)), 0.035), p.frame)
 
 
-def _paint_occluder(canvas: _Canvas, p: SimpleNamespace, rng: np.random.Generator) -> None:
+def _paint_occluder(canvas: Canvas, p: SimpleNamespace, rng: np.random.Generator) -> None:
     """In one picture of three a patch, a hand or strands of hair."""
     kind = rng.integers(9)
     if kind == 0:
         rx, ry = rng.uniform(0.06, 0.2, 2)
-        parts = [(_oval(rng.uniform(0.15, 0.85, 2), rx, ry, rng.uniform(0.2, 1.2)), rng.uniform(0, 255, 3))]
+        parts = [(oval(rng.uniform(0.15, 0.85, 2), rx, ry, rng.uniform(0.2, 1.2)), rng.uniform(0, 255, 3))]
     elif kind == 1:
         palm, turn = rng.uniform((0.2, 0.5), (0.8, 0.95)), rng.uniform(-1, 1)
         ends = [palm + 0.24 * np.array([np.sin(a), -np.cos(a)]) for a in turn + np.array([-0.45, -0.15, 0.15, 0.45])]
-        parts = [(_ribbon(_arc(palm, (palm + end) / 2, end), 0.05), 0.88 * p.skin) for end in ends]
-        parts.append((_oval(palm, 0.1, 0.1), 0.95 * p.skin))
+        parts = [(ribbon(arc(palm, (palm + end) / 2, end), 0.05), 0.88 * p.skin) for end in ends]
+        parts.append((oval(palm, 0.1, 0.1), 0.95 * p.skin))
     elif kind == 2:
         top = rng.uniform((0.2, 0.0), (0.8, 0.2))
         ends = top + rng.uniform((-0.2, 0.3), (0.2, 0.6), (5, 2))
         bends = (top + ends) / 2 + rng.normal(0, 0.05, (5, 2))
-        parts = [(_ribbon(_arc(top, bend, end), 0.02), p.hair) for bend, end in zip(bends, ends, strict=True)]
+        parts = [(ribbon(arc(top, bend, end), 0.02), p.hair) for bend, end in zip(bends, ends, strict=True)]
     else:
         parts = []
     for shape, colour in parts:
@@ -444,11 +381,11 @@ def _paint_occluder(canvas: _Canvas, p: SimpleNamespace, rng: np.random.Generato
         canvas.shade(shape, 128)  # no shadow of what it covers
 
 
-def _expose(canvas: _Canvas, m: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
+def _expose(canvas: Canvas, m: SimpleNamespace, rng: np.random.Generator) -> np.ndarray:
     """`[size, size, 3]` uint8: blur, soft shadows, light as on a round thing where the head is, colour cast, noise."""
     size = canvas.size
-    colours = canvas.colours.reduce(_OVERSAMPLE).filter(ImageFilter.GaussianBlur(m.blur * size))
-    shadows = canvas.shadows.reduce(_OVERSAMPLE).filter(ImageFilter.GaussianBlur(0.012 * size))
+    colours = canvas.colours.reduce(OVERSAMPLE).filter(ImageFilter.GaussianBlur(m.blur * size))
+    shadows = canvas.shadows.reduce(OVERSAMPLE).filter(ImageFilter.GaussianBlur(0.012 * size))
     grid = (np.arange(size, dtype=np.float32) + 0.5) / size
     reach = np.float32(1.1 * np.linalg.norm(m.projection[:, 1]))
     centre = canvas.project(np.array([[0, 0.2, 0]]))[0].astype(np.float32)
