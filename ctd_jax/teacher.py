@@ -12,6 +12,11 @@ from ctd_jax import models
 from ctd_jax.errors import UserError
 
 EMBEDDED = pathlib.Path(__file__).parent / "weights" / "synthetic_faces.safetensors"
+MISSING = (
+    "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `python -m "
+    "convert.mobilefacenet` makes such a file from a published face-recognition network (then --config.model.encoder="
+    "mobilefacenet), `python -m ctd_jax.main --config=configs/source.py --config.model.encoder=resnet50` trains one"
+)
 IMAGENET = {"channels": "RGB", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
 
@@ -36,11 +41,7 @@ def load(weights: str, encoder: str) -> Teacher:
       UserError: no weights, weights of another encoder, or a file that doesn't hold what it says.
     """
     if not weights:
-        raise UserError(
-            "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. "
-            "`python -m convert.mobilefacenet` makes such a file from a published face-recognition network, "
-            "`python -m ctd_jax.main --config=configs/source.py` trains one; =embedded is the demo's"
-        )
+        raise UserError(MISSING)
     if weights == "none":
         return _untrained(encoder)
     path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)

@@ -12,6 +12,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import checkpoint, data, step
+from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.landmarks import LandmarkTask
@@ -101,6 +102,9 @@ def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
 def _check_config(config: ConfigDict) -> None:
     if config.task not in TASKS:
         raise UserError(f"task is {config.task!r}; expected {' or '.join(TASKS)}")
+    missing = [data.MISSING] * (not config.data.root) + [teachers.MISSING] * (not config.teacher.weights)
+    if missing:
+        raise UserError("\n".join(missing))
     values = workdirs.flatten(config)
     positive = ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every")
     thresholds = (key for key in values if key.startswith("eval.threshold."))

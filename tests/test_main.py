@@ -255,7 +255,10 @@ def test_help_teaches():
         (["--config=configs/ft.py", "--config.train.steps=many"], ["--config.train.steps=many"]),
         (["--config=configs/ft.py", "--config.train.steps"], ["--config.train.steps=VALUE"]),
         (["--config.seed=1"], ["--config.seed=1: give the configuration too"]),
-        (["--config=configs/ctd_ed.py:paper"], ["no data", "--config.data.root=DIR"]),
+        (
+            ["--config=configs/ctd_ed.py:paper"],
+            ["no data", "--config.data.root=DIR", "no teacher", "--config.teacher.weights"],
+        ),
         (
             ["--config=configs/ctd_ed.py:paper", "--config.data.root=synthetic"],
             ["no teacher", "--config.teacher.weights=FILE", "convert.mobilefacenet"],
@@ -326,7 +329,7 @@ def test_a_run_of_another_configuration_stays_as_it_is(finished_run, cli, tmp_pa
 
 
 def test_other_pictures_than_at_the_start(main, tmp_path, teacher_file):
-    config = tiny.config(teacher_file)
+    config = tiny.config(teacher_file, constraints__ed__weight=1e-4)
     workdirs.claim_split(tmp_path / "run", [("person_00000_0", "person_00000", "train", "ab")])
     workdirs.write_text(tmp_path / "run" / "config.json", json.dumps(config.to_dict()))
     before = content(tmp_path)

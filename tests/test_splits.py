@@ -100,7 +100,7 @@ def test_leaks_are_warned_of(caplog):
     given = ["train"] * 60 + ["val"] * 30 + ["test"] * 30
     assign(given)
     assert "the same subject is in more than one split" in caplog.text and "2, first" not in caplog.text
-    assert "first 22 in test and val" in caplog.text and "byte for byte" not in caplog.text
+    assert "first 22_0.png (val) and 22_2.png (test)" in caplog.text and "byte for byte" not in caplog.text
     caplog.clear()
     given = ["train"] * 60 + ["val"] * 28 + ["test"] * 32
     copied = list(SHA256)
@@ -108,7 +108,7 @@ def test_leaks_are_warned_of(caplog):
     with caplog.at_level(logging.WARNING):
         assign(given, sha256=copied)
     assert "the same picture (byte for byte) is in more than one split" in caplog.text
-    assert "in test and train" in caplog.text and "the same subject" not in caplog.text
+    assert "(train) and" in caplog.text and "(test)" in caplog.text and "the same subject" not in caplog.text
 
 
 def test_unused_pictures_leak_nothing(caplog):

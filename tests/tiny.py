@@ -41,6 +41,8 @@ def write_teacher(path: pathlib.Path, encoder: dict = ENCODER) -> pathlib.Path:
 def config(teacher: pathlib.Path, module=ctd_ed, **changes):
     """A configuration of `module` made small; `changes` has `__` for the dots of its keys."""
     small = module.get_config()
+    if small.constraints.ed.weight:
+        small.constraints.ed.weight = 0.01  # strong enough for a test to see it
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
     small.update_from_flattened_dict(KEYS | {"teacher.weights": str(teacher)} | dotted)
     return small

@@ -17,6 +17,11 @@ from ctd_jax.errors import UserError
 
 __all__ = ["Dataset", "Frame", "Landmarks", "Source", "augment", "load", "pictures", "splits"]
 
+MISSING = (
+    "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README says how "
+    "to make one), or the drawn faces of the demo, --config.data.root=synthetic"
+)
+
 
 @dataclasses.dataclass(frozen=True)
 class Source:
@@ -63,10 +68,7 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
       UserError: whatever is wrong with the data, before any training.
     """
     if not config.root:
-        raise UserError(
-            "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README "
-            "says how to make one), or the embedded faces, --config.data.root=synthetic"
-        )
+        raise UserError(MISSING)
     if config.root == "synthetic":
         return _synthetic(config)
     root = pathlib.Path(config.root)

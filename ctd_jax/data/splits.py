@@ -62,7 +62,7 @@ def assign(
     if budget:
         for i in np.random.default_rng([seed, 3]).permutation(train)[budget:]:
             splits[i] = "unused"
-    _warn_of_leaks(subjects, sha256, splits)
+    _warn_of_leaks(images, subjects, sha256, splits)
     return splits
 
 
@@ -94,16 +94,17 @@ def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Ge
             splits[i] = to
 
 
-def _warn_of_leaks(subjects: Sequence[str], sha256: Sequence[str], splits: Sequence[str]) -> None:
-    for what, values in (("subject", subjects), ("picture (byte for byte)", sha256)):
-        sides: dict[str, set[str]] = {}
-        for value, split in zip(values, splits, strict=True):
-            side = "test" if split.startswith("test") else split
+def _warn_of_leaks(
+    images: Sequence[str], subjects: Sequence[str], sha256: Sequence[str], splits: Sequence[str]
+) -> None:
+    side_of = ["test" if split.startswith("test") else split for split in splits]
+    for what, values in (("subject is", subjects), ("picture (byte for byte) is", sha256)):
+        sides: dict[str, dict[str, str]] = {}  # value -> side -> a picture there
+        for image, value, side in zip(images, values, side_of, strict=True):
             if side in ("train", "val", "test"):
-                sides.setdefault(value, set()).add(side)
-        shared = [value for value, names in sides.items() if len(names) > 1]
+                sides.setdefault(value, {}).setdefault(side, image)
+        shared = [seen for seen in sides.values() if len(seen) > 1]
         if shared:
-            _log.warning(
-                "the same %s is in more than one split, which flatters the result: %d, first %s in %s",
-                what, len(shared), shared[0][:24], " and ".join(sorted(sides[shared[0]])),
-            )  # fmt: skip
+            first = " and ".join(f"{image} ({side})" for side, image in shared[0].items())
+            _log.warning("the same %s in more than one split, which flatters the result: %d, first %s",
+                         what, len(shared), first)  # fmt: skip
