@@ -1,12 +1,13 @@
 """Why `ctd_jax/models/layers.py` looks as it does: each layer's form beside the plain one, and whole training steps.
 
-    python -m benchmarks.layers [--out=layers.json]
+    python -m benchmarks.layers [--json=layers.json]
 
 Milliseconds for forward and backward (batch 16), medians of interleaved repeats; about two minutes on 2 CPU cores.
 """
 
 import argparse
 import json
+import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -97,15 +98,21 @@ def step_table() -> dict[str, dict[str, float]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--out", type=Path, help="also write the tables as json")
+    parser.add_argument("--json", type=Path, help="also write the tables as json")
     args = parser.parse_args()
-    result = {"device": jax.devices()[0].device_kind, "layers": layer_table(), "steps": step_table()}
+    result = {
+        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores",
+        "jax": jax.__version__,
+        "date": time.strftime("%Y-%m-%d"),
+        "layers": layer_table(),
+        "steps": step_table(),
+    }
     for title in ("layers", "steps"):
         print(f"\n{title}, ms")
         for name, numbers in result[title].items():
             print(f"  {name:<44}" + "".join(f"{form:>10} {ms:8.1f}" for form, ms in numbers.items()))
-    if args.out:
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
+    if args.json:
+        args.json.write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":
