@@ -1,9 +1,9 @@
-"""The demo over several seeds: from scratch, FT and CTD-ED on the drawn faces, with 20 labelled pictures.
+"""The demo over several seeds: from scratch, FT and CTD-ED on the drawn faces, with few labelled pictures.
 
-    python -m benchmarks.demo --runs=runs/demo
+    python -m benchmarks.demo --labels=20 --runs=runs/demo_20
 
 Chosen on val, with seeds of their own: the learning rate of each (CTD-ED takes FT's), the weight of the constraint.
-Compared on test. A seed draws other people, another decoder, another order. Writes benchmarks/demo.csv and demo.json.
+Compared on test. A seed draws other people, another decoder, another order. Writes demo_<labels>.csv and .json.
 """
 
 import argparse
@@ -26,17 +26,18 @@ KEY = metrics.nme_key(synthetic.NORMALIZER)
 STUDENT_T = 2.776  # 97.5 % quantile, 4 degrees of freedom: the five seeds are the sample
 
 
-def run(runs: pathlib.Path, method: str, seed: int, split: str, rate: float, weight: float = 0.0) -> dict:
+def run(args: argparse.Namespace, method: str, seed: int, split: str, rate: float, weight: float = 0.0) -> dict:
     """One training; returns its line of the csv file."""
     config = ctd_ed.get_config() if method == "ctd_ed" else ft.get_config()
     config.seed = config.data.seed = seed
     config.eval.split = split
+    config.data.synthetic.identities = (args.labels, 20, 60)  # one picture of each person in train
     config.train.encoder_lr = config.train.decoder_lr = rate
     config.constraints.ed.weight = weight
     if method == "scratch":
         config.teacher.weights, config.model.encoder = "none", "resnet8"
     name = f"{method}-{split}-seed{seed}-lr{rate:g}-ed{weight:g}"
-    result = train_and_evaluate(config, runs / name)
+    result = train_and_evaluate(config, args.runs / name)
     line = {"run": name, "method": method, "seed": seed, "split": split, "lr": rate, "ed_weight": weight}
     line |= {"nme": result[KEY], "me_px": result["me_px"], "fr@0.1": result["fr@0.1"], "seconds": result["seconds"]}
     print({key: round(value, 5) if isinstance(value, float) else value for key, value in line.items()}, flush=True)
@@ -58,19 +59,20 @@ def difference(a: list[float], b: list[float]) -> dict:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--labels", default=20, type=int, help="labelled pictures to train on")
     parser.add_argument("--runs", default="runs/demo", type=pathlib.Path, help="folder of the runs")
     args = parser.parse_args()
     chosen, lines = {}, []
     for method in ("ft", "scratch"):
-        tried = [run(args.runs, method, seed, "val", rate) for rate in RATES for seed in CHOOSING]
+        tried = [run(args, method, seed, "val", rate) for rate in RATES for seed in CHOOSING]
         chosen[method] = {"rate": best(tried, "lr")}
         lines += tried
     rate = chosen["ft"]["rate"]
-    tried = [run(args.runs, "ctd_ed", seed, "val", rate, weight) for weight in WEIGHTS for seed in CHOOSING]
+    tried = [run(args, "ctd_ed", seed, "val", rate, weight) for weight in WEIGHTS for seed in CHOOSING]
     chosen["ctd_ed"] = {"rate": rate, "weight": best(tried, "ed_weight")}
     lines += tried
-    tested = {m: [run(args.runs, m, seed, "test", **chosen[m]) for seed in COMPARING] for m in chosen}
-    with (HERE / "demo.csv").open("w", newline="") as file:
+    tested = {m: [run(args, m, seed, "test", **chosen[m]) for seed in COMPARING] for m in chosen}
+    with (HERE / f"demo_{args.labels}.csv").open("w", newline="") as file:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(sum(tested.values(), lines))
@@ -80,7 +82,7 @@ def main() -> None:
         "ctd_ed - ft": difference(nme["ctd_ed"], nme["ft"]),
         "ft - scratch": difference(nme["ft"], nme["scratch"]),
     }
-    (HERE / "demo.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / f"demo_{args.labels}.json").write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result, indent=1))
 
 
