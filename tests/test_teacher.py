@@ -7,7 +7,9 @@ import safetensors.numpy
 import tiny
 
 from ctd_jax import models, teacher
+from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
+from ctd_jax.recognition import verification_auc
 
 
 def test_a_teacher_is_what_its_file_says(teacher_file):
@@ -66,3 +68,11 @@ def test_files_that_are_no_weights(tmp_path):
         safetensors.numpy.save_file({"a": np.zeros(3)}, path, {"ctd_jax": meta})
         with pytest.raises(UserError, match="file.safetensors"):
             teacher.load(str(path), "auto")
+
+
+def test_the_embedded_teacher_knows_people_it_has_never_seen():
+    made = teacher.load("embedded", "auto")
+    faces = synthetic.faces(range(25), 4, size=96, seed=7)  # it learned the people of seed 1000
+    model = models.build_encoder(**made.encoder)
+    features = jax.jit(lambda x: model.apply(made.variables, models.normalize(x, made.input), train=False)["pooled"])
+    assert verification_auc(np.asarray(features(faces["pictures"])), np.array(faces["subjects"])) > 0.95
