@@ -14,8 +14,9 @@ from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 
 
-def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
-    """Keeps the latest checkpoint and the one with the lowest validation error."""
+def manager(workdir: pathlib.Path, *, read_only: bool = False) -> ocp.CheckpointManager:
+    """Keeps the latest checkpoint and the one with the lowest validation error. `read_only` touches nothing: a training
+    may be writing there."""
     keep = [
         preservation_policy.LatestN(1),
         preservation_policy.BestN(get_metric_fn=lambda m: m["val_error"], reverse=True, n=1),
@@ -24,7 +25,9 @@ def manager(workdir: pathlib.Path) -> ocp.CheckpointManager:
         best_fn=lambda m: m["val_error"],
         best_mode="min",
         preservation_policy=preservation_policy.AnyPreservationPolicy(keep),
-        cleanup_tmp_directories=True,
+        cleanup_tmp_directories=not read_only,
+        create=not read_only,
+        read_only=read_only,
     )
     return ocp.CheckpointManager((workdir / "checkpoints").absolute(), options=options)
 
@@ -73,10 +76,13 @@ def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
       UserError: there is none.
     """
     workdirs.read_config(workdir)
-    with manager(workdir) as checkpoints:
+    none = UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
+    if not (workdir / "checkpoints").is_dir():
+        raise none
+    with manager(workdir, read_only=True) as checkpoints:
         step = checkpoints.best_step()
         if step is None:
-            raise UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
+            raise none
         loaded = checkpoints.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         )

@@ -48,7 +48,7 @@ def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), pa
     except UserError as error:
         _complain(f"{error}", 2)
     except KeyboardInterrupt:
-        _complain("stopped; the same command continues from the last checkpoint", 1)
+        _complain("stopped; a training continues from its last checkpoint when the same command starts again", 1)
     except Exception as error:
         _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
 
@@ -87,7 +87,11 @@ def _load(name: str) -> ConfigDict:
     path = pathlib.Path(file)
     if not path.is_file() or path.suffix != ".py":
         known = ", ".join(str(p) for p in sorted(path.parent.glob("*.py")) if p.stem not in ("__init__", "default"))
-        found = f"found {known}" if known else "try configs/ctd_ed.py"
+        found = (
+            f"found {known}"
+            if known
+            else f"start from the folder that holds configs/, this one is {pathlib.Path.cwd()}"
+        )
         raise UserError(f"--config: expected a Python file, there is no such {file}; {found}")
     spec = importlib.util.spec_from_file_location("config", path)
     module = importlib.util.module_from_spec(spec)

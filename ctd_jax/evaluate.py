@@ -83,7 +83,7 @@ def evaluate(
     parts = {
         name: predict(forward, variables, source.split(name), parallel, config.eval.batch_size)
         for name in source.names
-        if name.startswith(config.eval.split)
+        if name in source.covered(config.eval.split)
     }
     pooled = metrics.concatenate(list(parts.values()))
     metrics.write_predictions(workdir / "predictions.csv", pooled)

@@ -36,6 +36,8 @@ def build(config: ConfigDict, encoder: dict[str, Any], num_landmarks: int) -> mo
         raise UserError(
             f"data.image_size is {size}; {encoder['name']} needs a multiple of {stride}, at least {2 * stride}"
         )
+    if size // model.stride < 3:
+        raise UserError(f"heatmaps of {size // model.stride} cells are too small; give model.decoder_channels one more")
     return model
 
 
@@ -151,7 +153,9 @@ class LandmarkTask:
             "encoder": self.teacher.encoder,
             "input": self.teacher.input,
             "boxes": bool(np.isfinite(self.train.boxes).all()),
-            "annotations": checkpoint.digest(self.source.everything.xy),
+            "flip_pairs": self.landmarks.flip_pairs,
+            "normalizer": self.landmarks.normalizer,
+            "annotations": checkpoint.digest([getattr(self.source.everything, k) for k in ("xy", "spacing", "boxes")]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
         }
 

@@ -7,7 +7,9 @@ confidence, the height of the heatmap's peak (0 to 1). Folders are searched thro
 """
 
 import logging
+import os
 import pathlib
+import tempfile
 
 import numpy as np
 from absl import flags
@@ -36,10 +38,7 @@ def main() -> None:
     from ctd_jax.parallel import Parallel
 
     workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
-    if out.is_dir():
-        raise UserError(f"--out: {out} is a folder; give the name of a csv file")
-    if _OVERLAYS.value and pathlib.Path(_OVERLAYS.value).is_file():
-        raise UserError(f"--overlays: {_OVERLAYS.value} is a file; give a folder")
+    overlays = pathlib.Path(_OVERLAYS.value) if _OVERLAYS.value else None
     config = workdirs.read_config(workdir)
     if config.task != "landmarks":
         raise UserError(f"{workdir}: this run learned {config.task}; give one that learned landmarks")
@@ -48,12 +47,14 @@ def main() -> None:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     files = _pictures(_paths)
     boxes = _boxes(files)
+    _check_writable(out, overlays)
     names = tuple(meta["landmarks"])
     parallel = Parallel(config.parallel)
     model = landmarks.build(config, meta["encoder"], len(names))
     forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
     variables = parallel.replicate(variables)
 
+    root = pathlib.Path(os.path.commonpath([file.resolve().parent for file in files]))
     size, tables, bad = min(config.eval.batch_size, len(files)), [], 0
     chunks = [files[i : i + size] for i in range(0, len(files), size)]
     console = Console(stderr=True)
@@ -77,17 +78,32 @@ def main() -> None:
             margin=config.data.margin,
         )
         tables.append(evaluate.predict(forward, variables, part, parallel, size))
-        if _OVERLAYS.value:
-            for image, array, xy in zip(images, arrays, tables[-1].xy, strict=True):
-                path = pathlib.Path(_OVERLAYS.value) / f"{image.lstrip('./').replace('/', '_')}.png"
+        if overlays:
+            for file, array, xy in zip(pictures, arrays, tables[-1].xy, strict=True):
+                # the whole path below the folder of overlays: no two pictures share a name there
+                path = overlays / file.resolve().relative_to(root).with_name(f"{file.name}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
                 report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None).save(path)
     if tables:
-        out.parent.mkdir(parents=True, exist_ok=True)
         metrics.write_predictions(out, metrics.concatenate(tables))
         print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {out}")
     if bad:
         raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
+
+
+def _check_writable(out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+    if out.is_dir():
+        raise UserError(f"--out: {out} is a folder; give the name of a csv file")
+    if overlays and overlays.is_file():
+        raise UserError(f"--overlays: {overlays} is a file; give a folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+        if overlays:
+            overlays.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the results can't be written ({error}); give another --out or --overlays") from error
 
 
 def _pictures(paths: list[str]) -> list[pathlib.Path]:

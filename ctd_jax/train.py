@@ -115,8 +115,8 @@ def _check_config(config: ConfigDict) -> None:
         if values[key] < 0:
             raise UserError(f"{key} is {values[key]}; expected 0 or more")
     for key in ("flip", "scale", "shift"):
-        if not 0 <= config.augment[key] <= 1:
-            raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. 1")
+        if not 0 <= config.augment[key] <= 1 or (key == "scale" and config.augment[key] == 1):
+            raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. 1, and for scale less than 1")
     if not all(isinstance(channels, int) and channels > 0 for channels in config.model.decoder_channels):
         raise UserError(f"model.decoder_channels is {config.model.decoder_channels}; expected whole numbers above 0")
     for key, counts in config.data.synthetic.items():
@@ -125,14 +125,16 @@ def _check_config(config: ConfigDict) -> None:
 
 
 def _check_split(source: data.Source, wanted: str) -> None:
-    if wanted not in (*source.names, "test") or not any(name.startswith(wanted) for name in source.names):
+    if not source.covered(wanted):
         raise UserError(
             f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or "
-            "set --config.eval.split=val"
+            "set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"
         )
     for name in source.names:
         part = source.split(name)
         if not len(part):
-            raise UserError(f"no pictures in split {name}: all the training pictures are of one subject")
+            raise UserError(
+                f"no pictures in split {name}: there are too few subjects; three are needed to draw a split"
+            )
         if np.isnan(part.xy).all():
             raise UserError(f"none of the {len(part)} pictures of split {name} has an annotated landmark")

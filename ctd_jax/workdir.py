@@ -45,7 +45,9 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     if not path.exists():
         if workdir.is_file():
             raise UserError(f"{workdir} is a file; give a new folder with --workdir")
-        strangers = [p.name for p in workdir.iterdir() if p.name != "tfds"] if workdir.is_dir() else []
+        strangers = (
+            [p.name for p in workdir.iterdir() if p.name not in ("tfds", "split.csv")] if workdir.is_dir() else []
+        )
         if strangers:
             raise UserError(
                 f"{workdir} is not a run (it has no config.json, but {', '.join(sorted(strangers)[:3])}); give a new "
@@ -95,7 +97,7 @@ def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
     path = workdir / "split.csv"
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
-        splits.write(path, rows)
+        write_text(path, splits.text(rows))
         return
     old = splits.read(path)
     if old != rows:

@@ -194,3 +194,10 @@ def test_drawn_faces_have_no_leak(caplog):
     assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
     assert not caplog.records
     same(source.split("test").batch(np.arange(3)), data.load(config, cache=None).split("test").batch(np.arange(3)))
+
+
+def test_test1_is_not_test10():
+    source = data.Source(None, ["train", "val", "test1", "test10", "test2"], ())
+    assert source.covered("test1") == ["test1"]
+    assert source.covered("test") == ["test1", "test10", "test2"]
+    assert source.covered("nothing") == []

@@ -481,3 +481,12 @@ def test_faces_ytf(caplog):
         if table.xy[index].min() < 0 or table.xy[index].max() > 140:
             folder.check_picture(table, index, (root / table.images[index]).read_bytes(), root)
     assert 0 < len([r for r in caplog.records if "outside the picture" in r.message]) <= 6
+
+
+def test_an_unknown_key_of_dataset_json_is_named(landmark_folder, caplog):
+    root = landmark_folder(people=4)
+    content = json.loads((root / "dataset.json").read_text())
+    content["normaliser"] = content.pop("normalizer")
+    (root / "dataset.json").write_text(json.dumps(content))
+    folder.read(root)
+    assert "the key 'normaliser' means nothing here; is it 'normalizer'?" in caplog.text

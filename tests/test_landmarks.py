@@ -1,5 +1,6 @@
 """The landmark task: what it starts from, what it refuses."""
 
+import dataclasses
 import functools
 
 import jax
@@ -106,3 +107,24 @@ def test_what_does_not_go_together_is_refused(teacher_file, changes, message):
 def test_a_constraint_needs_a_teacher_that_learned_something():
     with pytest.raises(UserError, match="teacher.weights is none"):
         make_task("none", model__encoder="resnet8", constraints__ed__weight=0.1)
+
+
+def test_heatmaps_of_two_cells_are_refused(teacher_file):
+    config = tiny.config(teacher_file, model__decoder_channels=())
+    with pytest.raises(UserError, match="heatmaps of 2 cells.*model.decoder_channels"):
+        landmarks.build(config, tiny.ENCODER, 3)
+
+
+@pytest.mark.parametrize("change", ["flip_pairs", "normalizer", "spacing"])
+def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
+    config = tiny.config(teacher_file)
+    source = data.load(config.data, None)
+    everything = source.everything
+    if change == "spacing":
+        other = dataclasses.replace(everything, spacing=np.ones_like(everything.spacing))
+    else:
+        other = dataclasses.replace(everything, landmarks=dataclasses.replace(everything.landmarks, **{change: None}))
+    old = landmarks.LandmarkTask(config, source).meta
+    new = landmarks.LandmarkTask(config, dataclasses.replace(source, everything=other)).meta
+    key = "annotations" if change == "spacing" else change
+    assert {k for k in old if old[k] != new[k]} == {key}

@@ -388,4 +388,4 @@ def test_an_error_of_ours_is_no_mistake_of_the_user(main, monkeypatch):
     monkeypatch.setattr(train, "train_and_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, error = main()
     assert code == 1
-    assert "continues from the last checkpoint" in error
+    assert "continues from its last checkpoint" in error

@@ -62,8 +62,9 @@ def test_files_and_folders_of_any_size(predict, tmp_path):
     for row in table:
         assert [row[c] for c in ("subject", "true_x", "true_y", "error_px", "error_mm")] == [""] * 5
         assert 0 <= float(row["confidence"]) <= 1
-    overlays = {p.name: np.asarray(Image.open(p)) for p in (tmp_path / "seen").iterdir()}
-    assert set(overlays) == {"one.png.png", "folder_two.JPG.png", "folder_deep_three.tif.png"}
+    seen = tmp_path / "seen"
+    overlays = {p.relative_to(seen).as_posix(): np.asarray(Image.open(p)) for p in seen.rglob("*.png")}
+    assert set(overlays) == {"one.png.png", "folder/two.JPG.png", "folder/deep/three.tif.png"}
     assert not np.array_equal(overlays["one.png.png"], np.asarray(Image.open(tmp_path / "one.png")))
 
 
@@ -157,6 +158,31 @@ def test_mistakes(predict, tmp_path, arguments, message):
     assert len(error.splitlines()) == 1
     assert message in error
     assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty"}
+
+
+def test_a_place_that_can_not_be_written(predict, tmp_path):
+    face(tmp_path / "one.png")
+    code, _, error = predict("one.png", "--out=one.png/table.csv")
+    assert code == 2 and error.startswith("error: the results can't be written")
+
+
+def test_pictures_of_one_name_have_overlays_of_their_own(predict, tmp_path):
+    for name in ("a_b.png", "a/b.png", "c/a_b.png"):
+        face(tmp_path / "in" / name)
+    assert predict("in", "--overlays=seen")[0] == 0
+    seen = tmp_path / "seen"
+    assert {p.relative_to(seen).as_posix() for p in seen.rglob("*.png")} == {
+        "a_b.png.png", "a/b.png.png", "c/a_b.png.png",
+    }  # fmt: skip
+
+
+def test_a_training_that_is_still_writing_is_left_alone(predict, finished_run, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    half = run / "checkpoints" / "9.orbax-checkpoint-tmp"
+    half.mkdir()
+    face(tmp_path / "one.png")
+    assert predict("one.png", f"--workdir={run}")[0] == 0
+    assert half.is_dir()
 
 
 def test_a_run_that_is_no_landmark_run_or_has_no_checkpoint(predict, finished_run, tmp_path):

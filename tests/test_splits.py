@@ -118,7 +118,7 @@ def test_unused_pictures_leak_nothing(caplog):
 
 def test_split_csv_comes_back(tmp_path):
     rows = [("a,b.png", 'subject "7"', "train", "00ff"), ("ü.png", "", "test", "aa")]
-    splits.write(tmp_path / "split.csv", rows)
+    (tmp_path / "split.csv").write_text(splits.text(rows))
     assert splits.read(tmp_path / "split.csv") == rows
 
 
@@ -127,6 +127,13 @@ def test_several_tests_may_share_a_subject(caplog):
         "abcd", ["anna", "ben", "cem", "cem"], "1234", given=["train", "val", "test1", "test2"], seed=0, budget=0
     )
     assert not caplog.records
+
+
+def test_empty_cells_of_the_split_column(caplog):
+    assert splits.assign("abcd", "stuv", "1234", given=["train", "val", "", "test"], seed=0, budget=0)[2] == "unused"
+    assert [r.message for r in caplog.records] == ["1 rows have an empty split: they take no part"]
+    without = assign(None)
+    assert assign([""] * 120) == without and {"train", "val", "test"} == set(without)
 
 
 def test_a_mistyped_split_is_named(caplog):

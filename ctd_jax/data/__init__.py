@@ -40,6 +40,10 @@ class Source:
         """train, val, and the test splits there are."""
         return list(splits.parts(self.split_of))
 
+    def covered(self, name: str) -> list[str]:
+        """The splits that `eval.split` means: "test" is every test split."""
+        return [split for split in self.names if split == name or (name == "test" and split.startswith("test"))]
+
     def split(self, name: str) -> Dataset:
         indices = splits.parts(self.split_of)[name]
         part = self.everything

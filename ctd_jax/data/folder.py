@@ -20,6 +20,7 @@ _log = logging.getLogger(__name__)
 # A landmark may lie outside its picture by this share of the picture's size: real annotations do that.
 OUTSIDE = 0.1
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
+KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "measurements", "raters", "note")
 SPACING = ("spacing_x_mm", "spacing_y_mm")
 
 
@@ -207,6 +208,10 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
         content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
+    for key in content if isinstance(content, dict) else ():
+        if key not in KEYS:
+            near = difflib.get_close_matches(key, KEYS, 1)
+            _log.warning("%s: the key %r means nothing here%s", path, key, f"; is it {near[0]!r}?" if near else "")
     names = content.get("landmarks") if isinstance(content, dict) else None
     if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
         raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")

@@ -1,6 +1,7 @@
 """Who is trained on, who chooses, who is tested on: one split name per picture."""
 
 import csv
+import io
 import logging
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -42,12 +43,14 @@ def assign(
                 f"the split file names {len(unknown)} pictures that the data don't have, first {unknown[0]}"
             )
         splits = [given.get(image, "unused") for image in images]
-    elif given is not None:
-        splits = list(given)
+    elif given is not None and any(given):
+        splits = [split or "unused" for split in given]
+        if "" in given:
+            _log.warning("%d rows have an empty split: they take no part", list(given).count(""))
     else:
         splits = ["train"] * len(images)
         _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
-    for name in sorted({s for s in splits if not (s in ("train", "val", "unused", "") or s.startswith("test"))}):
+    for name in sorted({s for s in splits if not (s in ("train", "val", "unused") or s.startswith("test"))}):
         _log.warning("split %r takes no part: %d pictures", name, splits.count(name))
     if "train" not in splits:
         found = ", ".join(sorted(set(splits))) or "no pictures"
@@ -72,9 +75,11 @@ def parts(splits: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(np.array(splits) == name) for name in names}
 
 
-def write(path: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
-    with path.open("w", newline="") as file:
-        csv.writer(file).writerows([COLUMNS, *rows])
+def text(rows: Sequence[tuple[str, str, str, str]]) -> str:
+    """What split.csv holds."""
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    return file.getvalue()
 
 
 def read(path: pathlib.Path) -> list[tuple[str, ...]]:
