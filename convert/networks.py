@@ -1,0 +1,36 @@
+"""Which network a state dict seems to be, from its keys."""
+
+from collections.abc import Mapping
+from typing import Any
+
+RESNETS = {  # blocks per stage, and whether they are bottlenecks
+    (2, 2, 2, 2, False): "ResNet-18 (python -m convert.torchvision)",
+    (3, 4, 6, 3, False): "ResNet-34 (python -m convert.torchvision)",
+    (3, 4, 6, 3, True): "ResNet-50 (python -m convert.torchvision, or convert.vggface2 if it knows those faces)",
+    (3, 4, 23, 3, True): "ResNet-101",
+    (3, 8, 36, 3, True): "ResNet-152",
+}
+SIGNS = {  # the first key found decides
+    "conv2_1_1x1_down.weight": "SENet-50 of VGGFace2",
+    "layer1.0.conv4.weight": "SENet-50 of VGGFace2",
+    "conv2_1_1x1_reduce.weight": "ResNet-50 of VGGFace2 (python -m convert.vggface2)",
+    "dw_conv.depthwise.weight": "MobileFaceNet (python -m convert.mobilefacenet)",
+    "conv_1_dw.conv.weight": "another version of MobileFaceNet",
+    "layer1.0.prelu.weight": "an IResNet face network of InsightFace",
+    "input_layer.0.weight": "an IR-SE face network",
+    "conv2d_1a.conv.weight": "an Inception-ResNet, as FaceNet",
+    "conv1_1.weight": "VGG-16, as VGG-Face",
+    "features.0.0.weight": "a MobileNet of torchvision",
+    "features.0.weight": "AlexNet or VGG of torchvision",
+}
+
+
+def seems(state: Mapping[str, Any]) -> str:
+    """The network's name, and the command that converts it."""
+    for key, name in SIGNS.items():
+        if key in state:
+            return name
+    stages = [len({key.split(".")[1] for key in state if key.startswith(f"layer{i}.")}) for i in (1, 2, 3, 4)]
+    if not stages[0]:
+        return "a network unknown here"
+    return RESNETS.get((*stages, "layer1.0.conv3.weight" in state), f"a ResNet of {stages} blocks")

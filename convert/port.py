@@ -1,0 +1,154 @@
+"""What the converters share: the port, its comparison with the original network, the command line.
+
+A converter describes the network it expects as an `Original`. The original is computed from the arrays under their own
+names, in PyTorch if it is installed and else in NumPy, so that a layer taken for another, a wrong stride or a wrong
+padding shows.
+"""
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from convert import engines, state_dict
+from convert.networks import seems
+from ctd_jax import models
+from ctd_jax.errors import UserError
+
+State = Mapping[str, np.ndarray]  # the file's arrays by the file's keys
+TOLERANCE = 1e-4
+KINDS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
+IMAGENET = {"channels": "RGB", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
+
+
+class Original(NamedTuple):
+    """A published network.
+
+    Attributes:
+      name: for messages.
+      source: where its weights come from, and the paper.
+      encoder: keyword arguments of `models.build_encoder`.
+      input: see `models.normalize`.
+      layer: the file's name of a layer, from ours ("stage1_block0/conv1").
+      forward: computes its stages, by our names, from an engine and a picture `[1, 3, H, W]`; maps are NCHW.
+      size: H and W of the picture on which port and original are compared.
+    """
+
+    name: str
+    source: str
+    encoder: dict[str, Any]
+    input: dict[str, Any]
+    layer: Callable[[str], str]
+    forward: Callable[[Any, Any], dict[str, Any]]
+    size: tuple[int, int]
+
+
+def renamed(layer: str, patterns: Mapping[str, str]) -> str:
+    """A layer's name after the one of `patterns` (regular expression: replacement) that matches it as a whole."""
+    return next(re.sub(ours, theirs, layer) for ours, theirs in patterns.items() if re.fullmatch(ours, layer))
+
+
+def port(state: State, original: Original, path: str) -> dict:
+    """The file's arrays under our names and in our layouts.
+
+    Raises:
+      UserError: arrays are missing, unused or of another shape; the message lists them and names the network.
+    """
+    encoder = models.build_encoder(**original.encoder)
+    image = jnp.zeros((1, *original.size, 3))
+    template = jax.eval_shape(lambda: encoder.init(jax.random.key(0), image, train=False))
+    flat, missing, shapes = {}, [], []
+    used = {key for key in state if key.endswith("num_batches_tracked")}
+    for name, expected in flatten_dict(template, sep="/").items():
+        layer, _, kind = name.partition("/")[2].rpartition("/")
+        key = f"{original.layer(layer)}.{KINDS[kind]}"
+        used.add(key)
+        if key not in state:
+            missing.append(key)
+            continue
+        value = state[key]
+        if value.ndim == 4 and expected.ndim == 2 and value.shape[2:] == (1, 1):
+            value = value[:, :, 0, 0]  # a classifier written as a 1x1 convolution
+        flat[name] = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T  # out, in, height, width
+        if flat[name].shape != expected.shape:
+            shapes.append(f"{key} {state[key].shape}")
+    found = [
+        f"{len(keys)} {what}: {', '.join(keys[:3])}{', ...' if len(keys) > 3 else ''}"
+        for what, keys in (
+            ("missing", missing),
+            ("unused", [key for key in state if key not in used]),
+            ("of another shape", shapes),
+        )
+        if keys
+    ]
+    if found:
+        raise UserError(
+            f"{path}: not {original.name}, or not the whole of it; it seems to be {seems(state)}. {'; '.join(found)}."
+        )
+    return unflatten_dict(flat, sep="/")
+
+
+def compare(variables: Mapping[str, Any], state: State, original: Original, path: str) -> tuple[str, dict[str, float]]:
+    """Runs port and original on one random picture.
+
+    Returns:
+      What computed the original, and by stage the largest difference, relative to the stage's largest value.
+
+    Raises:
+      UserError: a difference is above `TOLERANCE`.
+    """
+    encoder = models.build_encoder(**original.encoder)
+    picture = np.random.default_rng(0).integers(0, 256, (1, *original.size, 3), np.uint8)
+    image = models.normalize(picture, original.input)
+    engine, differences = engines.choose(state), {}
+    with jax.default_matmul_precision("float32"), np.errstate(all="ignore"):
+        ours = jax.jit(lambda v: encoder.apply(v, image, train=False))(variables)
+        for stage, value in original.forward(engine, engine.array(np.moveaxis(np.asarray(image), -1, 1))).items():
+            want = np.moveaxis(np.asarray(value), 1, -1)
+            differences[stage] = float(np.max(np.abs(ours[stage] - want)) / np.max(np.abs(want)))
+    worst = max(differences, key=lambda stage: np.nan_to_num(differences[stage], nan=np.inf))
+    if not differences[worst] <= TOLERANCE:  # NaN is refused too
+        raise UserError(
+            f"{path}: the port differs from the original by {differences[worst]:.1e} at {worst}, more than "
+            f"{TOLERANCE:.0e}; its numbers may be damaged or too large."
+        )
+    return engine.name, differences
+
+
+def convert(path: str, describe: Callable[[State, str], Original]) -> tuple[dict, dict, str, dict[str, float]]:
+    """Reads, ports and compares: the variables, their metadata and the results of `compare`.
+
+    `describe` gives the network that a file should hold, from its arrays and path. Raises what `state_dict.read`,
+    `port` and `compare` do.
+    """
+    state = state_dict.read(path)
+    original = describe(state, path)
+    variables = port(state, original, path)
+    engine, differences = compare(variables, state, original, path)
+    return variables, {key: getattr(original, key) for key in ("encoder", "input", "source")}, engine, differences
+
+
+def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] | None = None) -> int:
+    """The command line of a converter, whose docstring is `doc`; returns the exit code."""
+    parser = argparse.ArgumentParser(description=doc.splitlines()[0])
+    parser.add_argument("file", help="a state dict: PyTorch's, or a pickled dict of NumPy arrays")
+    parser.add_argument("--out", required=True, help="the .safetensors file to write")
+    args = parser.parse_args(argv)
+    try:
+        variables, meta, engine, differences = convert(args.file, describe)
+        models.weights.save(args.out, variables, meta)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"largest difference from the original in {engine}, relative to the stage's largest value")
+    for stage, difference in differences.items():
+        print(f"  {stage:<10} {difference:.1e}")
+    print("\n".join(f"{key}: {value}" for key, value in meta.items()))
+    print(f"wrote {args.out}: {sum(x.size for x in jax.tree.leaves(variables)):,} numbers")
+    return 0

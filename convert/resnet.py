@@ -1,0 +1,92 @@
+"""ResNet-18, 34 and 50 by PyTorch's names, in PyTorch's and in Caffe's version: shared by two converters."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from convert.networks import seems
+from convert.port import Original, State, renamed
+from ctd_jax.errors import UserError
+
+LAYERS = {  # our layer, as a pattern: PyTorch's
+    r"stem_conv": "conv1",
+    r"stem_norm": "bn1",
+    r"stage(\d)_block(\d)/conv(\d)": r"layer\1.\2.conv\3",
+    r"stage(\d)_block(\d)/norm(\d)": r"layer\1.\2.bn\3",
+    r"stage(\d)_block(\d)/shortcut_conv": r"layer\1.\2.downsample.0",
+    r"stage(\d)_block(\d)/shortcut_norm": r"layer\1.\2.downsample.1",
+    r"classifier": "fc",
+}
+CLASSES = {"ImageNet": 1000, "VGGFace2": 8631}
+BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4, 6, 3)}
+
+
+def original(
+    state: State, path: str, *, network: str, caffe: bool, rename: Callable[[str], str] = str, **described: Any
+) -> Original:
+    """What the file should hold; width and number of classes are the file's.
+
+    Args:
+      state: the file's arrays.
+      network: a key of `BLOCKS`.
+      caffe: stride in a bottleneck's first 1x1, and a max-pool without padding whose last window may overhang.
+      rename: the file's name of a layer, from PyTorch's.
+      **described: further attributes of `Original`.
+
+    Raises:
+      UserError: as many classes as a network has whose names are the same, but not strides, pooling and input.
+    """
+    absent = np.zeros(())  # `port` will notice what is missing
+    width = (*state.get(f"{rename('conv1')}.weight", absent).shape, 64)[0] or 64
+    num_outputs = state.get(f"{rename('fc')}.bias", absent).size
+    other, command = ("ImageNet", "torchvision") if caffe else ("VGGFace2", "vggface2")
+    if num_outputs == CLASSES[other]:
+        raise UserError(
+            f"{path}: it seems to be {seems(state)}, trained on {other}, as it has {num_outputs} classes; take "
+            f"`python -m convert.{command}`."
+        )
+    encoder = {
+        "name": network,
+        "num_outputs": num_outputs,
+        "width": width,
+        "stride_in_1x1": caffe,
+        "pool_padding": "ceil" if caffe else "same",
+    }
+    return Original(
+        encoder=encoder,
+        layer=lambda layer: rename(renamed(layer, LAYERS)),
+        forward=lambda net, x: forward(net, x, network=network, caffe=caffe, rename=rename),
+        size=(64, 96),
+        **described,
+    )
+
+
+def forward(net: Any, x: Any, *, network: str, caffe: bool, rename: Callable[[str], str]) -> dict[str, Any]:
+    """The original's stages: `net` is one of `engines`, `x` a picture `[B, 3, H, W]`."""
+
+    def unit(x: Any, conv: str, norm: str, stride: int, padding: int) -> Any:
+        return net.norm(net.conv(x, rename(conv), stride, padding), rename(norm))
+
+    is_bottleneck = network == "resnet50"
+    x = unit(x, "conv1", "bn1", 2, 3).clip(0)
+    x = net.max_pool(x, padding=0, ceil=True) if caffe else net.max_pool(x, padding=1, ceil=False)
+    out = {"stem": x}
+    for i, size in enumerate(BLOCKS[network], 1):
+        for j in range(size):
+            block, stride = f"layer{i}.{j}", 2 if i > 1 and j == 0 else 1
+            if is_bottleneck:
+                first, second = (stride, 1) if caffe else (1, stride)
+                y = unit(x, f"{block}.conv1", f"{block}.bn1", first, 0).clip(0)
+                y = unit(y, f"{block}.conv2", f"{block}.bn2", second, 1).clip(0)
+                y = unit(y, f"{block}.conv3", f"{block}.bn3", 1, 0)
+            else:
+                y = unit(x, f"{block}.conv1", f"{block}.bn1", stride, 1).clip(0)
+                y = unit(y, f"{block}.conv2", f"{block}.bn2", 1, 1)
+            if j == 0 and (is_bottleneck or i > 1):
+                x = unit(x, f"{block}.downsample.0", f"{block}.downsample.1", stride, 0)
+            x = (x + y).clip(0)
+        out[f"stage{i}"] = x
+    out["pooled"] = x.mean((2, 3))
+    out["classifier"] = net.linear(out["pooled"], rename("fc"))
+    return out

@@ -1,0 +1,202 @@
+"""Reads the arrays of a state dict without running its code: PyTorch's formats, old (before 1.6) and new (zip), and
+pickled dicts of NumPy arrays, of Python 2 and 3. PyTorch is not needed.
+
+A pickle is a program. This one may name only what a plain state dict needs (`ALLOWED`), and gets stand-ins of our own
+for it; any other name ends the reading before anything has been called. Layouts: `_legacy_save` and `_save` in
+PyTorch's `serialization.py`, `_rebuild_tensor_v2` in its `_utils.py`; `__reduce__` of NumPy's `ndarray` and `dtype`.
+"""
+
+import collections
+import math
+import os
+import pickle
+import pickletools
+import re
+import struct
+import zipfile
+from collections.abc import Callable, Mapping
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+
+from ctd_jax.errors import UserError
+
+LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
+STORAGES = {
+    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8",
+    "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "<?",
+}  # fmt: skip
+EXTENSIONS = {"EXT1", "EXT2", "EXT4"}
+REMEDY = "expected a file written by torch.save(model.state_dict(), path), or a pickled dict of NumPy arrays."
+
+
+class Storage(NamedTuple):
+    """Where a tensor's numbers lie: the key of a block in the file, its NumPy type and its length."""
+
+    key: str
+    dtype: str
+    size: int
+
+
+class Tensor(NamedTuple):
+    """A view of a storage, read once the storages are."""
+
+    storage: Storage
+    offset: int
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]
+
+
+class DType:
+    """Stands for a pickled `numpy.dtype`: its code, such as "f4", and its byte order."""
+
+    def __init__(self, code: str, *_flags: Any):
+        self.code, self.order = code, "="
+
+    def __setstate__(self, state: tuple) -> None:
+        self.order = state[1]
+
+
+class Array:
+    """Stands for a pickled `numpy.ndarray`, which is filled after it is made."""
+
+    def __setstate__(self, state: tuple) -> None:
+        _version, self.shape, self.dtype, self.is_fortran, self.data = state
+
+
+def _frombuffer(data: bytes, dtype: DType, shape: tuple, order: str) -> Array:
+    array = Array()
+    array.__setstate__((1, shape, dtype, order == "F", data))
+    return array
+
+
+ALLOWED: dict[tuple[str, str], Any] = (
+    {
+        ("collections", "OrderedDict"): collections.OrderedDict,
+        ("torch._utils", "_rebuild_tensor_v2"): lambda *args: Tensor(*args[:4]),
+        ("torch._utils", "_rebuild_parameter"): lambda *args: args[0],
+        ("numpy", "ndarray"): "ndarray",
+        ("numpy", "dtype"): DType,
+        ("_codecs", "encode"): lambda text, _encoding: text.encode("latin1"),  # bytes, as Python 3 tells Python 2
+    }
+    | {("torch", name): dtype for name, dtype in STORAGES.items()}
+    | {(f"numpy.{core}.multiarray", "_reconstruct"): lambda *_: Array() for core in ("core", "_core")}
+    | {(f"numpy.{core}.numeric", "_frombuffer"): _frombuffer for core in ("core", "_core")}
+)
+
+
+class Unpickler(pickle.Unpickler):
+    """Unpickles tensors as `Tensor`, noting their storages, and NumPy's arrays as `Array`; refuses all other names."""
+
+    def __init__(self, file: BinaryIO):
+        super().__init__(file, encoding="latin1")  # bytes of Python 2
+        self.file, self.storages = file, {}
+
+    def load(self) -> Any:
+        start = self.file.tell()
+        # Python keeps what an extension's code has stood for, and would give it out without asking `find_class`.
+        if EXTENSIONS & {opcode.name for opcode, _, _ in pickletools.genops(self.file)}:
+            raise UserError("its pickle asks for something by a number (copyreg); refused, and nothing was run.")
+        self.file.seek(start)
+        return super().load()
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) not in ALLOWED:
+            raise UserError(
+                f"its pickle asks for {module}.{name}, which is not among the few names that a dict of plain arrays "
+                "needs; refused, and nothing was run. If you trust the file, save its state dict alone."
+            )
+        return ALLOWED[module, name]
+
+    def persistent_load(self, pid: Any) -> Storage:
+        kind, dtype, key, _device, size, *view = pid
+        if kind != "storage" or dtype not in STORAGES.values() or any(view):
+            raise pickle.UnpicklingError(f"unknown storage {pid!r}")
+        storage = self.storages[str(key)] = Storage(str(key), dtype, int(size))
+        return storage
+
+
+def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
+    """The state dict in a file: names and arrays, in its order, without a wrapping `state_dict` and without `module.`.
+
+    Raises:
+      UserError: no such file, none of the formats, damaged, not a state dict, or its pickle asks for more than arrays.
+    """
+    try:
+        with open(path, "rb") as file:
+            tree, load_storage = (_read_zip if zipfile.is_zipfile(file) else _read_pickles)(file)
+            return {name: _array(leaf, load_storage) for name, leaf in _leaves(tree).items()}
+    except OSError as error:
+        raise UserError(f"{path}: {error.strerror or error}; {REMEDY}") from error
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    except Exception as error:  # a damaged pickle can raise nearly anything
+        raise UserError(f"{path}: not a state dict, or damaged ({error}); {REMEDY}") from error
+
+
+def _read_pickles(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    """One pickle of NumPy arrays; or PyTorch's: pickles of a magic number, a version, the system, the tree and the
+    storages' keys; then the storages, in turn."""
+    file.seek(0)
+    unpickler = Unpickler(file)
+    tree = unpickler.load()
+    if tree != LEGACY_MAGIC:
+        return tree, lambda storage: np.frombuffer(b"", storage.dtype)  # a tensor here has no numbers
+    _version, system = Unpickler(file).load(), Unpickler(file).load()
+    if not system["little_endian"]:
+        raise UserError("written on a big-endian machine; load and save it again with PyTorch on this one.")
+    unpickler = Unpickler(file)
+    tree = unpickler.load()
+    blocks = {}
+    for key in Unpickler(file).load():
+        (size,) = struct.unpack("<q", file.read(8))
+        nbytes = size * np.dtype(unpickler.storages[key].dtype).itemsize
+        blocks[key] = file.read(nbytes)
+        if len(blocks[key]) != nbytes:
+            raise UserError(f"the file ends too early, in block {key}; fetch it again.")
+    return tree, lambda storage: np.frombuffer(blocks[storage.key], storage.dtype)
+
+
+def _read_zip(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    """An archive of `<name>/data.pkl`, the storages in `<name>/data/<key>`, and `<name>/byteorder`."""
+    archive = zipfile.ZipFile(file)
+    names = archive.namelist()
+    pickles = [name for name in names if name.endswith("data.pkl")]
+    if len(pickles) != 1 or any(name.endswith("constants.pkl") for name in names):
+        raise UserError(f"a zip file, but not one with a state dict; {REMEDY}")
+    folder = pickles[0].removesuffix("data.pkl")
+    if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
+        raise UserError("written on a big-endian machine; load and save it again with PyTorch on this one.")
+    tree = Unpickler(archive.open(pickles[0])).load()
+    return tree, lambda storage: np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
+
+
+def _leaves(tree: Any) -> dict[str, Tensor | Array]:
+    for wrapper in ("state_dict", "model_state_dict", "model"):
+        if isinstance(tree, Mapping) and isinstance(tree.get(wrapper), Mapping):
+            tree = tree[wrapper]
+    if not isinstance(tree, Mapping) or not tree or not all(isinstance(x, Tensor | Array) for x in tree.values()):
+        raise UserError(f"it does not hold a dict of arrays; {REMEDY}")
+    return {str(name).removeprefix("module."): leaf for name, leaf in tree.items()}
+
+
+def _array(leaf: Tensor | Array, load_storage: Callable[[Storage], np.ndarray]) -> np.ndarray:
+    return _of_tensor(leaf, load_storage) if isinstance(leaf, Tensor) else _of_array(leaf)
+
+
+def _of_tensor(tensor: Tensor, load_storage: Callable[[Storage], np.ndarray]) -> np.ndarray:
+    flat = load_storage(tensor.storage)
+    strides = [step * flat.itemsize for step in tensor.strides]
+    last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
+    if min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0 or (math.prod(tensor.shape) and last >= flat.size):
+        raise pickle.UnpicklingError(f"a tensor of shape {tensor.shape} reaches outside its block of {flat.size}")
+    return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides).copy()
+
+
+def _of_array(array: Array) -> np.ndarray:
+    dtype = array.dtype.order + array.dtype.code
+    if not re.fullmatch("[<>=|][biuf][1248]", dtype):
+        raise UserError(f"it holds an array of type {dtype}, which are not numbers; refused, and nothing was run.")
+    data = array.data.encode("latin1") if isinstance(array.data, str) else array.data
+    flat = np.frombuffer(data, dtype)
+    return flat.reshape(array.shape, order="F" if array.is_fortran else "C").copy()
