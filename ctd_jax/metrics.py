@@ -228,41 +228,87 @@ def ced(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0.0], errors]), np.arange(len(errors) + 1) / max(len(errors), 1)
 
 
-def interval(
+def resample(
     numerator: np.ndarray, denominator: np.ndarray, subjects: np.ndarray, *, bootstrap: int, seed: int
 ) -> np.ndarray:
-    """95 % percentile bootstrap interval over subjects of M ratios of sums, in one matrix product.
+    """M ratios of sums in each of R resamples of the subjects, in one matrix product.
 
     A resample draws as many subjects as there are, with replacement, each with all its pictures (the cluster bootstrap,
-    Field and Welsh 2007); all M ratios see the same resamples. One in which a ratio is 0/0 is left out for that ratio.
+    Field and Welsh 2007); all M ratios see the same resamples.
 
     Args:
       numerator, denominator: `[N, M]` sums of each picture; a ratio is the sum of one over the sum of the other.
       subjects: `[N]` names.
-      bootstrap: number of resamples; 0 for no interval.
+      bootstrap: R, number of resamples.
 
     Returns:
-      `[2, M]` lower and upper bound; NaN where fewer than two subjects contribute: one subject says nothing about
-      others, and an interval of width zero would claim the opposite.
+      `[R, M]`; NaN where a ratio is 0/0, and everywhere for a ratio to which fewer than two subjects contribute: one
+      subject says nothing about others, and resamples that are all alike would claim the opposite.
     """
     names, group = np.unique(subjects, return_inverse=True)
     sums = np.zeros((2, len(names), numerator.shape[1]))
     np.add.at(sums[0], group, numerator)
     np.add.at(sums[1], group, denominator)
     told = (sums[1] > 0).sum(axis=0) >= 2
-    bounds = np.full((2, len(told)), np.nan)
+    ratios = np.full((bootstrap, len(told)), np.nan)
     if bootstrap and told.any():
         share = np.full(len(names), 1 / len(names))
         counts = np.random.default_rng(seed).multinomial(len(names), share, size=bootstrap).astype(np.float64)  # [R, S]
         above, below = counts @ sums[0][:, told], counts @ sums[1][:, told]
-        ratios = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
-        bounds[:, told] = np.nanpercentile(ratios, [2.5, 97.5], axis=0)
+        ratios[:, told] = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
+    return ratios
+
+
+def percentile_interval(resamples: np.ndarray) -> np.ndarray:
+    """`[2, M]` bounds that hold the middle 95 % of `[R, M]` resamples, NaN left out; NaN where nothing is left."""
+    bounds = np.full((2, resamples.shape[1]), np.nan)
+    told = np.isfinite(resamples).any(axis=0)
+    if told.any():
+        bounds[:, told] = np.nanpercentile(resamples[:, told], [2.5, 97.5], axis=0)
     return bounds
+
+
+def interval(
+    numerator: np.ndarray, denominator: np.ndarray, subjects: np.ndarray, *, bootstrap: int, seed: int
+) -> np.ndarray:
+    """`[2, M]` 95 % percentile bootstrap interval over subjects of M ratios of sums; see `resample`."""
+    return percentile_interval(resample(numerator, denominator, subjects, bootstrap=bootstrap, seed=seed))
 
 
 def bootstrap_units(table: Predictions) -> np.ndarray:
     """`[N]` the subjects that are resampled; a picture without one stands for itself."""
     return np.where(table.subjects == "", np.char.add("image ", table.images), table.subjects)
+
+
+def ratios(
+    table: Predictions,
+    *,
+    normalizer: tuple[str, str] | None,
+    thresholds: Mapping[str, float],
+    radii_mm: Sequence[float],
+) -> dict[str | tuple[str, str], tuple[np.ndarray, np.ndarray]]:
+    """Every metric of `summarize` as a ratio of sums: the numerators and denominators `[N]` of the pictures.
+
+    Keys are those of `summarize`; (landmark, key) for a metric of one landmark. Arguments as there.
+    """
+    per_image = image_errors(table, normalizer)
+    ced_measure = list(per_image)[-1]
+    errors = per_image[ced_measure]
+    a = float(thresholds[{"me_mm": "mm", "me_px": "px"}.get(ced_measure, "nme")])
+
+    out = {key: _ratio(value) for key, value in per_image.items()}
+    out[f"auc@{a:g}"] = _ratio(np.clip(1 - errors / a, 0, 1))
+    out[f"fr@{a:g}"] = _ratio(np.where(np.isfinite(errors), errors > a, np.nan))
+    by_point = {"me_px": table.error_px, "me_mm": table.error_mm}
+    for r in radii_mm:
+        by_point[f"sdr_le_{r:g}mm"] = np.where(np.isfinite(table.error_mm), table.error_mm <= r, np.nan)
+        above, below = _ratio(by_point[f"sdr_le_{r:g}mm"])
+        out[f"sdr_le_{r:g}mm"] = above.sum(axis=1), below.sum(axis=1)
+    for key, values in by_point.items():
+        above, below = _ratio(values)
+        for k, name in enumerate(table.landmarks):
+            out[str(name), key] = above[:, k], below[:, k]
+    return out
 
 
 def summarize(
@@ -290,7 +336,7 @@ def summarize(
     - `sdr_le_<r>mm`: success detection rate, the share of annotated points with an error <= r, pooled over pictures.
       (Payer's outliers are >= r, so ties differ; landmarker counts a missing point as a miss.)
     - `per_landmark`: name -> `n`, and `me_px`, `me_mm`, `sdr_le_<r>mm` of that landmark alone, with their `ci95`.
-    - `ci95`: key -> [lower, upper], see `interval`; absent where only one subject contributes, or `bootstrap` is 0.
+    - `ci95`: key -> [lower, upper], see `resample`; absent where only one subject contributes, or `bootstrap` is 0.
 
     Args:
       normalizer: names of the two landmarks, or None.
@@ -303,42 +349,24 @@ def summarize(
     if not np.isfinite(table.error_px).any():
         raise UserError(f"expected at least one annotated landmark, found none in {len(table.images)} pictures.")
 
-    per_image = image_errors(table, normalizer)
-    ced_measure = list(per_image)[-1]
-    errors = per_image[ced_measure]
-    a = float(thresholds[{"me_mm": "mm", "me_px": "px"}.get(ced_measure, "nme")])
-
-    ratios = {key: _ratio(value) for key, value in per_image.items()}
-    ratios[f"auc@{a:g}"] = _ratio(np.clip(1 - errors / a, 0, 1))
-    ratios[f"fr@{a:g}"] = _ratio(np.where(np.isfinite(errors), errors > a, np.nan))
-    by_point = {"me_px": table.error_px, "me_mm": table.error_mm}
-    for r in radii_mm:
-        by_point[f"sdr_le_{r:g}mm"] = np.where(np.isfinite(table.error_mm), table.error_mm <= r, np.nan)
-        above, below = _ratio(by_point[f"sdr_le_{r:g}mm"])
-        ratios[f"sdr_le_{r:g}mm"] = above.sum(axis=1), below.sum(axis=1)
-    pooled = list(ratios)
-    for key, values in by_point.items():
-        above, below = _ratio(values)
-        for k, name in enumerate(table.landmarks):
-            ratios[str(name), key] = above[:, k], below[:, k]
-
-    above, below = (np.stack([pair[i] for pair in ratios.values()], axis=1) for i in (0, 1))
+    terms = ratios(table, normalizer=normalizer, thresholds=thresholds, radii_mm=radii_mm)
+    above, below = (np.stack([pair[i] for pair in terms.values()], axis=1) for i in (0, 1))
     bounds = interval(above, below, bootstrap_units(table), bootstrap=bootstrap, seed=seed)
-    told = {key: m for m, key in enumerate(ratios) if below[:, m].sum() > 0}
+    told = {key: m for m, key in enumerate(terms) if below[:, m].sum() > 0}
     value = {key: float(above[:, m].sum() / below[:, m].sum()) for key, m in told.items()}
     ci95 = {key: bounds[:, m].tolist() for key, m in told.items() if np.isfinite(bounds[:, m]).all()}
+    pooled = [key for key in value if isinstance(key, str)]
 
     def of_landmark(name: str, n: int) -> dict:
-        keys = [key for key in by_point if (name, key) in value]
-        own = {key: value[name, key] for key in keys}
-        return {"n": n, **own, "ci95": {key: ci95[name, key] for key in keys if (name, key) in ci95}}
+        own = {key: value[name, key] for key in pooled if (name, key) in value}
+        return {"n": n, **own, "ci95": {key: ci95[name, key] for key in own if (name, key) in ci95}}
 
     annotated = np.isfinite(table.error_px)
     return {
         "n_images": int(annotated.any(axis=1).sum()),
         "n_points": int(annotated.sum()),
-        **{key: value[key] for key in pooled if key in value},
-        "ced_measure": ced_measure,
+        **{key: value[key] for key in pooled},
+        "ced_measure": list(image_errors(table, normalizer))[-1],
         "ci95": {key: ci95[key] for key in pooled if key in ci95},
         "per_landmark": {
             str(name): of_landmark(str(name), int(n))
