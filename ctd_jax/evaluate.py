@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import data, metrics, report
+from ctd_jax import agreement, data, metrics, report
 from ctd_jax import workdir as workdirs
 from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
@@ -71,7 +71,7 @@ def evaluate(
     began: float,
 ) -> dict[str, Any]:
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, metrics.json (all of them pooled;
-    metrics_<split>.json for each of several) and the report.
+    metrics_<split>.json for each of several) and the report; where dataset.json has measurements, measurements.csv too.
 
     Args:
       began: `time.monotonic()` at the start of the run, for `seconds`.
@@ -88,6 +88,11 @@ def evaluate(
     pooled = metrics.concatenate(list(parts.values()))
     metrics.write_predictions(workdir / "predictions.csv", pooled)
     pooled = metrics.read_predictions(workdir / "predictions.csv")  # every number is that of the file
+    if known.measurements:
+        spacing = np.concatenate([source.split(name).spacing for name in parts])
+        measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
+        agreement.write(workdir / "measurements.csv", measured)
+        measured = agreement.read(workdir / "measurements.csv")
     facts = {
         "normalizer": known.normalizer,
         "n_params": sum(x.size for x in jax.tree.leaves(variables["params"])),
@@ -96,6 +101,13 @@ def evaluate(
 
     def write(name: str, file: str, table: Predictions) -> dict[str, Any]:
         summary = {"split": name} | summarize(table, known, config) | facts
+        if known.measurements:
+            summary["measurements"] = agreement.summarize(
+                measured.rows(np.isin(measured.images, table.images)),
+                known.measurements,
+                bootstrap=config.eval.bootstrap,
+                seed=config.seed,
+            )
         summary["seconds"] = round(time.monotonic() - began, 1)
         workdirs.write_text(workdir / file, json.dumps(summary, indent=1))
         return summary

@@ -3,9 +3,11 @@
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --overlays=DIR
 
 Writes one row per picture and landmark: x and y in pixels of the picture, (0, 0) the centre of its top-left pixel, and
-confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through.
+confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through. --measurements=FILE.csv
+adds a table of what the run's dataset.json measures: lengths in pixels, angles in degrees.
 """
 
+import json
 import logging
 import os
 import pathlib
@@ -16,10 +18,14 @@ from absl import flags
 
 from ctd_jax import command
 from ctd_jax.errors import UserError
+from ctd_jax.measurements import Measurement, parse
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of `python -m ctd_jax.main`.")
 _OUT = flags.DEFINE_string("out", None, "The csv file to write.")
 _OVERLAYS = flags.DEFINE_string("overlays", None, "Folder for copies of the pictures with the landmarks drawn in.")
+_MEASUREMENTS = flags.DEFINE_string(
+    "measurements", None, "The csv file to write the measurements to; a finished run knows which."
+)
 _BOXES = flags.DEFINE_string(
     "boxes", None, "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes."
 )
@@ -33,7 +39,7 @@ def main() -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from ctd_jax import checkpoint, data, evaluate, landmarks, metrics, report
+    from ctd_jax import agreement, checkpoint, data, evaluate, landmarks, metrics, report
     from ctd_jax import workdir as workdirs
     from ctd_jax.parallel import Parallel
 
@@ -47,8 +53,14 @@ def main() -> None:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     files = _pictures(_paths)
     boxes = _boxes(files)
-    _check_writable(out, overlays)
     names = tuple(meta["landmarks"])
+    measured = pathlib.Path(_MEASUREMENTS.value) if _MEASUREMENTS.value else None
+    measurements = _measurements(workdir, names) if measured else ()
+    if measured == out:
+        raise UserError(f"--out and --measurements are both {out}; give two files")
+    for flag, file in (("out", out), ("measurements", measured)):
+        if file:
+            _check_writable(flag, file, overlays)
     parallel = Parallel(config.parallel)
     model = landmarks.build(config, meta["encoder"], len(names))
     forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
@@ -85,15 +97,30 @@ def main() -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None).save(path)
     if tables:
-        metrics.write_predictions(out, metrics.concatenate(tables))
+        table = metrics.concatenate(tables)
+        metrics.write_predictions(out, table)
+        if measured:
+            unknown = np.full((len(table.images), 2), np.nan)
+            agreement.write(measured, agreement.Measured.from_predictions(table, measurements, unknown))
         print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {out}")
     if bad:
         raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
 
 
-def _check_writable(out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+def _measurements(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[Measurement, ...]:
+    """Those that the run was evaluated on."""
+    path = workdir / "metrics.json"
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
+    found = json.loads(path.read_text("utf-8")).get("measurements")
+    if not found:
+        raise UserError(f"{path}: this run has no measurements; leave out --measurements, or train with some")
+    return parse({name: one["of"] for name, one in found.items()}, names, str(path))
+
+
+def _check_writable(flag: str, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
     if out.is_dir():
-        raise UserError(f"--out: {out} is a folder; give the name of a csv file")
+        raise UserError(f"--{flag}: {out} is a folder; give the name of a csv file")
     if overlays and overlays.is_file():
         raise UserError(f"--overlays: {overlays} is a file; give a folder")
     try:
@@ -103,7 +130,7 @@ def _check_writable(out: pathlib.Path, overlays: pathlib.Path | None) -> None:
         if overlays:
             overlays.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"the results can't be written ({error}); give another --out or --overlays") from error
+        raise UserError(f"the results can't be written ({error}); give another --{flag} or --overlays") from error
 
 
 def _pictures(paths: list[str]) -> list[pathlib.Path]:

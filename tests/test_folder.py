@@ -102,6 +102,14 @@ def test_order_and_names_are_those_of_the_json(root):
     assert table.landmarks.normalizer == ("left", "tip") and table.landmarks.success_radii_mm == (1, 2.5)
 
 
+def test_measurements(root):
+    content = {"width": ["left", "right"], "at_tip": ["left", "tip", "right"]}
+    write_json(root, measurements=content)
+    assert {one.name: one.definition for one in folder.read(root).landmarks.measurements} == content
+    write_json(root, measurements=None)
+    assert folder.read(root).landmarks.measurements == ()
+
+
 def test_no_pairs_is_not_never(root):
     """`[]`: every landmark is its own mirror image; null: never mirror."""
     write_json(root, flip_pairs=[])
@@ -284,6 +292,16 @@ BAD = {
         ["dataset.json: success_radii_mm is ['two']; expected a list of positive numbers"],
     ),
     "radii no list": (lambda r: write_json(r, success_radii_mm=2), ["dataset.json: success_radii_mm is 2; expected"]),
+    "measurement of an unknown landmark": (
+        lambda r: write_json(r, measurements={"width": ["left", "rihgt"]}),
+        ["dataset.json: measurement 'width' names 'rihgt', which is not one of the landmarks; the nearest is 'right'"],
+    ),
+    "a key twice": (
+        lambda r: (r / "dataset.json").write_text(
+            json.dumps(JSON)[:-1] + ', "measurements": {"w": ["left", "right"], "w": ["left", "tip"]}}'
+        ),
+        ["dataset.json: the key 'w' stands twice in one object; keep one of them"],
+    ),
     "unreadable picture": (
         lambda r: (r / "c.png").write_text("not a picture"),
         ["landmarks.csv, row 4, ", "c.png: not a readable picture (", "replace the file"],
@@ -440,6 +458,9 @@ def test_faces_fgnet(caplog):
     assert len(set(table.subjects)) == 82
     assert {name: table.splits.count(name) for name in set(table.splits)} == {"train": 609, "val": 119, "test": 274}
     assert table.landmarks.normalizer == ("left_eye_outer", "right_eye_outer")
+    assert [one.name for one in table.landmarks.measurements] == [
+        *("palpebral_fissure_left", "palpebral_fissure_right", "philtrum_length", "mouth_width")
+    ]
     order = table.landmarks.flip_order
     assert [order[i] for i in order] == list(range(68))
     for index, image in enumerate(table.images):
@@ -453,6 +474,10 @@ def test_ceph_isbi2015(caplog):
     assert {name: table.splits.count(name) for name in set(table.splits)} == {"train": 150, "test1": 150, "test2": 100}
     np.testing.assert_allclose(table.spacing, 0.6047, rtol=1e-3)
     assert table.landmarks.success_radii_mm == (2, 2.5, 3, 4)
+    assert [(one.name, one.kind) for one in table.landmarks.measurements] == [
+        ("SNA_angle_deg", "angle"),
+        ("SNB_angle_deg", "angle"),
+    ]
     data.splits.assign(table.images, table.subjects, table.sha256, given=table.splits, seed=0, budget=0)
     assert "the same picture (byte for byte) is in more than one split, which flatters the result: 2" in caplog.text
 
@@ -463,6 +488,10 @@ def test_fetal_head_us():
     assert table.xy.shape == (620, 4, 2) and np.isfinite(table.spacing).all()
     assert table.landmarks.names == ("ofd_left", "ofd_right", "bpd_top", "bpd_bottom")
     assert table.landmarks.flip_order == (1, 0, 2, 3)
+    assert [(one.name, one.kind) for one in table.landmarks.measurements] == [
+        ("OFD_mm", "distance"),
+        ("BPD_mm", "distance"),
+    ]
     assert {name: table.splits.count(name) for name in set(table.splits)} == {"train": 408, "val": 49, "test": 163}
     for index in range(0, 620, 20):
         folder.check_picture(table, index, (root / table.images[index]).read_bytes(), root)

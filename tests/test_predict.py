@@ -199,3 +199,30 @@ def test_a_run_that_is_no_landmark_run_or_has_no_checkpoint(predict, finished_ru
     code, _, error = predict("one.png", workdir=run)
     assert code == 2
     assert "learned recognition" in error
+
+
+def test_measurements(predict, finished_run, tmp_path):
+    """Lengths in pixels of the picture; by hand from the points of the same call."""
+    face(tmp_path / "one.png", (200, 90))
+    code, _, error = predict("one.png", "--measurements=out/measured.csv")
+    assert code == 0, error
+    xy = dict(zip(synthetic.LANDMARKS, points(tmp_path / "out/predictions.csv")["one.png"], strict=True))
+    found = {row["measurement"]: row for row in rows(tmp_path / "out/measured.csv")}
+    assert list(found) == list(synthetic.MEASUREMENTS)
+    assert {row["image"] for row in found.values()} == {"one.png"}
+    assert {row["true_value"] for row in found.values()} == {""}
+    width = np.linalg.norm(xy["left_mouth"] - xy["right_mouth"])
+    assert found["mouth_width"]["unit"] == "px" and float(found["mouth_width"]["value"]) == pytest.approx(
+        width, abs=2e-3
+    )
+    assert predict("one.png", "--measurements=m.csv", out="m.csv")[0] == 2
+    bare = tmp_path / "bare"
+    shutil.copytree(finished_run[0], bare)
+    summary = json.loads((bare / "metrics.json").read_text())
+    del summary["measurements"]
+    (bare / "metrics.json").write_text(json.dumps(summary))
+    code, _, error = predict("one.png", "--measurements=m.csv", workdir=bare)
+    assert code == 2 and "metrics.json: this run has no measurements; leave out --measurements" in error
+    (bare / "metrics.json").unlink()
+    code, _, error = predict("one.png", "--measurements=m.csv", workdir=bare)
+    assert code == 2 and "metrics.json: no such file; --measurements learns from it what to measure" in error

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import metrics, report
+from ctd_jax import agreement, measurements, metrics, report
 from ctd_jax.report import curves, overlays, tables
 
 LOG = """step,loss,heatmap,ed,images_per_s,encoder_lr,val_error
@@ -21,7 +21,15 @@ def picture(name):
     return np.full((60, 40, 3), 100, np.uint8)
 
 
-def make_run(workdir, *, n=12, mm=True, normalizer=("left", "right"), log=LOG, names=None, splits=()):
+MEASUREMENTS = {
+    "width": ["left", "right"],
+    "height": ["left", "chin"],
+    "shape": {"ratio": ["width", "height"]},
+    "at <chin>": ["left", "chin", "right"],
+}
+
+
+def make_run(workdir, *, n=12, mm=True, normalizer=("left", "right"), log=LOG, names=None, splits=(), measured=None):
     """The files of a finished run whose pictures show subjects s0, s1, ... with two pictures each."""
     rng = np.random.default_rng(0)
     true_xy = np.broadcast_to([[10.0, 20.0], [30.0, 20.0], [20.0, 40.0]], (n, 3, 2)).copy()
@@ -40,6 +48,12 @@ def make_run(workdir, *, n=12, mm=True, normalizer=("left", "right"), log=LOG, n
     summary = metrics.summarize(
         table, normalizer=normalizer, thresholds=thresholds, radii_mm=(2, 2.5), bootstrap=100, seed=0
     )
+    if measured:
+        parsed = measurements.parse(measured, table.landmarks.tolist(), "here")
+        spacing = np.full((n, 2), 0.5 if mm else np.nan)
+        values = agreement.Measured.from_predictions(table, parsed, spacing)
+        agreement.write(workdir / "measurements.csv", values)
+        summary["measurements"] = agreement.summarize(values, parsed, bootstrap=100, seed=0)
     summary |= {"split": "test", "normalizer": normalizer and list(normalizer), "n_params": 1234567, "seconds": 1.0}
     (workdir / "metrics.json").write_text(json.dumps(summary, allow_nan=False))
     for split in splits:
@@ -95,6 +109,67 @@ def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
     assert "train 6 3 test 12 6" in shown
     assert "1,234,567" in shown and "data.budget 3" in shown and "test1 test2" in shown
     assert "not a medical device" in shown
+
+
+def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
+    found = make_run(tmp_path, measured=MEASUREMENTS)["measurements"]
+    page = written(tmp_path)
+    of = {
+        "width, mm": ("width", "distance from left to right", 2),
+        "shape": ("shape", "width / height", 3),
+        "at <chin>, \u00b0": ("at <chin>", "angle at chin, from left to right", 2),
+    }
+    for label, (name, meaning, decimals) in of.items():
+        one, ci95 = found[name], found[name]["ci95"]
+
+        def text(value, decimals=decimals):
+            ends = value if isinstance(value, list) else [value]
+            return " to ".join(f"{end:.{decimals}f}" for end in ends)
+
+        row = f"{label} {meaning} {one['n']} {text(one['true_mean'])} {text(one['bias'])} ({text(ci95['bias'])}) "
+        row += f"{text(one['loa'])} ({text(ci95['loa'][0])}) ({text(ci95['loa'][1])}) {text(one['mae'])} "
+        row += f"({text(ci95['mae'])}) {text(one['slope'], 2)} ({text(ci95['slope'], 2)}) "
+        row += f"{text(one['icc'], 2)} ({text(ci95['icc'], 2)})"
+        assert row in page.text
+    assert found["width"]["n"] == 12 and found["height"]["n"] == 11  # one chin is not annotated
+    assert len(page.addresses) == 4 + 9 and "and measurements.csv" in page.text
+    with Image.open(tmp_path / "measurements.png") as image:
+        assert min(image.size) > 150 and len(image.convert("L").getcolors()) > 20
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"n": 1}, "shape width / height 0 \u2013 \u2013 \u2013 \u2013 \u2013 \u2013 at"),
+        ({"n": 2}, "shape width / height 1 "),
+        ({"mm": False}, "width, px distance from left to right 12"),
+    ],
+)
+def test_few_measurements_have_a_page(tmp_path, run, expected):
+    make_run(tmp_path, measured=MEASUREMENTS, **run)
+    assert expected in written(tmp_path).text
+
+
+def test_bland_altman_figure(tmp_path):
+    """Differences of predicted and annotated over their mean; lines at the bias, the limits and 0."""
+    summary = make_run(tmp_path, measured=MEASUREMENTS)
+    of = np.array
+    table = agreement.Measured(
+        images=of(["a", "b", "c"]),
+        subjects=of(["", "", ""]),
+        names=of(["width"] * 3),
+        units=of(["mm"] * 3),
+        value=of([10.0, 21, 33]),
+        true_value=of([11.0, 20, np.nan]),
+    )
+    figure = curves.bland_altman(table, summary)
+    assert [axes.get_title() for axes in figure.axes] == list(MEASUREMENTS)
+    axes, one = figure.axes[0], summary["measurements"]["width"]
+    points = next(line for line in axes.lines if line.get_label() == "one picture")
+    np.testing.assert_allclose(points.get_xydata(), [[10.5, -1], [20.5, 1]])
+    levels = sorted(line.get_ydata()[0] for line in axes.lines if line is not points)
+    assert levels == sorted([0, one["bias"], *one["loa"]])
+    assert axes.get_ylabel() == "predicted - annotated, mm" and figure.axes[2].get_ylabel() == "predicted - annotated"
 
 
 def test_page_needs_nothing_else(tmp_path):

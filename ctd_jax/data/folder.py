@@ -7,11 +7,13 @@ import hashlib
 import json
 import logging
 import pathlib
+from collections.abc import Callable
 from concurrent import futures
 from typing import Any
 
 import numpy as np
 
+from ctd_jax import measurements as measurements_
 from ctd_jax.data import pictures
 from ctd_jax.errors import UserError
 
@@ -32,6 +34,7 @@ class Landmarks:
     flip_pairs: tuple[tuple[str, str], ...] | None = None  # None: never mirror
     normalizer: tuple[str, str] | None = None
     success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
+    measurements: tuple[measurements_.Measurement, ...] = ()
 
     @property
     def flip_order(self) -> tuple[int, ...] | None:
@@ -78,7 +81,8 @@ def read(root: pathlib.Path) -> Table:
             np.float64,
         )
 
-    xy = numbers([f"{name}_{axis}" for name in landmarks.names for axis in "xy"]).reshape(len(rows), -1, 2)
+    xy = numbers([f"{name}_{axis}" for name in landmarks.names for axis in "xy"])
+    xy = xy.reshape(len(rows), len(landmarks.names), 2)
     spacing, boxes = numbers(list(SPACING)), numbers(list(BOX))
     seen: dict[str, str] = {}
     for row, at, point, box, mm in zip(values, where, xy, boxes, spacing, strict=True):
@@ -120,8 +124,8 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
     size = np.array([width, height])
     outside = np.maximum(-0.5 - table.xy[index], table.xy[index] - (size - 0.5)) / size
     outside = np.nan_to_num(outside, nan=-1.0).max(-1)
-    worst = int(np.argmax(outside))
-    if outside[worst] > 0:
+    if (outside > 0).any():
+        worst = int(np.argmax(outside))
         message = (
             f"{at}: {table.landmarks.names[worst]} lies at {tuple(table.xy[index, worst].tolist())}, "
             f"outside the picture of {width} x {height} pixels"
@@ -137,7 +141,8 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
 def fingerprint(root: pathlib.Path, table: Table) -> str:
     """Changes when the content of the folder does."""
     digest = hashlib.sha256()
-    for part in ((root / "landmarks.csv").read_bytes(), (root / "dataset.json").read_bytes(), *table.sha256):
+    files = [path.read_bytes() for path in (root / "landmarks.csv", root / "dataset.json") if path.is_file()]
+    for part in (*files, *table.sha256):
         digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
     return digest.hexdigest()[:16]
 
@@ -201,19 +206,21 @@ def _read_csv(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, 
 
 def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
     found = [c[:-2] for c in columns if c.endswith("_x") and f"{c[:-2]}_y" in columns]
+    if not path.is_file() and not found:
+        return Landmarks(())
     if not path.is_file():
         example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
         raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_object(path))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     for key in content if isinstance(content, dict) else ():
         if key not in KEYS:
             near = difflib.get_close_matches(key, KEYS, 1)
             _log.warning("%s: the key %r means nothing here%s", path, key, f"; is it {near[0]!r}?" if near else "")
-    names = content.get("landmarks") if isinstance(content, dict) else None
-    if not isinstance(names, list) or not names or not all(isinstance(n, str) for n in names):
+    names = content.get("landmarks", None if found else []) if isinstance(content, dict) else None
+    if not isinstance(names, list) or (found and not names) or not all(isinstance(n, str) for n in names):
         raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
     if len(set(names)) < len(names):
         raise UserError(f"{path}: a landmark is named twice in `landmarks`")
@@ -245,7 +252,21 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
         flip_pairs=None if pairs is None else tuple((a, b) for a, b in pairs),
         normalizer=tuple(normalizer) if normalizer else None,
         success_radii_mm=tuple(float(r) for r in radii),
+        measurements=measurements_.parse(content.get("measurements"), names, str(path)),
     )
+
+
+def _object(path: pathlib.Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
+    """Builds the objects of a JSON file; by itself `json` keeps the last of two equal keys and says nothing."""
+
+    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        keys = [key for key, _ in pairs]
+        twice = next((key for key in keys if keys.count(key) > 1), None)
+        if twice is not None:
+            raise UserError(f"{path}: the key {twice!r} stands twice in one object; keep one of them")
+        return dict(pairs)
+
+    return build
 
 
 def _number(text: str, column: str, where: str) -> float:

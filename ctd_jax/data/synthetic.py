@@ -35,6 +35,14 @@ _MIDDLE = ("nasion", "nose_tip", "subnasale", "upper_lip", "lower_lip", "chin")
 LANDMARKS: tuple[str, ...] = tuple(f"{side}_{name}" for side in _SIDES for name in _PAIRED) + _MIDDLE
 FLIP_PAIRS: tuple[tuple[str, str], ...] = tuple((f"left_{name}", f"right_{name}") for name in _PAIRED)
 NORMALIZER = ("left_eye_outer", "right_eye_outer")
+MEASUREMENTS = {
+    "left_palpebral_fissure": ("left_eye_outer", "left_eye_inner"),
+    "left_eye_opening": ("left_eye_top", "left_eye_bottom"),
+    "left_eye_openness": {"ratio": ("left_eye_opening", "left_palpebral_fissure")},
+    "philtrum_length": ("subnasale", "upper_lip"),
+    "mouth_width": ("left_mouth", "right_mouth"),
+    "chin_angle": ("left_jaw", "chin", "right_jaw"),
+}
 
 _SKIN = np.array([[250, 222, 200], [236, 188, 150], [196, 140, 100], [140, 92, 62], [86, 56, 42]], float)
 _HAIR = np.array([[24, 20, 20], [62, 40, 28], [118, 74, 40], [206, 164, 96], [150, 60, 28], [170, 168, 166]], float)

@@ -14,6 +14,7 @@ import jinja2
 import numpy as np
 from PIL import Image
 
+from ctd_jax import agreement
 from ctd_jax import metrics as metrics_
 from ctd_jax.report import curves, overlays, tables
 
@@ -21,18 +22,19 @@ PANEL_SIDE = 420  # pixels of the longer side of a picture in the report
 
 
 def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
-    """Writes `report.html`, `ced.png`, `overlays.png` and `curves.png` into the workdir.
+    """Writes `report.html`, `ced.png`, `overlays.png`, `curves.png` and, where there are measurements,
+    `measurements.png` into the workdir.
 
     Args:
       workdir: holds `config.json`, `predictions.csv`, `metrics.json` (with "split" and "normalizer"); and, if there are
-        any, `metrics_<split>.json`, `log.csv` and `split.csv`.
+        any, `metrics_<split>.json`, `log.csv` and `split.csv`; `measurements.csv`, if `metrics.json` has measurements.
       pictures: gives the original picture of an image name, `[H, W, 3]` uint8; called for the few that are shown.
 
     Returns:
       Path of `report.html`.
 
     Raises:
-      UserError: `predictions.csv` is missing or not as written.
+      UserError: `predictions.csv` or `measurements.csv` is missing or not as written.
     """
     workdir = Path(workdir)
     metrics = _json(workdir / "metrics.json")
@@ -47,6 +49,11 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     sheet.save(workdir / "overlays.png")
     curves.ced(errors, subjects, metrics).savefig(workdir / "ced.png")
     curves.training(_log(workdir / "log.csv")).savefig(workdir / "curves.png")
+    figures = ["ced", "curves"]
+    if "measurements" in metrics:
+        measured = agreement.read(workdir / "measurements.csv")
+        curves.bland_altman(measured, metrics).savefig(workdir / "measurements.png")
+        figures.append("measurements")
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
@@ -60,7 +67,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
         trained=_trained(split, _json(workdir / "config.json")),
         shared=_shared_subjects(split, table),
         counts=_counts(split),
-        figures={name: _png(workdir / f"{name}.png") for name in ("ced", "curves")},
+        figures={name: _png(workdir / f"{name}.png") for name in figures},
         panels=[
             (group, [(panel, _jpeg(panel.image)) for panel in members])
             for group, members in itertools.groupby(panels, key=lambda panel: panel.group)

@@ -9,7 +9,7 @@ class Quantity:
     """How one key of `metrics.json` is written for people."""
 
     label: str
-    unit: str  # "px", "mm", "%" or ""
+    unit: str  # "px", "mm", "°", "%" or ""
     meaning: str
 
     @property
@@ -51,6 +51,34 @@ def quantity(key: str, metrics: Mapping) -> Quantity:
     if name == "fr":
         return Quantity(f"Failure rate (FR), {limit}", "%", f"Share of pictures whose error is above {limit}.")
     raise KeyError(key)
+
+
+def measurement(name: str, metrics: Mapping) -> Quantity:
+    """The words for one of `metrics["measurements"]`."""
+    one = metrics["measurements"][name]
+    unit, of = {"deg": "°"}.get(one["unit"], one["unit"]), one["of"]
+    if "ratio" in of:
+        return Quantity(name, unit, " / ".join(of["ratio"]))
+    if len(of) == 3:
+        return Quantity(name, unit, f"angle at {of[1]}, from {of[0]} to {of[2]}")
+    return Quantity(name, unit, f"distance from {of[0]} to {of[1]}")
+
+
+def agreement(name: str, metrics: Mapping) -> list[tuple[str, list[str]]]:
+    """Mean, bias, limits, mean absolute error, slope, ICC of one measurement, each with its intervals; "": unknown."""
+    one, number = metrics["measurements"][name], measurement(name, metrics).number
+
+    def text(key: str, value: float | list[float]) -> str:
+        if isinstance(value, list):
+            return "\u00a0to ".join(text(key, end) for end in value)
+        return f"{value:.2f}" if key in ("slope", "icc") else number(value)
+
+    cells = []
+    for key in ("true_mean", "bias", "loa", "mae", "slope", "icc"):
+        bounds = one["ci95"].get(key, [])
+        bounds = bounds if key == "loa" else [bounds][: len(bounds)]
+        cells.append((text(key, one[key]) if key in one else "", [text(key, pair) for pair in bounds]))
+    return cells
 
 
 def keys(metrics: Mapping) -> list[str]:
