@@ -34,7 +34,7 @@ def augment(
     if flip_order is not None:
         mirror = jax.random.bernoulli(flip_key, flip)
         picture = jnp.where(mirror, picture[:, ::-1], picture)
-        mirrored_xy = jnp.stack([size - 1 - xy[:, 0], xy[:, 1]], axis=1)[jnp.array(flip_order)]
+        mirrored_xy = jnp.stack([size - 1 - xy[:, 0], xy[:, 1]], axis=1)[jnp.array(flip_order, jnp.int32)]
         xy = jnp.where(mirror, mirrored_xy, xy)
     factor = jax.random.uniform(scale_key, minval=1 - scale, maxval=1 + scale)
     move = jax.random.uniform(shift_key, (2,), minval=-shift, maxval=shift) * size + (1 - factor) * size / 2
