@@ -11,4 +11,5 @@ def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "ctd_ed"
     config.constraints.ed.weight = 1e-4  # lambda of Eq. 2; ours, chosen on val (README, Results)
+    config.grid = tuple(f"constraints.ed.weight={value}" for value in (1e-4, 1e-3, 1e-2))
     return config

@@ -25,14 +25,17 @@ def _demo() -> ConfigDict:
     config.variant = "demo"
     config.task = "landmarks"  # or "recognition": learn who is who, to make a teacher (configs/source.py)
     config.seed = 0  # initial weights, order of the pictures, augmentation
+    config.grid = ()  # what `learning_curve` chooses from on val; each "KEY=VALUE", or several with spaces between
     config.parallel = "shard_map"  # or "pmap": how the step is spread over the devices
     config.dtype = "auto"  # of activations: float32, bfloat16; auto: bfloat16 on GPU and TPU, float32 on CPU
 
     config.data = ConfigDict()
     config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
-    config.data.seed = 0  # of a split that is not in a file, and of the choice of `budget` pictures
+    config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part
+    config.data.seed = 0  # of a split that is not in a file, and of the drawn faces
     config.data.budget = 0  # labelled training pictures; 0: all there are
+    config.data.budget_seed = 0  # of the choice of these pictures
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
     config.data.cache_mib = (
@@ -49,22 +52,48 @@ def _demo() -> ConfigDict:
     config.augment.shift = 0.05  # of image_size, drawn from -shift .. shift on each axis
 
     config.model = ConfigDict()
+    config.model.network = "encoder_decoder"  # or "hourglass", which has no teacher (configs/hg.py)
     config.model.encoder = "auto"  # resnet8, resnet18, resnet34, resnet50, mobilefacenet; auto: the teacher's
     config.model.decoder_channels = (64, 64)  # one stride-2 deconvolution each
     config.model.deconv = "phases"  # or "transpose" (lax.conv_transpose): same numbers, other speed
     config.model.sigma = 1.5  # of the Gaussian in the heatmap, in heatmap cells
+    config.model.hourglass = ConfigDict()
+    config.model.hourglass.stacks = 2
+    config.model.hourglass.channels = 64
+    config.model.hourglass.depth = 3  # halvings of the map in each hourglass
 
     config.teacher = ConfigDict()
     config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; none: from scratch
+    config.teacher.start = True  # the student's encoder starts from the teacher's weights; False: from random ones
 
+    config.recognition = ConfigDict()  # read where the task is recognition
+    config.recognition.loss = "softmax"  # cross-entropy of a linear classifier; or "arcface", of cosines with a margin
+    config.recognition.margin = (
+        0.2  # radians, ArcFace's; ours, as the scale: the paper's 0.5 and 64 are for 85 000 people
+    )
+    config.recognition.scale = 16.0  # of ArcFace's cosines
+
+    # Terms beside the heatmaps' loss. weight: lambda, 0: off; layers: named features that are tied, the
+    # term is their mean. ctd_jax/constraints.py has the equations. Any set of them can be combined.
+    stages = ("stage1", "stage2", "stage3")
     config.constraints = ConfigDict()
-    config.constraints.ed = ConfigDict()
-    config.constraints.ed.weight = 0.0  # of the cosine distance between encoder maps; 0 switches the term off
-    config.constraints.ed.layers = ("encoder",)  # named features that are tied; the term is their mean
+    config.constraints.cd = _term(temperature=4.0, form="kl")  # classifier output; form: "kl" or "l2" (of softmaxes)
+    config.constraints.ed = _term(layers=("encoder",), over="map")  # cosine; over: "map", "location" or "pooled"
+    config.constraints.spatial = _term(layers=stages)  # spatial attention maps
+    config.constraints.channel = _term(layers=stages)  # channel attention
+    config.constraints.at = _term(layers=stages)  # attention transfer
+    config.constraints.hint = _term(layers=("encoder",))  # FitNets; a learned 1x1 adapter where the widths differ
+    config.constraints.delta = _term(layers=stages)  # feature maps, weighted by what each channel is worth
+    config.constraints.rkd_distance = _term(layers=("encoder",))  # relations between the pictures of a batch
+    config.constraints.rkd_angle = _term(layers=("encoder",))
+    config.constraints.bss = _term(layers=("encoder",), k=1)  # the k smallest singular values of a batch's features
+    config.constraints.l2_sp = _term()  # squared distance of the encoder's parameters from where they start
+    config.constraints.l2 = _term()  # squared norm of the decoder's parameters
 
     config.train = ConfigDict()
     config.train.steps = 800
     config.train.batch_size = 16  # pictures a step, over all devices
+    config.train.encoder_layers = "all"  # that are trained; or "last" (its last convolution), "none"
     config.train.encoder_lr = 1e-3  # Adam's learning rate at the first step
     config.train.decoder_lr = 1e-3
     config.train.decay_power = 0.9  # learning rate x (1 - step / steps) ** decay_power
@@ -81,12 +110,18 @@ def _demo() -> ConfigDict:
     return config
 
 
+def _term(**keys) -> ConfigDict:
+    return ConfigDict({"weight": 0.0} | keys)
+
+
 def _paper(config: ConfigDict) -> None:
     config.data.root = ""  # the paper's pictures (CIFASD) are not public: bring a landmark folder
     config.data.image_size = 256  # ours
     config.augment.shift = 0.0  # the paper names flip and scaling only; the range 0.25 is ours
     config.model.encoder = "resnet50"
     config.model.decoder_channels = (256, 256, 256)
+    config.model.hourglass.channels = 256
+    config.model.hourglass.depth = 4
     config.model.sigma = 2.0  # ours, as in Xiao et al. 2018
     config.teacher.weights = ""  # VGGFace2
     config.train.batch_size = 16  # ours

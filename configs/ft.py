@@ -9,4 +9,5 @@ from configs import default
 def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "ft"
+    config.grid = tuple(f"train.encoder_lr={value}" for value in (3e-4, 1e-3, 3e-3))
     return config

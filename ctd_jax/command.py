@@ -1,6 +1,8 @@
 """What all commands share: flags, messages and exit codes."""
 
+import ast
 import difflib
+import functools
 import importlib.util
 import logging
 import os
@@ -9,6 +11,7 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from absl import flags
 from ml_collections import ConfigDict
@@ -20,7 +23,14 @@ _DEBUG = flags.DEFINE_bool("debug", False, "Show Python's traceback of an error.
 _HELP = ("--help", "-h", "-help", "--helpshort")
 
 
-def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), paths: list[str] | None = None) -> None:
+def run(
+    main: Callable[[], None],
+    text: str,
+    *,
+    required: Sequence[str] = (),
+    paths: list[str] | None = None,
+    overrides: list[str] | None = None,
+) -> None:
     """Parses the flags, calls `main`, exits: 0 done, 2 the user can mend it (one message on stderr), 1 anything else.
 
     Args:
@@ -28,6 +38,7 @@ def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), pa
       text: what --help says above the flags.
       required: flags that must be given.
       paths: gets the arguments that are not flags; None: there must be none.
+      overrides: gets what follows `--config.`, for `configured`; None: the flag `config` takes it.
     """
     if any(argument in _HELP for argument in sys.argv[1:]):
         print(f"{text.strip()}\n\nFlags:")
@@ -35,7 +46,7 @@ def run(main: Callable[[], None], text: str, *, required: Sequence[str] = (), pa
             print(f"  --{flag.name:<10} {flag.help}")
         sys.exit(0)
     try:
-        rest = _parse(sys.argv)
+        rest = _parse(sys.argv, overrides)
         if rest and paths is None:
             raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")
         if paths is not None:
@@ -60,7 +71,40 @@ def _complain(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _parse(argv: list[str]) -> list[str]:
+def configured(name: str, overrides: Sequence[str]) -> ConfigDict:
+    """The configuration `FILE[:variant]` with its keys changed by `overrides`, each a KEY=VALUE.
+
+    Raises:
+      UserError: no such file, variant or key, or a value of another type.
+    """
+    config = _load(name)
+    _check_keys(config, overrides)
+    for override in overrides:
+        key, _, text = override.partition("=")
+        *parents, last = key.split(".")
+        node = functools.reduce(lambda node, part: node[part], parents, config)
+        node[last] = _value(key, text, node[last])
+    return config
+
+
+def _value(key: str, text: str, old: Any) -> Any:
+    """`text` as a value of `old`'s type."""
+    try:
+        if isinstance(old, str):
+            return text
+        if isinstance(old, bool):
+            return {"true": True, "false": False}[text.lower()]
+        if not isinstance(old, tuple):
+            return type(old)(text)
+        value = ast.literal_eval(text)
+        if isinstance(value, str):
+            raise ValueError("a single string")
+        return tuple(value)
+    except (ValueError, SyntaxError, TypeError, KeyError) as error:
+        raise UserError(f"--config.{key}: {text!r} can't be read as {type(old).__name__}, like {old!r}") from error
+
+
+def _parse(argv: list[str], overrides: list[str] | None) -> list[str]:
     """Sets the flags; returns the arguments that are none."""
     arguments: list[str] = []
     for argument in argv[1:]:
@@ -69,11 +113,14 @@ def _parse(argv: list[str]) -> list[str]:
         else:
             arguments.append(re.sub(r"^-(?=config[.=])", "--", argument))
     files = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
-    overrides = [a.removeprefix("--config.") for a in arguments if a.startswith("--config.")]
-    if files:
-        _check_keys(_load(files[-1]), overrides)
-    elif overrides:
-        raise UserError(f"--config.{overrides[0]}: give the configuration too, --config=configs/ctd_ed.py")
+    keys = [a.removeprefix("--config.") for a in arguments if a.startswith("--config.")]
+    if overrides is not None:
+        overrides.extend(keys)
+        arguments = [a for a in arguments if not a.startswith("--config.")]
+    elif files:
+        _check_keys(_load(files[-1]), keys)
+    elif keys:
+        raise UserError(f"--config.{keys[0]}: give the configuration too, --config=configs/ctd_ed.py")
     arguments.sort(key=lambda a: not a.startswith("--config="))  # before its keys, as ml_collections wants it
     try:
         return flags.FLAGS([argv[0], *arguments])[1:]
@@ -102,7 +149,7 @@ def _load(name: str) -> ConfigDict:
         raise UserError(f"--config={name}: {error}") from error
 
 
-def _check_keys(config: ConfigDict, overrides: list[str]) -> None:
+def _check_keys(config: ConfigDict, overrides: Sequence[str]) -> None:
     keys = list(flatten(config))
     for override in overrides:
         key, equals, _ = override.partition("=")

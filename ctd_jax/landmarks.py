@@ -9,32 +9,38 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
+from flax.traverse_util import path_aware_map
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, constraints, data, evaluate, heatmaps, losses, metrics, models
+from ctd_jax import checkpoint, data, evaluate, heatmaps, losses, metrics, models
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
+from ctd_jax.terms import WITHOUT_TEACHER, Terms
+
+MOST_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
 
 
-def build(config: ConfigDict, encoder: dict[str, Any], num_landmarks: int) -> models.LandmarkNet:
-    """The student of a configuration; `encoder`: keyword arguments of models.build_encoder.
+def build(config: ConfigDict, encoder: dict[str, Any], num_landmarks: int, *, num_outputs: int = 0) -> nn.Module:
+    """The student of a configuration; `encoder`: keyword arguments of models.build_encoder, `num_outputs`: of its head.
 
     Raises:
       UserError: a picture size that the network can't take, or another network that can't be built.
     """
     model = models.build(
         config.model,
-        encoder=encoder | {"num_outputs": 0},
+        encoder=encoder | {"num_outputs": num_outputs},
         num_landmarks=num_landmarks,
+        encoder_norm=config.train.encoder_layers == "all",
         dtype=models.activation_dtype(config.dtype),
         axis_name=AXIS,
     )
-    stride, size = model.encoder.stride, config.data.image_size
-    if size % stride or size < 2 * stride:
+    size, multiple = config.data.image_size, model.multiple
+    if size % multiple or size < 2 * multiple:
         raise UserError(
-            f"data.image_size is {size}; {encoder['name']} needs a multiple of {stride}, at least {2 * stride}"
+            f"data.image_size is {size}; {encoder['name'] if config.model.network != 'hourglass' else 'the hourglass'} "
+            f"needs a multiple of {multiple}, at least {2 * multiple}"
         )
     if size // model.stride < 3:
         raise UserError(f"heatmaps of {size // model.stride} cells are too small; give model.decoder_channels one more")
@@ -58,59 +64,135 @@ class LandmarkTask:
       UserError: teacher, data and configuration don't go together.
     """
 
-    terms = ("heatmap", "ed")
     last_file = "report.html"  # once it is there, the run is finished
 
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source, self.landmarks = config, source, source.landmarks
+        self._terms = Terms(config.constraints)
+        self.terms = ("heatmap", *self._terms.names)
+        pulling = [name for name in self._terms.names if name != "l2"]
+        self.pulling = ("heatmap", *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
+        self.weights = {"heatmap": 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
         self.teacher = teachers.load(config.teacher.weights, config.model.encoder)
-        self.model = build(config, self.teacher.encoder, len(self.landmarks.names))
+        self._same = config.model.encoder in ("auto", self.teacher.encoder["name"])
+        self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
+        self._starts = self._same and self.teacher.trained and config.teacher.start
+        self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._terms.names else 0
+        self.model = build(config, self.encoder, len(self.landmarks.names))
         self.size = config.data.image_size
-        self._check_constraints()
         self.train, self._val = source.split("train"), source.split("val")
-        self.frozen = self.teacher.variables if config.constraints.ed.weight else {}
+        self._check()
 
-    def _check_constraints(self) -> None:
-        ed = self.config.constraints.ed
-        if ed.weight < 0:
-            raise UserError(f"constraints.ed.weight is {ed.weight}; expected 0 (off) or more")
-        if ed.weight and not ed.layers:
-            raise UserError("constraints.ed.layers is empty; name a layer, for instance encoder")
-        if ed.weight and not self.teacher.trained:
+    def _check(self) -> None:
+        """Raises UserError if teacher, student and terms don't go together."""
+        names, layers = self._terms.names, self.config.train.encoder_layers
+        of_teacher = [name for name in names if name not in WITHOUT_TEACHER]
+        if layers not in ("all", "last", "none"):
+            raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
+        if self.config.model.network == "hourglass":
+            if names:
+                raise UserError(f"constraints.{names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0")
+            return
+        if of_teacher and not self.teacher.trained:
             raise UserError(
-                "constraints.ed.weight needs a teacher that has learned something, but teacher.weights is none"
+                f"constraints.{of_teacher[0]}.weight needs a teacher that has learned something, but teacher.weights "
+                "is none"
             )
-        picture = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
-        encoder = self._teacher_model()
-        known = jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False)[0], picture)
-        for layer in ed.layers:
-            if layer not in known:
-                raise UserError(f"constraints.ed.layers names {layer!r}; the encoder's features are {', '.join(known)}")
+        tied = [name for name in names if name != "l2"]
+        if tied and layers == "none":
+            raise UserError(
+                f"constraints.{tied[0]}.weight is not 0, but train.encoder_layers is none: a frozen encoder stays the "
+                "teacher's without it; set it to 0"
+            )
+        if not self._starts and layers != "all":
+            raise UserError(
+                f"train.encoder_layers is {layers}, but the encoder does not start from a teacher: random layers would "
+                "be frozen; set it to all, or give teacher.weights and teacher.start=True"
+            )
+        if not self._same and self.teacher.trained and not of_teacher:
+            found = self.teacher.encoder["name"]
+            raise UserError(
+                f"{self.config.teacher.weights}: weights of {found}, but model.encoder is {self.config.model.encoder} "
+                f"and no constraint ties them, so the teacher would be of no use; set model.encoder to {found} or auto"
+            )
+        if "l2_sp" in names and not self._starts:
+            raise UserError("constraints.l2_sp.weight needs a student that starts from the teacher's weights")
+        if "cd" in names and not (self._same and self._head):
+            what = "the teacher's file has no classifier" if self._same else "the student is of another architecture"
+            raise UserError(
+                f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
+            )
+        self._terms.check(self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder()))
 
-    def _teacher_model(self) -> nn.Module:
-        return models.build_encoder(
-            **self.teacher.encoder | {"num_outputs": 0}, dtype=models.activation_dtype(self.config.dtype)
-        )
+    def _shapes(self, encoder: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
+        picture = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
+        return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False)[0], picture)
+
+    def _student_encoder(self) -> nn.Module:
+        return models.build_encoder(**self.encoder | {"num_outputs": self._head})
+
+    def _teacher_encoder(self) -> nn.Module:
+        outputs = {"num_outputs": self._head}
+        return models.build_encoder(**self.teacher.encoder | outputs, dtype=models.activation_dtype(self.config.dtype))
+
+    @functools.cached_property
+    def frozen(self) -> dict[str, Any]:
+        """What the loss reads and never changes."""
+        names = self._terms.names
+        frozen = {"weights": self._terms.weights, "channel_weights": self._channel_weights()}
+        if set(names) - {*WITHOUT_TEACHER, "l2_sp"}:
+            frozen["teacher"] = self.teacher.variables
+        if "l2_sp" in names:
+            frozen["start"] = {k: self.teacher.variables["params"][k] for k in self.init(0)["params"]["encoder"]}
+        return frozen
+
+    def _channel_weights(self) -> dict[str, np.ndarray]:
+        if "delta" not in self._terms.names:
+            return {}
+        batch = self.train.batch(np.arange(min(len(self.train), MOST_FOR_CHANNELS)))
+        apply = jax.jit(functools.partial(self._teacher_encoder().apply, train=False))
+        features = apply(self.teacher.variables, models.normalize(batch["picture"], self.teacher.input))
+        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
+
+        def true_heatmaps(cells: int) -> np.ndarray:
+            stride = self.size // cells
+            return np.asarray(heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma))
+
+        return self._terms.channel_weights(jax.device_get(features), true_heatmaps)
 
     def init(self, seed: int) -> Any:
-        """The student's variables before the first step: the teacher's encoder, if it has learned anything, and a new
-        decoder."""
-        picture = jnp.zeros((1, self.size, self.size, 3))
-        variables = jax.jit(functools.partial(self.model.init, train=False))(jax.random.key(seed), picture)
-        if not self.teacher.trained:
-            return variables
-        return {
-            kind: tree | {"encoder": {k: self.teacher.variables[kind][k] for k in tree["encoder"]}}
-            for kind, tree in variables.items()
-        }
+        """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
 
-    @staticmethod
-    def labels(params: Any) -> Any:
-        """Which learning rate each parameter has."""
-        return {part: jax.tree.map(lambda _, part=part: part, tree) for part, tree in params.items()}
+        The head is not among them: it is the teacher's throughout.
+        """
+        key = jax.random.key(seed)
+        picture = jnp.zeros((1, self.size, self.size, 3))
+        variables = jax.jit(functools.partial(self.model.init, train=False))(key, picture)
+        if self._starts and "encoder" in variables["params"]:
+            variables = {
+                kind: tree | {"encoder": {k: self.teacher.variables[kind][k] for k in tree["encoder"]}}
+                for kind, tree in variables.items()
+            }
+        if "hint" in self._terms.names:
+            shapes = self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder())
+            adapters = self._terms.adapters(*shapes, key)
+            variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
+        return variables
+
+    def labels(self, params: Any) -> Any:
+        """Which learning rate each parameter has; `frozen`: none."""
+        layers = self.config.train.encoder_layers
+        last = tuple(f"{layer}/" for layer in self.model.encoder.last_layer) if layers == "last" else ()
+
+        def label(path: tuple[str, ...], _: Any) -> str:
+            if path[0] != "encoder":
+                return "decoder"
+            return "encoder" if layers == "all" or "/".join(path[1:]).startswith(last) else "frozen"
+
+        return path_aware_map(label, params)
 
     def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
-        """L = L_H + lambda L_ED (Fu et al. 2020, Eq. 2). See `step.Loss`."""
+        """L = L_H + sum lambda L_R (Fu et al. 2020, Eq. 2); L_H: the sum over an hourglass' stacks. See `step.Loss`."""
         move = functools.partial(data.augment, **self.config.augment, flip_order=self.landmarks.flip_order)
         # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
@@ -119,18 +201,25 @@ class LandmarkTask:
         inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
         true_heatmaps = heatmaps.draw(xy, size=self.size, stride=self.model.stride, sigma=self.config.model.sigma)
 
-        student, updates = self.model.apply(
-            {"params": params, "batch_stats": batch_stats}, picture, train=True, mutable=["batch_stats"]
-        )
-        terms = {"heatmap": losses.heatmap_mse(student["heatmaps"], true_heatmaps, inside)}
-        total = terms["heatmap"]
-        ed = self.config.constraints.ed
-        if ed.weight:
-            teacher = self._teacher_model().apply(frozen, picture, train=False)
-            distances = [constraints.encoder_distance(student[layer], teacher[layer]) for layer in ed.layers]
-            terms["ed"] = jnp.mean(jnp.stack(distances), axis=0)
-            total = total + ed.weight * terms["ed"]
-        return total, (updates["batch_stats"], terms)
+        variables, model = {"params": params, "batch_stats": batch_stats}, self.model
+        if self._head:  # the teacher's own; what the student has too is the student's
+            variables = {
+                kind: tree | {"encoder": frozen["teacher"][kind] | tree["encoder"]} for kind, tree in variables.items()
+            }
+            model = build(self.config, self.encoder, len(self.landmarks.names), num_outputs=self._head)
+        student, updates = model.apply(variables, picture, train=True, mutable=["batch_stats"])
+        stacks = student.get("stacks", student["heatmaps"][None])
+        terms = {"heatmap": sum(losses.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks)}
+        teacher = {}
+        if "teacher" in frozen:
+            teacher = self._teacher_encoder().apply(frozen["teacher"], picture, train=False)
+        if self._head:
+            name = self.model.encoder.head
+            student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
+        terms |= self._terms(student, teacher, params, frozen)
+        total = terms["heatmap"] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
+        updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
+        return total, (updates, terms)
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
         """Function of variables on the devices: the mean error of the validation pictures (NME where there is a
@@ -150,7 +239,7 @@ class LandmarkTask:
         """What `predict` needs beside the weights and the configuration, and what may not change during a run."""
         return {
             "landmarks": list(self.landmarks.names),
-            "encoder": self.teacher.encoder,
+            "encoder": self.encoder,
             "input": self.teacher.input,
             "boxes": bool(np.isfinite(self.train.boxes).all()),
             "flip_pairs": self.landmarks.flip_pairs,
@@ -161,5 +250,6 @@ class LandmarkTask:
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
+        variables["params"].pop("adapters", None)  # they served training only
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
         return evaluate.evaluate(body, variables, self.source, parallel, self.config, workdir, began=began)

@@ -25,42 +25,101 @@ class TrainState:
     opt_state: Any
 
 
-def optimizer(config_train: Any, labels: Any) -> optax.GradientTransformation:
-    """Adam with a polynomially decaying learning rate for each label, `encoder` and `decoder`.
+@flax.struct.dataclass
+class Constants:
+    """All that training reads and never changes. They are inputs of the compiled step, so that runs which differ in
+    nothing else share one compilation."""
 
-    lr(t) = lr(0) (1 - t / steps)^decay_power
+    key: Array  # of all randomness
+    learning_rates: dict[str, Array]  # of `encoder` and `decoder`, at the first step
+    steps: Array
+    decay_power: Array
+    frozen: Any  # the task's own: the teacher, the weights of the terms
+
+
+def constants(config: Any, frozen: Any) -> Constants:
+    """The constants of a configuration; `frozen`: the task's."""
+    rates = {part: jnp.float32(config.train[f"{part}_lr"]) for part in ("encoder", "decoder")}
+    steps, power = jnp.float32(config.train.steps), jnp.float32(config.train.decay_power)
+    return Constants(jax.random.key_data(jax.random.key(config.seed)), rates, steps, power, frozen)
+
+
+def optimizer(labels: Any) -> optax.GradientTransformation:
+    """Adam, before the learning rate. What is labelled `frozen` gets no update, and has no state."""
+    adam = optax.scale_by_adam()
+    return optax.partition({"encoder": adam, "decoder": adam, "frozen": optax.set_to_zero()}, labels)
+
+
+def learning_rate(constants: Constants, part: str, step: Array) -> Array:
+    """lr(t) = lr(0) (1 - t / steps)^decay_power"""
+    return constants.learning_rates[part] * (1 - step / constants.steps) ** constants.decay_power
+
+
+def schedule(config: Any) -> Callable[[int], dict[str, float]]:
+    """Function of a step: the learning rate of each part, as `make` has it."""
+
+    def rates(step: int) -> dict[str, float]:
+        left = (1 - step / config.train.steps) ** config.train.decay_power
+        return {part: config.train[f"{part}_lr"] * left for part in ("encoder", "decoder")}
+
+    return rates
+
+
+def make(loss: Loss, tx: optax.GradientTransformation, labels: Any) -> Callable:
+    """`step(state, constants, batch) -> (state, means)`: one update from one device's share of the batch.
+
+    Randomness depends on the seed, the step and a picture's place in the global batch, not on the number of devices.
+    `means` has `loss` and each of its terms.
+
+    Args:
+      loss: of the task.
+      tx: `optimizer(labels)`.
+      labels: tree like the parameters: `encoder` and `decoder` have a learning rate each, `frozen` gets no gradient.
     """
-    return optax.partition({part: optax.adam(schedule(config_train, part)) for part in ("encoder", "decoder")}, labels)
 
-
-def schedule(config_train: Any, part: str) -> optax.Schedule:
-    """Learning rate over the steps for `part`, "encoder" or "decoder"."""
-    return optax.polynomial_schedule(
-        config_train[f"{part}_lr"], 0.0, config_train.decay_power, transition_steps=config_train.steps
-    )
-
-
-def make(loss: Loss, tx: optax.GradientTransformation, seed: int) -> Callable:
-    """`step(state, frozen, batch) -> (state, means)`: one update from one device's share of the batch.
-
-    `frozen` is a tree the loss may read and never changes (the teacher). Randomness depends on the seed, the step and a
-    picture's place in the global batch, not on the number of devices. `means` has `loss` and each of its terms.
-    """
-
-    def step(state: TrainState, frozen: Any, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
-        local = batch["picture"].shape[0]
-        place = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
-        key = jax.random.fold_in(jax.random.key(seed), state.step)
-        keys = jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)
-
+    def step(state: TrainState, constants: Constants, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
         def mean_loss(params):
-            losses, (batch_stats, terms) = loss(params, state.batch_stats, frozen, batch, keys)
+            params = _stop_frozen(params, labels)
+            keys = _keys(constants, state.step, batch)
+            losses, (batch_stats, terms) = loss(params, state.batch_stats, constants.frozen, batch, keys)
             return losses.mean(), (batch_stats, jax.tree.map(jnp.mean, {"loss": losses, **terms}))
 
         grads, (batch_stats, means) = jax.grad(mean_loss, has_aux=True)(state.params)
         grads, means, batch_stats = jax.lax.pmean((grads, means, batch_stats), AXIS)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        rates = {part: learning_rate(constants, part, state.step) for part in constants.learning_rates}
+        updates = jax.tree.map(lambda u, part: -rates.get(part, 0.0) * u, updates, labels)
         state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
         return state, means
 
     return step
+
+
+def gradient_norms(loss: Loss, terms: tuple[str, ...], labels: Any) -> Callable:
+    """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls, by the Euclidean norm of its gradient
+    by the parameters of the encoder. One backward pass a term: for a look now and then."""
+
+    def norms(state: TrainState, constants: Constants, batch: dict[str, Array]) -> dict[str, Array]:
+        def mean_term(params, name):
+            params = _stop_frozen(params, labels)
+            keys = _keys(constants, state.step, batch)
+            return loss(params, state.batch_stats, constants.frozen, batch, keys)[1][1][name].mean()
+
+        def norm(name):
+            grads = jax.lax.pmean(jax.grad(mean_term)(state.params, name), AXIS)
+            return optax.tree.norm(jax.tree.map(lambda g, part: g if part == "encoder" else 0.0, grads, labels))
+
+        return {name: norm(name) for name in terms}
+
+    return norms
+
+
+def _stop_frozen(params: Any, labels: Any) -> Any:
+    return jax.tree.map(lambda p, part: jax.lax.stop_gradient(p) if part == "frozen" else p, params, labels)
+
+
+def _keys(constants: Constants, step: Array, batch: dict[str, Array]) -> Array:
+    local = batch["picture"].shape[0]
+    place = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+    key = jax.random.fold_in(jax.random.wrap_key_data(constants.key), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)

@@ -14,8 +14,9 @@ from ctd_jax.errors import UserError
 EMBEDDED = pathlib.Path(__file__).parent / "weights" / "synthetic_faces.safetensors"
 MISSING = (
     "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `python -m "
-    "convert.mobilefacenet` makes such a file from a published face-recognition network (then --config.model.encoder="
-    "mobilefacenet), `python -m ctd_jax.main --config=configs/source.py --config.model.encoder=resnet50` trains one"
+    "convert.vggface2`, `convert.torchvision` and `convert.mobilefacenet` make such a file from a published network, "
+    "`python -m ctd_jax.main --config=configs/source.py --config.model.encoder=resnet50 --config.data.root=DIR` trains "
+    "one on pictures of people"
 )
 IMAGENET = {"channels": "RGB", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 
@@ -35,10 +36,10 @@ def load(weights: str, encoder: str) -> Teacher:
 
     Args:
       weights: `config.teacher.weights`.
-      encoder: `config.model.encoder`; "auto" takes what the weights are of.
+      encoder: `config.model.encoder`: what an untrained teacher is.
 
     Raises:
-      UserError: no weights, weights of another encoder, or a file that doesn't hold what it says.
+      UserError: no weights, or a file that doesn't hold what it says.
     """
     if not weights:
         raise UserError(MISSING)
@@ -47,11 +48,9 @@ def load(weights: str, encoder: str) -> Teacher:
     path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)
     variables, meta = models.weights.load(path)
     try:
-        found, _ = meta["encoder"]["name"], meta["input"]
+        meta["encoder"]["name"], meta["input"]  # noqa: B018
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: its metadata lack {error}, take a file that this project wrote") from error
-    if encoder not in ("auto", found):
-        raise UserError(f"{path}: weights of {found}, but model.encoder is {encoder}; set it to {found}, or to auto")
     teacher = Teacher(meta["encoder"], meta["input"], variables)
     models.weights.match(variables, _template(teacher.encoder), path)
     return teacher

@@ -23,6 +23,7 @@ from ctd_jax.recognition import RecognitionTask
 _log = logging.getLogger(__name__)
 TASKS = {"landmarks": LandmarkTask, "recognition": RecognitionTask}
 LOG_EVERY = 10  # steps between rows of log.csv
+DEAD = 1e-4  # of the gradient of the heatmaps' loss: a constraint whose own is smaller does nothing
 
 
 def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
@@ -34,32 +35,49 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, A
     """
     began = time.monotonic()
     workdirs.claim(workdir, config)
-    _check_config(config)
-    if (workdir / TASKS[config.task].last_file).exists():
+    if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
-    parallel = Parallel(config.parallel)
-    parallel.check_batch(config.train.batch_size, "train.batch_size")
-    source = data.load(config.data, workdir / "tfds")
-    _check_split(source, config.eval.split)
-    if config.teacher.weights == "embedded" and config.data.root != "synthetic":
-        _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
-    task = TASKS[config.task](config, source)
-    workdirs.claim_split(workdir, source.rows())
+    task, parallel = prepare(config, workdir / "tfds")
+    workdirs.claim_split(workdir, task.source.rows())
     workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
     variables = _fit(task, config, workdir, parallel)
     return task.finish(parallel.replicate(variables), parallel, workdir, began)
+
+
+def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
+    """Reads the data and the weights of a configuration and checks all that can be checked before the first step.
+
+    Args:
+      cache: folder for prepared pictures.
+
+    Returns:
+      The task, one of `TASKS`, and the devices.
+
+    Raises:
+      UserError: see `train_and_evaluate`.
+    """
+    _check_config(config)
+    parallel = Parallel(config.parallel)
+    parallel.check_batch(config.train.batch_size, "train.batch_size")
+    source = data.load(config.data, cache)
+    _check_split(source, config)
+    if config.teacher.weights == "embedded" and config.data.root != "synthetic":
+        _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
+    return TASKS[config.task](config, source), parallel
 
 
 def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel) -> dict[str, Any]:
     """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error."""
     steps = config.train.steps
     variables = task.init(config.seed)
-    tx = step.optimizer(config.train, task.labels(variables["params"]))
+    labels = task.labels(variables["params"])
+    tx = step.optimizer(labels)
     zero = jnp.zeros((), jnp.int32)
     state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
     template = jax.eval_shape(lambda: state)
-    train_step = parallel.compile(step.make(task.loss, tx, config.seed), sharded=False, donate=(0,))
+    train_step = parallel.compile(step.make(task.loss, tx, labels), sharded=False, donate=(0,))
+    gradient_norms = parallel.compile(step.gradient_norms(task.loss, task.pulling, labels), sharded=False)
     validate = task.validator(parallel)
 
     with checkpoint.manager(workdir) as checkpoints:
@@ -67,28 +85,50 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
         if start:
             state = checkpoint.restore(checkpoints, start, template, task.meta)
             _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-        state, frozen = parallel.replicate((state, task.frozen))
+        state, constants = parallel.replicate((state, step.constants(config, task.frozen)))
         batches = task.train.training_batches(batch_size=config.train.batch_size, seed=config.seed, start=start)
-        columns = ["loss", *task.terms, "encoder_lr", "decoder_lr", "val_error"]
+        rates = step.schedule(config)
+        columns = [
+            "loss",
+            *task.terms,
+            *(f"{part}_lr" for part in rates(0)),
+            *(f"gradient_{term}" for term in task.pulling),
+            "val_error",
+        ]
         with TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size) as log:
             for number in range(start + 1, steps + 1):
-                state, means = train_step(state, frozen, parallel.shard(next(batches)))
+                batch = parallel.shard(next(batches))
+                state, means = train_step(state, constants, batch)
                 log.tick(number)
                 evaluating = number % config.eval.every == 0 or number == steps
                 if evaluating or number % LOG_EVERY == 0:
                     values = {key: float(value) for key, value in parallel.first(means).items()}
                     _check_finite(values["loss"], number, workdir)
-                    lrs = {f"{p}_lr": float(step.schedule(config.train, p)(number - 1)) for p in ("encoder", "decoder")}
-                    log.record(number, values | lrs)
+                    log.record(number, values | {f"{part}_lr": rate for part, rate in rates(number - 1).items()})
                 if evaluating:
                     with log.pause():
                         error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
-                    log.record(number, {"val_error": error}, text)
+                        norms = parallel.first(gradient_norms(state, constants, batch)) if task.pulling else {}
+                    norms = {f"gradient_{term}": task.weights[term] * float(norm) for term, norm in norms.items()}
+                    log.record(number, {"val_error": error} | norms, text)
+                    if number <= config.eval.every:
+                        _warn_of_dead_terms(norms)
                     with log.pause():  # after its row: a run that stops in between loses neither
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
         checkpoints.wait_until_finished()
         best = checkpoint.restore(checkpoints, checkpoints.best_step(), template, task.meta)
     return {"params": best.params, "batch_stats": best.batch_stats}
+
+
+def _warn_of_dead_terms(norms: dict[str, float]) -> None:
+    for name, norm in norms.items():
+        if norm < DEAD * norms["gradient_heatmap"]:
+            term = name.removeprefix("gradient_")
+            _log.warning(
+                "constraints.%s pulls at the encoder %.0e times as hard as the heatmaps do, so it changes nothing; "
+                "raise constraints.%s.weight (the columns gradient_... of log.csv compare them)",
+                term, norm / norms["gradient_heatmap"], term,
+            )  # fmt: skip
 
 
 def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
@@ -106,12 +146,21 @@ def _check_config(config: ConfigDict) -> None:
     if missing:
         raise UserError("\n".join(missing))
     values = workdirs.flatten(config)
-    positive = ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every")
+    hourglass = [f"model.hourglass.{key}" for key in ("stacks", "channels", "depth")]
+    positive = ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every", *hourglass)
     thresholds = (key for key in values if key.startswith("eval.threshold."))
     for key in (*positive, "eval.batch_size", "model.sigma", "data.image_size", *thresholds):
         if not values[key] > 0:
             raise UserError(f"{key} is {values[key]}; expected more than 0")
-    for key in ("data.budget", "data.margin", "data.cache_mib", "data.seed", "seed", "eval.bootstrap"):
+    for key in (
+        "data.budget",
+        "data.margin",
+        "data.cache_mib",
+        "data.seed",
+        "data.budget_seed",
+        "seed",
+        "eval.bootstrap",
+    ):
         if values[key] < 0:
             raise UserError(f"{key} is {values[key]}; expected 0 or more")
     for key in ("flip", "scale", "shift"):
@@ -124,7 +173,8 @@ def _check_config(config: ConfigDict) -> None:
             raise UserError(f"data.synthetic.{key} is {counts}; expected three whole numbers: for train, val and test")
 
 
-def _check_split(source: data.Source, wanted: str) -> None:
+def _check_split(source: data.Source, config: ConfigDict) -> None:
+    wanted = config.eval.split
     if not source.covered(wanted):
         raise UserError(
             f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or "
@@ -136,5 +186,5 @@ def _check_split(source: data.Source, wanted: str) -> None:
             raise UserError(
                 f"no pictures in split {name}: there are too few subjects; three are needed to draw a split"
             )
-        if np.isnan(part.xy).all():
+        if config.task == "landmarks" and np.isnan(part.xy).all():
             raise UserError(f"none of the {len(part)} pictures of split {name} has an annotated landmark")

@@ -50,7 +50,8 @@ def landmark_folder(tmp_path_factory):
                 part = ("train", "train", "val", "test")[i // shots * 4 // people]
                 writer.writerow([image, subject, *[part] * split, *(round(float(v), 3) for v in xy.ravel())])
         content = {"name": name, "landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS}
-        (root / "dataset.json").write_text(json.dumps(content | {"normalizer": synthetic.NORMALIZER}))
+        content |= {"normalizer": synthetic.NORMALIZER, "measurements": synthetic.MEASUREMENTS}
+        (root / "dataset.json").write_text(json.dumps(content))
         return root
 
     return make
@@ -60,6 +61,13 @@ def landmark_folder(tmp_path_factory):
 def teacher_file(tmp_path_factory):
     """Weights of a tiny teacher, see `tiny`."""
     return tiny.write_teacher(tmp_path_factory.mktemp("teacher") / "teacher.safetensors")
+
+
+@pytest.fixture(scope="session")
+def classifier_file(tmp_path_factory):
+    """A tiny teacher that tells five people apart."""
+    encoder = tiny.ENCODER | {"num_outputs": 5}
+    return tiny.write_teacher(tmp_path_factory.mktemp("classifier") / "teacher.safetensors", encoder)
 
 
 @pytest.fixture

@@ -9,16 +9,9 @@ import numpy as np
 import pytest
 import tiny
 
-from configs import ctd_ed
-from ctd_jax import constraints, data, landmarks, models, step
+from configs import ctd_ed, scratch
+from ctd_jax import constraints, data, landmarks, models
 from ctd_jax.errors import UserError
-from ctd_jax.landmarks import LandmarkTask
-from ctd_jax.parallel import Parallel
-
-
-def make_task(teacher_file, **changes):
-    config = tiny.config(teacher_file, **changes)
-    return LandmarkTask(config, data.load(config.data, None))
 
 
 def apply(model, variables, picture):
@@ -26,7 +19,7 @@ def apply(model, variables, picture):
 
 
 def test_the_student_starts_as_the_teacher(teacher_file):
-    task = make_task(teacher_file)
+    task = tiny.task(teacher_file)
     start, (saved, _) = task.init(0), models.weights.load(teacher_file)
     for kind in ("params", "batch_stats"):
         jax.tree.map(np.testing.assert_array_equal, start[kind]["encoder"], saved[kind])
@@ -47,30 +40,37 @@ def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
     variables["params"]["classifier"] = {"kernel": np.ones((16, 5)), "bias": np.ones(5)}
     path = tmp_path / "classifier.safetensors"
     models.weights.save(path, variables, meta | {"encoder": tiny.ENCODER | {"num_outputs": 5}})
-    assert set(make_task(path).init(0)["params"]["encoder"]) == names
+    assert set(tiny.task(path).init(0)["params"]["encoder"]) == names
 
 
 def test_from_scratch_without_a_teacher():
     changes = {"model__encoder": "resnet8", "constraints__ed__weight": 0.0}
-    start = make_task("none", **changes).init(0)
+    start = tiny.task("none", **changes).init(0)
     assert np.std(start["params"]["encoder"]["stem_conv"]["kernel"]) > 0.01
 
 
+def test_from_scratch_beside_a_teacher(teacher_file):
+    """The teacher's architecture, widths included, and none of its weights; the decoder is fine-tuning's."""
+    task, fine = tiny.task(teacher_file, scratch), tiny.task(teacher_file, constraints__ed__weight=0.0)
+    start, taught = task.init(0), fine.init(0)
+    shapes, want = (jax.tree.map(np.shape, variables) for variables in (start, taught))
+    assert shapes == want
+    for layer in ("stem_conv", "stage2_block0"):
+        assert (
+            jax.tree.leaves(start["params"]["encoder"][layer])[0]
+            != jax.tree.leaves(taught["params"]["encoder"][layer])[0]
+        ).all()
+    jax.tree.map(np.testing.assert_array_equal, start["params"]["decoder"], taught["params"]["decoder"])
+
+
 def test_bfloat16_is_for_activations_only(teacher_file):
-    task = make_task(teacher_file, dtype="bfloat16")
-    parallel = Parallel("shard_map")
+    task = tiny.task(teacher_file, dtype="bfloat16")
     variables = task.init(0)
-    tx = step.optimizer(task.config.train, task.labels(variables["params"]))
-    state = step.TrainState(
-        jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
-    )
-    batch = task.train.batch(np.arange(4))
     out = apply(task.model, variables, jnp.zeros((1, 32, 32, 3)))
     assert (out["encoder"].dtype, out["heatmaps"].dtype) == (jnp.bfloat16, jnp.float32)
-    compiled = parallel.compile(step.make(task.loss, tx, 0), sharded=False)
-    state, means = compiled(parallel.replicate(state), parallel.replicate(task.frozen), parallel.shard(batch))
-    assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats, means))} == {jnp.dtype("float32")}
-    assert np.isfinite(jax.tree.leaves(parallel.first(means))).all()
+    state, (means,) = tiny.trainer(task)([task.train.batch(np.arange(4))])
+    assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats))} == {np.dtype("float32")}
+    assert np.isfinite(list(means.values())).all()
 
 
 def test_the_papers_network():
@@ -90,23 +90,26 @@ def test_the_papers_network():
     [
         ({"constraints__ed__weight": -0.1}, r"constraints.ed.weight is -0.1"),
         ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, stage1, stage2, stage3, stem"),
-        ({"constraints__ed__layers": ()}, r"constraints.ed.layers is empty"),
+        ({"constraints__ed__layers": ()}, r"constraints.ed.layers is \(\); name one layer or more"),
         ({"data__image_size": 40}, r"data.image_size is 40; resnet8 needs a multiple of 16"),
         ({"data__image_size": 16}, r"data.image_size is 16; .* at least 32"),
         ({"model__deconv": "bilinear"}, r"'bilinear'.*phases, transpose"),
         ({"model__decoder_channels": (8,) * 5}, r"finer than the picture"),
-        ({"model__encoder": "resnet18"}, r"weights of resnet8, but model.encoder is resnet18"),
+        (
+            {"model__encoder": "resnet18", "data__image_size": 64, "constraints__ed__weight": 0.0},
+            r"weights of resnet8, but model.encoder is resnet18 and no constraint ties them",
+        ),
         ({"dtype": "float16"}, r"dtype is 'float16'"),
     ],
 )
 def test_what_does_not_go_together_is_refused(teacher_file, changes, message):
     with pytest.raises(UserError, match=message):
-        make_task(teacher_file, **changes)
+        tiny.task(teacher_file, **changes)
 
 
 def test_a_constraint_needs_a_teacher_that_learned_something():
     with pytest.raises(UserError, match="teacher.weights is none"):
-        make_task("none", model__encoder="resnet8", constraints__ed__weight=0.1)
+        tiny.task("none", model__encoder="resnet8", constraints__ed__weight=0.1)
 
 
 def test_heatmaps_of_two_cells_are_refused(teacher_file):

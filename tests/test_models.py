@@ -13,7 +13,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from golden.seeded import draw, mobilefacenet_state, picture
 
-from convert import mobilefacenet
+from convert import mobilefacenet, port
 from ctd_jax import models
 from ctd_jax.errors import UserError
 from ctd_jax.models import layers
@@ -23,7 +23,7 @@ GOLDEN = Path(__file__).parent / "golden"
 RESNETS = json.loads((GOLDEN / "resnets.json").read_text())
 FACES = Path(__file__).parents[1] / "../shared/weights/mobilefacenet"
 KINDS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-CONFIG = SimpleNamespace(decoder_channels=(16, 16), deconv="phases")
+CONFIG = SimpleNamespace(network="encoder_decoder", decoder_channels=(16, 16), deconv="phases")
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +103,8 @@ def test_resnet_in_training_matches_pytorch(golden):
 @pytest.mark.parametrize("size", [112, 128])
 def test_mobilefacenet_matches_pytorch(size, golden):
     net = models.build_encoder("mobilefacenet", num_outputs=128)
-    variables = mobilefacenet.port(mobilefacenet_state(), "drawn")
+    state = mobilefacenet_state()
+    variables = port.port(state, mobilefacenet.original(state, "drawn"), "drawn")
     out = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, picture(size, size))
     check_stages(out, golden, f"mobilefacenet/{size}/")
 
@@ -111,9 +112,9 @@ def test_mobilefacenet_matches_pytorch(size, golden):
 def test_mobilefacenet_gives_the_recorded_features_of_real_faces():
     if not FACES.is_dir():
         pytest.skip("the published weights and their recorded features are not beside this checkout")
-    variables, _ = mobilefacenet.convert(FACES / "mobilefacenet.pt")
-    net = models.build_encoder(**mobilefacenet.ENCODER)
-    spec = mobilefacenet.INPUT
+    variables, meta, *_ = port.convert(FACES / "mobilefacenet.pt", mobilefacenet.original)
+    net = models.build_encoder(**meta["encoder"])
+    spec = meta["input"]
     with np.load(FACES / "golden.npz") as want:
         images = (want["image_rgb_uint8"] / np.float32(spec["scale"]) - np.float32(spec["mean"])) / spec["std"]
         out = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, images.astype(np.float32))
@@ -246,7 +247,7 @@ def test_unusable_decoders():
         ((4,) * 5, "phases", "finer than the picture"),
         ((4,), "fast", "phases, transpose"),
     ):
-        config = SimpleNamespace(decoder_channels=channels, deconv=deconv)
+        config = SimpleNamespace(network="encoder_decoder", decoder_channels=channels, deconv=deconv)
         with pytest.raises(UserError, match=message):
             models.build(config, encoder={"name": "resnet8"}, num_landmarks=1)
 

@@ -1,5 +1,6 @@
 """Who is trained on, who chooses, who is tested on."""
 
+import collections
 import logging
 
 import numpy as np
@@ -14,8 +15,8 @@ SUBJECTS = [image.split("_")[0] for image in IMAGES]
 SHA256 = [f"sha of {image}" for image in IMAGES]
 
 
-def assign(given=None, *, seed=0, budget=0, subjects=SUBJECTS, sha256=SHA256):
-    return splits.assign(IMAGES, subjects, sha256, given=given, seed=seed, budget=budget)
+def assign(given=None, *, seed=0, budget=0, subjects=SUBJECTS, sha256=SHA256, **more):
+    return splits.assign(IMAGES, subjects, sha256, given=given, seed=seed, budget=budget, **more)
 
 
 def people(assigned, split):
@@ -55,7 +56,17 @@ def test_budgets_are_nested_and_leave_val_and_test_alone():
         assert [s for s in a if s in ("val", "test")] == [s for s in kept[0] if s in ("val", "test")]
         assert [i for i, s in enumerate(a) if s == "val"] == [i for i, s in enumerate(kept[0]) if s == "val"]
     given = ["val" if subject == "3" else "train" for subject in SUBJECTS]
-    assert assign(given, budget=10) == assign(given, budget=10) != assign(given, budget=10, seed=1)
+    assert assign(given, budget=10) == assign(given, budget=10, seed=1) != assign(given, budget=10, budget_seed=1)
+    assert [s == "test" for s in assign(budget=10, budget_seed=1)] == [s == "test" for s in kept[0]]
+
+
+def test_a_budget_takes_a_picture_of_everybody_before_a_second_of_anybody():
+    """20 people with 4 pictures each are in train."""
+    for budget, shots in ((7, {1}), (20, {1}), (25, {1, 2}), (60, {3})):
+        train = [s for s, split in zip(SUBJECTS, assign(budget=budget, budget_seed=3), strict=True) if split == "train"]
+        counts = collections.Counter(train)
+        assert set(counts.values()) == shots
+        assert len(counts) == min(budget, 20)
 
 
 def test_split_file_and_unnamed_pictures():

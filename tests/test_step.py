@@ -7,19 +7,18 @@ import optax
 import pytest
 import scipy.spatial.distance
 import tiny
+from flax.traverse_util import flatten_dict
 
-from ctd_jax import data, models, step
-from ctd_jax.landmarks import LandmarkTask
+from configs import hg
+from ctd_jax import heatmaps, models, step
 from ctd_jax.parallel import Parallel
 
 BATCH = 8
-STILL = {"augment__flip": 0.0, "augment__scale": 0.0, "augment__shift": 0.0}
 
 
 def make_task(teacher_file, **changes):
-    changes |= {"constraints__ed__weight": 0.5, "train__steps": 100, "train__encoder_lr": 1e-4}
-    config = tiny.config(teacher_file, **changes)
-    return LandmarkTask(config, data.load(config.data, None))
+    changes = {"constraints__ed__weight": 0.5, "train__steps": 100, "train__encoder_lr": 1e-4} | changes
+    return tiny.task(teacher_file, **changes)
 
 
 def batches(task, n):
@@ -27,38 +26,24 @@ def batches(task, n):
     return [task.train.batch(rng.permutation(len(task.train))[:BATCH]) for _ in range(n)]
 
 
-def trainer(task, kind="shard_map", devices=1):
-    """Function of batches that starts anew each time: the final state, and the means of each step, as NumPy."""
-    parallel = Parallel(kind, jax.devices()[:devices])
-    start = jax.device_get(task.init(0))
-    tx = step.optimizer(task.config.train, task.labels(start["params"]))
-    compiled = parallel.compile(step.make(task.loss, tx, seed=0), sharded=False, donate=(0,))
-
-    def train(batches, variables=start):
-        state = step.TrainState(
-            np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
-        )
-        state, frozen, means = parallel.replicate(state), parallel.replicate(task.frozen), []
-        for batch in batches:
-            state, mean = compiled(state, frozen, parallel.shard(batch))
-            means.append({name: float(value) for name, value in parallel.first(mean).items()})
-        jax.tree.map(np.testing.assert_array_equal, parallel.first(frozen), task.teacher.variables)
-        return parallel.first(state), means
-
-    return train
+def perturbed(task):
+    """The variables at the start, moved a little, so that no term is 0."""
+    variables, rng = jax.device_get(task.init(0)), np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype("f"), variables["params"])
+    return variables | {"params": params}
 
 
 @pytest.fixture(scope="module")
 def one_device(teacher_file):
     task = make_task(teacher_file)
-    return task, trainer(task), batches(task, 3)
+    return task, tiny.trainer(task), batches(task, 3)
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
 def test_four_devices_do_what_one_does(one_device, kind):
     task, train, seen = one_device
     want, want_means = train(seen)
-    state, means = trainer(task, kind, 4)(seen)
+    state, means = tiny.trainer(task, kind, 4)(seen)
     assert [set(m) for m in means] == [{"loss", "heatmap", "ed"}] * 3
     for name in ("params", "batch_stats"):
         jax.tree.map(
@@ -79,12 +64,9 @@ def test_training_changes_all_that_it_should(one_device):
 
 
 def test_terms_are_those_of_the_equations(teacher_file):
-    task = make_task(teacher_file, **STILL)
-    batch = batches(task, 1)[0]
-    variables = jax.device_get(task.init(0))
-    rng = np.random.default_rng(0)
-    variables["params"] = jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype("f"), variables["params"])
-    _, (means,) = trainer(task)([batch], variables)
+    task = make_task(teacher_file, **tiny.STILL)
+    batch, variables = batches(task, 1)[0], perturbed(task)
+    _, (means,) = tiny.trainer(task)([batch], variables)
 
     picture = (batch["picture"] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     picture = picture.astype(np.float32)
@@ -109,6 +91,78 @@ def test_terms_are_those_of_the_equations(teacher_file):
     assert means == pytest.approx({"heatmap": heatmap, "ed": ed, "loss": heatmap + 0.5 * ed}, abs=1e-5)
 
 
+def test_gradient_norms_are_those_of_the_terms_by_the_layers_that_learn(teacher_file):
+    task = make_task(teacher_file, train__encoder_layers="last", **tiny.STILL)
+    batch, variables = batches(task, 1)[0], perturbed(task)
+    labels = task.labels(variables["params"])
+    parallel = Parallel("shard_map", jax.devices()[:4])
+    norms = parallel.compile(step.gradient_norms(task.loss, task.pulling, labels), sharded=False)
+    state = parallel.replicate(step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], ()))
+    found = parallel.first(
+        norms(state, parallel.replicate(step.constants(task.config, task.frozen)), parallel.shard(batch))
+    )
+
+    picture = models.normalize(batch["picture"], task.teacher.input)
+    K = len(task.landmarks.names)
+    net = models.build(task.config.model, encoder=tiny.ENCODER, num_landmarks=K, encoder_norm=False)
+    teacher = models.build_encoder(**tiny.ENCODER).apply(task.teacher.variables, picture, train=False)["encoder"]
+    true = heatmaps.draw(jnp.asarray(batch["xy"]), size=32, stride=4, sigma=1.5)
+    inside = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+
+    def terms(last):
+        params = variables["params"]
+        block = params["encoder"]["stage3_block0"] | last
+        params = params | {"encoder": params["encoder"] | {"stage3_block0": block}}
+        both = {"params": params, "batch_stats": variables["batch_stats"]}
+        student, _ = net.apply(both, picture, train=True, mutable=["batch_stats"])
+        s, t = student["encoder"].reshape(BATCH, -1), teacher.reshape(BATCH, -1)
+        ed = 1 - (s * t).sum(1) / jnp.sqrt((s**2).sum(1) * (t**2).sum(1))
+        error = jnp.where(inside, ((student["heatmaps"] - true) ** 2).mean((1, 2)), 0.0).sum(1) / inside.sum(1)
+        return {"heatmap": error.mean(), "ed": ed.mean()}
+
+    last = {key: variables["params"]["encoder"]["stage3_block0"][key] for key in ("conv2", "norm2")}
+    grads = jax.jit(jax.jacrev(terms))(last)
+    want = {name: np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grad))) for name, grad in grads.items()}
+    assert found == pytest.approx(want, rel=1e-3)
+    assert min(want.values()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("layers", "learning"), [("none", ()), ("last", ("stage3_block0/conv2/", "stage3_block0/norm2/"))]
+)
+def test_what_is_frozen_stays_bit_by_bit(teacher_file, layers, learning):
+    task = tiny.task(teacher_file, constraints__ed__weight=0.0, train__encoder_layers=layers)
+    before = jax.device_get(task.init(0))
+    state, _ = tiny.trainer(task)(batches(task, 2))
+    trained = 0
+    for kind in ("params", "batch_stats"):
+        after = flatten_dict(getattr(state, kind), sep="/")
+        for path, start in flatten_dict(before[kind], sep="/").items():
+            learns = path.startswith("decoder/")
+            learns |= kind == "params" and path.removeprefix("encoder/").startswith(learning or ("-",))
+            assert (start != after[path]).any() == learns, path
+            trained += learns * (kind == "params") * start.size
+    # Adam's two moments of what is trained, and a count for each of the two parts
+    assert sum(np.size(x) for x in jax.tree.leaves(state.opt_state)) == 2 * trained + 2
+
+
+def test_an_hourglass_learns_from_the_heatmaps_of_all_its_stacks(teacher_file):
+    task = tiny.task("none", hg, **tiny.STILL)
+    batch, start = batches(task, 1)[0], jax.device_get(task.init(0))
+    state, (means,) = tiny.trainer(task)([batch])
+    assert set(means) == {"loss", "heatmap"}
+    net = models.StackedHourglass(len(task.landmarks.names), stacks=2, channels=8, depth=1)
+    picture = models.normalize(batch["picture"], task.teacher.input)
+    stacks = jax.jit(lambda v: net.apply(v, picture, train=True, mutable=["batch_stats"])[0]["stacks"])(start)
+    true = heatmaps.draw(jnp.asarray(batch["xy"]), size=32, stride=4, sigma=1.5)
+    inside = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+    errors = ((stacks - true) ** 2).mean((2, 3))  # [stacks, B, K]
+    want = sum(np.mean([e[c].mean() for e, c in zip(stack, inside, strict=True)]) for stack in errors)
+    assert means == pytest.approx({"loss": want, "heatmap": want}, rel=1e-4)
+    moved = jax.tree.map(lambda a, b: (a != b).any(), start["params"], state.params)
+    assert all(jax.tree.leaves(moved))
+
+
 def test_encoder_and_decoder_have_their_own_learning_rates(one_device):
     task, train, seen = one_device
     before = task.init(0)["params"]
@@ -122,9 +176,14 @@ def test_encoder_and_decoder_have_their_own_learning_rates(one_device):
 
 
 def test_learning_rate_decays_to_nothing():
-    config = tiny.config("none", train__steps=10, train__encoder_lr=0.5, train__decay_power=2.0).train
-    assert [float(step.schedule(config, "encoder")(t)) for t in (0, 5, 10)] == pytest.approx([0.5, 0.125, 0])
-    assert float(step.schedule(config, "decoder")(0)) == pytest.approx(1e-3)
+    config = tiny.config("none", train__steps=10, train__encoder_lr=0.5, train__decay_power=2.0)
+    constants = step.constants(config, {})
+    for rates in (
+        step.schedule(config),
+        lambda t: {p: step.learning_rate(constants, p, t) for p in ("encoder", "decoder")},
+    ):
+        assert [float(rates(t)["encoder"]) for t in (0, 5, 10)] == pytest.approx([0.5, 0.125, 0])
+        assert float(rates(0)["decoder"]) == pytest.approx(1e-3)
 
 
 def test_masked_landmarks_have_no_influence(one_device):
@@ -149,12 +208,13 @@ def test_randomness_depends_on_seed_step_and_place_alone():
 
     def drawn(seed, kind="shard_map", devices=1):
         parallel = Parallel(kind, jax.devices()[:devices])
-        tx, params = optax.sgd(0.0), {"w": jnp.ones(())}
+        tx, params, labels = optax.identity(), {"w": jnp.ones(())}, {"w": "encoder"}
+        constants = parallel.replicate(step.constants(tiny.config("none", seed=seed), {}))
         state = parallel.replicate(step.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params)))
-        compiled = parallel.compile(step.make(loss, tx, seed), sharded=False)
+        compiled = parallel.compile(step.make(loss, tx, labels), sharded=False)
         found = []
         for _ in range(3):
-            state, means = compiled(state, {}, parallel.shard({"picture": picture}))
+            state, means = compiled(state, constants, parallel.shard({"picture": picture}))
             found.append(float(parallel.first(means)["drawn"]))
         return found
 

@@ -44,8 +44,7 @@ def test_no_teacher(weights, encoder, message):
 
 
 def test_weights_of_another_encoder(teacher_file, tmp_path):
-    with pytest.raises(UserError, match="weights of resnet8, but model.encoder is resnet50"):
-        teacher.load(str(teacher_file), "resnet50")
+    assert teacher.load(str(teacher_file), "resnet50").encoder == tiny.ENCODER  # a student may be another network
     variables, meta = models.weights.load(teacher_file)
     wrong = tmp_path / "wrong.safetensors"
     models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet8", "width": 8}})

@@ -8,7 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import ctd_ed
-from ctd_jax import models
+from ctd_jax import data, models, step
+from ctd_jax.landmarks import LandmarkTask
+from ctd_jax.parallel import Parallel
 from ctd_jax.teacher import IMAGENET
 
 ENCODER = {"name": "resnet8", "width": 4}
@@ -18,12 +20,15 @@ KEYS = {
     "data.synthetic.identities": (4, 2, 2),
     "data.synthetic.shots": (2, 2, 2),
     "model.decoder_channels": (8, 8),
+    "model.hourglass.channels": 8,
+    "model.hourglass.depth": 1,
     "train.steps": 4,
     "train.batch_size": 4,
     "eval.every": 2,
     "eval.batch_size": 4,
     "eval.bootstrap": 20,
 }
+STILL = {"augment__flip": 0.0, "augment__scale": 0.0, "augment__shift": 0.0}
 
 
 def write_teacher(path: pathlib.Path, encoder: dict = ENCODER) -> pathlib.Path:
@@ -53,3 +58,31 @@ def arguments(teacher: pathlib.Path, **changes) -> list[str]:
     dotted = {key.replace("__", "."): value for key, value in changes.items()}
     keys = KEYS | {"teacher.weights": str(teacher)} | dotted
     return [f"--config.{key}={value}" for key, value in keys.items()]
+
+
+def task(teacher: pathlib.Path, module=ctd_ed, **changes) -> LandmarkTask:
+    small = config(teacher, module, **changes)
+    return LandmarkTask(small, data.load(small.data, None))
+
+
+def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None):
+    """Function of batches that starts anew each time: the final state, and the means of each step, as NumPy."""
+    parallel = Parallel(kind, jax.devices()[:devices])
+    start = jax.device_get(task.init(0))
+    labels = task.labels(start["params"])
+    tx = tx or step.optimizer(labels)
+    compiled = parallel.compile(step.make(task.loss, tx, labels), sharded=False, donate=(0,))
+
+    def train(batches, variables=start):
+        state = step.TrainState(
+            np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+        )
+        state, constants = parallel.replicate((state, step.constants(task.config, task.frozen)))
+        frozen, means = parallel.first(constants.frozen), []
+        for batch in batches:
+            state, mean = compiled(state, constants, parallel.shard(batch))
+            means.append({name: float(value) for name, value in parallel.first(mean).items()})
+        jax.tree.map(np.testing.assert_array_equal, parallel.first(constants.frozen), frozen)
+        return parallel.first(state), means
+
+    return train

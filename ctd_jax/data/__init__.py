@@ -8,6 +8,7 @@ import pathlib
 import numpy as np
 from ml_collections import ConfigDict
 
+from ctd_jax import measurements
 from ctd_jax.data import folder, pictures, splits, synthetic
 from ctd_jax.data.augment import augment
 from ctd_jax.data.dataset import Dataset
@@ -79,7 +80,14 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     table = folder.read(root)
     given = folder.read_split(pathlib.Path(config.split)) if config.split else table.splits
     split_of = splits.assign(
-        table.images, table.subjects, table.sha256, given=given, seed=config.seed, budget=config.budget
+        table.images,
+        table.subjects,
+        table.sha256,
+        given=given,
+        seed=config.seed,
+        budget=config.budget,
+        budget_seed=config.budget_seed,
+        train_split=config.train_split,
     )
     from ctd_jax.data import builder
 
@@ -108,7 +116,12 @@ def _synthetic(config: ConfigDict) -> Source:
     sha256 = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in faces["pictures"])
     given = folder.read_split(pathlib.Path(config.split)) if config.split else np.repeat(people, shots).tolist()
     everything = Dataset(
-        landmarks=Landmarks(synthetic.LANDMARKS, synthetic.FLIP_PAIRS, synthetic.NORMALIZER),
+        landmarks=Landmarks(
+            synthetic.LANDMARKS,
+            synthetic.FLIP_PAIRS,
+            synthetic.NORMALIZER,
+            measurements=measurements.parse(synthetic.MEASUREMENTS, synthetic.LANDMARKS, "the drawn faces"),
+        ),
         images=images,
         subjects=subjects,
         xy=faces["xy"].astype(np.float64),
@@ -119,5 +132,14 @@ def _synthetic(config: ConfigDict) -> Source:
         margin=config.margin,
         cache_mib=config.cache_mib,
     )
-    split_of = splits.assign(images, subjects, sha256, given=given, seed=config.seed, budget=config.budget)
+    split_of = splits.assign(
+        images,
+        subjects,
+        sha256,
+        given=given,
+        seed=config.seed,
+        budget=config.budget,
+        budget_seed=config.budget_seed,
+        train_split=config.train_split,
+    )
     return Source(everything, split_of, sha256)

@@ -1,5 +1,6 @@
 """Who is trained on, who chooses, who is tested on: one split name per picture."""
 
+import collections
 import csv
 import io
 import logging
@@ -22,6 +23,8 @@ def assign(
     given: Sequence[str] | Mapping[str, str] | None,
     seed: int,
     budget: int,
+    budget_seed: int = 0,
+    train_split: str = "train",
 ) -> list[str]:
     """One of train, val, test, test1, ... for each picture; any other name, or none, takes no part.
 
@@ -29,11 +32,14 @@ def assign(
       images, subjects, sha256: of each picture.
       given: the split column, or a split file's image -> split; None: a fifth of the subjects for test. Without val, a
         fifth of the subjects of train.
-      seed: of everything that is drawn. Whole subjects are drawn, so that nobody is on two sides.
-      budget: labelled pictures to keep in train, drawn after val; 0: all. A smaller budget is a subset of a larger.
+      train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
+      seed: of test and val, where they are drawn. Whole subjects are drawn, so that nobody is on two sides.
+      budget: labelled pictures to keep in train, of as many subjects as possible; 0: all.
+      budget_seed: of their choice; with the same one, a smaller budget is a subset of a larger.
 
     Raises:
-      UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures.
+      UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures, a
+        `train_split` that no row has.
     """
     if isinstance(given, Mapping):
         known = set(images)
@@ -50,6 +56,11 @@ def assign(
     else:
         splits = ["train"] * len(images)
         _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
+    if train_split != "train":
+        if train_split not in splits:
+            found = ", ".join(sorted(set(splits) - {"unused"}))
+            raise UserError(f"data.train_split is {train_split!r}, which no row has as its split; there are {found}")
+        splits = [{"train": "unused", train_split: "train"}.get(split, split) for split in splits]
     for name in sorted({s for s in splits if not (s in ("train", "val", "unused") or s.startswith("test"))}):
         _log.warning("split %r takes no part: %d pictures", name, splits.count(name))
     if "train" not in splits:
@@ -63,7 +74,7 @@ def assign(
             f"data.budget asks for {budget} training pictures, but there are {len(train)}; 0 takes them all"
         )
     if budget:
-        for i in np.random.default_rng([seed, 3]).permutation(train)[budget:]:
+        for i in _in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
             splits[i] = "unused"
     _warn_of_leaks(images, subjects, sha256, splits)
     return splits
@@ -97,6 +108,16 @@ def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Ge
     for i, subject in enumerate(subjects):
         if splits[i] == "train" and subject in chosen:
             splits[i] = to
+
+
+def _in_turn(order: Sequence[int], subjects: Sequence[str]) -> list[int]:
+    """`order`, with the first picture of every subject before anybody's second."""
+    seen = collections.Counter()
+    turn = []
+    for i in order:
+        turn.append(seen[subjects[i]])
+        seen[subjects[i]] += 1
+    return [order[n] for n in np.argsort(turn, kind="stable")]
 
 
 def _warn_of_leaks(

@@ -14,13 +14,23 @@ import jax.numpy as jnp
 from ctd_jax.errors import UserError
 from ctd_jax.models import weights
 from ctd_jax.models.decoder import Decoder
+from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
 from ctd_jax.models.landmark_net import LandmarkNet
 from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
 from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 
-__all__ = ["ENCODERS", "LandmarkNet", "activation_dtype", "build", "build_encoder", "normalize", "weights"]
+__all__ = [
+    "ENCODERS",
+    "LandmarkNet",
+    "StackedHourglass",
+    "activation_dtype",
+    "build",
+    "build_encoder",
+    "normalize",
+    "weights",
+]
 
 ENCODERS = {
     "resnet8": partial(ResNet, (1, 1, 1), BasicBlock, width=32),  # ours: stride 16, for small pictures
@@ -59,21 +69,27 @@ def build(
     *,
     encoder: Mapping[str, Any],
     num_landmarks: int,
+    encoder_norm: bool = True,
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
-) -> LandmarkNet:
+) -> LandmarkNet | StackedHourglass:
     """A landmark network.
 
     Args:
-      config_model: `config.model`; read are `decoder_channels` and `deconv` (see `Decoder`).
+      config_model: `config.model`; read are `network`, `decoder_channels`, `deconv` (see `Decoder`) and `hourglass`.
       encoder: keyword arguments of `build_encoder`, as a weight file's `meta["encoder"]` holds them.
       num_landmarks: K.
+      encoder_norm: see `LandmarkNet`.
       dtype: of the activations.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
 
     Raises:
-      UserError: no such encoder or form of deconvolution, or heatmaps would be finer than the picture.
+      UserError: no such network, encoder or form of deconvolution, or heatmaps would be finer than the picture.
     """
+    if config_model.network not in ("encoder_decoder", "hourglass"):
+        raise UserError(f"model.network is {config_model.network!r}; expected encoder_decoder or hourglass")
+    if config_model.network == "hourglass":
+        return StackedHourglass(num_landmarks, **config_model.hourglass, dtype=dtype, axis_name=axis_name)
     if config_model.deconv not in DECONVS:
         raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
     net = LandmarkNet(
@@ -81,6 +97,7 @@ def build(
         decoder=Decoder(
             num_landmarks, tuple(config_model.decoder_channels), config_model.deconv, dtype=dtype, axis_name=axis_name
         ),
+        encoder_norm=encoder_norm,
     )
     if net.stride < 1:
         raise UserError(

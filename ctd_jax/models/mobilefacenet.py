@@ -48,11 +48,15 @@ class MobileFaceNet(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     stride = 16  # input pixels per cell of the `encoder` map
+    head = "embedding"
+    last_layer = ("encoder_conv", "encoder_norm")
 
     @nn.compact
-    def __call__(self, image_BHWC: Array, *, train: bool) -> dict[str, Array]:
-        """`[B, H, W, 3]` -> named features: stem, depthwise, block0, ..., block14, encoder (512 channels, stride 16),
-        and embedding `[B, num_outputs]` if asked for.
+    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> dict[str, Array]:
+        """`[B, H, W, 3]` -> named features: stem, depthwise, block0, ..., block14, stage1, stage2 and stage3 (the last
+        blocks of stride 4, 8 and 16), encoder (512 channels, stride 16), and embedding `[B, num_outputs]` if asked for.
+
+        train_head: whether the embedding's batch norm takes part in training.
 
         The embedding is defined at 112x112; of a larger input it is that of the mean over all places of its 7x7 window.
 
@@ -71,6 +75,7 @@ class MobileFaceNet(nn.Module):
         for i, (expansion, features, stride) in enumerate(BLOCKS):
             block = InvertedResidual(expansion, features, stride, self.dtype, self.axis_name, name=f"block{i}")
             x = out[f"block{i}"] = block(x, train=train)
+        out |= {"stage1": out["block4"], "stage2": out["block11"], "stage3": out["block14"]}
         x = nn.relu6(norm(name="encoder_norm")(conv(512, 1, name="encoder_conv")(x)))
         out["encoder"] = x
 
@@ -81,6 +86,7 @@ class MobileFaceNet(nn.Module):
                     f"MobileFaceNet's embedding needs pictures of at least 112x112 pixels, these have {W}x{H}; "
                     "enlarge `config.data.image_size`, or build the encoder with num_outputs=0."
                 )
+            norm = partial(norm, train=train and train_head)
             x = norm(name="embedding_depthwise_norm")(depthwise_conv(7, name="embedding_depthwise_conv")(x))
             x = jnp.mean(x, axis=(1, 2), keepdims=True)
             x = norm(name="embedding_norm")(conv(self.num_outputs, 1, use_bias=True, name="embedding_conv")(x))

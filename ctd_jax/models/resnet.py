@@ -19,6 +19,7 @@ class BasicBlock(nn.Module):
     dtype: Any
     axis_name: str | None
     expansion = 1
+    convolutions = 2
 
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
@@ -40,6 +41,7 @@ class Bottleneck(nn.Module):
     dtype: Any
     axis_name: str | None
     expansion = 4
+    convolutions = 3
 
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
@@ -83,10 +85,19 @@ class ResNet(nn.Module):
         """Input pixels per cell of the `encoder` map."""
         return 2 ** (len(self.stage_sizes) + 1)
 
+    head = "classifier"
+
+    @property
+    def last_layer(self) -> tuple[str, ...]:
+        """Paths of the last convolution's parameters, and of its batch norm's."""
+        block = f"stage{len(self.stage_sizes)}_block{self.stage_sizes[-1] - 1}"
+        return tuple(f"{block}/{kind}{self.block.convolutions}" for kind in ("conv", "norm"))
+
     @nn.compact
-    def __call__(self, image_BHWC: Array, *, train: bool) -> dict[str, Array]:
+    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> dict[str, Array]:
         """`[B, H, W, 3]` -> named features: stem (pooled, stride 4), stage1, ..., encoder (the last stage), and with
-        a classifier also pooled `[B, C]` (mean over the map, of any size) and classifier `[B, num_outputs]`."""
+        a classifier also pooled `[B, C]` (mean over the map, of any size) and classifier `[B, num_outputs]`.
+        `train_head` changes nothing: the classifier has no batch norm."""
         x = layers.Conv(self.width, 7, 2, 3, dtype=self.dtype, name="stem_conv")(image_BHWC)
         norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
         x = layers.max_pool(nn.relu(norm(x)), padding=self.pool_padding)

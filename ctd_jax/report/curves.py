@@ -1,4 +1,6 @@
-"""Figures: the cumulative error distribution (CED) and the course of training. No global state of Matplotlib."""
+"""Figures: the cumulative error distribution (CED), the agreement of measurements, the course of training.
+
+No global state of Matplotlib."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +10,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
 from ctd_jax import metrics as metrics_
+from ctd_jax.agreement import Measured
 from ctd_jax.report import tables
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito
@@ -29,7 +32,7 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping, *, bootstrap
     threshold = float(auc.partition("@")[2])
     end = max(1.25 * threshold, float(np.quantile(errors, 0.95)))
 
-    figure = _figure(6.4, 4.0)
+    figure = new_figure(6.4, 4.0)
     axes = figure.add_subplot()
     grid = np.linspace(0, end, 241)
     within = (errors[:, None] <= grid).astype(np.float64)
@@ -60,8 +63,44 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping, *, bootstrap
     return figure
 
 
+def bland_altman(measured: Measured, metrics: Mapping) -> Figure:
+    """A panel for each measurement: of every picture the difference predicted - annotated over the mean of both; bias,
+    limits of agreement, and their 95 % intervals as bands (Bland and Altman 1986).
+
+    `metrics` is what `metrics.json` holds; its "measurements" are those of `measured`.
+    """
+    summary = metrics["measurements"]
+    rows = -(-len(summary) // 2)
+    figure = new_figure(6.4, 2.5 * rows + 0.3)
+    panels = figure.subplots(rows, 2, squeeze=False).ravel()
+    for axes in panels[len(summary) :]:
+        axes.set_axis_off()
+    legend = {}
+    for axes, (name, one) in zip(panels, summary.items(), strict=False):
+        pairs, words = measured.comparable(name), tables.measurement(name, metrics)
+        mean, difference = (pairs.value + pairs.true_value) / 2, pairs.value - pairs.true_value
+        axes.axhline(0, color=GREY, lw=0.8)
+        axes.plot(mean, difference, ".", color=GREY, ms=4, alpha=0.6, mew=0, label="one picture")
+        lines = [("bias", one["bias"], one["ci95"].get("bias"), BLUE, "-")] if "bias" in one else []
+        for limit, band in zip(one.get("loa", ()), one["ci95"].get("loa", (None, None)), strict=False):
+            lines.append(("limits of agreement", limit, band, ORANGE, "--"))
+        for label, level, band, colour, dashes in lines:
+            axes.axhline(level, color=colour, ls=dashes, lw=1.4, label=label)
+            if band:
+                axes.axhspan(*band, color=colour, alpha=0.15, lw=0)
+        legend |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
+        unit = f", {words.unit}" if words.unit else ""
+        axes.set_title(_plain(name), fontsize=9)
+        axes.set_xlabel(f"mean of both{unit}", fontsize=8)
+        axes.set_ylabel(f"predicted - annotated{unit}", fontsize=8)
+        axes.tick_params(labelsize=8)
+    figure.legend(handles=legend.values(), loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
+    return figure
+
+
 def training(log: Mapping[str, Sequence[float]]) -> Figure:
-    """The terms of the loss in one panel, each validation column (`val...`) in its own with its least value marked.
+    """The terms of the loss in one panel, the norms of their gradients (`gradient_...`) in another, each validation
+    column (`val...`) in its own with its least value marked.
 
     `log` maps the columns of `log.csv` to equally long values, NaN where a cell was empty.
     """
@@ -69,14 +108,15 @@ def training(log: Mapping[str, Sequence[float]]) -> Figure:
     known = {name: np.asarray(values, np.float64) for name, values in log.items() if name != "step"}
     known = {name: values for name, values in known.items() if np.isfinite(values).any()}
     validation = [name for name in known if name.startswith("val")]
-    terms = [name for name in known if name not in validation and not name.endswith(_NOT_TERMS)]
-    panels = ([terms] if terms else []) + [[name] for name in validation]
+    gradients = [name for name in known if name.startswith("gradient_")]
+    terms = [name for name in known if name not in validation + gradients and not name.endswith(_NOT_TERMS)]
+    panels = [names for names in (terms, gradients) if names] + [[name] for name in validation]
     if not panels:
-        figure = _figure(6.4, 1.2)
+        figure = new_figure(6.4, 1.2)
         figure.text(0.5, 0.5, "The training log is empty.", ha="center", va="center")
         return figure
 
-    figure = _figure(6.4, 2.6 * len(panels))
+    figure = new_figure(6.4, 2.6 * len(panels))
     for axes, names in zip(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True):
         for i, name in enumerate(names):
             told = np.isfinite(known[name])
@@ -84,10 +124,10 @@ def training(log: Mapping[str, Sequence[float]]) -> Figure:
             marker = "." if told.sum() < 40 else None
             axes.plot(steps[told], known[name][told], label=_plain(name), marker=marker, **style)
         values = np.concatenate([known[name][np.isfinite(known[name])] for name in names])
-        if names is terms:
+        if names in (terms, gradients):
             if (values > 0).all():
                 axes.set_yscale("log")
-            axes.set_ylabel("training terms")
+            axes.set_ylabel("training terms" if names is terms else "gradient norms")
         else:
             best = int(np.nanargmin(known[names[0]]))
             text = f"best: {known[names[0]][best]:.4g} at step {steps[best]:g}"
@@ -103,7 +143,8 @@ def _legend(axes: Axes, columns: int) -> None:
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8.5, frameon=False)
 
 
-def _figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, inches wide and high."""
     figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
     FigureCanvasAgg(figure)
     return figure

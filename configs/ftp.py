@@ -1,0 +1,15 @@
+"""Partial fine-tuning (FTP): of the encoder, only the last convolution learns; its batch norm keeps the teacher's
+statistics.
+
+python -m ctd_jax.main --config=configs/ftp.py
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "demo"):
+    config = default.get_config(variant)
+    config.name = "ftp"
+    config.train.encoder_layers = "last"
+    config.grid = tuple(f"train.encoder_lr={value}" for value in (3e-4, 1e-3, 3e-3))
+    return config

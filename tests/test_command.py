@@ -1,0 +1,66 @@
+"""A configuration changed by what follows --config. on the command line."""
+
+import pathlib
+
+import pytest
+
+from ctd_jax import command
+from ctd_jax.errors import UserError
+
+FT = str(pathlib.Path(__file__).parents[1] / "configs" / "ft.py")
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("train.steps=12", 12),
+        ("train.encoder_lr=1e-4", 1e-4),
+        ("train.encoder_lr=1", 1.0),
+        ("data.root=a=b", "a=b"),
+        ("data.split=", ""),
+        ("teacher.start=False", False),
+        ("teacher.start=true", True),
+        ("model.decoder_channels=(8, 16)", (8, 16)),
+        ("model.decoder_channels=[8]", (8,)),
+        ("constraints.ed.layers=('stage1', 'stage2')", ("stage1", "stage2")),
+        ("grid=()", ()),
+        ('grid=("train.encoder_lr=1e-3 seed=1","seed=2")', ("train.encoder_lr=1e-3 seed=1", "seed=2")),
+    ],
+)
+def test_a_value_has_the_type_of_the_one_before(override, value):
+    node = command.configured(FT, [override])
+    for key in override.partition("=")[0].split("."):
+        node = node[key]
+    assert node == value and type(node) is type(value)
+
+
+def test_the_last_override_and_the_variant_hold():
+    config = command.configured(f"{FT}:paper", ["train.steps=3", "train.steps=4"])
+    assert (config.train.steps, config.variant) == (4, "paper")
+    assert command.configured(FT, []).variant == "demo"
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("train.steps=1.5", "--config.train.steps: '1.5' can't be read as int"),
+        ("train.encoder_lr=fast", "--config.train.encoder_lr: 'fast' can't be read as float"),
+        ("teacher.start=perhaps", "--config.teacher.start: 'perhaps' can't be read as bool"),
+        ("model.decoder_channels=8", r"--config.model.decoder_channels: '8' can't be read as tuple, like \(64, 64\)"),
+        ("model.decoder_channels=(8", "can't be read as tuple"),
+        ("constraints.ed.layers=stage1", "--config.constraints.ed.layers: 'stage1' can't be read as tuple"),
+        ("constraints.ed.layers=('stage1')", "can't be read as tuple"),
+        ("train.stps=3", "--config.train.stps: no such key; the nearest is train.steps"),
+        ("train=3", "--config.train: no such key"),
+        ("train.steps", "--config.train.steps: expected a value"),
+    ],
+)
+def test_what_cannot_be_read(override, message):
+    with pytest.raises(UserError, match=message):
+        command.configured(FT, [override])
+
+
+@pytest.mark.parametrize("name", ["nowhere.py", "README.md", f"{FT}:papre"])
+def test_no_such_configuration(name):
+    with pytest.raises(UserError, match="--config"):
+        command.configured(name, [])

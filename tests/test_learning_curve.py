@@ -1,0 +1,326 @@
+"""Learning curves: which runs there are, that they continue after an interruption, and every number of the result."""
+
+import collections
+import csv
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from ctd_jax import checkpoint, metrics, report, train
+from ctd_jax.data import synthetic
+
+REPO = pathlib.Path(__file__).parents[1]
+GRID = '--config.grid=("train.encoder_lr=1e-3","train.encoder_lr=1e-2")'
+CHOOSING = "1000"
+
+
+def rows(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def of_split(run, split="train"):
+    return {row["image"] for row in rows(run / "split.csv") if row["split"] == split}
+
+
+@pytest.fixture(scope="module")
+def arguments(teacher_file):
+    return [*tiny.arguments(teacher_file), GRID]
+
+
+@pytest.fixture(scope="module")
+def curve(arguments, tmp_path_factory):
+    """The folder of a whole curve: two methods, 2 and all 8 labels, two seeds. Settings are chosen with 8 labels."""
+    out = tmp_path_factory.mktemp("curve")
+    command = [sys.executable, "-m", "ctd_jax.learning_curve", "--configs=ctd_ed,ft", "--budgets=all,2", "--seeds=2"]
+    done = subprocess.run([*command, f"--out={out}", *arguments], cwd=REPO, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (out / "stdout").write_text(done.stdout)
+    (out / "stderr").write_text(done.stderr)
+    return out
+
+
+@pytest.fixture
+def call(cli, monkeypatch, arguments):
+    monkeypatch.chdir(REPO)
+    return lambda *more: cli("ctd_jax.learning_curve", *arguments, *more)
+
+
+# ---------------------------------------------------------------- a whole curve
+
+
+def test_curve_csv_has_a_line_for_each_run(curve):
+    lines = rows(curve / "curve.csv")
+    chosen, compared = lines[:4], lines[4:]
+    assert [(line["method"], line["setting"], line["seed"]) for line in chosen] == [
+        (method, f"train.encoder_lr={lr}", CHOOSING) for method in ("ctd_ed", "ft") for lr in ("1e-3", "1e-2")
+    ]
+    assert [(line["seed"], line["budget"], line["labels"], line["method"]) for line in compared] == [
+        (seed, budget, labels, method)
+        for seed in "01"
+        for budget, labels in (("2", "2"), ("all", "8"))
+        for method in ("ctd_ed", "ft")
+    ]
+    for line in lines:
+        result = json.loads((curve / line["run"] / "metrics.json").read_text())
+        assert line["split"] == result["split"] == ("val" if line["seed"] == CHOOSING else "test")
+        assert float(line["error"]) == result[line["measure"]] == result["nme_left_eye_outer_right_eye_outer"]
+        assert line["config_hash"] == result["config_hash"] and float(line["me_px"]) == result["me_px"]
+        assert not (curve / line["run"] / "checkpoints").exists()
+    assert len({line["run"] for line in lines}) == 12
+
+
+def test_choosing_never_reads_test(curve):
+    for line in rows(curve / "curve.csv")[:4]:
+        run = curve / line["run"]
+        assert {row["image"] for row in rows(run / "predictions.csv")} == of_split(run, "val")
+        assert len(of_split(run)) == 8
+
+
+def test_the_best_setting_on_val_is_compared(curve):
+    lines = rows(curve / "curve.csv")
+    result = json.loads((curve / "curve.json").read_text())
+    for method in ("ctd_ed", "ft"):
+        tried = {float(line["error"]): line["setting"] for line in lines[:4] if line["method"] == method}
+        assert len(tried) == 2
+        assert {line["setting"] for line in lines[4:] if line["method"] == method} == {tried[min(tried)]}
+        assert result["methods"][method]["setting"] == tried[min(tried)]
+    assert result["chosen_at"] == "all"
+
+
+def test_all_methods_of_a_seed_learn_from_the_same_pictures_fewer_are_a_subset(curve):
+    pictures = collections.defaultdict(list)
+    for line in rows(curve / "curve.csv")[4:]:
+        pictures[line["seed"], line["budget"]].append(of_split(curve / line["run"]))
+    assert all(one == other for one, other in pictures.values())
+    for seed in "01":
+        assert pictures[seed, "2"][0] < pictures[seed, "all"][0]
+    assert pictures["0", "2"][0] != pictures["1", "2"][0]
+
+
+def test_curve_json_is_what_the_predictions_say(curve):
+    """NME by hand: a picture's mean distance over that of the true eyes; then the mean over pictures and seeds."""
+    result, lines = json.loads((curve / "curve.json").read_text()), rows(curve / "curve.csv")[4:]
+    assert (result["measure"], result["unit"], result["scale"]) == ("nme_left_eye_outer_right_eye_outer", "%", 100)
+    assert (result["reference"], result["split"], result["n_images"]) == ("ft", "test", 4)
+
+    def nme(run):
+        points = collections.defaultdict(dict)
+        for row in rows(curve / run / "predictions.csv"):
+            points[row["image"]][row["landmark"]] = [float(row[key]) for key in ("x", "y", "true_x", "true_y")]
+        errors = {}
+        for image, of in points.items():
+            x, y, true_x, true_y = np.array([of[name] for name in synthetic.LANDMARKS]).T
+            left, right = (list(of).index(f"{side}_eye_outer") for side in ("left", "right"))
+            eyes = np.hypot(true_x[left] - true_x[right], true_y[left] - true_y[right])
+            errors[image] = np.hypot(x - true_x, y - true_y).mean() / eyes
+        return errors
+
+    errors = {(line["method"], line["labels"], line["seed"]): nme(line["run"]) for line in lines}
+    for method in ("ctd_ed", "ft"):
+        for labels in ("2", "8"):
+            point = result["methods"][method]["budgets"][labels]
+            seeds = {seed: np.mean(list(errors[method, labels, seed].values())) for seed in "01"}
+            assert point["seeds"] == pytest.approx(seeds, rel=1e-4)
+            assert point["error"] == pytest.approx(np.mean(list(seeds.values())), rel=1e-4)
+            assert point["ci95"][0] <= point["error"] <= point["ci95"][1]
+            ft = np.mean([list(errors["ft", labels, seed].values()) for seed in "01"])
+            if method != "ft":
+                against = point["minus_reference"]
+                assert against["difference"] == pytest.approx(point["error"] - ft, abs=1e-6)
+                assert against["ci95"][0] <= against["difference"] <= against["ci95"][1]
+                assert 0 < against["p"] <= 1
+            else:
+                assert "minus_reference" not in point
+
+
+def test_what_the_command_says_and_draws(curve):
+    out, error = (curve / "stdout").read_text(), (curve / "stderr").read_text()
+    scaled = json.loads((curve / "curve.json").read_text())["methods"]["ft"]["budgets"]["8"]["error"] * 100
+    table = [line.split() for line in out.splitlines()]
+    assert ["labels", "2", "8"] in table and ["p:", "paired", "bootstrap"] in [words[:3] for words in table]
+    assert next(words for words in table if words[:1] == ["ft"])[2] == f"{scaled:.2f}"
+    assert [line for line in error.splitlines() if line.startswith("run ")][11].startswith("run 12 of 12: ft ")
+    assert "Traceback" not in error
+    Image.open(curve / "curve.png").verify()
+
+
+def test_a_finished_curve_is_not_repeated(curve, call, monkeypatch):
+    def never(*_):
+        raise AssertionError("a finished run was repeated")
+
+    before = {name: (curve / name).read_bytes() for name in ("curve.csv", "curve.json", "stdout")}
+    monkeypatch.setattr(train, "train_and_evaluate", never)
+    code, out, error = call("--configs=ctd_ed,ft", "--budgets=2,all", "--seeds=2", f"--out={curve}")
+    assert code == 0, error
+    assert {name: (curve / name).read_bytes() for name in ("curve.csv", "curve.json")} | {
+        "stdout": out.encode()
+    } == before
+
+
+# ---------------------------------------------------------------- interrupted
+
+
+def test_an_interrupted_curve_continues_to_the_same_end(curve, call, monkeypatch, tmp_path):
+    """Stopped in the middle of the third run, after its first checkpoint."""
+    flags = ("--configs=ft", "--budgets=2", "--choose_at=all", "--seeds=1", f"--out={tmp_path}")
+    save, saved = checkpoint.save, []
+
+    def save_then_stop(checkpoints, step, *rest):
+        save(checkpoints, step, *rest)
+        saved.append(step)
+        if len(saved) == 5:
+            checkpoints.wait_until_finished()
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save", save_then_stop)
+        code, _, error = call(*flags)
+    assert (code, saved) == (1, [2, 4, 2, 4, 2])
+    assert "continues" in error and not (tmp_path / "curve.json").exists()
+
+    trained, real = [], train.train_and_evaluate
+    monkeypatch.setattr(train, "train_and_evaluate", lambda config, run: trained.append(run) or real(config, run))
+    code, _, error = call(*flags)
+    assert code == 0, error
+    assert [run.name.rpartition("-")[0] for run in trained] == ["2-seed0"]
+    assert "from step 2 of 4" in error
+
+    free = {"seconds": ""}
+    wanted = [
+        line | free
+        for line in rows(curve / "curve.csv")
+        if line["method"] == "ft" and (line["seed"] == CHOOSING or (line["seed"], line["budget"]) == ("0", "2"))
+    ]
+    assert [line | free for line in rows(tmp_path / "curve.csv")] == wanted
+    methods = (json.loads((folder / "curve.json").read_text())["methods"] for folder in (tmp_path, curve))
+    ours, whole = (method["ft"]["budgets"]["2"]["seeds"]["0"] for method in methods)
+    assert ours == whole
+
+
+# ---------------------------------------------------------------- the numbers of drawn runs
+
+
+def write_run(folder, errors_px):
+    """A run of two landmarks whose predictions are so many pixels off, one picture of each subject."""
+    folder.mkdir(parents=True)
+    n = len(errors_px)
+    true_xy = np.broadcast_to([[10.0, 10.0], [30.0, 10.0]], (n, 2, 2))
+    xy = true_xy + np.array(errors_px, float)[:, None, None] * [[0.6, 0.8], [0.0, -1.0]]
+    names, unknown = [f"{i}.png" for i in range(n)], np.full((n, 2), np.nan)
+    subjects = [f"s{i}" for i in range(n)]
+    table = metrics.Predictions.from_points(names, subjects, ("a", "b"), xy, true_xy=true_xy, spacing=unknown)
+    metrics.write_predictions(folder / "predictions.csv", table)
+    facts = {"normalizer": None, "ced_measure": "me_px", "split": "test", "n_images": n}
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    threshold = {"nme": 0.1, "mm": 4.0, "px": 10.0}
+    (folder / "config.json").write_text(json.dumps({"eval": {"threshold": threshold}}))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The summary of three methods; each in two seeds, 0.5 px to either side of the error that is listed."""
+    folder, lines = tmp_path_factory.mktemp("drawn"), []
+    for method, curve in (
+        ("ft", {5: 8.0, 20: 4.0, 80: 2.0}),
+        ("other", {5: 3.0, 20: 5.0, 80: 1.0}),
+        ("worse", {5: 9.0}),
+    ):
+        for labels, error in curve.items():
+            for seed, off in enumerate((-0.5, 0.5)):
+                run = f"{method}-{labels}-{seed}"
+                write_run(folder / run, error + off + np.array([-1.0, 0.0, 1.0]) * (0.0 if method == "worse" else 0.25))
+                line = {"method": method, "setting": "", "labels": labels, "seed": seed, "error": error + off}
+                lines.append(line | {"run": run})
+    return report.learning.summarize(lines, folder, reference="ft")
+
+
+@pytest.mark.parametrize(
+    ("method", "labels", "reference", "saved"),
+    [
+        ("ft", "5", 5.0, 0.0),
+        ("ft", "80", 80.0, 0.0),
+        # From 4 to 2 pixels while the labels go from 20 to 80: 3 is half way, in log(labels) that is 40.
+        ("other", "5", 40.0, 35.0),
+        # From 8 to 4 between 5 and 20; 5 is at three quarters: 5 * 4^(3/4)
+        ("other", "20", 14.142136, -5.857864),
+        ("other", "80", None, None),  # ft never gets there
+        ("worse", "5", None, None),  # nor was it ever so bad
+    ],
+)
+def test_labels_saved(drawn, method, labels, reference, saved):
+    point = drawn["methods"][method]["budgets"][labels]
+    assert point["reference_labels"] == (reference and pytest.approx(reference, rel=1e-6))
+    assert point.get("labels_saved") == (pytest.approx(saved, rel=1e-6, abs=1e-9) if saved is not None else None)
+
+
+def test_differences_from_the_reference(drawn):
+    point = drawn["methods"]["other"]["budgets"]["20"]
+    assert point["error"] == pytest.approx(5.0) and point["seeds"] == {"0": 4.5, "1": 5.5}
+    against = point["minus_reference"]
+    # Every picture is 1 px worse in the mean over the seeds, so every resample says so.
+    assert against["difference"] == pytest.approx(1.0, abs=1e-3)
+    assert against["ci95"] == pytest.approx([1.0, 1.0], abs=2e-3)
+    assert against["p"] == pytest.approx(2 / 10_001, rel=1e-3)
+    # The means over the seeds are 4.75, 5 and 5.25 px: 1 resample of 27 holds the first only, more than 2.5 %.
+    assert point["ci95"] == pytest.approx([4.75, 5.25], abs=1e-3)
+    assert "minus_reference" not in drawn["methods"]["ft"]["budgets"]["20"]
+
+
+def test_console_leaves_unknown_cells_empty(drawn):
+    lines = report.learning.console(drawn).splitlines()
+    worse = lines.index(next(line for line in lines if line.startswith("worse")))
+    assert lines[worse].split() == ["worse", "9.00"]
+    assert lines[worse + 1].split() == ["minus", "ft", "+1.00"]
+    saved = [line.split()[2:] for line in lines if line.strip().startswith("labels saved")]
+    assert saved == [["+35", "-6"], []]
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+@pytest.mark.parametrize(
+    ("more", "parts"),
+    [
+        (["--configs=ft", "--budgets=0"], ["'0'; expected a number of pictures, or all"]),
+        (["--configs=ft", "--budgets=ten"], ["'ten'; expected a number"]),
+        (["--configs=ft", "--choose_at=-1"], ["'-1'; expected a number"]),
+        (["--configs=ft", "--seeds=0"], ["--seeds is 0"]),
+        (["--configs=ft", "--reference=hg"], ["--reference is hg", "one of --configs: ft"]),
+        (["--configs=ctd_de"], ["no such configs/ctd_de.py", "configs/ctd_ed.py"]),
+        (["--configs=source"], ["configs/source.py learns recognition"]),
+        (["--configs=ft,configs/ft.py:paper"], ["are both named ft"]),
+        ([], ["--configs is missing"]),
+        (["--configs=ft", "--config.train.stps=1"], ["no such key", "train.steps"]),
+        (["--configs=ft", "--config.train.steps=many"], ["'many' can't be read as int"]),
+        (["--configs=ft", "--budgets=2,9"], ["ft: data.budget asks for 9", "there are 8"]),
+        (["--configs=ft", '--config.grid=("seed=2","train.lr=1","seed=3")'], ["--config.train.lr: no such key"]),
+        (["--configs=ft", "--config.grid=()", "--config.train.batch_size=6"], ["ft: train.batch_size is 6"]),
+    ],
+)
+def test_mistakes(call, tmp_path, more, parts):
+    code, _, error = call(f"--out={tmp_path}", *more)
+    assert code == 2, error
+    assert error.startswith("error: ") and error.count("error: ") == 1
+    assert "Traceback" not in error
+    assert all(part in error for part in parts), error
+    assert not (tmp_path / "runs").exists()
+
+
+def test_methods_with_grids_of_unequal_sizes_are_refused(cli, tmp_path, monkeypatch, teacher_file):
+    monkeypatch.chdir(REPO)
+    (tmp_path / "mine.py").write_text(
+        "from configs import ft\n\n\ndef get_config(variant='demo'):\n    config = ft.get_config(variant)\n"
+        "    config.name, config.grid = 'mine', config.grid[:2]\n    return config\n"
+    )
+    flags = [f"--configs=ft,{tmp_path / 'mine.py'}", f"--out={tmp_path / 'out'}", *tiny.arguments(teacher_file)]
+    code, _, error = cli("ctd_jax.learning_curve", *flags)
+    assert code == 2
+    assert "ft 3, mine 2" in error and "--config.grid=()" in error
+    assert not (tmp_path / "out").exists()

@@ -1,0 +1,72 @@
+"""Every landmark configuration, one per row of the result table: it trains, it builds at the paper's size, its grid."""
+
+import csv
+import importlib
+import math
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from ctd_jax import command, data, landmarks, models, train
+from ctd_jax import workdir as workdirs
+from ctd_jax.landmarks import LandmarkTask
+from ctd_jax.teacher import IMAGENET, Teacher
+
+FOLDER = pathlib.Path(__file__).parents[1] / "configs"
+MODULES = {p.stem: importlib.import_module(f"configs.{p.stem}") for p in sorted(FOLDER.glob("[a-z]*.py"))}
+ROWS = [name for name, m in MODULES.items() if name != "default" and m.get_config().task == "landmarks"]
+VGGFACE2 = {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil", "num_outputs": 8631}
+
+
+def test_the_rows_of_both_papers_and_of_what_they_are_compared_with():
+    assert set(ROWS) == {
+        *("hg", "fe", "ftp", "ft", "ctd_cd", "ctd_ed", "ctd_com", "rtl_layers", "rtl_spatial", "rtl_channel"),
+        *("l2_sp", "delta", "scratch"),
+    }
+    assert [MODULES[row].get_config().name for row in ROWS] == ROWS
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, tmp_path):
+    weights = MODULES[row].get_config().teacher.weights
+    config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2)
+    result = train.train_and_evaluate(config, tmp_path)
+    assert 0 < result["me_px"] < 32
+    names = {"config.json", "split.csv", "checkpoints", "log.csv", "predictions.csv", "metrics.json", "report.html"}
+    assert names <= {p.name for p in tmp_path.iterdir()}
+    with (tmp_path / "log.csv").open(newline="") as file:
+        trained, evaluated = csv.DictReader(file)
+    terms = [name for name, term in config.constraints.items() if term.weight]
+    assert all(math.isfinite(float(trained[column])) for column in ("loss", "heatmap", *terms))
+    pulling = [term for term in terms if term != "l2"]
+    norms = [column for column in evaluated if column.startswith("gradient_")]
+    assert norms == [f"gradient_{term}" for term in ("heatmap", *pulling) if pulling]
+    assert all(float(evaluated[column]) > 0 for column in norms)
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_the_papers_size(row, monkeypatch):
+    """Shapes only: a teacher of VGGFace2's form, and pictures that nobody draws."""
+    config = MODULES[row].get_config("paper")
+    assert config.variant == "paper"
+    faces = data.load(tiny.config("none").data, None)
+    small = models.build_encoder(**VGGFACE2)
+    shapes = jax.eval_shape(lambda: small.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
+    variables = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
+    monkeypatch.setattr(landmarks.teachers, "load", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
+    task = LandmarkTask(config, faces)
+    start = jax.eval_shape(lambda: task.init(0))["params"]
+    assert task.model.stride == 4
+    if row != "hg":
+        assert sum(x.size for x in jax.tree.leaves(start["encoder"])) == 23_508_032  # torchvision's, without fc
+
+
+@pytest.mark.parametrize("row", ROWS)
+def test_a_grid_of_three_settings(row):
+    file, grid = str(FOLDER / f"{row}.py"), MODULES[row].get_config().grid
+    settings = [command.configured(file, setting.split()) for setting in grid]
+    assert len({workdirs.config_hash(config) for config in settings}) == 3 == len(grid)
