@@ -9,6 +9,6 @@ from configs import default
 def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "ctd_cd"
-    config.constraints.cd.weight = 1e-4
+    config.constraints.cd.weight = 1e-5
     config.grid = tuple(f"constraints.cd.weight={value}" for value in (1e-5, 1e-4, 1e-3))
     return config

@@ -68,13 +68,13 @@ def _demo() -> ConfigDict:
 
     config.recognition = ConfigDict()  # read where the task is recognition
     config.recognition.loss = "softmax"  # cross-entropy of a linear classifier; or "arcface", of cosines with a margin
-    config.recognition.margin = (
-        0.2  # radians, ArcFace's; ours, as the scale: the paper's 0.5 and 64 are for 85 000 people
-    )
+    # ours, both: the paper's 0.5 and 64 are for 85 000 people
+    config.recognition.margin = 0.2  # radians, ArcFace's
     config.recognition.scale = 16.0  # of ArcFace's cosines
 
     # Terms beside the heatmaps' loss. weight: lambda, 0: off; layers: named features that are tied, the
-    # term is their mean. ctd_jax/constraints.py has the equations. Any set of them can be combined.
+    # term is their mean. ctd_jax/constraints.py has the equations. Any set of them can be combined. The weights in the
+    # other files are ours, chosen on val (README, Results).
     stages = ("stage1", "stage2", "stage3")
     config.constraints = ConfigDict()
     config.constraints.cd = _term(temperature=4.0, form="kl")  # classifier output; form: "kl" or "l2" (of softmaxes)

@@ -9,7 +9,7 @@ from configs import default
 def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "l2_sp"
-    config.constraints.l2_sp.weight = 1e-3
+    config.constraints.l2_sp.weight = 1e-6
     config.constraints.l2.weight = 1e-5
     config.grid = tuple(f"constraints.l2_sp.weight={value}" for value in (1e-6, 1e-5, 1e-4))
     return config

@@ -10,6 +10,6 @@ from configs import default
 def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "rtl_channel"
-    config.constraints.channel.weight = 1e-3
+    config.constraints.channel.weight = 1e-4
     config.grid = tuple(f"constraints.channel.weight={value}" for value in (1e-4, 1e-3, 1e-2))
     return config

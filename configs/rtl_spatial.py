@@ -9,6 +9,6 @@ from configs import default
 def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "rtl_spatial"
-    config.constraints.spatial.weight = 1e-3
+    config.constraints.spatial.weight = 1e-2
     config.grid = tuple(f"constraints.spatial.weight={value}" for value in (1e-3, 1e-2, 1e-1))
     return config

@@ -223,3 +223,23 @@ def test_randomness_depends_on_seed_step_and_place_alone():
     for kind in ("shard_map", "pmap"):
         assert drawn(0, kind, 4) == pytest.approx(want, abs=1e-6)
     assert drawn(1) != want
+
+
+def test_runs_that_differ_in_numbers_alone_are_one_program(teacher_file):
+    """Seed, learning rates, steps, weights and pictures are inputs: one compilation on disk serves them all."""
+
+    def program(**changes):
+        task = make_task(teacher_file, **changes)
+        variables = task.init(task.config.seed)
+        labels = task.labels(variables["params"])
+        tx = step.optimizer(labels)
+        zero = jnp.zeros((), jnp.int32)
+        state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
+        compiled = Parallel("shard_map").compile(step.make(task.loss, tx, labels), sharded=False)
+        return compiled.lower(state, step.constants(task.config, task.frozen), task.train.batch(np.arange(4))).as_text()
+
+    numbers = {"seed": 1, "data__budget": 5, "data__budget_seed": 1, "constraints__ed__weight": 0.1}
+    rates = {"train__encoder_lr": 1e-2, "train__decoder_lr": 1e-2, "train__steps": 50, "train__decay_power": 1.0}
+    want = program(data__budget=8)
+    assert program(**numbers, **rates) == want
+    assert program(constraints__ed__over="pooled", data__budget=8) != want

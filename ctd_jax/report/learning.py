@@ -104,7 +104,7 @@ def console(result: Mapping[str, Any]) -> str:
         if name != reference:
             against = [(point or {}).get("minus_reference") for point in points]
             rows.append([f"  minus {reference}", *(f"{d['difference'] * scale:+.2f}" if d else "" for d in against)])
-            rows.append(["  p", *(f"{d['p']:.3f}" if d and "p" in d else "" for d in against)])
+            rows.append(["  p", *(_p(d["p"]) if d and "p" in d else "" for d in against)])
             saved = [(point or {}).get("labels_saved") for point in points]
             rows.append(["  labels saved", *("" if n is None else f"{n:+.0f}" for n in saved)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -118,6 +118,10 @@ def console(result: Mapping[str, Any]) -> str:
     tests = sum(name != reference for name in methods) * len(budgets)
     note = f"p: paired bootstrap over subjects, not corrected for {tests} comparisons; it does not speak of other seeds"
     return "\n".join([head, "-" * len(lines[0]), *(line.rstrip() for line in lines), "-" * len(lines[0]), note])
+
+
+def _p(value: float) -> str:
+    return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
 def plot(result: Mapping[str, Any]) -> Figure:
