@@ -16,6 +16,7 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
+from ctd_jax import memory
 from ctd_jax.errors import UserError
 from ctd_jax.workdir import flatten
 
@@ -163,7 +164,8 @@ def _check_keys(config: ConfigDict, overrides: Sequence[str]) -> None:
 
 
 def _set_up() -> None:
-    """Compiled programs are kept for the next start; warnings go to stderr as plain lines."""
+    """Compiled programs are kept for the next start, memory for the next step; warnings go to stderr as plain lines."""
+    memory.keep()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("ctd_jax").addHandler(handler)

@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 from types import SimpleNamespace
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from golden.seeded import draw, mobilefacenet_state, picture
+from jax import lax
 
 from convert import mobilefacenet, port
 from ctd_jax import models
@@ -144,6 +146,51 @@ def test_decoder_and_its_gradients_match_pytorch(deconv, golden):
     np.testing.assert_allclose(grad_x.transpose(0, 3, 1, 2), golden["decoder/grad_x"], rtol=1e-4, atol=1e-4)
     grad_kernel = grads["deconv1"]["kernel"].transpose(2, 3, 0, 1)
     np.testing.assert_allclose(grad_kernel, golden["decoder/grad_kernel"], rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("padding", ["same", "ceil"])
+@pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 7), (12, 9), (3, 4)])
+def test_max_pool_and_its_gradient_are_those_of_the_plain_one(padding, height, width):
+    """`nn.max_pool` is XLA's reduce-window; PyTorch's numbers are those of the ResNets above."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.permutation(2 * height * width * 3).reshape(2, height, width, 3) + 1.0)  # no two are equal
+    pad = ((1, 1), (1, 1)) if padding == "same" else ((0, 1 - height % 2), (0, 1 - width % 2))
+    plain = lambda x: nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=pad)  # noqa: E731
+    want, pull = jax.vjp(plain, x)
+    found, ours = jax.vjp(lambda x: layers.max_pool(x, padding=padding), x)
+    np.testing.assert_array_equal(found, want)
+    g = jnp.asarray(rng.normal(size=want.shape), want.dtype)
+    np.testing.assert_allclose(ours(g)[0], pull(g)[0], rtol=1e-6)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (2, 1), (5, 2)])
+@pytest.mark.parametrize("size", [4, 7, 12])
+def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride, size):
+    """40 channels: maps of up to 6 x 6 places go as a matrix product, larger ones as XLA's convolution."""
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, size, size + 1, 40)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(kernel, kernel, 40, 5)) / 20, jnp.float32)
+    pad = ((1, 2), (kernel // 2, 0))
+    plain = lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=layers.DIMENSIONS)  # noqa: E731
+    want, pull = jax.vjp(plain, x, w)
+    found, ours = jax.vjp(lambda x, w: layers.convolve(x, w, stride, pad), x, w)
+    np.testing.assert_allclose(found, want, atol=1e-5)
+    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
+    for a, b in zip(ours(g), pull(g), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("channels", [3, 40])
+def test_deconvolution_and_its_gradients_are_those_of_the_transposed_convolution(channels):
+    rng = np.random.default_rng(0)
+    x = jnp.asarray(rng.normal(size=(2, 5, 4, channels)), jnp.float32)
+    w = jnp.asarray(rng.normal(size=(4, 4, channels, 6)) / 10, jnp.float32)
+    want, pull = jax.vjp(layers.deconv_transpose, x, w)
+    found, ours = jax.vjp(layers.deconv_phases, x, w)
+    np.testing.assert_allclose(found, want, atol=1e-5)
+    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
+    for a, b in zip(ours(g), pull(g), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-4)
 
 
 @pytest.mark.parametrize("stride", [1, 2])

@@ -29,10 +29,43 @@ def max_pool(x_BHWC: Array, *, padding: str) -> Array:
       x_BHWC: `[B, H, W, C]`.
       padding: "same" is PyTorch's padding 1; "ceil" is Caffe's: none at the top left, and the last window may overhang.
     """
-    H, W = x_BHWC.shape[1:3]
-    pad = {"same": ((1, 1), (1, 1)), "ceil": ((0, 1 - H % 2), (0, 1 - W % 2))}[padding]
-    x = jnp.pad(x_BHWC, ((0, 0), *pad, (0, 0)))  # 0 never wins against a ReLU's output
-    return nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding="VALID")
+    return _max_of_three(_max_of_three(x_BHWC, 1, padding), 2, padding)
+
+
+def _max_of_three(x: Array, axis: int, padding: str) -> Array:
+    """Along one axis: of every pair, and the cell before it ("same") or after it ("ceil")."""
+
+    def pad(x: Array, before: int, after: int) -> Array:  # 0 never wins against a ReLU's output
+        return jnp.pad(x, [(before, after) if i == axis else (0, 0) for i in range(x.ndim)])
+
+    n = x.shape[axis]
+    pairs = pad(x, 0, n % 2).reshape(*x.shape[:axis], -1, 2, *x.shape[axis + 1 :])
+    first, second = (lax.index_in_dim(pairs, i, axis + 1, keepdims=False) for i in (0, 1))
+    if padding == "same":
+        third = lax.slice_in_dim(pad(second, 1, 0), 0, second.shape[axis], axis=axis)
+    else:
+        third = lax.slice_in_dim(pad(first, 0, 1), 1, None, axis=axis)
+    out = jnp.maximum(jnp.maximum(first, second), third)
+    return out if padding == "same" else lax.slice_in_dim(out, 0, n // 2, axis=axis)
+
+
+def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+    """Convolution with a `[k, k, C, D]` kernel; `padding` of rows and columns, each before and after.
+
+    On a CPU small maps of many channels go as a sum of matrix products: there the kernel is most of the data, and
+    XLA:CPU moves it about for the gradients of a convolution.
+    """
+    k, _, C, D = kernel.shape
+    x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
+    h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
+    if h * w >= C or jax.default_backend() != "cpu":
+        return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
+    rows, columns = stride * (h - 1) + 1, stride * (w - 1) + 1
+
+    def tap(i: int, j: int) -> Array:
+        return x[:, i : i + rows : stride, j : j + columns : stride].reshape(-1, C) @ kernel[i, j]
+
+    return sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
 
 
 def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> Array:
@@ -66,7 +99,7 @@ depthwise = jax.custom_vjp(depthwise_sum, nondiff_argnums=(2, 3))
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def deconv_phases(x_BHWC: Array, kernel: Array) -> Array:
+def _deconv_phases(x_BHWC: Array, kernel: Array) -> Array:
     """PyTorch's `ConvTranspose2d(kernel_size=4, stride=2, padding=1)` as four 2x2 convolutions, one per output phase.
 
     Args:
@@ -79,15 +112,30 @@ def deconv_phases(x_BHWC: Array, kernel: Array) -> Array:
     B, H, W, _ = x_BHWC.shape
     taps = {0: slice(3, None, -2), 1: slice(2, None, -2)}  # kernel rows 3, 1 make the even output rows; 2, 0 the odd
     pad = {0: (1, 0), 1: (0, 1)}
-    phases = [
-        lax.conv_general_dilated(
-            x_BHWC, kernel[taps[a]][:, taps[b]], (1, 1), (pad[a], pad[b]), dimension_numbers=DIMENSIONS
-        )
-        for a in (0, 1)
-        for b in (0, 1)
-    ]
+    phases = [convolve(x_BHWC, kernel[taps[a]][:, taps[b]], 1, (pad[a], pad[b])) for a in (0, 1) for b in (0, 1)]
     y = jnp.stack(phases, axis=3).reshape(B, H, W, 2, 2, -1)
     return y.transpose(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, -1)
+
+
+def _deconv_forward(x_BHWC: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
+    return _deconv_phases(x_BHWC, kernel), (x_BHWC, kernel)
+
+
+def _deconv_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x_BHWC, kernel = saved
+    B, H, W, C = x_BHWC.shape
+    (grad_x,) = jax.vjp(lambda x: _deconv_phases(x, kernel), x_BHWC)[1](grad)
+    grad, x = jnp.pad(grad, ((0, 0), (1, 1), (1, 1), (0, 0))), x_BHWC.reshape(-1, C)
+
+    def row(i: int) -> Array:  # one product for the four taps of a kernel's row, [4, C, D]
+        taps = jnp.concatenate([grad[:, i : i + 2 * H : 2, j : j + 2 * W : 2] for j in range(4)], -1)
+        return (x.T @ taps.reshape(B * H * W, -1)).reshape(C, 4, -1).swapaxes(0, 1)
+
+    return grad_x, jnp.stack([row(i) for i in range(4)])
+
+
+deconv_phases = jax.custom_vjp(_deconv_phases)
+deconv_phases.defvjp(_deconv_forward, _deconv_backward)
 
 
 def deconv_transpose(x_BHWC: Array, kernel: Array) -> Array:
@@ -118,8 +166,7 @@ class Conv(nn.Module):
             x = x[:, :: self.stride, :: self.stride]
             y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], self.features)
         else:
-            pad = [(self.padding, self.padding)] * 2
-            y = lax.conv_general_dilated(x, kernel, (self.stride,) * 2, pad, dimension_numbers=DIMENSIONS)
+            y = convolve(x, kernel, self.stride, ((self.padding, self.padding),) * 2)
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y

@@ -1,0 +1,362 @@
+"""Our training step and our prediction beside the same network in plain PyTorch (`benchmarks/torch_baseline.py`).
+
+    pip install torch        # on a machine without GPU: its CPU build
+    python -m benchmarks.step [--batch=2,8] [--json=step.json] [--compare=old.json]
+
+SimpleBaseline on ResNet-50, 256x256, 68 landmarks; training with a teacher (CTD-ED's term) and without, prediction.
+Every contestant is a process of its own and they take turns, call by call, so that a busy machine slows all of them;
+times are medians after warming up. float32 on a CPU; on a GPU bfloat16 (ours) and autocast (PyTorch). Ratios are our
+images/s over those of the fastest of PyTorch's forms, so more than 1 is faster than PyTorch; `train_ratio` and
+`predict_ratio` are the lowest over the batches.
+"""
+
+import argparse
+import contextlib
+import itertools
+import json
+import multiprocessing
+import os
+import resource
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+TORCH = {
+    "torch": {"channels_last": False, "compiled": False},
+    "torch channels_last": {"channels_last": True, "compiled": False},
+    "torch.compile": {"channels_last": True, "compiled": True},
+}
+KINDS = ("train", "train without teacher", "predict")
+MATRIX = {"cpu": 2048, "gpu": 8192}  # side of the product whose speed is the peak
+
+
+def pictures(batch: int, size: int, landmarks: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    return rng.integers(0, 256, (batch, size, size, 3), np.uint8), rng.uniform(0, size - 1, (batch, landmarks, 2))
+
+
+def task(*, encoder: str, batch: int, size: int, landmarks: int, teacher: bool, overrides: dict[str, Any]) -> Any:
+    """Our `LandmarkTask` with random weights and random pictures, in the paper's variant."""
+    import jax
+    import jax.numpy as jnp
+    from ml_collections import ConfigDict
+
+    from configs import ctd_ed
+    from ctd_jax import data, models
+    from ctd_jax import teacher as teachers
+    from ctd_jax.landmarks import LandmarkTask
+
+    picture, xy = pictures(batch, size, landmarks)
+    unknown = np.full((batch, 4), np.nan)
+    names = tuple(f"p{i}" for i in range(landmarks))
+    everything = data.Dataset(
+        landmarks=data.Landmarks(names, tuple((i, i + 1) for i in range(0, landmarks - 1, 2))),
+        images=tuple(map(str, range(batch))),
+        subjects=tuple(map(str, range(batch))),
+        xy=xy,
+        spacing=unknown[:, :2],
+        boxes=unknown,
+        original=lambda i: picture[i],
+        size=size,
+        margin=0.0,
+        cache_mib=2048,
+    )
+    config: ConfigDict = ctd_ed.get_config("paper")
+    config.constraints.ed.weight = 1e-3 if teacher else 0.0
+    config.model.encoder, config.data.image_size, config.train.batch_size = encoder, size, batch
+    config.augment.shift = 0.05
+    config.update_from_flattened_dict(overrides)
+    net = models.build_encoder(encoder)
+    variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
+    with tempfile.TemporaryDirectory() as folder:
+        config.teacher.weights = f"{folder}/teacher.safetensors"
+        models.weights.save(
+            config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": teachers.IMAGENET}
+        )
+        return LandmarkTask(config, data.Source(everything, ["train"] * batch, ("",) * batch))
+
+
+class Ours:
+    """The program of `ctd_jax.main`."""
+
+    def __init__(self, *, batch: int, size: int, landmarks: int, teacher: bool, **overrides: Any):
+        import jax
+
+        from ctd_jax import memory, step
+        from ctd_jax.landmarks import forward
+        from ctd_jax.parallel import Parallel
+
+        memory.keep()
+        jax.config.update("jax_enable_compilation_cache", False)
+        job = task(
+            encoder="resnet50", batch=batch, size=size, landmarks=landmarks, teacher=teacher, overrides=overrides
+        )
+        self._parallel = Parallel(job.config.parallel)
+        variables = job.init(0)
+        labels = job.labels(variables["params"])
+        tx = step.optimizer(labels)
+        state = step.TrainState(
+            np.zeros((), np.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+        )
+        self._state, self._constants = self._parallel.replicate((state, step.constants(job.config, job.frozen)))
+        self._step = self._parallel.compile(step.make(job.loss, tx, labels), sharded=False, donate=(0,))
+        self._forward = self._parallel.compile(forward(job.model, job.teacher.input), sharded=True)
+        self._batch = job.train.batch(np.arange(batch))
+
+    def train(self) -> None:
+        import jax
+
+        self._state, means = self._step(self._state, self._constants, self._parallel.shard(self._batch))
+        jax.block_until_ready(means)
+
+    def predict(self) -> None:
+        variables = {"params": self._state.params, "batch_stats": self._state.batch_stats}
+        self._parallel.gather(self._forward(variables, self._parallel.shard({"picture": self._batch["picture"]})))
+
+
+class Torch:
+    """`benchmarks/torch_baseline.py`."""
+
+    def __init__(self, *, batch: int, size: int, landmarks: int, **form: Any):
+        import torch
+
+        from benchmarks import torch_baseline
+
+        torch.set_num_threads(os.cpu_count())
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+        self._train, self._predict, self._wait = torch_baseline.make(
+            num_landmarks=landmarks, size=size, device=device, **form
+        )
+        picture, xy = pictures(batch, size, landmarks)
+        self._host = torch.from_numpy(picture), torch.from_numpy(xy.astype(np.float32))
+        self._device = device
+
+    def train(self) -> None:
+        self._train(*(x.to(self._device) for x in self._host))
+        self._wait()
+
+    def predict(self) -> None:
+        self._predict(self._host[0].to(self._device))
+        self._wait()
+
+    def flops(self) -> float:
+        from benchmarks import torch_baseline
+
+        return torch_baseline.flops(self._train, *(x.to(self._device) for x in self._host))
+
+
+def peak_flops() -> float:
+    """FLOP/s of a large matrix product: the peak that a step could reach."""
+    import jax
+    import jax.numpy as jnp
+
+    kind = jax.default_backend()
+    n = MATRIX.get(kind, 4096)
+    x = jnp.ones((n, n), jnp.float32 if kind == "cpu" else jnp.bfloat16)
+    product = jax.jit(lambda x: x @ x)
+    product(x).block_until_ready()
+    start = time.perf_counter()
+    for _ in range(5):
+        y = product(x)
+    y.block_until_ready()
+    return 5 * 2 * n**3 / (time.perf_counter() - start)
+
+
+def _peak_memory(library: str) -> int:
+    """Bytes: of the device where it counts them, else of the process."""
+    if library == "torch":
+        import torch
+
+        if torch.cuda.is_available():
+            return torch.cuda.max_memory_allocated()
+    else:
+        import jax
+
+        if jax.devices()[0].memory_stats():
+            return jax.devices()[0].memory_stats()["peak_bytes_in_use"]
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _serve(connection: Connection, make: Callable[..., Any], case: dict[str, Any]) -> None:
+    """A contestant's process: builds, then runs what it is asked for and answers how many seconds it took."""
+    try:
+        contestant = make(**case)
+        connection.send("ready")
+        while (call := connection.recv()) != "end":
+            if call == "memory":
+                connection.send(_peak_memory("torch" if make is Torch else "jax"))
+            elif call == "flops":
+                connection.send(contestant.flops())
+            else:
+                start = time.perf_counter()
+                getattr(contestant, call)()
+                connection.send(time.perf_counter() - start)
+    except Exception as error:
+        connection.send(error)
+
+
+class Contestant:
+    """A process with one contestant in it."""
+
+    def __init__(self, make: Callable[..., Any], **case: Any):
+        context = multiprocessing.get_context("spawn")
+        self._connection, other = context.Pipe()
+        self._process = context.Process(target=_serve, args=(other, make, case), daemon=True)
+        self._process.start()
+        self._answer()
+
+    def __call__(self, what: str) -> float:
+        self._connection.send(what)
+        return self._answer()
+
+    def _answer(self) -> Any:
+        answer = self._connection.recv()
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        self._connection.send("end")
+        self._process.join()
+
+
+@contextlib.contextmanager
+def contestants(makers: dict[str, tuple[Callable[..., Any], dict[str, Any]]]) -> Iterator[dict[str, Contestant]]:
+    """Those that work on this machine, ready; why another does not is printed."""
+    found = {}
+    for name, (make, case) in makers.items():
+        try:
+            found[name] = Contestant(make, **case)
+        except Exception as error:
+            print(f"  {name} left out: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+    try:
+        yield found
+    finally:
+        for contestant in found.values():
+            contestant.end()
+
+
+def race(runners: dict[str, Contestant], call: str, repeats: int) -> dict[str, dict[str, float]]:
+    """First call (with compilation) and median of the following, seconds. Who fails at the first call is left out."""
+    first = {}
+    for name, runner in list(runners.items()):
+        try:
+            first[name] = runner(call)
+            runner(call)
+        except Exception as error:
+            print(f"  {name} left out: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+            del runners[name]
+    seconds = {name: [] for name in runners}
+    for _ in range(repeats):
+        for name, runner in runners.items():
+            seconds[name].append(runner(call))
+    return {name: {"seconds": float(np.median(s)), "first": first[name]} for name, s in seconds.items()}
+
+
+def measure(batch: int, kind: str, args: argparse.Namespace) -> dict[str, Any]:
+    case = {"batch": batch, "size": args.size, "landmarks": args.landmarks, "teacher": kind == "train"}
+    forms = {name: form for name, form in TORCH.items() if name != "torch.compile" or not args.no_compile}
+    makers = {"ctd_jax": (Ours, case)} | {name: (Torch, case | form) for name, form in forms.items()}
+    call = kind.split()[0]
+    with contestants(makers) as runners:
+        times = race(runners, call, args.repeats)
+        for name, entry in times.items():
+            entry["images_per_s"] = batch / entry["seconds"]
+            entry["peak_memory_mib"] = runners[name]("memory") / 2**20
+            entry["compile_s"] = max(entry.pop("first") - entry["seconds"], 0.0)
+        flops = runners["torch"]("flops") if call == "train" and "torch" in runners else None
+    result = {"batch": batch, "kind": kind, "times": times}
+    theirs = [entry["seconds"] for name, entry in times.items() if name != "ctd_jax"]
+    if theirs:
+        result["ratio"] = min(theirs) / times["ctd_jax"]["seconds"]
+    if "torch" in times:
+        result["ratio_to_eager"] = times["torch"]["seconds"] / times["ctd_jax"]["seconds"]
+    if flops:
+        result["gflop"] = flops / 1e9
+    return result
+
+
+def show(results: list[dict[str, Any]], peak: float) -> None:
+    for result in results:
+        print(f"\n{result['kind']}, batch {result['batch']}")
+        for name, entry in result["times"].items():
+            share = f"{result['gflop'] * 1e9 / entry['seconds'] / peak:6.0%} of peak" if "gflop" in result else ""
+            print(
+                f"  {name:<22}{1e3 * entry['seconds']:9.1f} ms {entry['images_per_s']:8.2f} images/s  {share}"
+                f"{entry['peak_memory_mib']:8.0f} MiB  compiled in {entry['compile_s']:5.1f} s"
+            )
+        if "ratio" in result:
+            print(f"  ratio {result['ratio']:.2f} to PyTorch's fastest form, {result['ratio_to_eager']:.2f} to eager")
+        if "gflop" in result:
+            floor = result["gflop"] * 1e9 / peak
+            print(f"  floor {1e3 * floor:.0f} ms: {result['gflop']:.0f} GFLOP at {peak / 1e9:.0f} GFLOP/s")
+
+
+def compare(results: list[dict[str, Any]], old: dict[str, Any]) -> None:
+    """Ratios to PyTorch, today's and the old: what the machine does to both sides cancels."""
+    before = {(result["batch"], result["kind"]): result.get("ratio") for result in old["results"]}
+    print(f"\nratio to PyTorch's fastest form: now / {old['date']} ({old['machine']})")
+    for result in results:
+        was = before.get((result["batch"], result["kind"]))
+        if was and "ratio" in result:
+            change = result["ratio"] / was - 1
+            verdict = "SLOWER" if change < -0.05 else ""
+            print(
+                f"  {result['kind']:<24}batch {result['batch']:<4}{result['ratio']:.2f} / {was:.2f}  {change:+.0%} {verdict}"
+            )
+
+
+def machine() -> str:
+    """What the figures were measured on."""
+    import jax
+
+    device = jax.devices()[0].device_kind
+    with contextlib.suppress(OSError):
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+        widest = "AVX-512" if any("avx512f" in line for line in lines) else "AVX2"
+        return f"{device}, {os.cpu_count()} cores, {model} ({widest})"
+    return f"{device}, {os.cpu_count()} cores"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", default="2,8", help="pictures in a batch, one or several (2,8)")
+    parser.add_argument("--size", type=int, default=256, help="side of the pictures, pixels (256)")
+    parser.add_argument("--landmarks", type=int, default=68, help="landmarks (68)")
+    parser.add_argument("--kinds", default=",".join(KINDS), help=f"any of: {', '.join(KINDS)}")
+    parser.add_argument("--repeats", type=int, default=7, help="measured calls of each contestant (7)")
+    parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (it takes minutes)")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
+    parser.add_argument("--compare", type=Path, help="a file that --json wrote: shows what has become slower")
+    args = parser.parse_args()
+    import jax
+
+    peaks = [peak_flops()]
+    results = []
+    for batch, kind in itertools.product(map(int, args.batch.split(",")), args.kinds.split(",")):
+        results.append(measure(batch, kind, args))
+        peaks.append(peak_flops())
+    peak = max(peaks)
+    show(results, peak)
+    if args.compare:
+        compare(results, json.loads(args.compare.read_text()))
+    summary = {
+        f"{call}_ratio": min(r["ratio"] for r in results if r["kind"] == call)
+        for call in ("train", "predict")
+        if any(r["kind"] == call and "ratio" in r for r in results)
+    }
+    if args.json:
+        known = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "jax": jax.__version__}
+        known |= {"size": args.size, "landmarks": args.landmarks, "peak_gflops": peak / 1e9}
+        args.json.write_text(json.dumps(known | summary | {"results": results}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
