@@ -307,9 +307,8 @@ def compare(results: list[dict[str, Any]], old: dict[str, Any]) -> None:
         if was and "ratio" in result:
             change = result["ratio"] / was - 1
             verdict = "SLOWER" if change < -0.05 else ""
-            print(
-                f"  {result['kind']:<24}batch {result['batch']:<4}{result['ratio']:.2f} / {was:.2f}  {change:+.0%} {verdict}"
-            )
+            name = f"{result['kind']}, batch {result['batch']}"
+            print(f"  {name:<34}{result['ratio']:.2f} / {was:.2f}  {change:+.0%} {verdict}")
 
 
 def machine() -> str:

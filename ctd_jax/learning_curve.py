@@ -55,7 +55,7 @@ def main() -> None:
     out = pathlib.Path(_OUT.value)
     grids = {name: tuple(config.grid) or ("",) for name, (_, config) in methods.items()}
     _check_grids(grids)
-    _check(methods, grids, max(budgets, key=lambda b: b or float("inf")), out)
+    _check(methods, grids, [*budgets, choose_at], out)
 
     runs = Runs(
         methods, out, sum(len(g) for g in grids.values() if len(g) > 1) + len(methods) * len(budgets) * _SEEDS.value
@@ -114,7 +114,7 @@ class Runs:
         workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{workdirs.config_hash(config)}"
         began, finished = time.monotonic(), (workdir / "report.html").exists()
         result = json.loads((workdir / "metrics.json").read_text("utf-8")) if finished else None
-        result = result or train_and_evaluate(config, workdir)
+        result = result or train_and_evaluate(config, workdir, self._out / "tfds")
         shutil.rmtree(workdir / "checkpoints", ignore_errors=True)  # of many runs, they would fill the disk
         jax.clear_caches()  # a run compiles anew, from the cache on disk
         labels = sum(row[2] == "train" for row in splits.read(workdir / "split.csv"))
@@ -180,18 +180,20 @@ def _check_grids(grids: dict[str, tuple[str, ...]]) -> None:
 
 
 def _check(
-    methods: dict[str, tuple[str, Any]], grids: dict[str, tuple[str, ...]], budget: int, out: pathlib.Path
+    methods: dict[str, tuple[str, Any]], grids: dict[str, tuple[str, ...]], budgets: list[int], out: pathlib.Path
 ) -> None:
-    """Finds what is wrong with any method before the first run."""
+    """Finds what is wrong with any method or number of labels before the first run."""
     from ctd_jax import train
 
     for name, (file, _) in methods.items():
         *_, config = [command.configured(file, [*_overrides, *setting.split()]) for setting in grids[name]]
-        config.data.budget = budget
+        config.data.budget = max(budgets, key=lambda budget: budget or float("inf"))
         try:
-            train.prepare(config, out / "tfds")
+            task, _ = train.prepare(config, out / "tfds")
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
+        if config.data.budget == 0 and len(task.train) in budgets:
+            raise UserError(f"--budgets has {len(task.train)} and all, which are the same pictures; leave one out")
 
 
 if __name__ == "__main__":

@@ -26,8 +26,13 @@ LOG_EVERY = 10  # steps between rows of log.csv
 DEAD = 1e-4  # of the gradient of the heatmaps' loss: a constraint whose own is smaller does nothing
 
 
-def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, Any]:
+def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None = None) -> dict[str, Any]:
     """Trains, or continues, or finds the run finished; returns the content of metrics.json.
+
+    Args:
+      config: of the run.
+      workdir: for what the run leaves behind.
+      cache: folder for prepared pictures; None: one in `workdir`.
 
     Raises:
       UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found
@@ -38,7 +43,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path) -> dict[str, A
     if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
-    task, parallel = prepare(config, workdir / "tfds")
+    task, parallel = prepare(config, cache or workdir / "tfds")
     workdirs.claim_split(workdir, task.source.rows())
     workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
     variables = _fit(task, config, workdir, parallel)

@@ -164,6 +164,21 @@ def test_a_finished_curve_is_not_repeated(curve, call, monkeypatch):
     } == before
 
 
+def test_the_runs_of_a_folder_share_one_copy_of_its_pictures(call, tmp_path, landmark_folder):
+    root = landmark_folder(name="shared_copy")
+    code, _, error = call(
+        "--configs=ft",
+        "--budgets=2",
+        "--seeds=2",
+        f"--out={tmp_path}",
+        f"--config.data.root={root}",
+        "--config.grid=()",
+    )
+    assert code == 0, error
+    assert (tmp_path / "tfds").is_dir()
+    assert not list(tmp_path.glob("runs/**/tfds"))
+
+
 # ---------------------------------------------------------------- interrupted
 
 
@@ -186,7 +201,9 @@ def test_an_interrupted_curve_continues_to_the_same_end(curve, call, monkeypatch
     assert "continues" in error and not (tmp_path / "curve.json").exists()
 
     trained, real = [], train.train_and_evaluate
-    monkeypatch.setattr(train, "train_and_evaluate", lambda config, run: trained.append(run) or real(config, run))
+    monkeypatch.setattr(
+        train, "train_and_evaluate", lambda config, run, *cache: trained.append(run) or real(config, run, *cache)
+    )
     code, _, error = call(*flags)
     assert code == 0, error
     assert [run.name.rpartition("-")[0] for run in trained] == ["2-seed0"]
@@ -300,6 +317,8 @@ def test_console_leaves_unknown_cells_empty(drawn):
         (["--configs=ft", "--config.train.stps=1"], ["no such key", "train.steps"]),
         (["--configs=ft", "--config.train.steps=many"], ["'many' can't be read as int"]),
         (["--configs=ft", "--budgets=2,9"], ["ft: data.budget asks for 9", "there are 8"]),
+        (["--configs=ft", "--budgets=2", "--choose_at=9"], ["ft: data.budget asks for 9", "there are 8"]),
+        (["--configs=ft", "--budgets=2,8,all"], ["--budgets has 8 and all", "leave one out"]),
         (["--configs=ft", '--config.grid=("seed=2","train.lr=1","seed=3")'], ["--config.train.lr: no such key"]),
         (["--configs=ft", "--config.grid=()", "--config.train.batch_size=6"], ["ft: train.batch_size is 6"]),
     ],
