@@ -29,14 +29,13 @@ def predict(
     devices = len(parallel.devices)
     size = -(-batch_size // devices) * devices
     xy, confidence = [], []
-    for start in range(0, len(dataset), size):
-        indices = np.arange(start, min(start + size, len(dataset)))
-        batch = dataset.batch(indices)
-        filled = np.pad(batch["picture"], ((0, size - len(indices)), (0, 0), (0, 0), (0, 0)))
+    for batch in dataset.batches(size):
+        number = len(batch["picture"])
+        filled = np.pad(batch["picture"], ((0, size - number), (0, 0), (0, 0), (0, 0)))
         points, peaks = parallel.gather(forward(variables, parallel.shard({"picture": filled})))
-        points = points[: len(indices)].astype(np.float64)
+        points = points[:number].astype(np.float64)
         xy.append((points - batch["offset"][:, None]) / batch["scale"][:, None, None])
-        confidence.append(peaks[: len(indices)])
+        confidence.append(peaks[:number])
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,
