@@ -29,13 +29,13 @@ def predict(
     devices = len(parallel.devices)
     size = -(-batch_size // devices) * devices
     xy, confidence = [], []
-    for batch in dataset.batches(size):
-        number = len(batch["picture"])
-        filled = np.pad(batch["picture"], ((0, size - number), (0, 0), (0, 0), (0, 0)))
+    parts = [np.arange(start, min(start + size, len(dataset))) for start in range(0, len(dataset), size)]
+    for indices, batch in zip(parts, dataset.batches(parts), strict=True):
+        filled = np.pad(batch["picture"], ((0, size - len(indices)), (0, 0), (0, 0), (0, 0)))
         points, peaks = parallel.gather(forward(variables, parallel.shard({"picture": filled})))
-        points = points[:number].astype(np.float64)
+        points = points[: len(indices)].astype(np.float64)
         xy.append((points - batch["offset"][:, None]) / batch["scale"][:, None, None])
-        confidence.append(peaks[:number])
+        confidence.append(peaks[: len(indices)])
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,

@@ -224,8 +224,8 @@ class RecognitionTask:
 
         def extract(variables: Any, part: data.Dataset) -> np.ndarray:
             features = []
-            for batch in part.batches(size):
-                picture = batch["picture"]
+            for start in range(0, len(part), size):
+                picture = part.batch(np.arange(start, min(start + size, len(part))))["picture"]
                 filled = np.pad(picture, ((0, size - len(picture)), (0, 0), (0, 0), (0, 0)))
                 found = compiled(variables, parallel.shard({"picture": filled}))
                 features.append(parallel.gather(found)[: len(picture)])

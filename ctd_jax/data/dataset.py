@@ -98,10 +98,10 @@ class Dataset:
             "offset": offset.astype(np.float32),
         }
 
-    def batches(self, size: int) -> Iterator[dict[str, np.ndarray]]:
-        """All pictures once, in order, `size` at a time, the last batch smaller; a few are decoded ahead."""
+    def batches(self, parts: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """`batch` of each of `parts`; a few are decoded ahead."""
         self._cache  # noqa: B018  decoded here, once, before there are threads
-        return ahead(self.batch, (np.arange(i, min(i + size, len(self))) for i in range(0, len(self), size)))
+        return ahead(self.batch, parts)
 
     def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless shuffled batches from step `start` on: batch n depends on `seed` and n alone, so that a run resumes
