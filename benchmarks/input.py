@@ -40,11 +40,14 @@ class Fed(Ours):
     """The program of `ctd_jax.main`, fed from a landmark folder."""
 
     def __init__(self, *, kind: str, batch: int, size: int, root: str, teacher: str, cache: str):
+        import jax
+
         from configs import ctd_ed
         from ctd_jax import data, memory
         from ctd_jax.landmarks import LandmarkTask
 
         memory.keep()
+        jax.config.update("jax_compilation_cache_dir", cache)  # all three compile the same
         config = ctd_ed.get_config()
         config.data.root, config.data.image_size, config.data.cache_mib = root, size, INPUTS[kind]
         config.teacher.weights = teacher

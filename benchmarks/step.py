@@ -86,19 +86,19 @@ class Ours:
     """The program of `ctd_jax.main`."""
 
     def __init__(self, *, batch: int, **case: Any):
+        import jax
+
         from ctd_jax import memory
 
         memory.keep()
+        jax.config.update("jax_enable_compilation_cache", False)
         self._start(task(batch=batch, **case), batch)
 
     def _start(self, job: Any, batch: int) -> None:
-        import jax
-
         from ctd_jax import step
         from ctd_jax.landmarks import forward
         from ctd_jax.parallel import Parallel
 
-        jax.config.update("jax_enable_compilation_cache", False)
         self._parallel = Parallel(job.config.parallel)
         variables = job.init(0)
         labels = job.labels(variables["params"])
