@@ -41,7 +41,7 @@ def pictures(batch: int, size: int, landmarks: int) -> tuple[np.ndarray, np.ndar
     return rng.integers(0, 256, (batch, size, size, 3), np.uint8), rng.uniform(0, size - 1, (batch, landmarks, 2))
 
 
-def task(*, encoder: str, batch: int, size: int, landmarks: int, teacher: bool, overrides: dict[str, Any]) -> Any:
+def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str = "resnet50", **overrides: Any) -> Any:
     """Our `LandmarkTask` with random weights and random pictures, in the paper's variant."""
     import jax
     import jax.numpy as jnp
@@ -85,18 +85,20 @@ def task(*, encoder: str, batch: int, size: int, landmarks: int, teacher: bool, 
 class Ours:
     """The program of `ctd_jax.main`."""
 
-    def __init__(self, *, batch: int, size: int, landmarks: int, teacher: bool, **overrides: Any):
+    def __init__(self, *, batch: int, **case: Any):
         import jax
 
-        from ctd_jax import memory, step
-        from ctd_jax.landmarks import forward
-        from ctd_jax.parallel import Parallel
+        from ctd_jax import memory
 
         memory.keep()
         jax.config.update("jax_enable_compilation_cache", False)
-        job = task(
-            encoder="resnet50", batch=batch, size=size, landmarks=landmarks, teacher=teacher, overrides=overrides
-        )
+        self._start(task(batch=batch, **case), batch)
+
+    def _start(self, job: Any, batch: int) -> None:
+        from ctd_jax import step
+        from ctd_jax.landmarks import forward
+        from ctd_jax.parallel import Parallel
+
         self._parallel = Parallel(job.config.parallel)
         variables = job.init(0)
         labels = job.labels(variables["params"])
@@ -184,19 +186,18 @@ def _peak_memory(library: str) -> int:
 
 
 def _serve(connection: Connection, make: Callable[..., Any], case: dict[str, Any]) -> None:
-    """A contestant's process: builds, then runs what it is asked for and answers how many seconds it took."""
+    """A contestant's process: builds, then runs what it is asked for and answers with its result, or how many
+    seconds it took."""
     try:
         contestant = make(**case)
         connection.send("ready")
         while (call := connection.recv()) != "end":
             if call == "memory":
                 connection.send(_peak_memory("torch" if make is Torch else "jax"))
-            elif call == "flops":
-                connection.send(contestant.flops())
             else:
                 start = time.perf_counter()
-                getattr(contestant, call)()
-                connection.send(time.perf_counter() - start)
+                answer = getattr(contestant, call)()
+                connection.send(time.perf_counter() - start if answer is None else answer)
     except Exception as error:
         connection.send(error)
 

@@ -11,14 +11,10 @@ import sys
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from convert import engines, state_dict
 from convert.networks import seems
-from ctd_jax import models
 from ctd_jax.errors import UserError
 
 State = Mapping[str, np.ndarray]  # the file's arrays by the file's keys
@@ -60,6 +56,12 @@ def port(state: State, original: Original, path: str) -> dict:
     Raises:
       UserError: arrays are missing, unused or of another shape; the message lists them and names the network.
     """
+    import jax
+    import jax.numpy as jnp
+    from flax.traverse_util import flatten_dict, unflatten_dict
+
+    from ctd_jax import models
+
     encoder = models.build_encoder(**original.encoder)
     image = jnp.zeros((1, *original.size, 3))
     template = jax.eval_shape(lambda: encoder.init(jax.random.key(0), image, train=False))
@@ -103,6 +105,10 @@ def compare(variables: Mapping[str, Any], state: State, original: Original, path
     Raises:
       UserError: a difference is above `TOLERANCE`.
     """
+    import jax
+
+    from ctd_jax import models
+
     encoder = models.build_encoder(**original.encoder)
     picture = np.random.default_rng(0).integers(0, 256, (1, *original.size, 3), np.uint8)
     image = models.normalize(picture, original.input)
@@ -140,6 +146,11 @@ def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] |
     parser.add_argument("file", help="a state dict: PyTorch's, or a pickled dict of NumPy arrays")
     parser.add_argument("--out", required=True, help="the .safetensors file to write")
     args = parser.parse_args(argv)
+
+    import jax
+
+    from ctd_jax import models
+
     try:
         variables, meta, engine, differences = convert(args.file, describe)
         models.weights.save(args.out, variables, meta)

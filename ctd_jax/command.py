@@ -18,7 +18,6 @@ from ml_collections import ConfigDict
 
 from ctd_jax import memory
 from ctd_jax.errors import UserError
-from ctd_jax.workdir import flatten
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show Python's traceback of an error.")
 _HELP = ("--help", "-h", "-help", "--helpshort")
@@ -151,6 +150,8 @@ def _load(name: str) -> ConfigDict:
 
 
 def _check_keys(config: ConfigDict, overrides: Sequence[str]) -> None:
+    from ctd_jax.workdir import flatten
+
     keys = list(flatten(config))
     for override in overrides:
         key, equals, _ = override.partition("=")

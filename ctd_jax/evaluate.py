@@ -29,9 +29,8 @@ def predict(
     devices = len(parallel.devices)
     size = -(-batch_size // devices) * devices
     xy, confidence = [], []
-    for start in range(0, len(dataset), size):
-        indices = np.arange(start, min(start + size, len(dataset)))
-        batch = dataset.batch(indices)
+    parts = [np.arange(start, min(start + size, len(dataset))) for start in range(0, len(dataset), size)]
+    for indices, batch in zip(parts, dataset.batches(parts), strict=True):
         filled = np.pad(batch["picture"], ((0, size - len(indices)), (0, 0), (0, 0), (0, 0)))
         points, peaks = parallel.gather(forward(variables, parallel.shard({"picture": filled})))
         points = points[: len(indices)].astype(np.float64)

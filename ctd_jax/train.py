@@ -79,7 +79,7 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     labels = task.labels(variables["params"])
     tx = step.optimizer(labels)
     zero = jnp.zeros((), jnp.int32)
-    state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
+    state = step.TrainState(zero, variables["params"], variables["batch_stats"], jax.jit(tx.init)(variables["params"]))
     template = jax.eval_shape(lambda: state)
     train_step = parallel.compile(step.make(task.loss, tx, labels), sharded=False, donate=(0,))
     gradient_norms = parallel.compile(step.gradient_norms(task.loss, task.pulling, labels), sharded=False)

@@ -1,6 +1,8 @@
 """A configuration changed by what follows --config. on the command line."""
 
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
@@ -64,3 +66,26 @@ def test_what_cannot_be_read(override, message):
 def test_no_such_configuration(name):
     with pytest.raises(UserError, match="--config"):
         command.configured(name, [])
+
+
+COMMANDS = ["ctd_jax.main", "ctd_jax.predict", "ctd_jax.compare", "ctd_jax.learning_curve", "convert.vggface2"]
+HEAVY = ("jax", "flax", "orbax", "grain", "tensorflow_datasets", "matplotlib", "rich")
+HELP = """
+import runpy, sys
+sys.argv = [sys.argv[1], "--help"]
+try:
+    runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+except SystemExit as end:
+    assert not end.code, end.code
+print("imported:", *(name for name in HEAVY if name in sys.modules))
+"""
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_imports_nothing_heavy(command):
+    """So that it is there at once; with what a training needs it takes seconds."""
+    script = f"HEAVY = {HEAVY}{HELP}"
+    repo = pathlib.Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", script, command], cwd=repo, capture_output=True, text=True, check=True)
+    *text, last = done.stdout.splitlines()
+    assert len(text) > 5 and last == "imported:"

@@ -1,6 +1,8 @@
 """What the network is given, and in which order."""
 
+import dataclasses
 import itertools
+import time
 
 import numpy as np
 import pytest
@@ -9,6 +11,7 @@ from PIL import Image
 from configs import default
 from ctd_jax import data, evaluate, heatmaps
 from ctd_jax.data import Dataset, Frame, Landmarks
+from ctd_jax.data.ahead import THREADS
 from ctd_jax.parallel import Parallel
 
 SIZE = 32
@@ -97,6 +100,56 @@ def test_memory_is_kept_to():
         assert dataset.cache_mib == 0
         object.__setattr__(dataset, "cache_mib", 1)
         assert (dataset._cache is not None) == held
+
+
+class Counted:
+    """200 black pictures that count how often they are read."""
+
+    def __init__(self, cache_mib):
+        self.reads = itertools.count()
+        self.dataset = dataclasses.replace(unusual(cache_mib), **self.rows(200), original=self.original)
+
+    def rows(self, n):
+        empty = np.full((n, 4), np.nan)
+        return {"images": ("x",) * n, "subjects": ("x",) * n, "xy": np.zeros((n, 3, 2)), "boxes": empty}
+
+    def original(self, index):
+        next(self.reads)
+        return np.zeros((SIZE, SIZE, 3), np.uint8)
+
+    def settled(self):
+        """The number of reads, once nobody reads any more."""
+        before, now = -1, int(repr(self.reads)[6:-1])
+        while now > before:
+            time.sleep(0.2)
+            before, now = now, int(repr(self.reads)[6:-1])
+        return now
+
+
+def test_few_pictures_are_decoded_ahead():
+    """Of those that stream, no more than twice the threads' batches, and one in the hands of each thread; the reads
+    of the last batch taken show that some are."""
+    stream = Counted(cache_mib=0)
+    batches = stream.dataset.training_batches(batch_size=3, seed=0, start=0)
+    next(batches), next(batches)
+    assert 6 < stream.settled() <= 3 * (2 + 3 * THREADS) < 200
+    evaluation = Counted(cache_mib=0)
+    parts = np.array_split(np.arange(200), 67)
+    batches = evaluation.dataset.batches(parts)
+    next(batches)
+    assert 3 < evaluation.settled() <= 3 * 2 * THREADS
+    assert len(list(batches)) == 66 and evaluation.settled() == 200
+    cached = Counted(cache_mib=10)
+    for _ in range(2):
+        assert len(list(cached.dataset.batches(parts))) == 67 and cached.settled() == 200
+
+
+def test_batches_come_in_order():
+    parts = [np.array(part) for part in ([0, 4, 2], [6], [1, 3])]
+    for cache_mib in (0, 10):
+        dataset = unusual(cache_mib)
+        for part, batch in zip(parts, dataset.batches(parts), strict=True):
+            same(batch, dataset.batch(part))
 
 
 def test_unlabelled():

@@ -2,16 +2,22 @@
 
 import contextlib
 import io
+import itertools
 import os
 import pathlib
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from ctd_jax.data import folder
+from ctd_jax.data.ahead import ahead, progress
+
+SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
 
 
-class LandmarkFolder(tfds.core.GeneratorBasedBuilder):
+class LandmarkFolder(tfds.core.ShardBasedBuilder):
     """The pictures (as the files' own bytes) and points of one landmark folder, in the order of its rows."""
 
     VERSION = tfds.core.Version("1.0.0")
@@ -34,25 +40,27 @@ class LandmarkFolder(tfds.core.GeneratorBasedBuilder):
         )
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
-    def _split_generators(self, dl_manager):
-        return {"pictures": self._generate_examples()}
+    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable[[], Iterator[tuple[int, Any]]]]]:
+        n = len(self._table.images)
+        checked = progress(ahead(self._check, range(n)), "preparing pictures", n)
+        return {"pictures": [lambda: self._examples(itertools.islice(checked, SHARD)) for _ in range(0, n, SHARD)]}
 
-    def _generate_examples(self):
+    def _check(self, index: int) -> int:
+        folder.check_picture(self._table, index, (self._root / self._table.images[index]).read_bytes(), self._root)
+        return index
+
+    def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         table = self._table
-        for index, image in enumerate(table.images):
-            path = self._root / image
-            folder.check_picture(table, index, path.read_bytes(), self._root)
-            yield (
-                index,
-                {
-                    "image": image,
-                    "subject": table.subjects[index],
-                    "picture": path,
-                    "xy": table.xy[index].astype(np.float32),
-                    "spacing": table.spacing[index].astype(np.float32),
-                    "box": table.boxes[index].astype(np.float32),
-                },
-            )
+        for index in indices:
+            example = {
+                "image": table.images[index],
+                "subject": table.subjects[index],
+                "picture": self._root / table.images[index],
+                "xy": table.xy[index].astype(np.float32),
+                "spacing": table.spacing[index].astype(np.float32),
+                "box": table.boxes[index].astype(np.float32),
+            }
+            yield index, example
 
 
 def pictures(root: pathlib.Path, table: folder.Table, cache: pathlib.Path):

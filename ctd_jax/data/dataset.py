@@ -2,11 +2,11 @@
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator, Sequence
-from concurrent import futures
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ctd_jax.data.ahead import THREADS, ahead
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 
@@ -67,36 +67,41 @@ class Dataset:
         return np.unique(self.subjects, return_inverse=True)[1].astype(np.int32)
 
     @functools.cached_property
-    def _cache(self) -> tuple[np.ndarray, list[Frame]] | None:
-        """All of the pictures decoded once, or None where they need more than `cache_mib`."""
+    def _cache(self) -> tuple[np.ndarray, ...] | None:
+        """All of the pictures decoded once, with their frames, or None where they need more than `cache_mib`."""
         if len(self) * self.size**2 * 3 > self.cache_mib * 2**20:
             return None
-        pictures = np.zeros((len(self), self.size, self.size, 3), np.uint8)
-        frames = []
-        with futures.ThreadPoolExecutor() as pool:
-            for i, (picture, frame) in enumerate(pool.map(self.network, range(len(self)))):
-                pictures[i] = picture
-                frames.append(frame)
-        return pictures, frames
+        return self._stack(len(self), ahead(self.network, range(len(self))))
+
+    def _stack(self, number: int, found: Iterable[tuple[np.ndarray, Frame]]) -> tuple[np.ndarray, ...]:
+        """`[number, S, S, 3]` pictures, `[number]` scale and `[number, 2]` offset of their frames."""
+        pictures, frames = np.empty((number, self.size, self.size, 3), np.uint8), np.empty((number, 3))
+        for i, (picture, frame) in enumerate(found):
+            pictures[i], frames[i] = picture, (frame.scale, *frame.offset)
+        return pictures, frames[:, 0], frames[:, 1:]
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 network pixels (0 where unknown), `mask` [B, K] bool,
         `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects."""
         if self._cache is None:
-            pictures, frames = zip(*map(self.network, indices), strict=True)
-            pictures = np.stack(pictures)
+            pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
         else:
-            pictures, frames = self._cache[0][indices], [self._cache[1][i] for i in indices]
-        xy = np.stack([frame.to_network(self.xy[i]) for frame, i in zip(frames, indices, strict=True)])
+            pictures, scale, offset = (part[indices] for part in self._cache)
+        xy = self.xy[indices] * scale[:, None, None] + offset[:, None]
         mask = ~np.isnan(xy).any(-1)
         return {
             "picture": pictures,
             "xy": np.where(mask[..., None], xy, 0).astype(np.float32),
             "mask": mask,
-            "scale": np.array([frame.scale for frame in frames], np.float32),
+            "scale": scale.astype(np.float32),
             "subject": self._subject[indices],
-            "offset": np.array([frame.offset for frame in frames], np.float32),
+            "offset": offset.astype(np.float32),
         }
+
+    def batches(self, parts: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
+        """`batch` of each of `parts`; a few are decoded ahead."""
+        self._cache  # noqa: B018  decoded here, once, before there are threads
+        return ahead(self.batch, parts)
 
     def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
         """Endless shuffled batches from step `start` on: batch n depends on `seed` and n alone, so that a run resumes
@@ -109,6 +114,7 @@ class Dataset:
         first = jax.process_index() * local
         order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().batch(batch_size)
         batches = order.map(lambda indices: self.batch(indices[first : first + local]))
-        iterator = iter(batches.to_iter_dataset(grain.ReadOptions(num_threads=2, prefetch_buffer_size=4)))
+        options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
+        iterator = iter(batches.to_iter_dataset(options))
         iterator.set_state({"next_index": start})
         return iterator

@@ -1,5 +1,6 @@
 """Landmark folders: `landmarks.csv`, `dataset.json` and pictures. What can be wrong with one is found here."""
 
+import contextlib
 import csv
 import dataclasses
 import difflib
@@ -7,14 +8,14 @@ import hashlib
 import json
 import logging
 import pathlib
-from collections.abc import Callable
-from concurrent import futures
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ctd_jax import measurements as measurements_
 from ctd_jax.data import pictures
+from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -70,29 +71,22 @@ def read(root: pathlib.Path) -> Table:
         raise UserError(
             f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
         )
-    names, rows = _read_csv(root / "landmarks.csv")
+    path = root / "landmarks.csv"
+    names = _columns(path)
     landmarks = _read_json(root / "dataset.json", names)
-    where = [f"{root / 'landmarks.csv'}, row {number}" for number, _ in rows]
-    values = [row for _, row in rows]
-
-    def numbers(columns: list[str]) -> np.ndarray:
-        return np.array(
-            [[_number(row.get(c, ""), c, at) for c in columns] for row, at in zip(values, where, strict=True)],
-            np.float64,
+    seen: dict[str, str] = {}  # image -> file and row
+    subjects, splits, points, spacing, boxes = [], [], [], [], []
+    for number, row in _rows(path):
+        at, image = f"{path}, row {number}", row["image"]
+        point, mm, box = (
+            np.array([_number(row.get(column, ""), column, at) for column in columns])
+            for columns in ([f"{name}_{axis}" for name in landmarks.names for axis in "xy"], SPACING, BOX)
         )
-
-    xy = numbers([f"{name}_{axis}" for name in landmarks.names for axis in "xy"])
-    xy = xy.reshape(len(rows), len(landmarks.names), 2)
-    spacing, boxes = numbers(list(SPACING)), numbers(list(BOX))
-    seen: dict[str, str] = {}
-    for row, at, point, box, mm in zip(values, where, xy, boxes, spacing, strict=True):
-        image = row["image"]
         if image in seen:
             raise UserError(f"{at}: {image} was already listed in {seen[image]}; keep one of the rows")
-        seen[image] = at
         if not (root / image).is_file():
             raise UserError(f"{at}: picture {image} does not exist in {root}")
-        half = np.isnan(point).sum(-1) == 1
+        half = np.isnan(point.reshape(-1, 2)).sum(-1) == 1
         if half.any():
             name = landmarks.names[int(np.argmax(half))]
             raise UserError(f"{at}: {name} has only one of its two coordinates; fill both cells or empty both")
@@ -100,21 +94,25 @@ def read(root: pathlib.Path) -> Table:
             raise UserError(f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
         if any(column in row for column in BOX):
             _check_box(box, at)
+        seen[image] = at
+        subjects.append(row.get("subject") or image)
+        splits.append(row.get("split", ""))
+        for values, value in ((points, point), (spacing, mm), (boxes, box)):
+            values.append(value)
     if "subject" not in names:
-        _log.warning("%s has no column `subject`: every picture counts as a person of its own", root / "landmarks.csv")
-    with futures.ThreadPoolExecutor() as pool:
-        digests = pool.map(lambda row: hashlib.sha256((root / row["image"]).read_bytes()).hexdigest(), values)
-        return Table(
-            landmarks=landmarks,
-            images=tuple(row["image"] for row in values),
-            subjects=tuple(row.get("subject") or row["image"] for row in values),
-            splits=tuple(row["split"] for row in values) if "split" in names else None,
-            xy=xy,
-            spacing=spacing,
-            boxes=boxes,
-            sha256=tuple(digests),
-            where=tuple(where),
-        )
+        _log.warning("%s has no column `subject`: every picture counts as a person of its own", path)
+    digests = ahead(lambda image: hashlib.sha256((root / image).read_bytes()).hexdigest(), seen)
+    return Table(
+        landmarks=landmarks,
+        images=tuple(seen),
+        subjects=tuple(subjects),
+        splits=tuple(splits) if "split" in names else None,
+        xy=np.reshape(points, (len(seen), len(landmarks.names), 2)),
+        spacing=np.array(spacing),
+        boxes=np.array(boxes),
+        sha256=tuple(progress(digests, "reading pictures", len(seen))),
+        where=tuple(seen.values()),
+    )
 
 
 def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> None:
@@ -149,21 +147,21 @@ def fingerprint(root: pathlib.Path, table: Table) -> str:
 
 def read_split(path: pathlib.Path) -> dict[str, str]:
     """Image -> split, from a csv file with these two columns."""
-    names, rows = _read_csv(path)
+    names = _columns(path)
     if "split" not in names:
         raise UserError(
             f"{path}: no column `split`, found {', '.join(names)}; a split file has columns image and split"
         )
-    return {row["image"]: row["split"] for _, row in rows}
+    return {row["image"]: row["split"] for _, row in _rows(path)}
 
 
 def read_boxes(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Image -> `[4]` x0, y0, x1, y1 in pixels, from a csv file with columns image and box_*."""
-    names, rows = _read_csv(path)
+    names = _columns(path)
     if not set(BOX) <= set(names):
         raise UserError(f"{path}: expected the columns {', '.join(BOX)}, found {', '.join(names)}")
     boxes = {}
-    for number, row in rows:
+    for number, row in _rows(path):
         at = f"{path}, row {number}"
         boxes[row["image"]] = np.array([_number(row[column], column, at) for column in BOX])
         _check_box(boxes[row["image"]], at)
@@ -175,33 +173,46 @@ def _check_box(box: np.ndarray, at: str) -> None:
         raise UserError(f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture")
 
 
-def _read_csv(path: pathlib.Path) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
-    """Column names, and each row with its line number."""
+@contextlib.contextmanager
+def _open_csv(path: pathlib.Path) -> Iterator[csv.DictReader]:
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
-            names = [name.strip() for name in reader.fieldnames or ()]
-            twice = next((name for name in names if name and names.count(name) > 1), None)
-            reader.fieldnames = names
-            rows = [(reader.line_num, row) for row in reader]
+            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
+            yield reader
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a text file of comma-separated values ({error})") from error
+
+
+def _columns(path: pathlib.Path) -> list[str]:
+    with _open_csv(path) as reader:
+        names = list(reader.fieldnames)
     if "image" not in names:
         hint = "; it seems to be separated by semicolons, save it with commas" if names and ";" in names[0] else ""
         raise UserError(f"{path}: no column `image`, found {', '.join(names) or 'an empty file'}{hint}")
+    twice = next((name for name in names if name and names.count(name) > 1), None)
     if twice:
         raise UserError(f"{path}: column `{twice}` stands twice in the header; keep one of them")
-    for number, row in rows:
-        if None in row or None in row.values():
-            found = len(names) + len(row.get(None, ())) - sum(v is None for v in row.values())
-            raise UserError(f"{path}, row {number}: {found} cells, but the header has {len(names)} columns")
-        if not row["image"].strip():
-            raise UserError(f"{path}, row {number}: the cell `image` is empty; name a picture, or take out the row")
-    if not rows:
+    return names
+
+
+def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Each row with its line number, read when its turn comes: as text a large table would fill the memory."""
+    number = None
+    with _open_csv(path) as reader:
+        names = reader.fieldnames
+        for row in reader:
+            number = reader.line_num
+            if None in row or None in row.values():
+                found = len(names) + len(row.get(None, ())) - sum(v is None for v in row.values())
+                raise UserError(f"{path}, row {number}: {found} cells, but the header has {len(names)} columns")
+            if not row["image"].strip():
+                raise UserError(f"{path}, row {number}: the cell `image` is empty; name a picture, or take out the row")
+            yield number, {k: v.strip() for k, v in row.items()}
+    if number is None:
         raise UserError(f"{path}: a header but no rows; expected one row per picture")
-    return names, [(number, {k: v.strip() for k, v in row.items()}) for number, row in rows]
 
 
 def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
