@@ -33,8 +33,8 @@ def manager(workdir: pathlib.Path, *, read_only: bool = False) -> ocp.Checkpoint
 
 
 def save(checkpoints: ocp.CheckpointManager, step: int, state: Any, meta: dict[str, Any], val_error: float) -> None:
-    """`state`: tree of NumPy arrays, the same on every device. `meta`: JSON of what must not change, and what
-    `predict` needs beside the weights."""
+    """`state`: tree of NumPy arrays, the same in every process; the first writes it. `meta`: JSON of what must not
+    change, and what `predict` needs beside the weights."""
     checkpoints.save(
         step,
         args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(meta)),
@@ -63,10 +63,8 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any, meta: 
             f"{checkpoints.directory / str(step)}: {' and '.join(differ)} of this run have changed since it began; "
             "restore them, or start again in a new --workdir"
         )
-    target = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), template)
-    return jax.device_get(
-        checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
-    )
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)  # NumPy: Orbax then asks for no devices
+    return checkpoints.restore(step, args=ocp.args.Composite(state=ocp.args.StandardRestore(target))).state
 
 
 def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:

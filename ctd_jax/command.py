@@ -43,7 +43,7 @@ def run(
     if any(argument in _HELP for argument in sys.argv[1:]):
         print(f"{text.strip()}\n\nFlags:")
         for flag in (*flags.FLAGS.get_flags_for_module(main.__module__), flags.FLAGS["debug"]):
-            print(f"  --{flag.name:<10} {flag.help}")
+            print(f"  --{flag.name:<11} {flag.help}")
         sys.exit(0)
     try:
         rest = _parse(sys.argv, overrides)
@@ -67,7 +67,11 @@ def run(
 def _complain(message: str, code: int) -> None:
     if "--debug" in sys.argv:
         traceback.print_exc()
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    if "ctd_jax.hosts" in sys.modules:  # else there is one process only
+        from ctd_jax import hosts
+
+        hosts.leave(code)
     sys.exit(code)
 
 

@@ -10,40 +10,58 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import agreement, data, metrics, report
+from ctd_jax import agreement, data, hosts, metrics, report
 from ctd_jax import workdir as workdirs
 from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
 
 
-def predict(
-    forward: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
-) -> Predictions:
-    """Every picture of `dataset`, in batches of one size: the last is filled up and the filling dropped.
+def apply(
+    body: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """What `body` makes of every picture of `dataset`, in batches of one size: the last is filled up and the filling
+    dropped. Each process decodes its share of each batch and gets all results.
 
     Args:
-      forward: `LandmarkTask.forward`, compiled by `parallel` with `sharded=True`.
+      body: `(variables, {"picture": [B, S, S, 3] uint8}) -> tree of arrays`, compiled by `parallel`, `sharded=True`.
       variables: of the network, on the devices.
       batch_size: pictures; rounded up to the number of devices.
+
+    Returns:
+      Tree of NumPy arrays `[N, ...]`; `offset` [N, 2] and `scale` [N] of each picture's frame.
     """
     devices = len(parallel.devices)
     size = -(-batch_size // devices) * devices
-    xy, confidence = [], []
-    parts = [np.arange(start, min(start + size, len(dataset))) for start in range(0, len(dataset), size)]
-    for indices, batch in zip(parts, dataset.batches(parts), strict=True):
-        filled = np.pad(batch["picture"], ((0, size - len(indices)), (0, 0), (0, 0), (0, 0)))
-        points, peaks = parallel.gather(forward(variables, parallel.shard({"picture": filled})))
-        points = points[: len(indices)].astype(np.float64)
-        xy.append((points - batch["offset"][:, None]) / batch["scale"][:, None, None])
-        confidence.append(peaks[: len(indices)])
+    starts = range(0, len(dataset), size)
+    filled = (np.minimum(np.arange(start, start + size), len(dataset) - 1) for start in starts)
+    parts = [np.unique(parallel.share(indices), return_inverse=True) for indices in filled]
+    results = []
+    for start, (_, place), batch in zip(starts, parts, dataset.batches(indices for indices, _ in parts), strict=True):
+        picture, offset, scale = parallel.shard([batch[key][place] for key in ("picture", "offset", "scale")])
+        found = parallel.gather((body(variables, {"picture": picture}), offset, scale))
+        results.append(jax.tree.map(lambda x: x[: len(dataset) - start], found))  # noqa: B023 (called at once)
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def predict(
+    forward: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
+) -> Predictions:
+    """The landmarks of every picture of `dataset`; the same for every batch size and number of devices.
+
+    Args:
+      forward: `landmarks.forward`, compiled by `parallel` with `sharded=True`.
+      variables, dataset, parallel, batch_size: see `apply`.
+    """
+    (points, confidence), offset, scale = apply(forward, variables, dataset, parallel, batch_size)
+    xy = (points.astype(np.float64) - offset[:, None]) / scale[:, None, None]
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,
         dataset.landmarks.names,
-        np.concatenate(xy),
+        xy,
         true_xy=dataset.xy,
         spacing=dataset.spacing,
-        confidence=np.concatenate(confidence),
+        confidence=confidence,
     )
 
 
@@ -78,12 +96,26 @@ def evaluate(
     Returns:
       The content of metrics.json.
     """
-    known = source.landmarks
     parts = {
         name: predict(forward, variables, source.split(name), parallel, config.eval.batch_size)
         for name in source.names
         if name in source.covered(config.eval.split)
     }
+    n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
+    hosts.by_first(lambda: _write(parts, source, config, workdir, n_params=n_params, began=began))
+    return json.loads((workdir / "metrics.json").read_text("utf-8"))
+
+
+def _write(
+    parts: dict[str, Predictions],
+    source: data.Source,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    n_params: int,
+    began: float,
+) -> None:
+    known = source.landmarks
     pooled = metrics.concatenate(list(parts.values()))
     metrics.write_predictions(workdir / "predictions.csv", pooled)
     pooled = metrics.read_predictions(workdir / "predictions.csv")  # every number is that of the file
@@ -94,11 +126,11 @@ def evaluate(
         measured = agreement.read(workdir / "measurements.csv")
     facts = {
         "normalizer": known.normalizer,
-        "n_params": sum(x.size for x in jax.tree.leaves(variables["params"])),
+        "n_params": n_params,
         "config_hash": workdirs.config_hash(config),
     }
 
-    def write(name: str, file: str, table: Predictions) -> dict[str, Any]:
+    def write(name: str, file: str, table: Predictions) -> None:
         summary = {"split": name} | summarize(table, known, config) | facts
         if known.measurements:
             summary["measurements"] = agreement.summarize(
@@ -109,11 +141,9 @@ def evaluate(
             )
         summary["seconds"] = round(time.monotonic() - began, 1)
         workdirs.write_text(workdir / file, json.dumps(summary, indent=1))
-        return summary
 
     if len(parts) > 1:
         for name, table in parts.items():
             write(name, f"metrics_{name}.json", table)
-    result = write(config.eval.split, "metrics.json", pooled)
+    write(config.eval.split, "metrics.json", pooled)
     report.write(workdir, source.picture)
-    return result

@@ -11,6 +11,25 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 
+class NoLog:
+    """What `TrainingLog` is in a process that writes nothing."""
+
+    def __enter__(self) -> "NoLog":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def tick(self, step: int) -> None:
+        pass
+
+    def pause(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def record(self, step: int, values: dict[str, float], error: str = "") -> None:
+        pass
+
+
 class TrainingLog:
     """Context manager of one training; continues the files after `start` steps and forgets what came later.
 

@@ -9,6 +9,15 @@ and, after a colon, its variant: demo, the default, or paper. Every key of confi
 
     --config.data.root=DIR --config.data.budget=50 --config.train.steps=1000
 
+On several hosts, or as several processes of one, the same command runs once in each, with --distributed and a --workdir
+that all of them share. Slurm, GKE and TPU pods tell JAX who is who:
+
+    srun python -m ctd_jax.main --config=configs/ctd_ed.py --workdir=DIR --distributed
+
+By hand, each process is told (PORT: a free one on process 0's host):
+
+    JAX_COORDINATOR_ADDRESS=HOST:PORT JAX_NUM_PROCESSES=2 JAX_PROCESS_ID=0 python -m ctd_jax.main --distributed ...
+
 Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
 """
 
@@ -23,15 +32,25 @@ _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Configuration file, and its variant after a colon: configs/ctd_ed.py:paper.", lock_config=True
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<config>-<variant>.")
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed", False, "One of several processes: JAX finds the cluster, or JAX_COORDINATOR_ADDRESS and others say."
+)
 
 
 def main() -> None:
     config = _CONFIG.value
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.name}-{config.variant}")
 
+    from ctd_jax import hosts
+
+    if _DISTRIBUTED.value:
+        hosts.join()
+
     from ctd_jax import report, train
 
     result = train.train_and_evaluate(config, workdir)
+    if not hosts.is_first():
+        return
     if config.task == "recognition":
         print(
             f"Verification AUC on unseen people: {result['verification_auc']:.3f}\n"

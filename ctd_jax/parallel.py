@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 from flax import jax_utils
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -22,7 +23,7 @@ class Parallel:
 
     Args:
       kind: "shard_map" or "pmap".
-      devices: to use; all by default.
+      devices: to use; by default all, of all processes.
 
     Raises:
       UserError: another `kind`.
@@ -31,7 +32,10 @@ class Parallel:
     def __init__(self, kind: str, devices: Sequence[jax.Device] | None = None):
         if kind not in ("shard_map", "pmap"):
             raise UserError(f"parallel is {kind!r}; expected shard_map or pmap")
-        self.devices = list(devices or jax.devices())
+        # By process, so that each has one piece of a batch; on a TPU pod jax.devices() may have another order.
+        self.devices = sorted(devices or jax.devices(), key=lambda d: (d.process_index, d.id))
+        self._local = [d for d in self.devices if d.process_index == jax.process_index()]
+        self._processes = len(self.devices) // len(self._local)
         self._pmap = kind == "pmap"
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
 
@@ -53,21 +57,30 @@ class Parallel:
     def check_batch(self, size: int, key: str) -> None:
         """Raises UserError if batches of `size` can't be shared out evenly; `key` is the configuration's."""
         if size < 1 or size % len(self.devices):
+            of = f" ({len(self._local)} in each of {self._processes} processes)" if self._processes > 1 else ""
             raise UserError(
-                f"{key} is {size}; expected a positive multiple of the number of devices, {len(self.devices)}"
+                f"{key} is {size}; expected a positive multiple of the number of devices, {len(self.devices)}{of}"
             )
 
     def replicate(self, tree: Any) -> Any:
-        """A copy on every device."""
+        """A copy on every device; all processes have the same tree."""
         if self._pmap:
-            return jax_utils.replicate(tree, self.devices)
-        return jax.device_put(tree, NamedSharding(self._mesh, P()))
+            return jax_utils.replicate(tree, self._local)
+        sharding = NamedSharding(self._mesh, P())
+        if self._processes == 1:
+            return jax.device_put(tree, sharding)
+        # Here device_put would send every array around, to compare it.
+        return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, np.asarray(x)), tree)
+
+    def share(self, rows: np.ndarray) -> np.ndarray:
+        """This process's part of the rows of a global batch."""
+        size = len(rows) // self._processes
+        return rows[jax.process_index() * size :][:size] if self._processes > 1 else rows
 
     def shard(self, batch: Any) -> Any:
         """Each device's share of this process's part of the global batch."""
         if self._pmap:
-            local = sum(d.process_index == jax.process_index() for d in self.devices)
-            return jax.tree.map(lambda x: x.reshape(local, -1, *x.shape[1:]), batch)
+            return jax.tree.map(lambda x: x.reshape(len(self._local), -1, *x.shape[1:]), batch)
         sharding = NamedSharding(self._mesh, P(AXIS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
@@ -77,5 +90,7 @@ class Parallel:
         return jax.tree.map(lambda x: x[0] if self._pmap else x, jax.device_get(shards))
 
     def gather(self, tree: Any) -> Any:
-        """NumPy copy of a sharded result, in the order of the batch."""
-        return jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]) if self._pmap else x, jax.device_get(tree))
+        """NumPy copy of a sharded result, whole and in the order of the batch, for every process."""
+        if self._pmap:
+            tree = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(tree))
+        return multihost_utils.process_allgather(tree, tiled=True) if self._processes > 1 else jax.device_get(tree)

@@ -16,7 +16,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import data, models
+from ctd_jax import data, evaluate, hosts, models
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -219,19 +219,8 @@ class RecognitionTask:
             return self._features(self.model.apply(encoder, models.normalize(batch["picture"], IMAGENET), train=False))
 
         compiled = parallel.compile(body, sharded=True)
-        devices = len(parallel.devices)
-        size = -(-self.config.eval.batch_size // devices) * devices
-
-        def extract(variables: Any, part: data.Dataset) -> np.ndarray:
-            features = []
-            for start in range(0, len(part), size):
-                picture = part.batch(np.arange(start, min(start + size, len(part))))["picture"]
-                filled = np.pad(picture, ((0, size - len(picture)), (0, 0), (0, 0), (0, 0)))
-                found = compiled(variables, parallel.shard({"picture": filled}))
-                features.append(parallel.gather(found)[: len(picture)])
-            return np.concatenate(features)
-
-        return extract
+        size = self.config.eval.batch_size
+        return lambda variables, part: evaluate.apply(compiled, variables, part, parallel, size)[0]
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
         """Function of variables on the devices: 1 - verification AUC on the people of val, and as text."""
@@ -252,9 +241,13 @@ class RecognitionTask:
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Writes teacher.safetensors and metrics.json, of the people of `eval.split`; returns what the latter holds."""
         extract = self._extractor(parallel)
-        features = np.concatenate([extract(variables, part) for part in self._judged])
-        subjects = np.concatenate([part.subjects for part in self._judged])
+        judged = np.concatenate([extract(variables, part) for part in self._judged])
         teacher = self.teacher(parallel.first(variables), extract(variables, self._val))
+        hosts.by_first(lambda: self._write(workdir, judged, teacher, began))
+        return json.loads((workdir / "metrics.json").read_text("utf-8"))
+
+    def _write(self, workdir: pathlib.Path, features: np.ndarray, teacher: dict[str, Any], began: float) -> None:
+        subjects = np.concatenate([part.subjects for part in self._judged])
         models.weights.save(workdir / "teacher.safetensors", teacher, self.meta)
         interval = verification_interval(
             features, subjects, bootstrap=self.config.eval.bootstrap, seed=self.config.seed
@@ -270,7 +263,6 @@ class RecognitionTask:
             "seconds": round(time.monotonic() - began, 1),
         }
         workdirs.write_text(workdir / "metrics.json", json.dumps(result, indent=1))
-        return result
 
     def teacher(self, variables: Any, features: np.ndarray) -> dict[str, Any]:
         """The variables of `models.build_encoder(**self.encoder)`; ArcFace's classifier is scaled to the mean norm of

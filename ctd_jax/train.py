@@ -3,6 +3,7 @@
 import json
 import logging
 import pathlib
+import platform
 import time
 from typing import Any
 
@@ -11,12 +12,12 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, step
+from ctd_jax import checkpoint, data, hosts, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.landmarks import LandmarkTask
-from ctd_jax.log import TrainingLog
+from ctd_jax.log import NoLog, TrainingLog
 from ctd_jax.parallel import Parallel
 from ctd_jax.recognition import RecognitionTask
 
@@ -27,7 +28,8 @@ DEAD = 1e-4  # of the gradient of the heatmaps' loss: a constraint whose own is 
 
 
 def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None = None) -> dict[str, Any]:
-    """Trains, or continues, or finds the run finished; returns the content of metrics.json.
+    """Trains, or continues, or finds the run finished; returns the content of metrics.json. Of several processes, each
+    is called with the same arguments.
 
     Args:
       config: of the run.
@@ -39,15 +41,27 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
         before the first step.
     """
     began = time.monotonic()
-    workdirs.claim(workdir, config)
+    hosts.check_same({"configuration": config.to_dict()})
+    hosts.together(lambda: workdirs.claim(workdir, config))
     if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
-    task, parallel = prepare(config, cache or workdir / "tfds")
-    workdirs.claim_split(workdir, task.source.rows())
-    workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
+    task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
+    hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
+    hosts.first_then_others(lambda: _begin(workdir, config, task.source.rows()))
     variables = _fit(task, config, workdir, parallel)
     return task.finish(parallel.replicate(variables), parallel, workdir, began)
+
+
+def _begin(workdir: pathlib.Path, config: ConfigDict, rows: list[tuple[str, str, str, str]]) -> None:
+    if hosts.is_first():
+        workdirs.claim_split(workdir, rows)
+        workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
+    elif not (workdir / "config.json").exists():
+        raise UserError(
+            f"{workdir.absolute()} on {platform.node()} has not the config.json that the first process wrote; give a "
+            "--workdir that all hosts share"
+        )
 
 
 def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
@@ -100,7 +114,10 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
             *(f"gradient_{term}" for term in task.pulling),
             "val_error",
         ]
-        with TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size) as log:
+        log = NoLog()
+        if hosts.is_first():
+            log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
+        with log:
             for number in range(start + 1, steps + 1):
                 batch = parallel.shard(next(batches))
                 state, means = train_step(state, constants, batch)

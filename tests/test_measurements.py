@@ -12,6 +12,7 @@ from ctd_jax import agreement, data, evaluate, measurements, metrics
 from ctd_jax.agreement import Measured
 from ctd_jax.data import folder, synthetic
 from ctd_jax.errors import UserError
+from ctd_jax.parallel import Parallel
 
 LANDMARKS = ("a", "b", "c", "d")
 CONTENT = {
@@ -319,7 +320,7 @@ def run(tmp_path, monkeypatch, content):
     config = default.get_config()
     config.eval.bootstrap = 20
     (tmp_path / "config.json").write_text("{}")
-    evaluate.evaluate(None, {"params": {}}, source, None, config, tmp_path, began=0.0)
+    evaluate.evaluate(None, {"params": {}}, source, Parallel("shard_map"), config, tmp_path, began=0.0)
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
 
 
