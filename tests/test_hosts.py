@@ -58,9 +58,8 @@ def assert_same_run(run, want):
     for found, expected in zip(rows(run / "log.csv"), rows(want / "log.csv"), strict=True):
         assert found.keys() == expected.keys()
         for key in found.keys() - {"images_per_s"}:
-            assert (found[key] and float(found[key])) == pytest.approx(
-                expected[key] and float(expected[key]), rel=2e-5, abs=1e-5
-            ), key
+            number = [float(row[key] or "nan") for row in (found, expected)]
+            assert number[0] == pytest.approx(number[1], rel=1e-5, abs=1e-5, nan_ok=True), key
     states = []
     for folder in (run, want):
         with checkpoint.manager(folder, read_only=True) as checkpoints:
@@ -70,14 +69,14 @@ def assert_same_run(run, want):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *(state[part] for state in states))
     for found, expected in zip(rows(run / "predictions.csv"), rows(want / "predictions.csv"), strict=True):
         assert found["image"] == expected["image"]
-        for key in ("x", "y", "confidence"):
-            assert float(found[key]) == pytest.approx(float(expected[key]), abs=1.1e-3), key  # written with 3 decimals
+        for key, digits in (("x", 0.01), ("y", 0.01), ("confidence", 1e-3)):  # px; the peaks of four steps are flat
+            assert float(found[key]) == pytest.approx(float(expected[key]), abs=digits), key
     for name in ("metrics.json", "metrics_test1.json", "metrics_test2.json"):
         found, expected = (json.loads((folder / name).read_text()) for folder in (run, want))
         assert found.keys() == expected.keys()
         for key in found.keys() - {"seconds"}:
             if isinstance(found[key], float):
-                assert found[key] == pytest.approx(expected[key], rel=1e-4), key
+                assert found[key] == pytest.approx(expected[key], rel=2e-5), key
             elif not isinstance(found[key], dict):
                 assert found[key] == expected[key], key
     assert (run / "split.csv").read_bytes() == (want / "split.csv").read_bytes()
@@ -137,12 +136,10 @@ def test_one_device_continues_a_checkpoint_of_four(killed, finished_run, tmp_pat
 
 
 def test_two_processes_learn_who_is_who(cli, tmp_path):
-    changes = {"train__steps": 2, "data__synthetic__identities": (4, 3, 0), "eval__batch_size": 3, "eval__split": "val"}
-    arguments = [CONFIG, *tiny.arguments("none", **changes)]
-    one, (first, second) = (
-        cli("ctd_jax.main", *arguments, f"--workdir={tmp_path / 'one'}"),
-        launch("-m", "ctd_jax.main", *arguments, f"--workdir={tmp_path / 'two'}", "--distributed"),
-    )
+    changes = {"train__steps": 2, "train__encoder_lr": 1e-4, "eval__batch_size": 3, "eval__split": "val"}
+    arguments = [CONFIG, *tiny.arguments("none", **changes, data__synthetic__identities=(4, 3, 0))]
+    one = cli("ctd_jax.main", *arguments, f"--workdir={tmp_path / 'one'}")
+    first, second = launch("-m", "ctd_jax.main", *arguments, f"--workdir={tmp_path / 'two'}", "--distributed")
     assert (one[0], first[0]) == (0, 0), one[2] + first[2]
     assert second == (0, "", "")
     found, want = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("two", "one"))
@@ -238,6 +235,7 @@ def main():
     hosts.join()
     import jax
     from ctd_jax.errors import UserError
+    hosts.together(lambda: None)
     if jax.process_index() == 1:
         raise UserError("a mistake of one process")
     hosts.together(lambda: None)
@@ -323,18 +321,26 @@ def test_any_number_of_devices_has_the_same_losses_and_metrics(teacher_file):
 def test_evaluation_is_the_same_in_any_batches_and_compiles_once(teacher_file, kind, devices, size):
     """Ten pictures: the last batch is never full."""
     task = tiny.task(teacher_file, data__synthetic__identities=(4, 5, 2))
-    part, variables = task.source.split("val"), task.init(0)
+    made_of, part, variables = (task.model, task.teacher.input), task.source.split("val"), task.init(0)
     assert len(part) == 10
 
     def predict(kind, devices, size):
-        parallel = Parallel(kind, jax.devices()[:devices])
-        body = parallel.compile(landmarks.forward(task.model, task.teacher.input), sharded=True)
-        table = evaluate.predict(body, parallel.replicate(variables), part, parallel, size)
-        assert body._cache_size() == 1
+        parallel, forward, traced = Parallel(kind, jax.devices()[:devices]), landmarks.forward(*made_of), []
+
+        def body(variables, batch):
+            traced.append(batch["picture"].shape)
+            return forward(variables, batch)
+
+        compiled, placed = parallel.compile(body, sharded=True), parallel.replicate(variables)
+        full = np.zeros((-(-size // devices) * devices, 32, 32, 3), np.uint8)
+        compiled(placed, parallel.shard({"picture": full}))
+        once = list(traced)
+        table = evaluate.predict(compiled, placed, part, parallel, size)
+        assert once and traced == once
         return table
 
     found, want = predict(kind, devices, size), predict("shard_map", 1, 1)
-    assert found.images == want.images == part.images
+    assert list(found.images) == list(want.images) == list(part.images)
     np.testing.assert_allclose(found.xy, want.xy, atol=1e-4)
     np.testing.assert_allclose(found.confidence, want.confidence, atol=1e-6)
     errors = [metrics.image_errors(table, task.landmarks.normalizer) for table in (found, want)]
