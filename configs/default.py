@@ -93,6 +93,12 @@ def _demo() -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 800
     config.train.batch_size = 16  # pictures a step, over all devices
+    config.train.batch_norm = "global"  # statistics of all pictures that are in the network at once; or "device": of
+    # those on one device, whose running statistics are averaged
+    config.train.accumulate_steps = 1  # parts of a batch that go through the network one after the other, for memory:
+    # their gradients are averaged for one update. Batch norm sees a part (its running statistics are averaged), so a
+    # device with 4 parts does what 4 devices do with batch_norm "device"
+    config.train.remat = False  # computes a block's activations again for its gradient: less memory, more time
     config.train.encoder_layers = "all"  # that are trained; or "last" (its last convolution), "none"
     config.train.encoder_lr = 1e-3  # Adam's learning rate at the first step
     config.train.decoder_lr = 1e-3

@@ -17,13 +17,25 @@ from ctd_jax import checkpoint, data, evaluate, heatmaps, losses, metrics, model
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
-from ctd_jax.terms import WITHOUT_TEACHER, Terms
+from ctd_jax.terms import BATCHES, WITHOUT_TEACHER, Terms
 
 MOST_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
 
 
-def build(config: ConfigDict, encoder: dict[str, Any], num_landmarks: int, *, num_outputs: int = 0) -> nn.Module:
-    """The student of a configuration; `encoder`: keyword arguments of models.build_encoder, `num_outputs`: of its head.
+def build(
+    config: ConfigDict,
+    encoder: dict[str, Any],
+    num_landmarks: int,
+    *,
+    num_outputs: int = 0,
+    axis_name: str | None = None,
+) -> nn.Module:
+    """The student of a configuration.
+
+    Args:
+      encoder: keyword arguments of models.build_encoder.
+      num_outputs: of its head.
+      axis_name: see there.
 
     Raises:
       UserError: a picture size that the network can't take, or another network that can't be built.
@@ -34,7 +46,7 @@ def build(config: ConfigDict, encoder: dict[str, Any], num_landmarks: int, *, nu
         num_landmarks=num_landmarks,
         encoder_norm=config.train.encoder_layers == "all",
         dtype=models.activation_dtype(config.dtype),
-        axis_name=AXIS,
+        axis_name=axis_name,
     )
     size, multiple = config.data.image_size, model.multiple
     if size % multiple or size < 2 * multiple:
@@ -78,7 +90,9 @@ class LandmarkTask:
         self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
         self._starts = self._same and self.teacher.trained and config.teacher.start
         self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._terms.names else 0
-        self.model = build(config, self.encoder, len(self.landmarks.names))
+        axis_name = AXIS if config.train.batch_norm == "global" else None
+        self._build = functools.partial(build, config, self.encoder, len(self.landmarks.names), axis_name=axis_name)
+        self.model = self._build()
         self.size = config.data.image_size
         self.train, self._val = source.split("train"), source.split("val")
         self._check()
@@ -87,6 +101,13 @@ class LandmarkTask:
         """Raises UserError if teacher, student and terms don't go together."""
         names, layers = self._terms.names, self.config.train.encoder_layers
         of_teacher = [name for name in names if name not in WITHOUT_TEACHER]
+        of_batches = [name for name in names if name in BATCHES]
+        parts = self.config.train.accumulate_steps
+        if of_batches and parts > 1:
+            raise UserError(
+                f"constraints.{of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
+                f"train.accumulate_steps is {parts}, which divides it; set the weight to 0, or accumulate_steps to 1"
+            )
         if layers not in ("all", "last", "none"):
             raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
         if self.config.model.network == "hourglass":
@@ -206,8 +227,8 @@ class LandmarkTask:
             variables = {
                 kind: tree | {"encoder": frozen["teacher"][kind] | tree["encoder"]} for kind, tree in variables.items()
             }
-            model = build(self.config, self.encoder, len(self.landmarks.names), num_outputs=self._head)
-        student, updates = model.apply(variables, picture, train=True, mutable=["batch_stats"])
+            model = self._build(num_outputs=self._head)
+        student, updates = models.apply_in_training(model, variables, picture, remat=self.config.train.remat)
         stacks = student.get("stacks", student["heatmaps"][None])
         terms = {"heatmap": sum(losses.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks)}
         teacher = {}

@@ -135,8 +135,9 @@ class RecognitionTask:
         self._judged = [source.split(name) for name in source.covered(config.eval.split)]
         self._check()
         people, name = len(set(self.train.subjects)), config.model.encoder
+        axis_name = AXIS if config.train.batch_norm == "global" else None
         build = functools.partial(
-            models.build_encoder, name, dtype=models.activation_dtype(config.dtype), axis_name=AXIS
+            models.build_encoder, name, dtype=models.activation_dtype(config.dtype), axis_name=axis_name
         )
         self.embeds = build().head == "embedding"
         self.model = build(num_outputs=EMBEDDING if self.embeds else 0)
@@ -190,11 +191,11 @@ class RecognitionTask:
         """Cross-entropy over the training subjects. See `step.Loss`."""
         move = functools.partial(data.augment, **self.config.augment, flip_order=self.source.landmarks.flip_order)
         picture, _ = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["xy"])
-        out, updates = self.model.apply(
+        out, updates = models.apply_in_training(
+            self.model,
             {"params": params["encoder"], "batch_stats": batch_stats["encoder"]},
             models.normalize(picture, IMAGENET),
-            train=True,
-            mutable=["batch_stats"],
+            remat=self.config.train.remat,
         )
         logits = self.logits(self._features(out), params["classifier"], batch["subject"])
         loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["subject"])

@@ -1,5 +1,6 @@
 """The training step: pure, per device, the same for every task."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
+from ctd_jax.order import after
 from ctd_jax.parallel import AXIS
 
 # (params, batch_stats, frozen, batch, keys) -> ([B] loss, (batch_stats, {name: [B] term})); one random key per picture.
@@ -65,27 +67,29 @@ def schedule(config: Any) -> Callable[[int], dict[str, float]]:
     return rates
 
 
-def make(loss: Loss, tx: optax.GradientTransformation, labels: Any) -> Callable:
+def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulate_steps: int = 1) -> Callable:
     """`step(state, constants, batch) -> (state, means)`: one update from one device's share of the batch.
 
-    Randomness depends on the seed, the step and a picture's place in the global batch, not on the number of devices.
-    `means` has `loss` and each of its terms.
+    Randomness depends on the seed, the step and a picture's place in the global batch, not on the number of devices or
+    parts. `means` has `loss` and each of its terms.
 
     Args:
       loss: of the task.
       tx: `optimizer(labels)`.
       labels: tree like the parameters: `encoder` and `decoder` have a learning rate each, `frozen` gets no gradient.
+      accumulate_steps: parts of the share that go through the loss one after the other. Each is to it what a device's
+        share is; gradients, means and batch statistics are averaged.
     """
 
     def step(state: TrainState, constants: Constants, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
-        def mean_loss(params):
+        def mean_loss(params, batch, keys):
             params = _stop_frozen(params, labels)
-            keys = _keys(constants, state.step, batch)
             losses, (batch_stats, terms) = loss(params, state.batch_stats, constants.frozen, batch, keys)
             return losses.mean(), (batch_stats, jax.tree.map(jnp.mean, {"loss": losses, **terms}))
 
-        grads, (batch_stats, means) = jax.grad(mean_loss, has_aux=True)(state.params)
-        grads, means, batch_stats = jax.lax.pmean((grads, means, batch_stats), AXIS)
+        gradient = functools.partial(jax.grad(mean_loss, has_aux=True), state.params)
+        keys = _keys(constants, state.step, batch)
+        grads, (batch_stats, means) = _mean(gradient, accumulate_steps, batch, keys)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         rates = {part: learning_rate(constants, part, state.step) for part in constants.learning_rates}
         updates = jax.tree.map(lambda u, part: -rates.get(part, 0.0) * u, updates, labels)
@@ -95,23 +99,41 @@ def make(loss: Loss, tx: optax.GradientTransformation, labels: Any) -> Callable:
     return step
 
 
-def gradient_norms(loss: Loss, terms: tuple[str, ...], labels: Any) -> Callable:
+def gradient_norms(loss: Loss, terms: tuple[str, ...], labels: Any, *, accumulate_steps: int = 1) -> Callable:
     """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls, by the Euclidean norm of its gradient
-    by the parameters of the encoder. One backward pass a term: for a look now and then."""
+    by the parameters of the encoder. One backward pass a term: for a look now and then. `accumulate_steps`: as in
+    `make`."""
 
     def norms(state: TrainState, constants: Constants, batch: dict[str, Array]) -> dict[str, Array]:
-        def mean_term(params, name):
+        keys = _keys(constants, state.step, batch)
+
+        def mean_term(params, name, batch, keys):
             params = _stop_frozen(params, labels)
-            keys = _keys(constants, state.step, batch)
             return loss(params, state.batch_stats, constants.frozen, batch, keys)[1][1][name].mean()
 
         def norm(name):
-            grads = jax.lax.pmean(jax.grad(mean_term)(state.params, name), AXIS)
+            gradient = functools.partial(jax.grad(mean_term), state.params, name)
+            grads = _mean(gradient, accumulate_steps, batch, keys)
             return optax.tree.norm(jax.tree.map(lambda g, part: g if part == "encoder" else 0.0, grads, labels))
 
         return {name: norm(name) for name in terms}
 
     return norms
+
+
+def _mean(function: Callable, parts: int, batch: dict[str, Array], keys: Array) -> Any:
+    """Mean of `function(batch, keys)`, a tree, over all devices and so many parts of the share of each."""
+
+    def part(i: int) -> Any:
+        return jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:])[i], (batch, keys))
+
+    total = function(*part(0))
+    for i in range(1, parts):  # unrolled: XLA:CPU is slow at convolutions in a loop
+        next_batch, next_keys = part(i)
+        total = jax.tree.map(jnp.add, total, function(after(total, next_batch), next_keys))
+    mean = jax.tree.map(lambda x: x / parts, total)
+    # XLA:CPU copies the data of a mean even over one device
+    return mean if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(mean, AXIS)
 
 
 def _stop_frozen(params: Any, labels: Any) -> Any:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, hosts, step
+from ctd_jax import checkpoint, data, hosts, memory, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
@@ -48,7 +48,6 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
     task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
     hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
-    hosts.first_then_others(lambda: _begin(workdir, config, task.source.rows()))
     variables = _fit(task, config, workdir, parallel)
     return task.finish(parallel.replicate(variables), parallel, workdir, began)
 
@@ -78,7 +77,13 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
     """
     _check_config(config)
     parallel = Parallel(config.parallel)
-    parallel.check_batch(config.train.batch_size, "train.batch_size")
+    size, devices, parts = config.train.batch_size, len(parallel.devices), config.train.accumulate_steps
+    if parts > 1 and size % (devices * parts):
+        raise UserError(
+            f"train.batch_size is {size}; expected a multiple of {devices * parts}: of the number of devices, "
+            f"{devices}, times train.accumulate_steps, {parts}"
+        )
+    parallel.check_batch(size, "train.batch_size")
     source = data.load(config.data, cache)
     _check_split(source, config)
     if config.teacher.weights == "embedded" and config.data.root != "synthetic":
@@ -87,24 +92,31 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
 
 
 def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel) -> dict[str, Any]:
-    """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error."""
-    steps = config.train.steps
+    """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error.
+    Writes nothing before it is known that a step fits into memory."""
+    steps, parts = config.train.steps, config.train.accumulate_steps
     variables = task.init(config.seed)
     labels = task.labels(variables["params"])
     tx = step.optimizer(labels)
     zero = jnp.zeros((), jnp.int32)
     state = step.TrainState(zero, variables["params"], variables["batch_stats"], jax.jit(tx.init)(variables["params"]))
     template = jax.eval_shape(lambda: state)
-    train_step = parallel.compile(step.make(task.loss, tx, labels), sharded=False, donate=(0,))
-    gradient_norms = parallel.compile(step.gradient_norms(task.loss, task.pulling, labels), sharded=False)
+    state, constants = parallel.replicate((state, step.constants(config, task.frozen)))
+    body = parallel.compile(step.make(task.loss, tx, labels, accumulate_steps=parts), sharded=False, donate=(0,))
+    example = parallel.shard(task.train.batch(np.zeros(config.train.batch_size // jax.process_count(), int)))
+    train_step = hosts.together(
+        lambda: memory.compile_step(body, state, constants, example, config.train, parallel.devices)
+    )
+    norms = step.gradient_norms(task.loss, task.pulling, labels, accumulate_steps=parts)
+    gradient_norms = parallel.compile(norms, sharded=False)
     validate = task.validator(parallel)
+    hosts.first_then_others(lambda: _begin(workdir, config, task.source.rows()))
 
-    with checkpoint.manager(workdir) as checkpoints:
+    with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir) as checkpoints:
         start = checkpoints.latest_step() or 0
         if start:
-            state = checkpoint.restore(checkpoints, start, template, task.meta)
+            state = parallel.replicate(checkpoint.restore(checkpoints, start, template, task.meta))
             _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-        state, constants = parallel.replicate((state, step.constants(config, task.frozen)))
         batches = task.train.training_batches(batch_size=config.train.batch_size, seed=config.seed, start=start)
         rates = step.schedule(config)
         columns = [
@@ -169,9 +181,9 @@ def _check_config(config: ConfigDict) -> None:
         raise UserError("\n".join(missing))
     values = workdirs.flatten(config)
     hourglass = [f"model.hourglass.{key}" for key in ("stacks", "channels", "depth")]
-    positive = ("train.steps", "train.encoder_lr", "train.decoder_lr", "train.decay_power", "eval.every", *hourglass)
+    training = [f"train.{key}" for key in ("steps", "accumulate_steps", "encoder_lr", "decoder_lr", "decay_power")]
     thresholds = (key for key in values if key.startswith("eval.threshold."))
-    for key in (*positive, "eval.batch_size", "model.sigma", "data.image_size", *thresholds):
+    for key in (*training, *hourglass, "eval.every", "eval.batch_size", "model.sigma", "data.image_size", *thresholds):
         if not values[key] > 0:
             raise UserError(f"{key} is {values[key]}; expected more than 0")
     for key in (
@@ -185,6 +197,8 @@ def _check_config(config: ConfigDict) -> None:
     ):
         if values[key] < 0:
             raise UserError(f"{key} is {values[key]}; expected 0 or more")
+    if config.train.batch_norm not in ("global", "device"):
+        raise UserError(f"train.batch_norm is {config.train.batch_norm!r}; expected global or device")
     for key in ("flip", "scale", "shift"):
         if not 0 <= config.augment[key] <= 1 or (key == "scale" and config.augment[key] == 1):
             raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. 1, and for scale less than 1")

@@ -4,21 +4,25 @@ import csv
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import types
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import checkpoint, models, step, train
+from ctd_jax import checkpoint, memory, models, step, train
 from ctd_jax import workdir as workdirs
 from ctd_jax.data import synthetic
+from ctd_jax.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[1]
 ANOTHER = {"model__encoder": "resnet18", "data__image_size": 64}  # than the tiny teacher's
@@ -63,7 +67,10 @@ def assert_complaint(result, *parts):
 def test_what_a_run_says(finished_run):
     """A process of its own: nothing but the run's own words."""
     _, out, error = finished_run
-    lines = error.splitlines()
+    said, *lines = error.splitlines()
+    size = r"[\d.]+ [MG]iB"
+    parts = f"parameters {size}, optimiser {size}, activations {size}, in all {size} of {size}"
+    assert re.fullmatch(f"memory(: | of each of [0-9]+ devices: ){parts}", said)
     assert all(line.startswith("step ") for line in lines), error
     assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
     for word in ("loss", "error", "images/s", "left"):
@@ -173,7 +180,7 @@ def test_the_source_task_runs(main, tmp_path):
 def test_the_log_has_what_each_term_pulls_and_a_dead_one_is_named(main, tmp_path, monkeypatch):
     """Lambda times the norm; a live one, in `test_what_a_run_says`, is not spoken of."""
     monkeypatch.setattr(
-        step, "gradient_norms", lambda loss, terms, labels: lambda *_: dict.fromkeys(terms, jnp.ones(()))
+        step, "gradient_norms", lambda loss, terms, labels, **_: lambda *_: dict.fromkeys(terms, jnp.ones(()))
     )
     code, _, error = main(
         constraints__ed__weight=1e-12, constraints__channel__weight=0.5, constraints__l2__weight=1e-12
@@ -301,6 +308,16 @@ def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, par
         ({"train__batch_size": 6}, ["train.batch_size is 6", "number of devices, 4"]),
         ({"train__batch_size": 0}, ["train.batch_size is 0"]),
         ({"train__steps": 0}, ["train.steps is 0"]),
+        ({"train__accumulate_steps": 0}, ["train.accumulate_steps is 0"]),
+        (
+            {"train__batch_size": 12, "train__accumulate_steps": 2},
+            ["train.batch_size is 12", "multiple of 8", "devices, 4", "train.accumulate_steps, 2"],
+        ),
+        (
+            {"train__batch_size": 8, "train__accumulate_steps": 2, "constraints__rkd_angle__weight": 1.0},
+            ["constraints.rkd_angle.weight is not 0", "train.accumulate_steps is 2"],
+        ),
+        ({"train__batch_norm": "local"}, ["train.batch_norm is 'local'", "global or device"]),
         ({"eval__every": -1}, ["eval.every is -1"]),
         ({"eval__split": "tset"}, ["eval.split is tset", "train, val, test"]),
         ({"data__image_size": 40}, ["data.image_size is 40", "multiple of 16"]),
@@ -425,6 +442,30 @@ def test_a_loss_that_is_not_a_number(main, tmp_path):
     assert "lower train.encoder_lr and train.decoder_lr" in message
     assert "Traceback" not in error
     assert not (tmp_path / "run" / "metrics.json").exists()
+
+
+def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(main, tmp_path, monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 2**20)
+    code, _, error = main(train__batch_size=16)
+    said, message = error.splitlines()
+    assert code == 2 and said.startswith("memory of each of 4 devices: parameters ")
+    assert message.startswith("error: a step with 16 pictures does not fit into a device's memory: parameters ")
+    assert "of 0.2 MiB" in message and "--config.train.remat=True" in message
+    assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("when", ["compiling", "training"])
+def test_an_allocator_that_gives_up(main, monkeypatch, when):
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.\nat 0xffff")
+
+    if when == "compiling":
+        monkeypatch.setattr(Parallel, "compile", lambda *_, **__: types.SimpleNamespace(lower=fail))
+    else:
+        monkeypatch.setattr(memory, "compile_step", lambda *_: fail)
+    result = main(train__batch_size=16)
+    assert_complaint(result, "Out of memory allocating 99 bytes", "--config.train.accumulate_steps=2", "batch_size=8")
+    assert "0xffff" not in result[2]
 
 
 def test_debug_shows_where(main):

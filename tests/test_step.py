@@ -9,7 +9,7 @@ import scipy.spatial.distance
 import tiny
 from flax.traverse_util import flatten_dict
 
-from configs import hg
+from configs import ctd_ed, hg
 from ctd_jax import heatmaps, models, step
 from ctd_jax.parallel import Parallel
 
@@ -33,6 +33,16 @@ def perturbed(task):
     return variables | {"params": params}
 
 
+def assert_same_run(found, want):
+    """Parameters and batch statistics at the end, and the means of each step."""
+    (state, means), (want_state, want_means) = found, want
+    for name in ("params", "batch_stats"):
+        trees = getattr(state, name), getattr(want_state, name)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), *trees)
+    for mean, want_mean in zip(means, want_means, strict=True):
+        assert mean == pytest.approx(want_mean, abs=1e-5)
+
+
 @pytest.fixture(scope="module")
 def one_device(teacher_file):
     task = make_task(teacher_file)
@@ -45,13 +55,115 @@ def test_four_devices_do_what_one_does(one_device, kind):
     want, want_means = train(seen)
     state, means = tiny.trainer(task, kind, 4)(seen)
     assert [set(m) for m in means] == [{"loss", "heatmap", "ed"}] * 3
-    for name in ("params", "batch_stats"):
-        jax.tree.map(
-            lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), getattr(state, name), getattr(want, name)
-        )
-    for mean, want_mean in zip(means, want_means, strict=True):
-        assert mean == pytest.approx(want_mean, abs=1e-5)
+    assert_same_run((state, means), (want, want_means))
     assert state.step == 3
+
+
+@pytest.fixture(scope="module")
+def ghosts(teacher_file):
+    """Batch norm of each of four devices by itself."""
+    task = make_task(teacher_file, train__batch_norm="device")
+    seen = batches(task, 3)
+    return seen, tiny.trainer(task, devices=4)(seen)
+
+
+def test_batch_norm_of_a_device_is_that_of_its_own_pictures(teacher_file):
+    """By hand: one quarter of the batch after the other goes through the network; then the mean of all."""
+    task = make_task(teacher_file, train__batch_norm="device", **tiny.STILL)
+    batch, variables = batches(task, 1)[0], perturbed(task)
+    picture = models.normalize(batch["picture"], task.teacher.input)
+    net = models.build(task.config.model, encoder=tiny.ENCODER, num_landmarks=len(task.landmarks.names))
+    true = heatmaps.draw(jnp.asarray(batch["xy"]), size=32, stride=4, sigma=1.5)
+    inside = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+    apply = jax.jit(lambda x: net.apply(variables, x, train=True, mutable=["batch_stats"]))
+    parts = [apply(part) for part in jnp.split(picture, 4)]
+    error = ((np.concatenate([out["heatmaps"] for out, _ in parts]) - true) ** 2).mean((1, 2))
+    want = np.mean([e[c].mean() for e, c in zip(error, inside, strict=True)])
+    want_stats = jax.tree.map(lambda *of: np.mean(of, axis=0), *(updates["batch_stats"] for _, updates in parts))
+
+    state, (means,) = tiny.trainer(task, devices=4)([batch], variables)
+    assert means["heatmap"] == pytest.approx(want, abs=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.batch_stats, want_stats)
+    _, (whole,) = tiny.trainer(task)([batch], variables)
+    assert abs(whole["heatmap"] - want) > 1e-3
+
+
+def test_four_parts_do_what_four_devices_do(ghosts, teacher_file):
+    """With augmentation: a picture keeps its place in the global batch."""
+    seen, want = ghosts
+    task = make_task(teacher_file, train__accumulate_steps=4)
+    assert_same_run(tiny.trainer(task)(seen), want)
+    task = make_task(teacher_file, train__batch_norm="device", train__accumulate_steps=2)
+    assert_same_run(tiny.trainer(task, "pmap", 2)(seen), want)
+
+
+def test_parts_are_the_whole_where_no_picture_sees_another():
+    """Least squares against numbers drawn for each picture; no batch norm."""
+    rng = np.random.default_rng(0)
+    batch, labels = {"picture": rng.normal(size=(8, 3)).astype("f")}, {"w": "encoder"}
+
+    def loss(params, batch_stats, frozen, batch, keys):
+        losses = (batch["picture"] @ params["w"] - jax.vmap(jax.random.normal)(keys)) ** 2
+        return losses, (batch_stats, {"fit": losses})
+
+    def train(parts):
+        parallel, tx = Parallel("shard_map", jax.devices()[:2]), step.optimizer(labels)
+        compiled = parallel.compile(step.make(loss, tx, labels, accumulate_steps=parts), sharded=False)
+        params = {"w": np.ones(3, "f")}
+        state = parallel.replicate(step.TrainState(np.int32(0), params, {}, tx.init(params)))
+        constants, means = parallel.replicate(step.constants(tiny.config("none"), {})), []
+        for _ in range(3):
+            state, mean = compiled(state, constants, parallel.shard(batch))
+            means.append({name: float(value) for name, value in parallel.first(mean).items()})
+        norms = parallel.compile(step.gradient_norms(loss, ("fit",), labels, accumulate_steps=parts), sharded=False)
+        norm = parallel.first(norms(state, constants, parallel.shard(batch)))["fit"]
+        return (parallel.first(state), means), norm
+
+    (whole, norm), (parts, norm_of_parts) = train(1), train(4)
+    assert_same_run(parts, whole)
+    assert norm_of_parts == pytest.approx(norm, rel=1e-5)
+    assert norm > 0.1 and np.abs(whole[0].params["w"] - 1).max() > 1e-3
+
+
+REMAT = {
+    "resnet8": ("tiny", ctd_ed, {}),
+    "classifier": ("classifier", ctd_ed, {"constraints__cd__weight": 0.1}),
+    "frozen": ("tiny", ctd_ed, {"constraints__ed__weight": 0.0, "train__encoder_layers": "none"}),
+    "mobilefacenet": ("none", ctd_ed, {"model__encoder": "mobilefacenet", "constraints__ed__weight": 0.0}),
+    "hourglass": ("none", hg, {}),
+}
+
+
+@pytest.mark.parametrize("network", REMAT)
+def test_rematerialisation_changes_nothing(teacher_file, classifier_file, network):
+    file, module, keys = REMAT[network]
+    file = {"tiny": teacher_file, "classifier": classifier_file}.get(file, file)
+    runs = []
+    for remat in (False, True):
+        task = tiny.task(file, module, train__remat=remat, train__steps=100, train__encoder_lr=1e-4, **keys)
+        runs.append(tiny.trainer(task, devices=2)(batches(task, 3)))
+    assert_same_run(*runs)
+
+
+def test_parts_and_rematerialisation_take_less_memory():
+    """Temporary memory, as compiled, of a network of few parameters and large maps."""
+
+    def temporary(**changes):
+        task = tiny.task("none", hg, data__image_size=64, **changes)
+        variables = task.init(0)
+        labels = task.labels(variables["params"])
+        tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:1])
+        state = step.TrainState(
+            np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+        )
+        made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
+        arguments = *parallel.replicate((state, step.constants(task.config, {}))), task.train.batch(np.arange(8))
+        compiled = parallel.compile(made, sharded=False).lower(*arguments).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    whole = temporary()
+    found = [temporary(train__accumulate_steps=4) / whole, temporary(train__remat=True) / whole]
+    assert found[0] < 0.5 and found[1] < 0.8, found
 
 
 def test_training_changes_all_that_it_should(one_device):

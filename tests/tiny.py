@@ -71,7 +71,8 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
     start = jax.device_get(task.init(0))
     labels = task.labels(start["params"])
     tx = tx or step.optimizer(labels)
-    compiled = parallel.compile(step.make(task.loss, tx, labels), sharded=False, donate=(0,))
+    made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
+    compiled = parallel.compile(made, sharded=False, donate=(0,))
 
     def train(batches, variables=start):
         state = step.TrainState(

@@ -19,6 +19,7 @@ from ctd_jax.models.inputs import activation_dtype, normalize
 from ctd_jax.models.landmark_net import LandmarkNet
 from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
+from ctd_jax.models.remat import apply_in_training
 from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "LandmarkNet",
     "StackedHourglass",
     "activation_dtype",
+    "apply_in_training",
     "build",
     "build_encoder",
     "normalize",

@@ -19,6 +19,8 @@ he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 
 def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
     """Batch norm as in PyTorch (its momentum 0.1 is our 0.9); `axis_name` takes the statistics over all devices."""
+    if train and axis_name and lax.axis_size(axis_name) == 1:
+        axis_name = None  # XLA:CPU copies the data of a mean even over one device
     return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=axis_name, name=name)
 
 
