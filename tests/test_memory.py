@@ -111,6 +111,6 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices):
     need = Need.of(made.lower(state, constants, batch).compile(), state)
     w = 4 * 1000 * 100
     assert need.parameters == w
-    assert need.optimizer == 2 * w + 4
+    assert need.optimizer == 2 * w + 8  # a counter for the encoder's part, and one for the decoder's
     arrays = 3 * w + 4 * (50 + 5000 + 40 * 100 // devices)
     assert arrays <= need.total - need.activations <= arrays + 1000
