@@ -104,9 +104,11 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     state, constants = parallel.replicate((state, step.constants(config, task.frozen)))
     body = parallel.compile(step.make(task.loss, tx, labels, accumulate_steps=parts), sharded=False, donate=(0,))
     example = parallel.shard(task.train.batch(np.zeros(config.train.batch_size // jax.process_count(), int)))
-    train_step = hosts.together(
+    compiled = hosts.together(
         lambda: memory.compile_step(body, state, constants, example, config.train, parallel.devices)
     )
+    # Compiled ahead of time, JAX's pmap wants the devices of all processes.
+    train_step = body if config.parallel == "pmap" and jax.process_count() > 1 else compiled
     norms = step.gradient_norms(task.loss, task.pulling, labels, accumulate_steps=parts)
     gradient_norms = parallel.compile(norms, sharded=False)
     validate = task.validator(parallel)

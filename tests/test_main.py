@@ -54,7 +54,7 @@ def main(cli, monkeypatch, tmp_path, teacher_file):
 def assert_complaint(result, *parts):
     code, _, error = result
     assert code == 2, error
-    assert error.startswith("error: ")
+    assert error.startswith(("error: ", "memory of each of 4 devices: "))
     assert error.count("error: ") == 1
     assert "Traceback" not in error
     for part in parts:
