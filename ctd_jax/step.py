@@ -125,8 +125,7 @@ def _mean(function: Callable, parts: int, batch: dict[str, Array], keys: Array) 
     """Mean of `function(batch, keys)`, a tree, over all devices and so many parts of the share of each."""
 
     def part(i: int) -> Any:
-        size = len(keys) // parts
-        return jax.tree.map(lambda x: x[i * size : (i + 1) * size], (batch, keys))
+        return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:])[i], (batch, keys))
 
     total = function(*part(0))
     for i in range(1, parts):  # unrolled: XLA:CPU is slow at convolutions in a loop
