@@ -283,20 +283,19 @@ def measure(batch: int, kind: str, args: argparse.Namespace) -> dict[str, Any]:
     return result
 
 
-def show(results: list[dict[str, Any]], peak: float) -> None:
-    for result in results:
-        print(f"\n{result['kind']}, batch {result['batch']}")
-        for name, entry in result["times"].items():
-            share = f"{result['gflop'] * 1e9 / entry['seconds'] / peak:6.0%} of peak" if "gflop" in result else ""
-            print(
-                f"  {name:<22}{1e3 * entry['seconds']:9.1f} ms {entry['images_per_s']:8.2f} images/s  {share}"
-                f"{entry['peak_memory_mib']:8.0f} MiB  compiled in {entry['compile_s']:5.1f} s"
-            )
-        if "ratio" in result:
-            print(f"  ratio {result['ratio']:.2f} to PyTorch's fastest form, {result['ratio_to_eager']:.2f} to eager")
-        if "gflop" in result:
-            floor = result["gflop"] * 1e9 / peak
-            print(f"  floor {1e3 * floor:.0f} ms: {result['gflop']:.0f} GFLOP at {peak / 1e9:.0f} GFLOP/s")
+def show(result: dict[str, Any], peak: float) -> None:
+    print(f"\n{result['kind']}, batch {result['batch']}")
+    for name, entry in result["times"].items():
+        share = f"{result['gflop'] * 1e9 / entry['seconds'] / peak:6.0%} of peak" if "gflop" in result else ""
+        print(
+            f"  {name:<22}{1e3 * entry['seconds']:9.1f} ms {entry['images_per_s']:8.2f} images/s  {share}"
+            f"{entry['peak_memory_mib']:8.0f} MiB  compiled in {entry['compile_s']:5.1f} s"
+        )
+    if "ratio" in result:
+        print(f"  ratio {result['ratio']:.2f} to PyTorch's fastest form, {result['ratio_to_eager']:.2f} to eager")
+    if "gflop" in result:
+        floor = result["gflop"] * 1e9 / peak
+        print(f"  floor {1e3 * floor:.0f} ms: {result['gflop']:.0f} GFLOP at {peak / 1e9:.0f} GFLOP/s", flush=True)
 
 
 def compare(results: list[dict[str, Any]], old: dict[str, Any]) -> None:
@@ -336,26 +335,29 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--compare", type=Path, help="a file that --json wrote: shows what has become slower")
     args = parser.parse_args()
-    import jax
-
-    peaks = [peak_flops()]
-    results = []
+    peak, results = peak_flops(), []
     for batch, kind in itertools.product(map(int, args.batch.split(",")), args.kinds.split(",")):
         results.append(measure(batch, kind, args))
-        peaks.append(peak_flops())
-    peak = max(peaks)
-    show(results, peak)
+        peak = max(peak, peak_flops())
+        show(results[-1], peak)
+        if args.json:
+            args.json.write_text(json.dumps(summary(results, peak, args), indent=1) + "\n")
     if args.compare:
         compare(results, json.loads(args.compare.read_text()))
-    summary = {
-        f"{call}_ratio": min(r["ratio"] for r in results if r["kind"] == call)
+
+
+def summary(results: list[dict[str, Any]], peak: float, args: argparse.Namespace) -> dict[str, Any]:
+    """What --json writes, after each measurement."""
+    import jax
+
+    ratios = {
+        f"{call}_ratio": min(result["ratio"] for result in results if result["kind"] == call)
         for call in ("train", "predict")
-        if any(r["kind"] == call and "ratio" in r for r in results)
+        if any(result["kind"] == call and "ratio" in result for result in results)
     }
-    if args.json:
-        known = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "jax": jax.__version__}
-        known |= {"size": args.size, "landmarks": args.landmarks, "peak_gflops": peak / 1e9}
-        args.json.write_text(json.dumps(known | summary | {"results": results}, indent=1) + "\n")
+    known = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "jax": jax.__version__}
+    known |= {"size": args.size, "landmarks": args.landmarks, "peak_gflops": peak / 1e9}
+    return known | ratios | {"results": results}
 
 
 if __name__ == "__main__":
