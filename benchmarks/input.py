@@ -50,12 +50,15 @@ class Fed(Ours):
         jax.config.update("jax_compilation_cache_dir", cache)  # all three compile the same
         config = ctd_ed.get_config()
         config.data.root, config.data.image_size, config.data.cache_mib = root, size, INPUTS[kind]
-        config.teacher.weights = teacher
+        config.teacher.weights, config.data.on_device = teacher, "no"
         job = LandmarkTask(config, data.load(config.data, Path(cache)))
         self._start(job, batch)
         self._batches = job.train.training_batches(batch_size=batch, seed=0, start=0)
         self._constant = kind == "constant"
         self.wait = 0.0
+
+    def _dispatch(self) -> Any:
+        return self._parallel.shard(self._batch)
 
     def steps(self) -> None:
         self.wait = 0.0

@@ -42,6 +42,9 @@ def _demo() -> ConfigDict:
         2048  # MiB of memory for the decoded pictures of a split; one that needs more is decoded as read
     )
 
+    config.data.on_device = "auto"  # training pictures stay on the device, and several steps run without the host in
+    # between: yes, no; auto: on an accelerator, if they fit into cache_mib
+
     config.data.synthetic = ConfigDict()
     config.data.synthetic.identities = (20, 20, 60)  # people in train, val and test
     config.data.synthetic.shots = (1, 5, 5)  # pictures of each

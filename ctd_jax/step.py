@@ -99,6 +99,29 @@ def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulat
     return step
 
 
+def several(step: Callable) -> Callable:
+    """`steps(state, (constants, pictures), indices) -> (state, means)`: one call of `step` after the other without the
+    host in between; `means` are those of the last.
+
+    Args:
+      step: of `make`.
+
+    `pictures` is a batch of all training pictures; `indices` [B, n] says which of them this device's share of each of n
+    batches has. For accelerators: XLA:CPU is slow at convolutions in a loop.
+    """
+
+    def steps(state: TrainState, inputs: tuple[Constants, Any], indices: Array) -> tuple[TrainState, dict[str, Array]]:
+        constants, pictures = inputs
+
+        def one(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
+            return step(state, constants, jax.tree.map(lambda x: x[rows], pictures))
+
+        state, means = jax.lax.scan(one, state, indices.T)
+        return state, jax.tree.map(lambda x: x[-1], means)
+
+    return steps
+
+
 def gradient_norms(loss: Loss, terms: tuple[str, ...], labels: Any, *, accumulate_steps: int = 1) -> Callable:
     """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls, by the Euclidean norm of its gradient
     by the parameters of the encoder. One backward pass a term: for a look now and then. `accumulate_steps`: as in

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, hosts, memory, step
+from ctd_jax import checkpoint, data, feed, hosts, memory, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
@@ -23,7 +23,6 @@ from ctd_jax.recognition import RecognitionTask
 
 _log = logging.getLogger(__name__)
 TASKS = {"landmarks": LandmarkTask, "recognition": RecognitionTask}
-LOG_EVERY = 10  # steps between rows of log.csv
 DEAD = 1e-4  # of the gradient of the heatmaps' loss: a constraint whose own is smaller does nothing
 
 
@@ -102,13 +101,13 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     state = step.TrainState(zero, variables["params"], variables["batch_stats"], jax.jit(tx.init)(variables["params"]))
     template = jax.eval_shape(lambda: state)
     state, constants = parallel.replicate((state, step.constants(config, task.frozen)))
-    body = parallel.compile(step.make(task.loss, tx, labels, accumulate_steps=parts), sharded=False, donate=(0,))
-    example = parallel.shard(task.train.batch(np.zeros(config.train.batch_size // jax.process_count(), int)))
-    compiled = hosts.together(
-        lambda: memory.compile_step(body, state, constants, example, config.train, parallel.devices)
-    )
-    # Compiled ahead of time, JAX's pmap wants the devices of all processes.
-    train_step = body if config.parallel == "pmap" and jax.process_count() > 1 else compiled
+    pictures = feed.choose(task.train, config, parallel)
+    inputs, example = pictures.inputs(constants), pictures.example()
+    body = pictures.body(step.make(task.loss, tx, labels, accumulate_steps=parts))
+    body = parallel.compile(body, sharded=False, donate=(0,))
+    compiled = hosts.together(lambda: memory.compile_step(body, state, inputs, example, config.train, parallel.devices))
+    shapes = jax.tree.map(jnp.shape, example)
+    ahead_of_time = config.parallel != "pmap" or jax.process_count() == 1  # else it wants the devices of all processes
     norms = step.gradient_norms(task.loss, task.pulling, labels, accumulate_steps=parts)
     gradient_norms = parallel.compile(norms, sharded=False)
     validate = task.validator(parallel)
@@ -119,7 +118,6 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
         if start:
             state = parallel.replicate(checkpoint.restore(checkpoints, start, template, task.meta))
             _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-        batches = task.train.training_batches(batch_size=config.train.batch_size, seed=config.seed, start=start)
         rates = step.schedule(config)
         columns = [
             "loss",
@@ -132,19 +130,19 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
         if hosts.is_first():
             log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
         with log:
-            for number in range(start + 1, steps + 1):
-                batch = parallel.shard(next(batches))
-                state, means = train_step(state, constants, batch)
+            for number, dispatch, last_batch in pictures.dispatches(start):
+                known = ahead_of_time and jax.tree.map(jnp.shape, dispatch) == shapes
+                state, means = (compiled if known else body)(state, inputs, dispatch)
                 log.tick(number)
                 evaluating = number % config.eval.every == 0 or number == steps
-                if evaluating or number % LOG_EVERY == 0:
+                if evaluating or number % feed.LOG_EVERY == 0:
                     values = {key: float(value) for key, value in parallel.first(means).items()}
                     _check_finite(values["loss"], number, workdir)
                     log.record(number, values | {f"{part}_lr": rate for part, rate in rates(number - 1).items()})
                 if evaluating:
                     with log.pause():
                         error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
-                        norms = parallel.first(gradient_norms(state, constants, batch)) if task.pulling else {}
+                        norms = parallel.first(gradient_norms(state, constants, last_batch())) if task.pulling else {}
                     norms = {f"gradient_{term}": task.weights[term] * float(norm) for term, norm in norms.items()}
                     log.record(number, {"val_error": error} | norms, text)
                     if number <= config.eval.every:

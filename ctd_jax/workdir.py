@@ -13,7 +13,7 @@ from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 
 # They say how a run is carried out, not what it is: a run may continue with others.
-FREE_KEYS = ("grid", "parallel", "data.cache_mib", "eval.batch_size", "train.remat")
+FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch_size", "train.remat")
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:

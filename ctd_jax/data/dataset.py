@@ -3,12 +3,16 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ctd_jax.data.ahead import THREADS, ahead
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
+
+if TYPE_CHECKING:
+    import grain
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,7 +87,7 @@ class Dataset:
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 network pixels (0 where unknown), `mask` [B, K] bool,
         `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects."""
-        if self._cache is None:
+        if not self.cached:
             pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
         else:
             pictures, scale, offset = (part[indices] for part in self._cache)
@@ -100,19 +104,30 @@ class Dataset:
 
     def batches(self, parts: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """`batch` of each of `parts`; a few are decoded ahead."""
-        self._cache  # noqa: B018  decoded here, once, before there are threads
+        self.cached  # noqa: B018  decoded here, once, before there are threads
         return ahead(self.batch, parts)
 
+    @property
+    def cached(self) -> bool:
+        """Whether all pictures fit into `cache_mib`; then they are decoded once, at the first look."""
+        return self._cache is not None
+
+    def training_order(self, *, batch_size: int, seed: int) -> "grain.MapDataset":
+        """Endless shuffled batches: element n, `[batch_size]` indices, depends on `seed` and n alone, so that a run
+        resumes exactly. Every picture is seen once before any is seen again."""
+        import grain
+
+        return grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().batch(batch_size)
+
     def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
-        """Endless shuffled batches from step `start` on: batch n depends on `seed` and n alone, so that a run resumes
-        exactly. Every picture is seen once before any is seen again. Each process gets its share of each."""
+        """`batch` of each element of `training_order` from step `start` on. Each process gets its share of each."""
         import grain
         import jax
 
-        self._cache  # noqa: B018  decoded here, once, before there are threads
+        self.cached  # noqa: B018  decoded here, once, before there are threads
         local = batch_size // jax.process_count()
         first = jax.process_index() * local
-        order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().batch(batch_size)
+        order = self.training_order(batch_size=batch_size, seed=seed)
         batches = order.map(lambda indices: self.batch(indices[first : first + local]))
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
         iterator = iter(batches.to_iter_dataset(options))
