@@ -106,7 +106,8 @@ def killed(finished_run, tmp_path_factory):
     run = tmp_path_factory.mktemp("killed") / "run"
     arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
     arguments = [a for a in arguments if not a.startswith("--workdir=")]
-    ended = launch("-c", KILLED, *arguments, f"--workdir={run}", "--distributed")
+    on_device = "--config.data.on_device=yes"
+    ended = launch("-c", KILLED, *arguments, on_device, f"--workdir={run}", "--distributed")
     # One may see the other die before its own turn comes.
     assert {code for code, _, _ in ended} <= {-signal.SIGKILL, -signal.SIGABRT}, ended
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["2"]
