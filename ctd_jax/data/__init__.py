@@ -49,6 +49,7 @@ class Source:
         indices = splits.parts(self.split_of)[name]
         part = self.everything
         rows = {key: getattr(part, key) for key in ("images", "subjects", "xy", "spacing", "boxes")}
+        rows |= {"domain": part.domain} if part.domains else {}
         rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
         return dataclasses.replace(part, **rows, original=lambda i: part.original(int(indices[i])))
 
