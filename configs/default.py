@@ -30,11 +30,17 @@ def _demo() -> ConfigDict:
     config.dtype = "auto"  # of activations: float32, bfloat16; auto: bfloat16 on GPU and TPU, float32 on CPU
 
     config.data = ConfigDict()
-    config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
+    config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py, or
+    # "synthetic_film": other faces as on a film
+    # several folders with commas between: a domain each, named by its folder
+    config.data.domains = ()  # names of those to use; (): all there are
+    config.data.helping = ()  # domains whose pictures, of every split, may be trained on and are never judged: they
+    # have no part in val, test and the choice of a checkpoint, and the budget is not theirs
+    config.data.helped = False  # whether they are trained on (configs/helping.py); False: they are left out
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
     config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part
     config.data.seed = 0  # of a split that is not in a file, and of the drawn faces
-    config.data.budget = 0  # labelled training pictures; 0: all there are
+    config.data.budget = 0  # labelled training pictures, of each domain; 0: all there are
     config.data.budget_seed = 0  # of the choice of these pictures
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
@@ -65,6 +71,15 @@ def _demo() -> ConfigDict:
     config.model.hourglass.channels = 64
     config.model.hourglass.depth = 3  # halvings of the map in each hourglass
 
+    config.domains = ConfigDict()  # read where the data have several
+    config.domains.schedule = "proportional"  # share of a domain in the training batches: as of its pictures;
+    # "balanced": equal; "temperature": as of its number of pictures ** (1 / temperature)
+    config.domains.temperature = 2.0
+    config.domains.norm = True  # batch norm has its statistics, scale and bias for each domain
+    config.domains.heads = True  # the last convolution is one for each domain; False: one over all landmarks or classes
+    config.domains.start = ""  # workdir of a run whose filters and domains are kept; only domains new to it learn, and
+    # of them their batch norm and head only
+
     config.teacher = ConfigDict()
     config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; none: from scratch
     config.teacher.start = True  # the student's encoder starts from the teacher's weights; False: from random ones
@@ -90,6 +105,8 @@ def _demo() -> ConfigDict:
     config.constraints.rkd_distance = _term(layers=("encoder",))  # relations between the pictures of a batch
     config.constraints.rkd_angle = _term(layers=("encoder",))
     config.constraints.bss = _term(layers=("encoder",), k=1)  # the k smallest singular values of a batch's features
+    # supervised contrastive, of the domains; layers: of the encoder or the decoder
+    config.constraints.contrastive = _term(layers=("encoder",), temperature=0.07)
     config.constraints.l2_sp = _term()  # squared distance of the encoder's parameters from where they start
     config.constraints.l2 = _term()  # squared norm of the decoder's parameters
 

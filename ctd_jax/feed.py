@@ -39,6 +39,12 @@ class FromHost:
     def __init__(self, dataset: Dataset, config: ConfigDict, parallel: Parallel):
         self._dataset, self._config, self._parallel = dataset, config, parallel
 
+    @property
+    def _order(self) -> dict[str, Any]:
+        config = self._config
+        schedule = {key: config.domains[key] for key in ("schedule", "temperature")}
+        return {"batch_size": config.train.batch_size, "seed": config.seed} | schedule
+
     def body(self, step: Callable) -> Callable:
         """What is compiled, of a `step` of `step.make`: called with the state, `inputs` and a dispatch."""
         return step
@@ -55,9 +61,8 @@ class FromHost:
     def dispatches(self, start: int) -> Iterator[tuple[int, Any, Callable[[], Any]]]:
         """From step `start` on: the step that each ends with, the dispatch, and a function that gives the batch of that
         step."""
-        train = self._config.train
-        batches = self._dataset.training_batches(batch_size=train.batch_size, seed=self._config.seed, start=start)
-        for number in range(start + 1, train.steps + 1):
+        batches = self._dataset.training_batches(start=start, **self._order)
+        for number in range(start + 1, self._config.train.steps + 1):
             batch = self._parallel.shard(next(batches))
             yield number, batch, lambda batch=batch: batch
 
@@ -76,10 +81,9 @@ class OnDevice(FromHost):
         return self._parallel.shard(self._parallel.share(np.zeros((size, LOG_EVERY), np.int32)))
 
     def dispatches(self, start: int) -> Iterator[tuple[int, Any, Callable[[], Any]]]:
-        train = self._config.train
-        order = self._dataset.training_order(batch_size=train.batch_size, seed=self._config.seed)
-        while start < train.steps:
-            end = min(*((start // every + 1) * every for every in (LOG_EVERY, self._config.eval.every)), train.steps)
+        order, steps = self._dataset.training_order(**self._order), self._config.train.steps
+        while start < steps:
+            end = min(*((start // every + 1) * every for every in (LOG_EVERY, self._config.eval.every)), steps)
             rows = self._parallel.share(np.stack([order[n] for n in range(start, end)], axis=1).astype(np.int32))
             last = rows[:, -1]
             yield end, self._parallel.shard(rows), lambda last=last: self._parallel.shard(self._dataset.batch(last))

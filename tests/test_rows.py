@@ -25,7 +25,7 @@ VGGFACE2 = {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil", "
 def test_the_rows_of_both_papers_and_of_what_they_are_compared_with():
     assert set(ROWS) == {
         *("hg", "fe", "ftp", "ft", "ctd_cd", "ctd_ed", "ctd_com", "rtl_layers", "rtl_spatial", "rtl_channel"),
-        *("l2_sp", "delta", "scratch"),
+        *("l2_sp", "delta", "scratch", "domains", "helping"),
     }
     assert [MODULES[row].get_config().name for row in ROWS] == ROWS
 
@@ -35,9 +35,11 @@ def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, tmp_path):
     weights = MODULES[row].get_config().teacher.weights
     config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2)
     result = train.train_and_evaluate(config, tmp_path)
-    assert 0 < result["me_px"] < 32
-    names = {"config.json", "split.csv", "checkpoints", "log.csv", "predictions.csv", "metrics.json", "report.html"}
-    assert names <= {p.name for p in tmp_path.iterdir()}
+    for domain, own in result.get("domains", {"": result}).items():
+        assert 0 < own["me_px"] < 32
+        names = {"config.json", "split.csv", "log.csv", "predictions.csv", "metrics.json", "report.html"}
+        assert names <= {p.name for p in (tmp_path / domain).iterdir()}
+    assert names - {"predictions.csv"} | {"checkpoints"} <= {p.name for p in tmp_path.iterdir()}
     with (tmp_path / "log.csv").open(newline="") as file:
         trained, evaluated = csv.DictReader(file)
     terms = [name for name, term in config.constraints.items() if term.weight]
@@ -53,7 +55,7 @@ def test_the_papers_size(row, monkeypatch):
     """Shapes only: a teacher of VGGFace2's form, and pictures that nobody draws."""
     config = MODULES[row].get_config("paper")
     assert config.variant == "paper"
-    faces = data.load(tiny.config("none").data, None)
+    faces = data.load(tiny.config("none", MODULES[row]).data, None)
     small = models.build_encoder(**VGGFACE2)
     shapes = jax.eval_shape(lambda: small.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
     variables = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)

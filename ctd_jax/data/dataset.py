@@ -3,10 +3,11 @@
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ctd_jax.data import schedule as schedules
 from ctd_jax.data.ahead import THREADS, ahead
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
@@ -29,6 +30,8 @@ class Dataset:
     size: int  # S
     margin: float
     cache_mib: int
+    domains: tuple[str, ...] = ()  # D names; none: all pictures are of one kind
+    domain: np.ndarray | None = None  # [N] int32 index in `domains`
 
     @classmethod
     def unlabelled(
@@ -40,8 +43,11 @@ class Dataset:
         boxes: np.ndarray,
         size: int,
         margin: float,
+        domains: tuple[str, ...] = (),
+        domain: int = 0,
     ) -> "Dataset":
-        """Pictures to predict `names` on; each is read when its turn comes."""
+        """Pictures to predict `names` on, all of one of the domains, if there are any; each is read when its turn
+        comes."""
         n = len(images)
         return cls(
             landmarks=Landmarks(tuple(names)),
@@ -54,10 +60,19 @@ class Dataset:
             size=size,
             margin=margin,
             cache_mib=0,
+            domains=domains,
+            domain=np.full(n, domain, np.int32),
         )
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def take(self, indices: np.ndarray) -> "Dataset":
+        """Those pictures only."""
+        keys = ("images", "subjects", "xy", "spacing", "boxes", *["domain"] * bool(self.domains))
+        rows = {key: getattr(self, key) for key in keys}
+        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
+        return dataclasses.replace(self, **rows, original=lambda i: self.original(int(indices[i])))
 
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
         """`[S, S, 3]` uint8 picture, and its frame."""
@@ -86,14 +101,15 @@ class Dataset:
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 network pixels (0 where unknown), `mask` [B, K] bool,
-        `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects."""
+        `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects;
+        where there are domains, `domain` [B] int32 index of each picture's."""
         if not self.cached:
             pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
         else:
             pictures, scale, offset = (part[indices] for part in self._cache)
         xy = self.xy[indices] * scale[:, None, None] + offset[:, None]
         mask = ~np.isnan(xy).any(-1)
-        return {
+        return self.domain_of(indices) | {
             "picture": pictures,
             "xy": np.where(mask[..., None], xy, 0).astype(np.float32),
             "mask": mask,
@@ -101,6 +117,10 @@ class Dataset:
             "subject": self._subject[indices],
             "offset": offset.astype(np.float32),
         }
+
+    def domain_of(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """`domain` [B] int32 where there are domains, else nothing."""
+        return {"domain": self.domain[indices]} if self.domains else {}
 
     def batches(self, parts: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """`batch` of each of `parts`; a few are decoded ahead."""
@@ -112,23 +132,35 @@ class Dataset:
         """Whether all pictures fit into `cache_mib`; then they are decoded once, at the first look."""
         return self._cache is not None
 
-    def training_order(self, *, batch_size: int, seed: int) -> "grain.MapDataset":
-        """Endless shuffled batches: element n, `[batch_size]` indices, depends on `seed` and n alone, so that a run
-        resumes exactly. Every picture is seen once before any is seen again."""
+    def training_order(
+        self, *, batch_size: int, seed: int, schedule: str = "proportional", temperature: float = 1.0
+    ) -> "grain.MapDataset":
+        """Endless shuffled batches: element n, `[batch_size]` indices, depends on `seed`, the schedule and n alone, so
+        that a run resumes exactly. Every picture is seen once before any is seen again; where there are domains, any of
+        its domain.
+
+        Args:
+          schedule, temperature: of the domains, see `schedule.shares`.
+        """
         import grain
 
-        return grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().batch(batch_size)
+        if self.domains:
+            order = schedules.order(self.domain, seed=seed, kind=schedule, temperature=temperature)
+        else:
+            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat()
+        return order.batch(batch_size)
 
-    def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
-        """`batch` of each element of `training_order` from step `start` on. Each process gets its share of each."""
+    def training_batches(self, *, start: int, batch_size: int, **order: Any) -> Iterator[dict[str, np.ndarray]]:
+        """`batch` of each element of `training_order(batch_size, **order)` from step `start` on. Each process gets its
+        share of each."""
         import grain
         import jax
 
         self.cached  # noqa: B018  decoded here, once, before there are threads
         local = batch_size // jax.process_count()
         first = jax.process_index() * local
-        order = self.training_order(batch_size=batch_size, seed=seed)
-        batches = order.map(lambda indices: self.batch(indices[first : first + local]))
+        indices = self.training_order(batch_size=batch_size, **order)
+        batches = indices.map(lambda indices: self.batch(indices[first : first + local]))
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
         iterator = iter(batches.to_iter_dataset(options))
         iterator.set_state({"next_index": start})

@@ -42,7 +42,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     normalizer = tuple(metrics["normalizer"]) if metrics.get("normalizer") else None
     errors = metrics_.image_error(table, normalizer, metrics["ced_measure"])
     subjects = metrics_.bootstrap_units(table)
-    split = _rows(workdir / "split.csv")
+    split = _split(workdir, table)
 
     panels = list(_panels(table, errors, metrics, pictures))
     sheet = overlays.montage(panels, PANEL_SIDE)
@@ -101,6 +101,16 @@ def _rows(path: Path) -> list[dict[str, str]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def _split(workdir: Path, table: metrics_.Predictions) -> list[dict[str, str]]:
+    """Rows of split.csv; where the other domains only help, those of the one that is judged, without its name."""
+    rows = _rows(workdir / "split.csv")
+    if not set(table.images.tolist()).isdisjoint(row["image"] for row in rows):
+        return rows
+    helping = _json(workdir / "config.json").get("data", {}).get("helping", ())
+    judged = [row for row in rows if row["image"].split("/")[0] not in helping]
+    return [row | {key: row[key].partition("/")[2] for key in ("image", "subject")} for row in judged]
 
 
 def _log(path: Path) -> dict[str, list[float]]:
