@@ -31,10 +31,12 @@ def _demo() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
+    config.data.domains = ()  # of the domains that there are; (): all
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
     config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part
     config.data.seed = 0  # of a split that is not in a file, and of the drawn faces
     config.data.budget = 0  # labelled training pictures; 0: all there are
+    config.data.share = 1.0  # of the labelled training pictures, of each domain; at least one. Other than 1: no budget
     config.data.budget_seed = 0  # of the choice of these pictures
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns

@@ -9,14 +9,27 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import measurements
-from ctd_jax.data import folder, pictures, splits, synthetic
-from ctd_jax.data.augment import augment
+from ctd_jax.data import class_maps, folder, pictures, splits, synthetic
+from ctd_jax.data.augment import augment, augment_classes
+from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 from ctd_jax.errors import UserError
 
-__all__ = ["Dataset", "Frame", "Landmarks", "Source", "augment", "load", "pictures", "splits"]
+__all__ = [
+    "ClassMaps",
+    "Dataset",
+    "Frame",
+    "Landmarks",
+    "Source",
+    "augment",
+    "augment_classes",
+    "class_maps",
+    "load",
+    "pictures",
+    "splits",
+]
 
 MISSING = (
     "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README says how "
@@ -46,11 +59,7 @@ class Source:
         return [split for split in self.names if split == name or (name == "test" and split.startswith("test"))]
 
     def split(self, name: str) -> Dataset:
-        indices = splits.parts(self.split_of)[name]
-        part = self.everything
-        rows = {key: getattr(part, key) for key in ("images", "subjects", "xy", "spacing", "boxes")}
-        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
-        return dataclasses.replace(part, **rows, original=lambda i: part.original(int(indices[i])))
+        return self.everything.rows(splits.parts(self.split_of)[name])
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """What split.csv holds."""
@@ -62,18 +71,21 @@ class Source:
         return self.everything.original(self.everything.images.index(image))
 
 
-def load(config: ConfigDict, cache: pathlib.Path) -> Source:
+def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Source:
     """Reads, checks and splits the data of `config` (the `data` part of a configuration).
 
     Args:
       config: `data` of configs/default.py.
       cache: folder for prepared pictures, unless the environment has TFDS_DATA_DIR.
+      masks: pictures with class maps, of folders with segmentation.csv, instead of pictures with landmarks.
 
     Raises:
       UserError: whatever is wrong with the data, before any training.
     """
     if not config.root:
         raise UserError(MISSING)
+    if masks:
+        return Source(*class_maps.load(config, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache))))
     if config.root == "synthetic":
         return _synthetic(config)
     root = pathlib.Path(config.root)
@@ -86,6 +98,7 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
         given=given,
         seed=config.seed,
         budget=config.budget,
+        share=config.share,
         budget_seed=config.budget_seed,
         train_split=config.train_split,
     )
@@ -139,6 +152,7 @@ def _synthetic(config: ConfigDict) -> Source:
         given=given,
         seed=config.seed,
         budget=config.budget,
+        share=config.share,
         budget_seed=config.budget_seed,
         train_split=config.train_split,
     )

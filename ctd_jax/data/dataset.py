@@ -25,6 +25,7 @@ class Dataset:
     size: int  # S
     margin: float
     cache_mib: int
+    channels = 3  # of what `network` gives
 
     @classmethod
     def unlabelled(
@@ -52,6 +53,12 @@ class Dataset:
             cache_mib=0,
         )
 
+    def rows(self, indices: np.ndarray) -> "Dataset":
+        """The pictures at `indices`."""
+        rows = {key: getattr(self, key) for key in ("images", "subjects", "xy", "spacing", "boxes")}
+        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
+        return dataclasses.replace(self, **rows, original=lambda i: self.original(int(indices[i])))
+
     def __len__(self) -> int:
         return len(self.images)
 
@@ -69,13 +76,13 @@ class Dataset:
     @functools.cached_property
     def _cache(self) -> tuple[np.ndarray, ...] | None:
         """All of the pictures decoded once, with their frames, or None where they need more than `cache_mib`."""
-        if len(self) * self.size**2 * 3 > self.cache_mib * 2**20:
+        if len(self) * self.size**2 * self.channels > self.cache_mib * 2**20:
             return None
         return self._stack(len(self), ahead(self.network, range(len(self))))
 
     def _stack(self, number: int, found: Iterable[tuple[np.ndarray, Frame]]) -> tuple[np.ndarray, ...]:
-        """`[number, S, S, 3]` pictures, `[number]` scale and `[number, 2]` offset of their frames."""
-        pictures, frames = np.empty((number, self.size, self.size, 3), np.uint8), np.empty((number, 3))
+        """`[number, S, S, channels]` pictures, `[number]` scale and `[number, 2]` offset of their frames."""
+        pictures, frames = np.empty((number, self.size, self.size, self.channels), np.uint8), np.empty((number, 3))
         for i, (picture, frame) in enumerate(found):
             pictures[i], frames[i] = picture, (frame.scale, *frame.offset)
         return pictures, frames[:, 0], frames[:, 1:]
