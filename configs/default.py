@@ -23,7 +23,7 @@ def _demo() -> ConfigDict:
     config = ConfigDict()
     config.name = "default"  # with the variant: the folder under runs/ when no --workdir is given
     config.variant = "demo"
-    config.task = "landmarks"  # or "recognition": learn who is who, to make a teacher (configs/source.py)
+    config.task = "landmarks"  # "segmentation" (configs/mtmd.py); or "recognition": learn who is who, to make a teacher
     config.seed = 0  # initial weights, order of the pictures, augmentation
     config.grid = ()  # what `learning_curve` chooses from on val; each "KEY=VALUE", or several with spaces between
     config.parallel = "shard_map"  # or "pmap": how the step is spread over the devices
@@ -31,12 +31,16 @@ def _demo() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
-    config.data.domains = ()  # of the domains that there are; (): all
+    # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
+    # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
+    config.data.domains = ()  # names of those to use; (): all there are
+    config.data.helping = ()  # domains whose pictures, of every split, are trained on and never judged: they have no
+    # part in val, test and the choice of a checkpoint, and the budget is not theirs
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
     config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part
     config.data.seed = 0  # of a split that is not in a file, and of the drawn faces
-    config.data.budget = 0  # labelled training pictures; 0: all there are
-    config.data.share = 1.0  # of the labelled training pictures, of each domain; at least one. Other than 1: no budget
+    config.data.budget = 0  # labelled training pictures, of each domain; 0: all there are
+    config.data.share = 1.0  # of the labelled training pictures of each domain, rounded, at least one; not 1: no budget
     config.data.budget_seed = 0  # of the choice of these pictures
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
@@ -64,6 +68,15 @@ def _demo() -> ConfigDict:
     config.model.hourglass.channels = 64
     config.model.hourglass.depth = 3  # halvings of the map in each hourglass
 
+    config.domains = ConfigDict()  # read where the data have several
+    config.domains.schedule = "proportional"  # share of a domain in the training batches: as of its pictures;
+    # "balanced": equal; "temperature": as of its number of pictures ** (1 / temperature)
+    config.domains.temperature = 2.0
+    config.domains.norm = True  # batch norm has its statistics, scale and bias for each domain
+    config.domains.heads = True  # the last convolution is one for each domain; False: one over all landmarks or classes
+    config.domains.start = ""  # workdir of a run whose filters and domains are kept; only domains new to it learn, and
+    # of them their batch norm and head only
+
     config.teacher = ConfigDict()
     config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; none: from scratch
     config.teacher.start = True  # the student's encoder starts from the teacher's weights; False: from random ones
@@ -73,6 +86,9 @@ def _demo() -> ConfigDict:
     # ours, both: the paper's 0.5 and 64 are for 85 000 people
     config.recognition.margin = 0.2  # radians, ArcFace's
     config.recognition.scale = 16.0  # of ArcFace's cosines
+
+    config.segmentation = ConfigDict()  # read where the task is segmentation
+    config.segmentation.dice = 1.0  # weight of the Dice loss; that of the cross-entropy is 1
 
     # Terms beside the heatmaps' loss. weight: lambda, 0: off; layers: named features that are tied, the
     # term is their mean. ctd_jax/constraints.py has the equations. Any set of them can be combined. The weights in the
@@ -89,6 +105,8 @@ def _demo() -> ConfigDict:
     config.constraints.rkd_distance = _term(layers=("encoder",))  # relations between the pictures of a batch
     config.constraints.rkd_angle = _term(layers=("encoder",))
     config.constraints.bss = _term(layers=("encoder",), k=1)  # the k smallest singular values of a batch's features
+    # supervised contrastive, of the domains; layers: of the encoder or the decoder
+    config.constraints.contrastive = _term(layers=("encoder",), temperature=0.07)
     config.constraints.l2_sp = _term()  # squared distance of the encoder's parameters from where they start
     config.constraints.l2 = _term()  # squared norm of the decoder's parameters
 

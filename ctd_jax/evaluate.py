@@ -23,7 +23,8 @@ def apply(
     dropped. Each process decodes its share of each batch and gets all results.
 
     Args:
-      body: `(variables, {"picture": [B, S, S, 3] uint8}) -> tree of arrays`, compiled by `parallel`, `sharded=True`.
+      body: `(variables, {"picture": [B, S, S, 3] uint8}) -> tree of arrays`, compiled by `parallel`, `sharded=True`;
+        where the dataset has domains, it gets "domain" [B] int32 too.
       variables: of the network, on the devices.
       batch_size: pictures; rounded up to the number of devices.
 
@@ -37,8 +38,9 @@ def apply(
     parts = [np.unique(parallel.share(indices), return_inverse=True) for indices in filled]
     results = []
     for start, (_, place), batch in zip(starts, parts, dataset.batches(indices for indices, _ in parts), strict=True):
-        picture, offset, scale = parallel.shard([batch[key][place] for key in ("picture", "offset", "scale")])
-        found = parallel.gather((body(variables, {"picture": picture}), offset, scale))
+        seen = {key: batch[key][place] for key in ("picture", "domain") if key in batch}
+        seen, offset, scale = parallel.shard((seen, batch["offset"][place], batch["scale"][place]))
+        found = parallel.gather((body(variables, seen), offset, scale))
         results.append(jax.tree.map(lambda x: x[: len(dataset) - start], found))  # noqa: B023 (called at once)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 

@@ -119,7 +119,13 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
         if start:
             state = parallel.replicate(checkpoint.restore(checkpoints, start, template, task.meta))
             _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-        batches = task.train.training_batches(batch_size=config.train.batch_size, seed=config.seed, start=start)
+        batches = task.train.training_batches(
+            batch_size=config.train.batch_size,
+            seed=config.seed,
+            start=start,
+            schedule=config.domains.schedule,
+            temperature=config.domains.temperature,
+        )
         rates = step.schedule(config)
         columns = [
             "loss",

@@ -18,24 +18,16 @@ from ctd_jax.errors import UserError
 OUTSIDE = 255  # in a class map of the network: no pixel of the picture, counted nowhere
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class ClassMaps(Dataset):
     """Pictures with class maps. Frames, cache and order are `Dataset`'s; there are no landmarks."""
 
-    classes: Classes
-    domain: np.ndarray  # [N] int32, place of the picture's domain in `classes`
+    classes: Classes  # of each of the domains
     class_map: Callable[[int], np.ndarray]  # index -> [H, W] uint8, of the original picture
     channels = 4
 
-    @property
-    def domains(self) -> tuple[str, ...]:
-        return tuple(self.classes)
-
     def rows(self, indices: np.ndarray) -> "ClassMaps":
-        part = super().rows(indices)
-        return dataclasses.replace(
-            part, domain=self.domain[indices], class_map=lambda i: self.class_map(int(indices[i]))
-        )
+        return dataclasses.replace(super().rows(indices), class_map=lambda i: self.class_map(int(indices[i])))
 
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
         """`[S, S, 4]` uint8: the picture and, as fourth channel, its classes; and its frame."""
@@ -44,14 +36,13 @@ class ClassMaps(Dataset):
         return np.concatenate([picture, classes[..., None]], axis=-1), frame
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """`picture` [B, S, S, 3] uint8, `classes` [B, S, S] uint8 (`OUTSIDE` where the picture is not), `domain` [B]
-        int32, and the rest as `Dataset.batch`."""
+        """`picture` [B, S, S, 3] uint8, `classes` [B, S, S] uint8 (`OUTSIDE` where the picture is not), and the
+        rest as `Dataset.batch`."""
         batch = super().batch(indices)
         both = batch["picture"]
         return batch | {
             "picture": np.ascontiguousarray(both[..., :3]),
             "classes": np.ascontiguousarray(both[..., 3]),
-            "domain": self.domain[indices],
         }
 
 
@@ -92,7 +83,7 @@ def load(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str],
     rows = np.concatenate(rows)
     domain = np.array([place.index(number) for number in everything.domain[rows]], np.int32)
     classes = {name: everything.classes[name] for name in chosen}
-    part = dataclasses.replace(everything.rows(rows), classes=classes, domain=domain)
+    part = dataclasses.replace(everything.rows(rows), classes=classes, domains=chosen, domain=domain)
     return part, split_of, tuple(sha256[i] for i in rows)
 
 
@@ -202,6 +193,7 @@ def _class_maps(
         margin=config.margin,
         cache_mib=config.cache_mib,
         classes=classes,
+        domains=tuple(classes),
         domain=domain.astype(np.int32),
         class_map=class_map,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 
+from ctd_jax.data import schedule as schedules
 from ctd_jax.data.ahead import THREADS, ahead
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
@@ -25,6 +26,8 @@ class Dataset:
     size: int  # S
     margin: float
     cache_mib: int
+    domains: tuple[str, ...] = ()  # D names; none: all pictures are of one kind
+    domain: np.ndarray | None = None  # [N] int32 index in `domains`
     channels = 3  # of what `network` gives
 
     @classmethod
@@ -56,6 +59,7 @@ class Dataset:
     def rows(self, indices: np.ndarray) -> "Dataset":
         """The pictures at `indices`."""
         rows = {key: getattr(self, key) for key in ("images", "subjects", "xy", "spacing", "boxes")}
+        rows |= {"domain": self.domain} if self.domains else {}
         rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
         return dataclasses.replace(self, **rows, original=lambda i: self.original(int(indices[i])))
 
@@ -89,14 +93,15 @@ class Dataset:
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 network pixels (0 where unknown), `mask` [B, K] bool,
-        `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects."""
+        `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects;
+        where there are domains, `domain` [B] int32 index of each picture's."""
         if self._cache is None:
             pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
         else:
             pictures, scale, offset = (part[indices] for part in self._cache)
         xy = self.xy[indices] * scale[:, None, None] + offset[:, None]
         mask = ~np.isnan(xy).any(-1)
-        return {
+        return self.domain_of(indices) | {
             "picture": pictures,
             "xy": np.where(mask[..., None], xy, 0).astype(np.float32),
             "mask": mask,
@@ -105,22 +110,36 @@ class Dataset:
             "offset": offset.astype(np.float32),
         }
 
+    def domain_of(self, indices: np.ndarray) -> dict[str, np.ndarray]:
+        """`domain` [B] int32 where there are domains, else nothing."""
+        return {"domain": self.domain[indices]} if self.domains else {}
+
     def batches(self, parts: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
         """`batch` of each of `parts`; a few are decoded ahead."""
         self._cache  # noqa: B018  decoded here, once, before there are threads
         return ahead(self.batch, parts)
 
-    def training_batches(self, *, batch_size: int, seed: int, start: int) -> Iterator[dict[str, np.ndarray]]:
-        """Endless shuffled batches from step `start` on: batch n depends on `seed` and n alone, so that a run resumes
-        exactly. Every picture is seen once before any is seen again. Each process gets its share of each."""
+    def training_batches(
+        self, *, batch_size: int, seed: int, start: int, schedule: str = "proportional", temperature: float = 1.0
+    ) -> Iterator[dict[str, np.ndarray]]:
+        """Endless shuffled batches from step `start` on: batch n depends on `seed`, the schedule and n alone, so that a
+        run resumes exactly. Every picture is seen once before any is seen again; where there are domains, any of its
+        domain. Each process gets its share of each.
+
+        Args:
+          schedule, temperature: of the domains, see `schedule.shares`.
+        """
         import grain
         import jax
 
         self._cache  # noqa: B018  decoded here, once, before there are threads
         local = batch_size // jax.process_count()
         first = jax.process_index() * local
-        order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat().batch(batch_size)
-        batches = order.map(lambda indices: self.batch(indices[first : first + local]))
+        if self.domains:
+            order = schedules.order(self.domain, seed=seed, kind=schedule, temperature=temperature)
+        else:
+            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat()
+        batches = order.batch(batch_size).map(lambda indices: self.batch(indices[first : first + local]))
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
         iterator = iter(batches.to_iter_dataset(options))
         iterator.set_state({"next_index": start})

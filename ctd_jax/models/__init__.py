@@ -12,7 +12,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ctd_jax.errors import UserError
-from ctd_jax.models import weights
+from ctd_jax.models import domain_norm, weights
 from ctd_jax.models.decoder import Decoder
 from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
@@ -30,6 +30,7 @@ __all__ = [
     "apply_in_training",
     "build",
     "build_encoder",
+    "domain_norm",
     "normalize",
     "weights",
 ]
@@ -74,6 +75,8 @@ def build(
     encoder_norm: bool = True,
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
+    norms: tuple[str, ...] = (),
+    heads: tuple[tuple[str, int], ...] = (),
 ) -> LandmarkNet | StackedHourglass:
     """A landmark network.
 
@@ -84,22 +87,33 @@ def build(
       encoder_norm: see `LandmarkNet`.
       dtype: of the activations.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
+      norms: domains that have their own batch norm, see `domain_norm`.
+      heads: domains that have their own last convolution, see `Decoder`.
 
     Raises:
-      UserError: no such network, encoder or form of deconvolution, or heatmaps would be finer than the picture.
+      UserError: no such network, encoder or form of deconvolution, heatmaps would be finer than the picture, or an
+        hourglass with domains.
     """
     if config_model.network not in ("encoder_decoder", "hourglass"):
         raise UserError(f"model.network is {config_model.network!r}; expected encoder_decoder or hourglass")
     if config_model.network == "hourglass":
+        if norms or heads:
+            raise UserError("an hourglass is the same for all domains; set domains.norm and domains.heads to False")
         return StackedHourglass(num_landmarks, **config_model.hourglass, dtype=dtype, axis_name=axis_name)
     if config_model.deconv not in DECONVS:
         raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
     net = LandmarkNet(
         encoder=build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
         decoder=Decoder(
-            num_landmarks, tuple(config_model.decoder_channels), config_model.deconv, dtype=dtype, axis_name=axis_name
+            num_landmarks,
+            tuple(config_model.decoder_channels),
+            config_model.deconv,
+            dtype=dtype,
+            axis_name=axis_name,
+            heads=heads,
         ),
         encoder_norm=encoder_norm,
+        domains=norms,
     )
     if net.stride < 1:
         raise UserError(

@@ -1,5 +1,6 @@
 """The decoder of Xiao et al. 2018 ("Simple Baselines", arXiv 1804.06208): from an encoder's map to heatmaps."""
 
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -10,7 +11,7 @@ from ctd_jax.models import layers
 
 
 class Decoder(nn.Module):
-    """Deconvolutions (4x4, stride 2, batch norm, ReLU), then a 1x1 convolution.
+    """Deconvolutions (4x4, stride 2, batch norm, ReLU), then a 1x1 convolution, or one for each domain.
 
     Attributes:
       num_landmarks: K, heatmaps per picture.
@@ -18,6 +19,8 @@ class Decoder(nn.Module):
       deconv: form of the deconvolutions, a key of `layers.DECONVS`: "phases" (CPU) or "transpose".
       dtype: of the activations; heatmaps are always float32.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
+      heads: (domain, number of its landmarks) of each that has a last convolution of its own, in the order of the
+        heatmaps; none: there is one for all.
     """
 
     num_landmarks: int
@@ -25,6 +28,7 @@ class Decoder(nn.Module):
     deconv: str = "phases"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    heads: tuple[tuple[str, int], ...] = ()
 
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> dict[str, Array]:
@@ -35,6 +39,8 @@ class Decoder(nn.Module):
             x = layers.Deconv(features, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
             norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
             x = out[f"deconv{i}"] = nn.relu(norm(x))
-        final = layers.Conv(self.num_landmarks, 1, use_bias=True, kernel_init=init, dtype=self.dtype, name="final")
-        out["heatmaps"] = final(x).astype(jnp.float32)
+        final = partial(layers.Conv, size=1, use_bias=True, kernel_init=init, dtype=self.dtype)
+        counts = {f"final_{domain}": number for domain, number in self.heads} or {"final": self.num_landmarks}
+        heatmaps = [final(number, name=name)(x) for name, number in counts.items()]
+        out["heatmaps"] = jnp.concatenate(heatmaps, axis=-1).astype(jnp.float32)
         return out

@@ -99,9 +99,9 @@ class StackedHourglass(nn.Module):
         return self.stride * 2**self.depth
 
     @nn.compact
-    def __call__(self, image_BHWC: Array, *, train: bool) -> dict[str, Array]:
+    def __call__(self, image_BHWC: Array, domain: Array | None = None, *, train: bool) -> dict[str, Array]:
         """`[B, H, W, 3]`, normalised -> stacks `[S, B, H / 4, W / 4, K]`, the heatmaps of every hourglass, for a loss
-        on each of them (intermediate supervision), and heatmaps, those of the last.
+        on each of them (intermediate supervision), and heatmaps, those of the last. `domain` changes nothing.
 
         Raises:
           UserError: sides that cannot be halved so often, or attributes out of their range.

@@ -15,19 +15,20 @@ from ctd_jax.order import after
 BLOCKS = (BasicBlock, Bottleneck, InvertedResidual, Residual)  # all but a few of the activations are in them
 
 
-def apply_in_training(model: nn.Module, variables: Any, image_BHWC: Array, *, remat: bool) -> tuple[Any, Any]:
+def apply_in_training(model: nn.Module, variables: Any, *inputs: Array | None, remat: bool) -> tuple[Any, Any]:
     """The named features of a batch, and its batch statistics: `model.apply` in training.
 
     Args:
       model, variables: a network.
-      image_BHWC: `[B, H, W, 3]`, normalised.
-      remat: of a block only the input is kept for the backward pass, the rest is computed again: the same numbers.
+      *inputs: of the network: `[B, H, W, 3]` pictures, normalised, and what else it takes.
+      remat: of a block only the input is kept for the backward pass, the rest is computed again: the same numbers. Not
+        for a network with batch norm per domain, which a block computed again would not know of.
     """
     apply = functools.partial(model.apply, train=True, mutable=["batch_stats"])
     if not remat:
-        return apply(variables, image_BHWC)
+        return apply(variables, *inputs)
     with nn.intercept_methods(_forget):
-        return apply(variables, image_BHWC)
+        return apply(variables, *inputs)
 
 
 def _forget(call: Any, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
