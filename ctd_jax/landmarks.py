@@ -69,29 +69,32 @@ def forward(model: models.LandmarkNet, input_spec: dict[str, Any]) -> Callable:
     return body
 
 
-class LandmarkTask:
-    """Network, loss, validation and test of one configuration.
+class StudentTask:
+    """What landmarks and segmentation share: a student that starts from a teacher, and the constraints between the two.
+
+    A task names its own terms in `main` (the first is what the others are added to), makes its network in `_build`,
+    moves pictures and truth in `_moved`, and reads its terms off the student's features in `_main_terms`.
 
     Raises:
       UserError: teacher, data and configuration don't go together.
     """
 
+    main: tuple[str, ...]
     last_file = "report.html"  # once it is there, the run is finished
 
     def __init__(self, config: ConfigDict, source: data.Source):
-        self.config, self.source, self.landmarks = config, source, source.landmarks
+        self.config, self.source = config, source
         self._terms = Terms(config.constraints)
-        self.terms = ("heatmap", *self._terms.names)
+        self.terms = (*self.main, *self._terms.names)
         pulling = [name for name in self._terms.names if name != "l2"]
-        self.pulling = ("heatmap", *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
-        self.weights = {"heatmap": 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
+        self.pulling = (self.main[0], *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
+        self.weights = {self.main[0]: 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
         self.teacher = teachers.load(config.teacher.weights, config.model.encoder)
         self._same = config.model.encoder in ("auto", self.teacher.encoder["name"])
         self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
         self._starts = self._same and self.teacher.trained and config.teacher.start
         self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._terms.names else 0
-        axis_name = AXIS if config.train.batch_norm == "global" else None
-        self._build = functools.partial(build, config, self.encoder, len(self.landmarks.names), axis_name=axis_name)
+        self.axis_name = AXIS if config.train.batch_norm == "global" else None
         self.model = self._build()
         self.size = config.data.image_size
         self.train, self._val = source.split("train"), source.split("val")
@@ -173,13 +176,7 @@ class LandmarkTask:
         batch = self.train.batch(np.arange(min(len(self.train), MOST_FOR_CHANNELS)))
         apply = jax.jit(functools.partial(self._teacher_encoder().apply, train=False))
         features = apply(self.teacher.variables, models.normalize(batch["picture"], self.teacher.input))
-        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-
-        def true_heatmaps(cells: int) -> np.ndarray:
-            stride = self.size // cells
-            return np.asarray(heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma))
-
-        return self._terms.channel_weights(jax.device_get(features), true_heatmaps)
+        return self._terms.channel_weights(jax.device_get(features), functools.partial(self._true_maps, batch))
 
     def init(self, seed: int) -> Any:
         """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
@@ -213,24 +210,18 @@ class LandmarkTask:
         return path_aware_map(label, params)
 
     def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
-        """L = L_H + sum lambda L_R (Fu et al. 2020, Eq. 2); L_H: the sum over an hourglass' stacks. See `step.Loss`."""
-        move = functools.partial(data.augment, **self.config.augment, flip_order=self.landmarks.flip_order)
-        # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
-        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy)
+        """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `step.Loss`."""
+        picture, truth = self._moved(batch, keys)
         picture = models.normalize(picture, self.teacher.input)
-        inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
-        true_heatmaps = heatmaps.draw(xy, size=self.size, stride=self.model.stride, sigma=self.config.model.sigma)
-
         variables, model = {"params": params, "batch_stats": batch_stats}, self.model
         if self._head:  # the teacher's own; what the student has too is the student's
             variables = {
                 kind: tree | {"encoder": frozen["teacher"][kind] | tree["encoder"]} for kind, tree in variables.items()
             }
             model = self._build(num_outputs=self._head)
-        student, updates = models.apply_in_training(model, variables, picture, remat=self.config.train.remat)
-        stacks = student.get("stacks", student["heatmaps"][None])
-        terms = {"heatmap": sum(losses.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks)}
+        inputs = picture, batch.get("domain")
+        student, updates = models.apply_in_training(model, variables, *inputs, remat=self.config.train.remat)
+        terms = self._main_terms(student, truth)
         teacher = {}
         if "teacher" in frozen:
             teacher = self._teacher_encoder().apply(frozen["teacher"], picture, train=False)
@@ -238,9 +229,43 @@ class LandmarkTask:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
         terms |= self._terms(student, teacher, params, frozen)
-        total = terms["heatmap"] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
+        total = terms[self.main[0]] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)
+
+
+class LandmarkTask(StudentTask):
+    """Network, loss, validation and test of heatmaps; the loss of an hourglass is the sum over its stacks."""
+
+    main = ("heatmap",)
+
+    def __init__(self, config: ConfigDict, source: data.Source):
+        self.landmarks = source.landmarks
+        super().__init__(config, source)
+
+    def _build(self, *, num_outputs: int = 0) -> nn.Module:
+        number = len(self.landmarks.names)
+        return build(self.config, self.encoder, number, num_outputs=num_outputs, axis_name=self.axis_name)
+
+    def _moved(self, batch: dict[str, Array], keys: Array) -> tuple[Array, tuple[Array, Array]]:
+        move = functools.partial(data.augment, **self.config.augment, flip_order=self.landmarks.flip_order)
+        # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
+        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
+        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy)
+        inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
+        return picture, (self._draw(xy, self.model.stride), inside)
+
+    def _draw(self, xy: Array, stride: int) -> Array:
+        return heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma)
+
+    def _main_terms(self, student: dict[str, Array], truth: tuple[Array, Array]) -> dict[str, Array]:
+        stacks = student.get("stacks", student["heatmaps"][None])
+        return {"heatmap": sum(losses.heatmap_mse(stack, *truth) for stack in stacks)}
+
+    def _true_maps(self, batch: dict[str, np.ndarray], cells: int) -> np.ndarray:
+        """The true heatmaps of a batch, so many cells wide."""
+        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
+        return np.asarray(self._draw(xy, self.size // cells))
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
         """Function of variables on the devices: the mean error of the validation pictures (NME where there is a
