@@ -30,7 +30,8 @@ def _demo() -> ConfigDict:
     config.dtype = "auto"  # of activations: float32, bfloat16; auto: bfloat16 on GPU and TPU, float32 on CPU
 
     config.data = ConfigDict()
-    config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py
+    config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py, or
+    # "synthetic_film": other faces as on a film
     # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
     # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
     config.data.domains = ()  # names of those to use; (): all there are

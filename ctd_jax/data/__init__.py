@@ -1,9 +1,9 @@
 """Door of the data room: `load(config.data, cache)` gives a `Source`, and that the `Dataset` of each split."""
 
-import dataclasses
 import hashlib
 import os
 import pathlib
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from ml_collections import ConfigDict
@@ -15,6 +15,7 @@ from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
+from ctd_jax.data.source import Source, join
 from ctd_jax.errors import UserError
 
 __all__ = [
@@ -37,40 +38,6 @@ MISSING = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Source:
-    """All the pictures of a configuration, and the split each is in."""
-
-    everything: Dataset
-    split_of: list[str]
-    sha256: tuple[str, ...]
-
-    @property
-    def landmarks(self) -> Landmarks:
-        return self.everything.landmarks
-
-    @property
-    def names(self) -> list[str]:
-        """train, val, and the test splits there are."""
-        return list(splits.parts(self.split_of))
-
-    def covered(self, name: str) -> list[str]:
-        """The splits that `eval.split` means: "test" is every test split."""
-        return [split for split in self.names if split == name or (name == "test" and split.startswith("test"))]
-
-    def split(self, name: str) -> Dataset:
-        return self.everything.rows(splits.parts(self.split_of)[name])
-
-    def rows(self) -> list[tuple[str, str, str, str]]:
-        """What split.csv holds."""
-        part = self.everything
-        return list(zip(part.images, part.subjects, self.split_of, self.sha256, strict=True))
-
-    def picture(self, image: str) -> np.ndarray:
-        """`[H, W, 3]` uint8, the picture as it is on disk."""
-        return self.everything.original(self.everything.images.index(image))
-
-
 def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Source:
     """Reads, checks and splits the data of `config` (the `data` part of a configuration).
 
@@ -84,24 +51,90 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     """
     if not config.root:
         raise UserError(MISSING)
+    if config.share < 1 and config.budget:
+        raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
     if masks:
-        return Source(*class_maps.load(config, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache))))
-    if config.root == "synthetic":
-        return _synthetic(config)
-    root = pathlib.Path(config.root)
+        return class_maps.load(config, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
+    given = folder.read_split(pathlib.Path(config.split)) if config.split else None
+    roots = _roots(config)
+    if len(roots) == 1 and not config.helping:
+        return _one(*roots.values(), config, cache, given)
+    _check_helping(config, roots)
+    parts = {}
+    for name, root in roots.items():
+        own = given and {
+            image.removeprefix(f"{name}/"): s for image, s in given.items() if image.startswith(f"{name}/")
+        }
+        try:
+            parts[name] = _one(root, config, cache, own, helps=name in config.helping)
+        except UserError as error:
+            raise UserError(f"domain {name}: {error}") from error
+        found = parts[name].split_of.count("train")
+        if found < 2:
+            raise UserError(
+                f"domain {name} has {found} training picture{'s' * (found != 1)} of {len(parts[name].split_of)}; a "
+                "domain needs 2 or more, for the statistics of its batch norm: add pictures, or leave it out, "
+                f"--config.data.domains={tuple(other for other in roots if other != name)}"
+            )
+    return join(parts, tuple(config.helping))
+
+
+def _roots(config: ConfigDict) -> dict[str, str]:
+    """Domain -> folder, or kind of drawing, of those that are used."""
+    listed = [config.root] if pathlib.Path(config.root).is_dir() else config.root.split(",")
+    roots: dict[str, str] = {}
+    for root in filter(None, map(str.strip, listed)):
+        name = root if root in synthetic.KINDS else pathlib.Path(root).resolve().name
+        if name in roots:
+            raise UserError(
+                f"data.root names two domains {name}: {roots[name]} and {root}; a domain is named by its folder, so "
+                "rename one of them, or make a link of another name"
+            )
+        roots[name] = root
+    unknown = [name for name in config.domains if name not in roots]
+    if unknown:
+        raise UserError(f"data.domains names {unknown[0]!r}; the domains of data.root are {', '.join(roots)}")
+    return {name: root for name, root in roots.items() if name in (config.domains or roots)}
+
+
+def _check_helping(config: ConfigDict, roots: Mapping[str, str]) -> None:
+    unknown = [name for name in config.helping if name not in roots]
+    if unknown:
+        raise UserError(f"data.helping names {unknown[0]!r}; the domains of data.root are {', '.join(roots)}")
+    if set(config.helping) == set(roots):
+        raise UserError("data.helping names all domains of data.root; expected one or more that are left to be judged")
+
+
+def _one(
+    root: str, config: ConfigDict, cache: pathlib.Path, given: Mapping[str, str] | None, *, helps: bool = False
+) -> Source:
+    """The pictures of one folder, or drawn ones. `helps`: all of them are trained on."""
+
+    def assign(
+        images: Sequence[str], subjects: Sequence[str], sha256: Sequence[str], column: Sequence[str] | None
+    ) -> list[str]:
+        if helps:
+            return ["train"] * len(images)
+        return splits.assign(
+            images,
+            subjects,
+            sha256,
+            given=column if given is None else given,
+            seed=config.seed,
+            budget=config.budget,
+            share=config.share,
+            budget_seed=config.budget_seed,
+            train_split=config.train_split,
+        )
+
+    if root in synthetic.KINDS:
+        return _drawn(synthetic.KINDS[root], config, assign)
+    return _folder(pathlib.Path(root), config, cache, assign)
+
+
+def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign: Callable[..., list[str]]) -> Source:
     table = folder.read(root)
-    given = folder.read_split(pathlib.Path(config.split)) if config.split else table.splits
-    split_of = splits.assign(
-        table.images,
-        table.subjects,
-        table.sha256,
-        given=given,
-        seed=config.seed,
-        budget=config.budget,
-        share=config.share,
-        budget_seed=config.budget_seed,
-        train_split=config.train_split,
-    )
+    split_of = assign(table.images, table.subjects, table.sha256, table.splits)
     from ctd_jax.data import builder
 
     encoded = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
@@ -120,20 +153,20 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     return Source(everything, split_of, table.sha256)
 
 
-def _synthetic(config: ConfigDict) -> Source:
+def _drawn(kind: synthetic.Kind, config: ConfigDict, assign: Callable[..., list[str]]) -> Source:
     people = np.repeat(("train", "val", "test"), config.synthetic.identities)
     shots = np.repeat(config.synthetic.shots, config.synthetic.identities)
-    faces = synthetic.faces(range(len(people)), shots, size=config.image_size, seed=config.seed)
+    faces = kind.draw(range(len(people)), shots, size=config.image_size, seed=config.seed)
     subjects, n = tuple(faces["subjects"]), len(faces["subjects"])
     images = tuple(f"{subject}_{i}" for i, subject in enumerate(subjects))
     sha256 = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in faces["pictures"])
-    given = folder.read_split(pathlib.Path(config.split)) if config.split else np.repeat(people, shots).tolist()
+    split_of = assign(images, subjects, sha256, np.repeat(people, shots).tolist())
     everything = Dataset(
         landmarks=Landmarks(
-            synthetic.LANDMARKS,
-            synthetic.FLIP_PAIRS,
-            synthetic.NORMALIZER,
-            measurements=measurements.parse(synthetic.MEASUREMENTS, synthetic.LANDMARKS, "the drawn faces"),
+            kind.landmarks,
+            kind.flip_pairs,
+            kind.normalizer,
+            measurements=measurements.parse(kind.measurements, kind.landmarks, "the drawn faces"),
         ),
         images=images,
         subjects=subjects,
@@ -144,16 +177,5 @@ def _synthetic(config: ConfigDict) -> Source:
         size=config.image_size,
         margin=config.margin,
         cache_mib=config.cache_mib,
-    )
-    split_of = splits.assign(
-        images,
-        subjects,
-        sha256,
-        given=given,
-        seed=config.seed,
-        budget=config.budget,
-        share=config.share,
-        budget_seed=config.budget_seed,
-        train_split=config.train_split,
     )
     return Source(everything, split_of, sha256)

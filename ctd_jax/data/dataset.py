@@ -66,6 +66,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
+    def take(self, indices: np.ndarray) -> "Dataset":
+        """Those pictures only."""
+        keys = ("images", "subjects", "xy", "spacing", "boxes", *["domain"] * bool(self.domains))
+        rows = {key: getattr(self, key) for key in keys}
+        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
+        return dataclasses.replace(self, **rows, original=lambda i: self.original(int(indices[i])))
+
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
         """`[S, S, 3]` uint8 picture, and its frame."""
         picture = self.original(index)

@@ -8,7 +8,8 @@ x = 1. Every curve is given in them and projected as the landmarks are: a landma
 and stays so when something covers it. Left and right are those of the picture.
 """
 
-from collections.abc import Sequence
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,6 +44,7 @@ MEASUREMENTS = {
     "mouth_width": ("left_mouth", "right_mouth"),
     "chin_angle": ("left_jaw", "chin", "right_jaw"),
 }
+FILM_LANDMARKS = ("left_eye_outer", "right_eye_outer", "left_mouth", "right_mouth", *_MIDDLE)
 
 _SKIN = np.array([[250, 222, 200], [236, 188, 150], [196, 140, 100], [140, 92, 62], [86, 56, 42]], float)
 _HAIR = np.array([[24, 20, 20], [62, 40, 28], [118, 74, 40], [206, 164, 96], [150, 60, 28], [170, 168, 166]], float)
@@ -87,6 +89,35 @@ def faces(
         "xy": np.stack([xy for _, xy in drawn]),
         "subjects": [f"person_{identity:05d}" for identity, _ in taken],
     }
+
+
+def films(
+    identities: Sequence[int], shots: int | Sequence[int], *, size: int, seed: int
+) -> dict[str, np.ndarray | list[str]]:
+    """As `faces`, of other people, as on a film: grey, light where they are dark, lying on their side; and only the
+    landmarks of `FILM_LANDMARKS`. A second domain for a demo of several."""
+    drawn = faces(identities, shots, size=size, seed=seed + 1_000_000)
+    grey = 255 - drawn["pictures"].mean(-1, keepdims=True).astype(np.uint8)
+    chosen = [LANDMARKS.index(name) for name in FILM_LANDMARKS]
+    xy = drawn["xy"][:, chosen, ::-1]
+    return drawn | {"pictures": np.ascontiguousarray(grey.swapaxes(1, 2).repeat(3, -1)), "xy": xy}
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """A kind of drawing, as a landmark folder would describe it."""
+
+    draw: Callable[..., dict[str, np.ndarray | list[str]]]
+    landmarks: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] | None = None
+    normalizer: tuple[str, str] | None = None
+    measurements: Mapping | None = None
+
+
+KINDS = {
+    "synthetic": Kind(faces, LANDMARKS, FLIP_PAIRS, NORMALIZER, MEASUREMENTS),
+    "synthetic_film": Kind(films, FILM_LANDMARKS),
+}
 
 
 def _person(rng: np.random.Generator) -> SimpleNamespace:
