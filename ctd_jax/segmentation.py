@@ -139,7 +139,8 @@ class SegmentationTask(StudentTask):
         """Raises UserError if a domain has nothing to learn or to be judged by."""
         judged = {i for name in source.covered(config.eval.split) for i in source.split(name).domain.tolist()}
         for what, found in (("train", set(source.split("train").domain.tolist())), (config.eval.split, judged)):
-            missing = [domain for i, domain in enumerate(self.classes) if i not in found]
+            helping = source.helping if what != "train" else ()
+            missing = [domain for i, domain in enumerate(self.classes) if i not in found and domain not in helping]
             if missing:
                 raise UserError(
                     f"domain {missing[0]!r} has no picture in the split {what}; give some of its rows that split, or "

@@ -13,6 +13,7 @@ from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.segmentation import Classes
+from ctd_jax.data.source import Source
 from ctd_jax.errors import UserError
 
 OUTSIDE = 255  # in a class map of the network: no pixel of the picture, counted nowhere
@@ -26,8 +27,8 @@ class ClassMaps(Dataset):
     class_map: Callable[[int], np.ndarray]  # index -> [H, W] uint8, of the original picture
     channels = 4
 
-    def rows(self, indices: np.ndarray) -> "ClassMaps":
-        return dataclasses.replace(super().rows(indices), class_map=lambda i: self.class_map(int(indices[i])))
+    def take(self, indices: np.ndarray) -> "ClassMaps":
+        return dataclasses.replace(super().take(indices), class_map=lambda i: self.class_map(int(indices[i])))
 
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
         """`[S, S, 4]` uint8: the picture and, as fourth channel, its classes; and its frame."""
@@ -46,7 +47,7 @@ class ClassMaps(Dataset):
         }
 
 
-def load(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str], tuple[str, ...]]:
+def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     """Reads, checks and splits the segmentation folders of `config.root`, or draws pictures.
 
     The split is made domain by domain: one without val has it drawn from its own train, and `share` and `budget` are of
@@ -57,18 +58,17 @@ def load(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str],
       cache: folder for prepared pictures.
 
     Returns:
-      All pictures of the domains chosen; the split and the SHA-256 digest (of picture and class map) of each.
+      All pictures of the domains chosen; a digest is of picture and class map.
 
     Raises:
       UserError: whatever is wrong with the data, before any training.
     """
-    if config.share < 1 and config.budget:
-        raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
     everything, given, sha256 = _drawn(config) if config.root == "synthetic" else _folders(config, cache)
     chosen = tuple(config.domains) or everything.domains
-    unknown = [name for name in chosen if name not in everything.classes]
-    if unknown:
-        raise UserError(f"data.domains names {unknown[0]!r}; there are {', '.join(everything.domains)}")
+    for key, names, known in (("domains", chosen, everything.domains), ("helping", config.helping, chosen)):
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UserError(f"data.{key} names {unknown[0]!r}; there are {', '.join(known)}")
     if config.split:
         given = folder.read_split(pathlib.Path(config.split))
         strangers = sorted(given.keys() - set(everything.images))
@@ -83,12 +83,14 @@ def load(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str],
     rows = np.concatenate(rows)
     domain = np.array([place.index(number) for number in everything.domain[rows]], np.int32)
     classes = {name: everything.classes[name] for name in chosen}
-    part = dataclasses.replace(everything.rows(rows), classes=classes, domains=chosen, domain=domain)
-    return part, split_of, tuple(sha256[i] for i in rows)
+    part = dataclasses.replace(everything.take(rows), classes=classes, domains=chosen, domain=domain)
+    return Source(part, split_of, tuple(sha256[i] for i in rows), helping=tuple(config.helping))
 
 
 def _assign(everything: ClassMaps, given: Sequence[str], sha256: Sequence[str], rows: np.ndarray, config: ConfigDict):
     """The split of the pictures of one domain."""
+    if everything.domains[everything.domain[rows[0]]] in config.helping:
+        return ["train"] * len(rows)
     try:
         return splits.assign(
             [everything.images[i] for i in rows],

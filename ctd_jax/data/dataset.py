@@ -56,13 +56,6 @@ class Dataset:
             cache_mib=0,
         )
 
-    def rows(self, indices: np.ndarray) -> "Dataset":
-        """The pictures at `indices`."""
-        rows = {key: getattr(self, key) for key in ("images", "subjects", "xy", "spacing", "boxes")}
-        rows |= {"domain": self.domain} if self.domains else {}
-        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
-        return dataclasses.replace(self, **rows, original=lambda i: self.original(int(indices[i])))
-
     def __len__(self) -> int:
         return len(self.images)
 

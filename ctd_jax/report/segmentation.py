@@ -84,8 +84,8 @@ def draw(picture: np.ndarray, found: np.ndarray, true: np.ndarray | None = None,
     factor = side / max(H, W)
     size = (max(round(W * factor), 1), max(round(H * factor), 1))
     image = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
-    width = max(round(side / 210), 1)
-    for classes, colour in ((true, overlays.TRUTH), (found, overlays.PREDICTION)):
+    thin = max(round(side / 210), 1)
+    for classes, colour, width in ((true, overlays.TRUTH, 2 * thin), (found, overlays.PREDICTION, thin)):
         if classes is None:
             continue
         large = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
