@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import pathlib
+import re
 from collections.abc import Mapping
 
 import numpy as np
@@ -113,6 +114,8 @@ def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected {example}")
     for domain, names in content.items():
+        if not re.fullmatch(r"[\w.-]+", domain):
+            raise UserError(f"{path}: {domain!r} is no name of a domain; expected letters, digits, _ - and . only")
         fits = (
             isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         )
