@@ -35,8 +35,9 @@ def _demo() -> ConfigDict:
     # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
     # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
     config.data.domains = ()  # names of those to use; (): all there are
-    config.data.helping = ()  # domains whose pictures, of every split, are trained on and never judged: they have no
-    # part in val, test and the choice of a checkpoint, and the budget is not theirs
+    config.data.helping = ()  # domains whose pictures, of every split, may be trained on and are never judged: they
+    # have no part in val, test and the choice of a checkpoint, and the budget is not theirs
+    config.data.helped = False  # whether they are trained on (configs/helping.py); False: they are left out
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
     config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part
     config.data.seed = 0  # of a split that is not in a file, and of the drawn faces

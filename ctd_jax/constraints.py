@@ -1,8 +1,8 @@
 """Terms that keep the student close to the teacher on the same pictures.
 
 Maps are `[B, h, w, C]`, feature vectors `[B, C]`, of any float type; the result is `[B]` float32, one value per picture
-(the caller takes the mean), 0 where the student equals the teacher. The teacher gets no gradient; the student's is
-finite everywhere, maps of zeros included. Features of shapes that cannot be tied raise UserError.
+(the caller takes the mean), 0 where the student equals the teacher, if the term has one. The teacher gets no gradient;
+the student's is finite everywhere, maps of zeros included. Features of shapes that cannot be tied raise UserError.
 """
 
 import jax
@@ -145,6 +145,24 @@ def batch_spectral_shrinkage(student: Array, *, k: int = 1) -> Array:
     vectors = jnp.linalg.eigh(jax.lax.stop_gradient(gram)).eigenvectors[:, :k]
     value = jnp.sum(jnp.matmul(vectors.T, features, precision=_HIGHEST) ** 2)
     return jnp.full(student.shape[0], value)
+
+
+def supervised_contrastive(features: Array, labels: Array, *, temperature: float) -> Array:
+    """How little a picture's features tell which domain it is of; `[B, C]` and `[B]` of the whole batch; no teacher.
+
+    L_i = -1/|P_i| sum_{p in P_i} log( exp(z_i.z_p / T) / sum_{a != i} exp(z_i.z_a / T) ),   z = f / |f|
+    (Khosla et al. 2020, arXiv 2004.11362, Eq. 2, L_out; Boutillon et al. 2021 name the term, with domains as labels)
+
+    P_i are the other pictures with the label of i; where there is none, L_i = 0. The authors' code multiplies by
+    T / 0.07. Not 0 at its lowest, where a domain's features are one point and the domains lie apart.
+    """
+    (features,) = _float32(features)
+    features = _unit(features)
+    itself = jnp.eye(len(features), dtype=bool)
+    logits = jnp.matmul(features, features.T, precision=_HIGHEST) / temperature
+    log_share = logits - jax.nn.logsumexp(jnp.where(itself, -1e9, logits), axis=1, keepdims=True)
+    positive = (labels[:, None] == labels) & ~itself
+    return -jnp.sum(jnp.where(positive, log_share, 0.0), axis=1) / jnp.maximum(positive.sum(axis=1), 1)
 
 
 def l2_sp(params: dict, start: dict) -> Array:

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import agreement, data, hosts, metrics, report
+from ctd_jax import agreement, data, domains, hosts, metrics, report
 from ctd_jax import workdir as workdirs
 from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
@@ -98,6 +98,8 @@ def evaluate(
 ) -> dict[str, Any]:
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, metrics.json (all of them pooled;
     metrics_<split>.json for each of several) and the report; where dataset.json has measurements, measurements.csv too.
+    Where several domains are judged, each has these files in a folder of its name, and the workdir's metrics.json has
+    them under `domains`. Numbers of different domains are never pooled.
 
     Args:
       began: `time.monotonic()` at the start of the run, for `seconds`.
@@ -105,14 +107,43 @@ def evaluate(
     Returns:
       The content of metrics.json.
     """
-    parts = {
+    found = {
         name: predict(forward, variables, source.split(name), parallel, config.eval.batch_size)
-        for name in source.names
-        if name in source.covered(config.eval.split)
+        for name in source.covered(config.eval.split)
     }
     n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
-    hosts.by_first(lambda: _write(parts, source, config, workdir, n_params=n_params, began=began))
+    hosts.by_first(lambda: _write_all(found, source, config, workdir, n_params=n_params, began=began))
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
+
+
+def _write_all(
+    found: dict[str, Predictions], source: data.Source, config: ConfigDict, workdir: pathlib.Path, **facts: Any
+) -> None:
+    """The results of each domain that is judged; of one alone they lie in the workdir itself."""
+    judged = source.judged
+    for domain, part in judged.items():
+        tables = {split: domains.table_of(found[split], domain) if domain else found[split]
+                  for split in part.covered(config.eval.split)}  # fmt: skip
+        folder = workdir / domain if len(judged) > 1 else workdir
+        if len(judged) > 1:
+            folder.mkdir(exist_ok=True)
+            workdirs.write_text(folder / "split.csv", data.splits.text(part.rows()))
+            for name in ("config.json", "log.csv"):
+                if (workdir / name).exists():
+                    workdirs.write_text(folder / name, (workdir / name).read_text("utf-8"))
+        _write(tables, part, config, folder, **facts)
+    if len(judged) > 1:
+        each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in judged}
+        summary = {
+            "split": config.eval.split,
+            "n_images": sum(one["n_images"] for one in each.values()),
+            "domains": each,
+            "n_params": facts["n_params"],
+            "config_hash": workdirs.config_hash(config),
+            "seconds": round(time.monotonic() - facts["began"], 1),
+        }
+        workdirs.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+        report.write_index(workdir)
 
 
 def _write(

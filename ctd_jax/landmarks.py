@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -13,7 +13,7 @@ from flax.traverse_util import path_aware_map
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, evaluate, heatmaps, losses, metrics, models
+from ctd_jax import checkpoint, data, domains, evaluate, heatmaps, losses, models
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -27,6 +27,7 @@ def build(
     encoder: dict[str, Any],
     num_landmarks: int,
     *,
+    of_domain: Mapping[str, int] | None = None,
     num_outputs: int = 0,
     axis_name: str | None = None,
 ) -> nn.Module:
@@ -34,6 +35,8 @@ def build(
 
     Args:
       encoder: keyword arguments of models.build_encoder.
+      num_landmarks: K.
+      of_domain: domain -> number of its landmarks, in their order; None: there are no domains.
       num_outputs: of its head.
       axis_name: see there.
 
@@ -47,6 +50,8 @@ def build(
         encoder_norm=config.train.encoder_layers == "all",
         dtype=models.activation_dtype(config.dtype),
         axis_name=axis_name,
+        norms=tuple(of_domain) if of_domain and config.domains.norm else (),
+        heads=tuple(of_domain.items()) if of_domain and config.domains.heads else (),
     )
     size, multiple = config.data.image_size, model.multiple
     if size % multiple or size < 2 * multiple:
@@ -60,10 +65,12 @@ def build(
 
 
 def forward(model: models.LandmarkNet, input_spec: dict[str, Any]) -> Callable:
-    """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] network pixels, [B, K] confidence)`."""
+    """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] network pixels, [B, K] confidence)`; "domain"
+    `[B]` too, where there are domains."""
 
     def body(variables: Any, batch: dict[str, Array]) -> tuple[Array, Array]:
-        out = model.apply(variables, models.normalize(batch["picture"], input_spec), train=False)
+        picture = models.normalize(batch["picture"], input_spec)
+        out = model.apply(variables, picture, batch.get("domain"), train=False)
         return heatmaps.decode(out["heatmaps"], stride=model.stride)
 
     return body
@@ -82,8 +89,9 @@ class StudentTask:
     main: tuple[str, ...]
     last_file = "report.html"  # once it is there, the run is finished
 
-    def __init__(self, config: ConfigDict, source: data.Source):
-        self.config, self.source = config, source
+    def __init__(self, config: ConfigDict, source: data.Source, outputs: Mapping[str, Sequence[str]]):
+        """outputs: domain -> names of what the network says of it; none: there are no domains."""
+        self.config, self.source, self.outputs = config, source, outputs
         self._terms = Terms(config.constraints)
         self.terms = (*self.main, *self._terms.names)
         pulling = [name for name in self._terms.names if name != "l2"]
@@ -98,6 +106,10 @@ class StudentTask:
         self.model = self._build()
         self.size = config.data.image_size
         self.train, self._val = source.split("train"), source.split("val")
+        self._start = None
+        if config.domains.start:
+            self._start = domains.Start.read(config, outputs, self.encoder, self.teacher.input)
+            self.train = self._start.only_new(self.train)
         self._check()
 
     def _check(self) -> None:
@@ -110,6 +122,11 @@ class StudentTask:
             raise UserError(
                 f"constraints.{of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
                 f"train.accumulate_steps is {parts}, which divides it; set the weight to 0, or accumulate_steps to 1"
+            )
+        if "contrastive" in names and len(self.train.domains) < 2:
+            raise UserError(
+                "constraints.contrastive.weight is not 0, but there is one domain, and none to tell it from; give "
+                "data.root several folders, or set the weight to 0"
             )
         if layers not in ("all", "last", "none"):
             raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
@@ -146,11 +163,12 @@ class StudentTask:
             raise UserError(
                 f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
             )
-        self._terms.check(self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder()))
+        network = self._shapes(self.model, jnp.zeros(1, jnp.int32))
+        self._terms.check(self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder()), network)
 
-    def _shapes(self, encoder: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
-        picture = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
-        return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False)[0], picture)
+    def _shapes(self, network: nn.Module, *inputs: Array) -> dict[str, jax.ShapeDtypeStruct]:
+        inputs = jnp.zeros((1, self.size, self.size, 3)), *inputs
+        return jax.eval_shape(lambda *x: network.init_with_output(jax.random.key(0), *x, train=False)[0], *inputs)
 
     def _student_encoder(self) -> nn.Module:
         return models.build_encoder(**self.encoder | {"num_outputs": self._head})
@@ -167,7 +185,7 @@ class StudentTask:
         if set(names) - {*WITHOUT_TEACHER, "l2_sp"}:
             frozen["teacher"] = self.teacher.variables
         if "l2_sp" in names:
-            frozen["start"] = {k: self.teacher.variables["params"][k] for k in self.init(0)["params"]["encoder"]}
+            frozen["start"] = self.init(0)["params"]["encoder"]
         return frozen
 
     def _channel_weights(self) -> dict[str, np.ndarray]:
@@ -181,21 +199,28 @@ class StudentTask:
     def init(self, seed: int) -> Any:
         """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
 
-        The head is not among them: it is the teacher's throughout.
+        The head is not among them: it is the teacher's throughout. With batch norm per domain, that of each domain
+        starts as the teacher's.
         """
         key = jax.random.key(seed)
-        picture = jnp.zeros((1, self.size, self.size, 3))
-        variables = jax.jit(functools.partial(self.model.init, train=False))(key, picture)
+        picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
+        variables = jax.jit(functools.partial(self.model.init, train=False))(key, picture, domain)
         if self._starts and "encoder" in variables["params"]:
+            teacher = self._spread(self.teacher.variables)
             variables = {
-                kind: tree | {"encoder": {k: self.teacher.variables[kind][k] for k in tree["encoder"]}}
+                kind: tree | {"encoder": {k: teacher[kind][k] for k in tree["encoder"]}}
                 for kind, tree in variables.items()
             }
         if "hint" in self._terms.names:
             shapes = self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder())
             adapters = self._terms.adapters(*shapes, key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
-        return variables
+        return self._start.into(variables) if self._start else variables
+
+    def _spread(self, variables: Any) -> Any:
+        """The teacher's variables, as they are in the student."""
+        norms = getattr(self.model, "domains", ())
+        return models.domain_norm.spread(variables, norms) if norms else variables
 
     def labels(self, params: Any) -> Any:
         """Which learning rate each parameter has; `frozen`: none."""
@@ -203,6 +228,8 @@ class StudentTask:
         last = tuple(f"{layer}/" for layer in self.model.encoder.last_layer) if layers == "last" else ()
 
         def label(path: tuple[str, ...], _: Any) -> str:
+            if self._start and not self._start.learns(path):
+                return "frozen"
             if path[0] != "encoder":
                 return "decoder"
             return "encoder" if layers == "all" or "/".join(path[1:]).startswith(last) else "frozen"
@@ -212,15 +239,14 @@ class StudentTask:
     def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
         """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `step.Loss`."""
         picture, truth = self._moved(batch, keys)
+        domain = batch.get("domain")
         picture = models.normalize(picture, self.teacher.input)
         variables, model = {"params": params, "batch_stats": batch_stats}, self.model
         if self._head:  # the teacher's own; what the student has too is the student's
-            variables = {
-                kind: tree | {"encoder": frozen["teacher"][kind] | tree["encoder"]} for kind, tree in variables.items()
-            }
+            own = self._spread(frozen["teacher"])
+            variables = {kind: tree | {"encoder": own[kind] | tree["encoder"]} for kind, tree in variables.items()}
             model = self._build(num_outputs=self._head)
-        inputs = picture, batch.get("domain")
-        student, updates = models.apply_in_training(model, variables, *inputs, remat=self.config.train.remat)
+        student, updates = models.apply_in_training(model, variables, picture, domain, remat=self.config.train.remat)
         terms = self._main_terms(student, truth)
         teacher = {}
         if "teacher" in frozen:
@@ -228,7 +254,7 @@ class StudentTask:
         if self._head:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
-        terms |= self._terms(student, teacher, params, frozen)
+        terms |= self._terms(student, teacher, params, frozen, domain)
         total = terms[self.main[0]] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)
@@ -241,17 +267,30 @@ class LandmarkTask(StudentTask):
 
     def __init__(self, config: ConfigDict, source: data.Source):
         self.landmarks = source.landmarks
-        super().__init__(config, source)
+        known = {name: part.landmarks for name, part in source.parts.items()}
+        self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
+        super().__init__(config, source, {name: one.names for name, one in known.items()})
 
     def _build(self, *, num_outputs: int = 0) -> nn.Module:
-        number = len(self.landmarks.names)
-        return build(self.config, self.encoder, number, num_outputs=num_outputs, axis_name=self.axis_name)
+        return build(
+            self.config,
+            self.encoder,
+            len(self.landmarks.names),
+            of_domain={name: len(names) for name, names in self.outputs.items()},
+            num_outputs=num_outputs,
+            axis_name=self.axis_name,
+        )
 
     def _moved(self, batch: dict[str, Array], keys: Array) -> tuple[Array, tuple[Array, Array]]:
-        move = functools.partial(data.augment, **self.config.augment, flip_order=self.landmarks.flip_order)
+        augment = self.config.augment
+        move = functools.partial(
+            data.augment, scale=augment.scale, shift=augment.shift, flip_order=self.landmarks.flip_order
+        )
+        mirrors = jnp.array(self._mirrors, jnp.float32)[batch["domain"]] if "domain" in batch else 1.0
+        flip = jnp.broadcast_to(augment.flip * mirrors, len(keys))
         # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy)
+        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy, flip=flip)
         inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
         return picture, (self._draw(xy, self.model.stride), inside)
 
@@ -268,15 +307,13 @@ class LandmarkTask(StudentTask):
         return np.asarray(self._draw(xy, self.size // cells))
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
-        """Function of variables on the devices: the mean error of the validation pictures (NME where there is a
-        normaliser, else mm, else pixels), and how a person reads it."""
+        """Function of variables on the devices: the error of the validation pictures, and how a person reads it; see
+        `domains.error`."""
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
 
         def validate(variables: Any) -> tuple[float, str]:
             table = evaluate.predict(body, variables, self._val, parallel, self.config.eval.batch_size)
-            measure, errors = list(metrics.image_errors(table, self.landmarks.normalizer).items())[-1]
-            error = float(np.nanmean(errors))
-            return error, f"{100 * error:.2f} %" if measure.startswith("nme") else f"{error:.2f} {measure[3:]}"
+            return domains.error(table, self.source)
 
         return validate
 
@@ -290,6 +327,7 @@ class LandmarkTask(StudentTask):
             "boxes": bool(np.isfinite(self.train.boxes).all()),
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,
+            "domains": domains.meta(self.source),
             "annotations": checkpoint.digest([getattr(self.source.everything, k) for k in ("xy", "spacing", "boxes")]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
         }

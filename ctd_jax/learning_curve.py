@@ -117,7 +117,8 @@ class Runs:
         result = result or train_and_evaluate(config, workdir, self._out / "tfds")
         shutil.rmtree(workdir / "checkpoints", ignore_errors=True)  # of many runs, they would fill the disk
         jax.clear_caches()  # a run compiles anew, from the cache on disk
-        labels = sum(row[2] == "train" for row in splits.read(workdir / "split.csv"))
+        rows = splits.read(workdir / "split.csv")
+        labels = sum(row[2] == "train" and row[0].split("/")[0] not in config.data.helping for row in rows)
         line = {"method": name, "setting": setting, "budget": budget or "all", "labels": labels, "seed": seed}
         line |= {"split": result["split"], "measure": result["ced_measure"], "error": result[result["ced_measure"]]}
         line |= {key: value for key, value in result.items() if isinstance(value, float) and key != "seconds"}
@@ -192,8 +193,16 @@ def _check(
             task, _ = train.prepare(config, out / "tfds")
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
-        if config.data.budget == 0 and len(task.train) in budgets:
-            raise UserError(f"--budgets has {len(task.train)} and all, which are the same pictures; leave one out")
+        if len(task.source.judged) > 1:
+            raise UserError(
+                f"{name}: a learning curve is of one domain, these are {', '.join(task.source.judged)}; choose one, "
+                "--config.data.domains=('NAME',), or let the others help it, --config.data.helping=('NAME',)"
+            )
+        (judged,) = task.source.judged.values()
+        if config.data.budget == 0 and len(judged.split("train")) in budgets:
+            raise UserError(
+                f"--budgets has {len(judged.split('train'))} and all, which are the same pictures; leave one out"
+            )
 
 
 if __name__ == "__main__":

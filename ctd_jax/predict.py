@@ -26,6 +26,7 @@ _OVERLAYS = flags.DEFINE_string("overlays", None, "Folder for copies of the pict
 _MEASUREMENTS = flags.DEFINE_string(
     "measurements", None, "The csv file to write the measurements to; a finished run knows which."
 )
+_DOMAIN = flags.DEFINE_string("domain", None, "Which of the run's domains the pictures are of, if it has several.")
 _BOXES = flags.DEFINE_string(
     "boxes", None, "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes."
 )
@@ -39,7 +40,7 @@ def main() -> None:
     from rich.console import Console
     from rich.progress import track
 
-    from ctd_jax import agreement, checkpoint, data, evaluate, landmarks, metrics, report
+    from ctd_jax import agreement, checkpoint, data, domains, evaluate, landmarks, metrics, report
     from ctd_jax import workdir as workdirs
     from ctd_jax.parallel import Parallel
 
@@ -49,20 +50,25 @@ def main() -> None:
     if config.task != "landmarks":
         raise UserError(f"{workdir}: this run learned {config.task}; give one that learned landmarks")
     variables, meta = checkpoint.best(workdir)
-    if meta["boxes"] and not _BOXES.value:
+    known = meta.get("domains") or []
+    domain = _domain(workdir, [one["name"] for one in known])
+    boxed = known[domain]["boxes"] if known else meta["boxes"]
+    if boxed and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     files = _pictures(_paths)
     boxes = _boxes(files)
     names = tuple(meta["landmarks"])
+    own = tuple(known[domain]["landmarks"]) if known else names
     measured = pathlib.Path(_MEASUREMENTS.value) if _MEASUREMENTS.value else None
-    measurements = _measurements(workdir, names) if measured else ()
+    measurements = _measurements(workdir, own) if measured else ()
     if measured == out:
         raise UserError(f"--out and --measurements are both {out}; give two files")
     for flag, file in (("out", out), ("measurements", measured)):
         if file:
             _check_writable(flag, file, overlays)
     parallel = Parallel(config.parallel)
-    model = landmarks.build(config, meta["encoder"], len(names))
+    counts = {one["name"]: len(one["landmarks"]) for one in known}
+    model = landmarks.build(config, meta["encoder"], len(names), of_domain=counts)
     forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
     variables = parallel.replicate(variables)
 
@@ -88,28 +94,42 @@ def main() -> None:
             boxes=np.array([boxes[file] for file in pictures]),
             size=config.data.image_size,
             margin=config.data.margin,
+            domains=tuple(counts),
+            domain=domain,
         )
-        tables.append(evaluate.predict(forward, variables, part, parallel, size))
+        table = evaluate.predict(forward, variables, part, parallel, size)
+        tables.append(domains.columns_of(table, _DOMAIN.value) if known else table)
         if overlays:
             for file, array, xy in zip(pictures, arrays, tables[-1].xy, strict=True):
                 # the whole path below the folder of overlays: no two pictures share a name there
                 path = overlays / file.resolve().relative_to(root).with_name(f"{file.name}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None).save(path)
+                report.draw(array, xy, names=own if len(own) <= MOST_NAMES else None).save(path)
     if tables:
         table = metrics.concatenate(tables)
         metrics.write_predictions(out, table)
         if measured:
             unknown = np.full((len(table.images), 2), np.nan)
             agreement.write(measured, agreement.Measured.from_predictions(table, measurements, unknown))
-        print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {out}")
+        print(f"{len(files) - bad} pictures, {len(own)} landmarks each: {out}")
     if bad:
         raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
 
 
+def _domain(workdir: pathlib.Path, names: list[str]) -> int:
+    """Index of the domain that --domain names; 0 where there are none."""
+    if not names and _DOMAIN.value:
+        raise UserError(f"{workdir}: this run has one kind of pictures; leave out --domain")
+    if names and _DOMAIN.value not in names:
+        found = f"there is no {_DOMAIN.value!r}" if _DOMAIN.value else "each with landmarks of its own"
+        raise UserError(f"{workdir}: this run knows several domains, {found}; give --domain={'|'.join(names)}")
+    return names.index(_DOMAIN.value) if names else 0
+
+
 def _measurements(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[Measurement, ...]:
     """Those that the run was evaluated on."""
-    path = workdir / "metrics.json"
+    domain = workdir / (_DOMAIN.value or "")
+    path = (domain if domain.is_dir() else workdir) / "metrics.json"  # of a domain that alone is judged, in the workdir
     if not path.is_file():
         raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
     found = json.loads(path.read_text("utf-8")).get("measurements")

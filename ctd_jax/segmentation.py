@@ -92,7 +92,7 @@ def build(
         encoder_norm=config.train.encoder_layers == "all",
         dtype=models.activation_dtype(config.dtype),
         axis_name=axis_name,
-        norms=tuple(classes) if config.domains.norm and len(classes) > 1 else (),
+        norms=tuple(classes) if config.domains.norm and (len(classes) > 1 or config.domains.start) else (),
         heads=tuple((domain, len(names)) for domain, names in classes.items()) if config.domains.heads else (),
     )
     size, multiple = config.data.image_size, model.multiple
@@ -133,7 +133,7 @@ class SegmentationTask(StudentTask):
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation_metrics.suffixes(self.classes)  # names that would clash are found here
         self._check_domains(config, source)
-        super().__init__(config, source)
+        super().__init__(config, source, self.classes)
 
     def _check_domains(self, config: ConfigDict, source: data.Source) -> None:
         """Raises UserError if a domain has nothing to learn or to be judged by."""
@@ -198,7 +198,7 @@ class SegmentationTask(StudentTask):
     def meta(self) -> dict[str, Any]:
         """What `predict` needs beside the weights and the configuration, and what may not change during a run."""
         return {
-            "classes": {domain: list(names) for domain, names in self.classes.items()},
+            "domains": [{"name": domain, "classes": list(names)} for domain, names in self.classes.items()],
             "encoder": self.encoder,
             "input": self.teacher.input,
             "teacher weights": checkpoint.digest(self.teacher.variables),

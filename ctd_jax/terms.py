@@ -17,9 +17,15 @@ from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS
 
 MAPS = ("ed", "spatial", "channel", "at", "hint", "delta")  # tie a layer's map [h, w, C] of one picture
-BATCHES = ("rkd_distance", "rkd_angle", "bss")  # look at a layer's means over the map, of all pictures of a batch
+BATCHES = (
+    "rkd_distance",
+    "rkd_angle",
+    "bss",
+    "contrastive",
+)  # look at a layer's means over the map, of all pictures of a batch
 NEED_PLACES = ("spatial", "at", "delta")
-WITHOUT_TEACHER = ("bss", "l2")
+WITHOUT_TEACHER = ("bss", "contrastive", "l2")
+OF_DECODER = ("contrastive",)  # may name the decoder's layers too
 CHOICES = {"cd": ("form", ("l2", "kl")), "ed": ("over", ("map", "location", "pooled"))}
 
 
@@ -37,15 +43,18 @@ class Terms:
         self.names = tuple(self._terms)
         self.weights = {name: jnp.float32(term.weight) for name, term in self._terms.items()}
 
-    def check(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
+    def check(
+        self, student: Mapping[str, Any], teacher: Mapping[str, Any], network: Mapping[str, Any] | None = None
+    ) -> None:
         """Raises UserError if a term names a layer that there is not, or ties what does not fit.
 
         Args:
-          student, teacher: shapes of their named features.
+          student, teacher: shapes of their encoders' named features; network: of all of the student's.
         """
         for name, term in self._terms.items():
+            own = {**student, **(network or {})} if name in OF_DECODER else student
             for layer in term.get("layers", ()):
-                for whose, features in (("student", student), ("teacher", teacher)):
+                for whose, features in (("student", own), ("teacher", teacher)):
                     if layer not in features and not (whose == "teacher" and name in WITHOUT_TEACHER):
                         raise UserError(
                             f"constraints.{name}.layers names {layer!r}; the {whose}'s features are "
@@ -90,7 +99,12 @@ class Terms:
         }
 
     def __call__(
-        self, student: Mapping[str, Array], teacher: Mapping[str, Array], params: Any, frozen: Mapping[str, Any]
+        self,
+        student: Mapping[str, Array],
+        teacher: Mapping[str, Array],
+        params: Any,
+        frozen: Mapping[str, Any],
+        domain: Array | None = None,
     ) -> dict[str, Array]:
         """Name -> `[B]` term, before its weight.
 
@@ -98,6 +112,7 @@ class Terms:
           student, teacher: named features of the same pictures, `head` among them where there is one.
           params: of the student.
           frozen: `start`, the encoder's first parameters, and `channel_weights`.
+          domain: `[B]` of each picture, where there are several.
         """
         out = {}
         for name, term in self._terms.items():
@@ -105,6 +120,13 @@ class Terms:
                 out[name] = constraints.classifier_distance(
                     student["head"], teacher["head"], temperature=term.temperature, form=term.form
                 )
+            elif name == "contrastive":
+                labels = jax.lax.all_gather(domain, AXIS, tiled=True)
+                of_layers = [
+                    constraints.supervised_contrastive(_batch(student[layer]), labels, temperature=term.temperature)
+                    for layer in term.layers
+                ]
+                out[name] = _mine(jnp.mean(jnp.stack(of_layers), axis=0), len(domain))
             elif name in MAPS + BATCHES:
                 adapters, weights = params.get("adapters", {}), frozen["channel_weights"]
                 of_layers = [

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, hosts, memory, step
+from ctd_jax import checkpoint, data, domains, hosts, memory, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
@@ -86,8 +86,10 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
         )
     parallel.check_batch(size, "train.batch_size")
     source = data.load(config.data, cache, masks=config.task == "segmentation")
-    _check_split(source, config)
-    if config.teacher.weights == "embedded" and config.data.root != "synthetic":
+    domains.check(config, source)
+    for domain, part in source.judged.items():
+        _check_split(part, config, f"domain {domain}: " if domain else "")
+    if config.teacher.weights == "embedded" and not data.is_drawn(config.data):
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
     return TASKS[config.task](config, source), parallel
 
@@ -222,18 +224,18 @@ def _check_config(config: ConfigDict) -> None:
             raise UserError(f"data.synthetic.{key} is {counts}; expected three whole numbers: for train, val and test")
 
 
-def _check_split(source: data.Source, config: ConfigDict) -> None:
+def _check_split(source: data.Source, config: ConfigDict, title: str) -> None:
     wanted = config.eval.split
     if not source.covered(wanted):
         raise UserError(
-            f"eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split test, or "
-            "set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"
+            f"{title}eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split "
+            "test, or set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"
         )
     for name in source.names:
         part = source.split(name)
         if not len(part):
             raise UserError(
-                f"no pictures in split {name}: there are too few subjects; three are needed to draw a split"
+                f"{title}no pictures in split {name}: there are too few subjects; three are needed to draw a split"
             )
         if config.task == "landmarks" and np.isnan(part.xy).all():
-            raise UserError(f"none of the {len(part)} pictures of split {name} has an annotated landmark")
+            raise UserError(f"{title}none of the {len(part)} pictures of split {name} has an annotated landmark")

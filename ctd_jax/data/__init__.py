@@ -27,6 +27,7 @@ __all__ = [
     "augment",
     "augment_classes",
     "class_maps",
+    "is_drawn",
     "load",
     "pictures",
     "splits",
@@ -57,9 +58,8 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
         return class_maps.load(config, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
     given = folder.read_split(pathlib.Path(config.split)) if config.split else None
     roots = _roots(config)
-    if len(roots) == 1 and not config.helping:
+    if len(roots) == 1:
         return _one(*roots.values(), config, cache, given)
-    _check_helping(config, roots)
     parts = {}
     for name, root in roots.items():
         own = given and {
@@ -76,7 +76,7 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
                 "domain needs 2 or more, for the statistics of its batch norm: add pictures, or leave it out, "
                 f"--config.data.domains={tuple(other for other in roots if other != name)}"
             )
-    return join(parts, tuple(config.helping))
+    return join(parts, tuple(name for name in config.helping if name in parts))
 
 
 def _roots(config: ConfigDict) -> dict[str, str]:
@@ -91,18 +91,19 @@ def _roots(config: ConfigDict) -> dict[str, str]:
                 "rename one of them, or make a link of another name"
             )
         roots[name] = root
-    unknown = [name for name in config.domains if name not in roots]
-    if unknown:
-        raise UserError(f"data.domains names {unknown[0]!r}; the domains of data.root are {', '.join(roots)}")
-    return {name: root for name, root in roots.items() if name in (config.domains or roots)}
+    for key in ("domains", "helping"):
+        unknown = [name for name in config[key] if name not in roots]
+        if unknown:
+            raise UserError(f"data.{key} names {unknown[0]!r}; the domains of data.root are {', '.join(roots)}")
+    chosen = {name: root for name, root in roots.items() if name in (config.domains or roots)}
+    if set(chosen) <= set(config.helping):
+        raise UserError("data.helping names all the domains that are used; expected one or more that are judged")
+    return chosen if config.helped else {name: root for name, root in chosen.items() if name not in config.helping}
 
 
-def _check_helping(config: ConfigDict, roots: Mapping[str, str]) -> None:
-    unknown = [name for name in config.helping if name not in roots]
-    if unknown:
-        raise UserError(f"data.helping names {unknown[0]!r}; the domains of data.root are {', '.join(roots)}")
-    if set(config.helping) == set(roots):
-        raise UserError("data.helping names all domains of data.root; expected one or more that are left to be judged")
+def is_drawn(config: ConfigDict) -> bool:
+    """Whether all the pictures are drawn ones."""
+    return all(root.strip() in synthetic.KINDS for root in config.root.split(","))
 
 
 def _one(

@@ -2,8 +2,9 @@
 
 from ctd_jax.report import learning, segmentation
 from ctd_jax.report.comparison import comparison
+from ctd_jax.report.index import write_index
 from ctd_jax.report.overlays import draw
 from ctd_jax.report.page import write
 from ctd_jax.report.tables import console
 
-__all__ = ["comparison", "console", "draw", "learning", "segmentation", "write"]
+__all__ = ["comparison", "console", "draw", "learning", "segmentation", "write", "write_index"]

@@ -34,7 +34,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     normalizer = tuple(metrics["normalizer"]) if metrics.get("normalizer") else None
     errors = metrics_.image_error(table, normalizer, metrics["ced_measure"])
     subjects = metrics_.bootstrap_units(table)
-    split = files.rows(workdir / "split.csv")
+    split = _split(workdir, table)
 
     panels = list(_panels(table, errors, metrics, pictures))
     sheet = overlays.montage(panels, PANEL_SIDE)
@@ -80,6 +80,16 @@ def _panels(
             name = str(table.images[i])
             image = overlays.draw(pictures(name), table.xy[i], table.true_xy[i], side=PANEL_SIDE)
             yield overlays.Panel(group, name, words.text(errors[i]), image)
+
+
+def _split(workdir: Path, table: metrics_.Predictions) -> list[dict[str, str]]:
+    """Rows of split.csv; where the other domains only help, those of the one that is judged, without its name."""
+    rows = files.rows(workdir / "split.csv")
+    if not set(table.images.tolist()).isdisjoint(row["image"] for row in rows):
+        return rows
+    helping = files.json_of(workdir / "config.json").get("data", {}).get("helping", ())
+    judged = [row for row in rows if row["image"].split("/")[0] not in helping]
+    return [row | {key: row[key].partition("/")[2] for key in ("image", "subject")} for row in judged]
 
 
 def _trained(split: list[dict[str, str]], config: Mapping) -> int | None:

@@ -112,8 +112,11 @@ def radius_keys(metrics: Mapping) -> list[str]:
 def console(metrics: Mapping) -> str:
     """The result table as plain text: every pooled metric with its 95 % interval, and the three worst landmarks.
 
-    `metrics` is what `metrics.json` holds (`metrics.summarize` with `split` and `normalizer` added).
+    `metrics` is what `metrics.json` holds (`metrics.summarize` with `split` and `normalizer` added), or has such for
+    each of its `domains`.
     """
+    if "domains" in metrics:
+        return "\n\n".join(f"{domain}\n{console(one)}" for domain, one in metrics["domains"].items())
     rows = [
         (f"{metrics['split']}: {metrics['n_images']} pictures, {metrics['n_points']} points", "", "", "95 % interval")
     ]

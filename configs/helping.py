@@ -1,0 +1,24 @@
+"""Helping domain: few labelled pictures of one kind, and many of another that only help. Fine-tuning of one network on
+both, with batch norm and last convolution of their own; the helper's points are never a truth that anything is measured
+against.
+
+    python -m ctd_jax.main --config=configs/helping.py --config.data.budget=10
+    python -m ctd_jax.main --config=configs/helping.py --config.data.budget=10 --config.teacher.weights=FILE \\
+        --config.data.root=DIR,HELPER --config.data.helping="('HELPER',)"
+
+Other configurations with the same roots leave the helper out, so that one learning curve compares them.
+"""
+
+from configs import default
+
+
+def get_config(variant: str = "demo"):
+    config = default.get_config(variant)
+    config.name = "helping"
+    if variant == "demo":
+        config.data.root = "synthetic,synthetic_film"
+        config.data.helping = ("synthetic_film",)
+    config.data.helped = True
+    config.domains.schedule = "balanced"  # half of each batch are the few
+    config.grid = tuple(f"train.encoder_lr={value}" for value in (3e-4, 1e-3, 3e-3))
+    return config
