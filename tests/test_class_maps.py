@@ -51,12 +51,10 @@ def test_the_classes_lie_where_the_picture_does(root, tmp_path, size):
     outside = batch["classes"] == 255
     assert (outside.sum((1, 2)) == size * 2 * (size // 10)).all()  # 3.2 of 32 rows above and below, to the nearest
     assert (batch["picture"][outside] == 0).all()
-    seen, known = batch["picture"][..., 0] / 100, np.where(outside, 0, batch["classes"])
-    inner = known == np.round(seen)
-    assert inner.mean() > 0.85  # the rest are edges, which the picture blurs
-    for i in range(4):
-        places = np.argwhere(known[i] == 2).mean(0), np.argwhere(np.abs(seen[i] - 2) < 0.3).mean(0)
-        np.testing.assert_allclose(*places, atol=0.25)
+    for seen, known in zip(batch["picture"][..., 0] / 100, batch["classes"], strict=True):
+        for i in range(3):
+            inner = ndimage.binary_erosion(known == i, np.ones((3, 3)))  # the picture blurs its edges
+            np.testing.assert_allclose(seen[inner], i, atol=0.15)
 
 
 def test_nearest_by_hand():
@@ -219,7 +217,7 @@ MISTAKES = {
     "column": (lambda r: without(r, "mask"), "no column `mask`, found image, domain"),
     "some spacing": (
         lambda r: (edit(r, 2, "spacing_x_mm", ""), edit(r, 2, "spacing_y_mm", "")),
-        "row 4: spacing|1 of the 8 pictures of domain 'heads' have no spacing",
+        "1 of the 8 pictures of domain 'heads' have no spacing",
     ),
     "one picture": (
         lambda r: segmentation_folder.write_rows(r, segmentation_folder.read_rows(r)[7:]),
