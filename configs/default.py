@@ -23,7 +23,7 @@ def _demo() -> ConfigDict:
     config = ConfigDict()
     config.name = "default"  # with the variant: the folder under runs/ when no --workdir is given
     config.variant = "demo"
-    config.task = "landmarks"  # or "recognition": learn who is who, to make a teacher (configs/source.py)
+    config.task = "landmarks"  # "segmentation" (configs/mtmd.py); or "recognition": learn who is who, to make a teacher
     config.seed = 0  # initial weights, order of the pictures, augmentation
     config.grid = ()  # what `learning_curve` chooses from on val; each "KEY=VALUE", or several with spaces between
     config.parallel = "shard_map"  # or "pmap": how the step is spread over the devices
@@ -32,7 +32,8 @@ def _demo() -> ConfigDict:
     config.data = ConfigDict()
     config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py, or
     # "synthetic_film": other faces as on a film
-    # several folders with commas between: a domain each, named by its folder
+    # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
+    # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
     config.data.domains = ()  # names of those to use; (): all there are
     config.data.helping = ()  # domains whose pictures, of every split, may be trained on and are never judged: they
     # have no part in val, test and the choice of a checkpoint, and the budget is not theirs
@@ -41,6 +42,7 @@ def _demo() -> ConfigDict:
     config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part
     config.data.seed = 0  # of a split that is not in a file, and of the drawn faces
     config.data.budget = 0  # labelled training pictures, of each domain; 0: all there are
+    config.data.share = 1.0  # of the labelled training pictures of each domain, rounded, at least one; not 1: no budget
     config.data.budget_seed = 0  # of the choice of these pictures
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
@@ -89,6 +91,9 @@ def _demo() -> ConfigDict:
     # ours, both: the paper's 0.5 and 64 are for 85 000 people
     config.recognition.margin = 0.2  # radians, ArcFace's
     config.recognition.scale = 16.0  # of ArcFace's cosines
+
+    config.segmentation = ConfigDict()  # read where the task is segmentation
+    config.segmentation.dice = 1.0  # weight of the Dice loss; that of the cross-entropy is 1
 
     # Terms beside the heatmaps' loss. weight: lambda, 0: off; layers: named features that are tied, the
     # term is their mean. ctd_jax/constraints.py has the equations. Any set of them can be combined. The weights in the

@@ -2,6 +2,7 @@
 
 import dataclasses
 import pathlib
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,10 +26,11 @@ def check(config: ConfigDict, source: Source) -> None:
         raise UserError(f"domains.schedule is {keys.schedule!r}; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
     if not 0 < keys.temperature < np.inf:
         raise UserError(f"domains.temperature is {keys.temperature}; expected more than 0")
-    if not source.parts:
+    number = len(source.everything.domains)
+    if number < 2:
         return
     if config.task == "recognition":
-        raise UserError(f"data.root has {len(source.parts)} domains, but recognition learns from one; give one folder")
+        raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")
     if keys.norm and config.train.remat:
         raise UserError(
             "train.remat computes blocks again without knowing whose domain a picture is of, so it does not go with "
@@ -106,11 +108,18 @@ class Start:
     old: tuple[str, ...]
 
     @classmethod
-    def read(cls, config: ConfigDict, source: Source, encoder: dict[str, Any], input_spec: dict[str, Any]) -> "Start":
+    def read(
+        cls,
+        config: ConfigDict,
+        outputs: Mapping[str, Sequence[str]],
+        encoder: dict[str, Any],
+        input_spec: dict[str, Any],
+    ) -> "Start":
         """The network of `config.domains.start`.
 
         Args:
-          config, source: of the run that adds domains.
+          config: of the run that adds domains.
+          outputs: of its domains, the names of landmarks or classes; none: there are no domains.
           encoder, input_spec: of its teacher.
 
         Raises:
@@ -124,21 +133,21 @@ class Start:
                 f"{title}, which has no batch norm and head for each domain; expected a run of several domains, with "
                 "domains.norm and domains.heads"
             )
-        if source.parts and not (config.domains.norm and config.domains.heads):
+        if outputs and not (config.domains.norm and config.domains.heads):
             raise UserError(
                 f"{title}; a domain is added by its batch norm and head: set domains.norm and .heads to True"
             )
         for key, value in {"encoder": encoder, "input": input_spec}.items():
             if old[key] != value:
                 raise UserError(f"{title}, whose {key} is {old[key]}, not {value}; give its teacher.weights")
-        names = {one["name"]: one["landmarks"] for one in old["domains"]}
-        for name, part in source.parts.items():
-            if name in names and names[name] != list(part.landmarks.names):
+        names = {one["name"]: one.get("classes") or one["landmarks"] for one in old["domains"]}
+        for name, own in outputs.items():
+            if name in names and names[name] != list(own):
                 raise UserError(
-                    f"{title}, where {name} had other landmarks; rename the folder, to add it as a new domain"
+                    f"{title}, where {name} had other landmarks or classes; rename it, to add it as a new domain"
                 )
-        if source.parts and not set(source.parts) - set(names):
-            raise UserError(f"{title}, which knows {', '.join(source.parts)} already; add a folder to data.root")
+        if outputs and not set(outputs) - set(names):
+            raise UserError(f"{title}, which knows {', '.join(outputs)} already; add a folder to data.root")
         known = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items() if path[1] != "adapters"}
         return cls(run, known, tuple(names))
 

@@ -3,7 +3,7 @@
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -16,10 +16,10 @@ from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
 
 
-def apply(
+def each(
     body: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
-) -> tuple[Any, np.ndarray, np.ndarray]:
-    """What `body` makes of every picture of `dataset`, in batches of one size: the last is filled up and the filling
+) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
+    """What `body` makes of the pictures of `dataset`, in batches of one size: the last is filled up and the filling
     dropped. Each process decodes its share of each batch and gets all results.
 
     Args:
@@ -28,20 +28,27 @@ def apply(
       variables: of the network, on the devices.
       batch_size: pictures; rounded up to the number of devices.
 
-    Returns:
-      Tree of NumPy arrays `[N, ...]`; `offset` [N, 2] and `scale` [N] of each picture's frame.
+    Yields:
+      Of one batch after the other, the tree of NumPy arrays `[n, ...]`; `offset` [n, 2] and `scale` [n] of each
+      picture's frame.
     """
     devices = len(parallel.devices)
     size = -(-batch_size // devices) * devices
     starts = range(0, len(dataset), size)
     filled = (np.minimum(np.arange(start, start + size), len(dataset) - 1) for start in starts)
     parts = [np.unique(parallel.share(indices), return_inverse=True) for indices in filled]
-    results = []
     for start, (_, place), batch in zip(starts, parts, dataset.batches(indices for indices, _ in parts), strict=True):
         seen = {key: batch[key][place] for key in ("picture", "domain") if key in batch}
         seen, offset, scale = parallel.shard((seen, batch["offset"][place], batch["scale"][place]))
         found = parallel.gather((body(variables, seen), offset, scale))
-        results.append(jax.tree.map(lambda x: x[: len(dataset) - start], found))  # noqa: B023 (called at once)
+        yield jax.tree.map(lambda x: x[: len(dataset) - start], found)  # noqa: B023 (called at once)
+
+
+def apply(
+    body: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
+) -> tuple[Any, np.ndarray, np.ndarray]:
+    """All that `each` gives, in one: a tree of arrays `[N, ...]`, `offset` [N, 2] and `scale` [N]."""
+    results = each(body, variables, dataset, parallel, batch_size)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 
 

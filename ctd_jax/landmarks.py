@@ -2,7 +2,7 @@
 
 import functools
 import pathlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -76,40 +76,39 @@ def forward(model: models.LandmarkNet, input_spec: dict[str, Any]) -> Callable:
     return body
 
 
-class LandmarkTask:
-    """Network, loss, validation and test of one configuration.
+class StudentTask:
+    """What landmarks and segmentation share: a student that starts from a teacher, and the constraints between the two.
+
+    A task names its own terms in `main` (the first is what the others are added to), makes its network in `_build`,
+    moves pictures and truth in `_moved`, and reads its terms off the student's features in `_main_terms`.
 
     Raises:
       UserError: teacher, data and configuration don't go together.
     """
 
+    main: tuple[str, ...]
     last_file = "report.html"  # once it is there, the run is finished
 
-    def __init__(self, config: ConfigDict, source: data.Source):
-        self.config, self.source, self.landmarks = config, source, source.landmarks
+    def __init__(self, config: ConfigDict, source: data.Source, outputs: Mapping[str, Sequence[str]]):
+        """outputs: domain -> names of what the network says of it; none: there are no domains."""
+        self.config, self.source, self.outputs = config, source, outputs
         self._terms = Terms(config.constraints)
-        self.terms = ("heatmap", *self._terms.names)
+        self.terms = (*self.main, *self._terms.names)
         pulling = [name for name in self._terms.names if name != "l2"]
-        self.pulling = ("heatmap", *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
-        self.weights = {"heatmap": 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
+        self.pulling = (self.main[0], *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
+        self.weights = {self.main[0]: 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
         self.teacher = teachers.load(config.teacher.weights, config.model.encoder)
         self._same = config.model.encoder in ("auto", self.teacher.encoder["name"])
         self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
         self._starts = self._same and self.teacher.trained and config.teacher.start
         self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._terms.names else 0
-        axis_name = AXIS if config.train.batch_norm == "global" else None
-        known = {name: part.landmarks for name, part in source.parts.items()}
-        self._of_domain = {name: len(one.names) for name, one in known.items()}
-        self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
-        self._build = functools.partial(
-            build, config, self.encoder, len(self.landmarks.names), of_domain=self._of_domain, axis_name=axis_name
-        )
+        self.axis_name = AXIS if config.train.batch_norm == "global" else None
         self.model = self._build()
         self.size = config.data.image_size
         self.train, self._val = source.split("train"), source.split("val")
         self._start = None
         if config.domains.start:
-            self._start = domains.Start.read(config, source, self.encoder, self.teacher.input)
+            self._start = domains.Start.read(config, outputs, self.encoder, self.teacher.input)
             self.train = self._start.only_new(self.train)
         self._check()
 
@@ -124,7 +123,7 @@ class LandmarkTask:
                 f"constraints.{of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
                 f"train.accumulate_steps is {parts}, which divides it; set the weight to 0, or accumulate_steps to 1"
             )
-        if "contrastive" in names and not self.train.domains:
+        if "contrastive" in names and len(self.train.domains) < 2:
             raise UserError(
                 "constraints.contrastive.weight is not 0, but there is one domain, and none to tell it from; give "
                 "data.root several folders, or set the weight to 0"
@@ -164,14 +163,12 @@ class LandmarkTask:
             raise UserError(
                 f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
             )
-        encoder = self._shapes(self._student_encoder())
-        decoder = jax.eval_shape(lambda x: self.model.decoder.init_with_output(jax.random.key(0), x, train=False)[0],
-                                 encoder["encoder"])  # fmt: skip
-        self._terms.check(encoder, self._shapes(self._teacher_encoder()), decoder)
+        network = self._shapes(self.model, jnp.zeros(1, jnp.int32))
+        self._terms.check(self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder()), network)
 
-    def _shapes(self, encoder: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
-        picture = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
-        return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False)[0], picture)
+    def _shapes(self, network: nn.Module, *inputs: Array) -> dict[str, jax.ShapeDtypeStruct]:
+        inputs = jnp.zeros((1, self.size, self.size, 3)), *inputs
+        return jax.eval_shape(lambda *x: network.init_with_output(jax.random.key(0), *x, train=False)[0], *inputs)
 
     def _student_encoder(self) -> nn.Module:
         return models.build_encoder(**self.encoder | {"num_outputs": self._head})
@@ -197,13 +194,7 @@ class LandmarkTask:
         batch = self.train.batch(np.arange(min(len(self.train), MOST_FOR_CHANNELS)))
         apply = jax.jit(functools.partial(self._teacher_encoder().apply, train=False))
         features = apply(self.teacher.variables, models.normalize(batch["picture"], self.teacher.input))
-        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-
-        def true_heatmaps(cells: int) -> np.ndarray:
-            stride = self.size // cells
-            return np.asarray(heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma))
-
-        return self._terms.channel_weights(jax.device_get(features), true_heatmaps)
+        return self._terms.channel_weights(jax.device_get(features), functools.partial(self._true_maps, batch))
 
     def init(self, seed: int) -> Any:
         """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
@@ -246,29 +237,17 @@ class LandmarkTask:
         return path_aware_map(label, params)
 
     def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
-        """L = L_H + sum lambda L_R (Fu et al. 2020, Eq. 2); L_H: the sum over an hourglass' stacks. See `step.Loss`."""
-        augment = self.config.augment
-        move = functools.partial(
-            data.augment, scale=augment.scale, shift=augment.shift, flip_order=self.landmarks.flip_order
-        )
+        """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `step.Loss`."""
+        picture, truth = self._moved(batch, keys)
         domain = batch.get("domain")
-        mirrors = 1.0 if domain is None else jnp.array(self._mirrors, jnp.float32)[domain]
-        flip = jnp.broadcast_to(augment.flip * mirrors, len(keys))
-        # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
-        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy, flip=flip)
         picture = models.normalize(picture, self.teacher.input)
-        inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
-        true_heatmaps = heatmaps.draw(xy, size=self.size, stride=self.model.stride, sigma=self.config.model.sigma)
-
         variables, model = {"params": params, "batch_stats": batch_stats}, self.model
         if self._head:  # the teacher's own; what the student has too is the student's
             own = self._spread(frozen["teacher"])
             variables = {kind: tree | {"encoder": own[kind] | tree["encoder"]} for kind, tree in variables.items()}
             model = self._build(num_outputs=self._head)
         student, updates = models.apply_in_training(model, variables, picture, domain, remat=self.config.train.remat)
-        stacks = student.get("stacks", student["heatmaps"][None])
-        terms = {"heatmap": sum(losses.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks)}
+        terms = self._main_terms(student, truth)
         teacher = {}
         if "teacher" in frozen:
             teacher = self._teacher_encoder().apply(frozen["teacher"], picture, train=False)
@@ -276,9 +255,56 @@ class LandmarkTask:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
         terms |= self._terms(student, teacher, params, frozen, domain)
-        total = terms["heatmap"] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
+        total = terms[self.main[0]] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)
+
+
+class LandmarkTask(StudentTask):
+    """Network, loss, validation and test of heatmaps; the loss of an hourglass is the sum over its stacks."""
+
+    main = ("heatmap",)
+
+    def __init__(self, config: ConfigDict, source: data.Source):
+        self.landmarks = source.landmarks
+        known = {name: part.landmarks for name, part in source.parts.items()}
+        self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
+        super().__init__(config, source, {name: one.names for name, one in known.items()})
+
+    def _build(self, *, num_outputs: int = 0) -> nn.Module:
+        return build(
+            self.config,
+            self.encoder,
+            len(self.landmarks.names),
+            of_domain={name: len(names) for name, names in self.outputs.items()},
+            num_outputs=num_outputs,
+            axis_name=self.axis_name,
+        )
+
+    def _moved(self, batch: dict[str, Array], keys: Array) -> tuple[Array, tuple[Array, Array]]:
+        augment = self.config.augment
+        move = functools.partial(
+            data.augment, scale=augment.scale, shift=augment.shift, flip_order=self.landmarks.flip_order
+        )
+        mirrors = jnp.array(self._mirrors, jnp.float32)[batch["domain"]] if "domain" in batch else 1.0
+        flip = jnp.broadcast_to(augment.flip * mirrors, len(keys))
+        # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
+        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
+        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy, flip=flip)
+        inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
+        return picture, (self._draw(xy, self.model.stride), inside)
+
+    def _draw(self, xy: Array, stride: int) -> Array:
+        return heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma)
+
+    def _main_terms(self, student: dict[str, Array], truth: tuple[Array, Array]) -> dict[str, Array]:
+        stacks = student.get("stacks", student["heatmaps"][None])
+        return {"heatmap": sum(losses.heatmap_mse(stack, *truth) for stack in stacks)}
+
+    def _true_maps(self, batch: dict[str, np.ndarray], cells: int) -> np.ndarray:
+        """The true heatmaps of a batch, so many cells wide."""
+        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
+        return np.asarray(self._draw(xy, self.size // cells))
 
     def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
         """Function of variables on the devices: the error of the validation pictures, and how a person reads it; see

@@ -1,5 +1,6 @@
 """What a landmark network is trained on, per picture; the caller takes the mean."""
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -19,3 +20,42 @@ def heatmap_mse(heatmaps: Array, true_heatmaps: Array, mask: Array) -> Array:
     """
     error = jnp.mean((heatmaps - true_heatmaps) ** 2, axis=(1, 2))
     return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
+
+
+def pixel_cross_entropy(logits: Array, classes: Array) -> Array:
+    """Cross-entropy of the classes of a picture's pixels, averaged over those that count.
+
+    Args:
+      logits: `[B, H, W, C]`; a class that is out of the question has a large negative one.
+      classes: `[B, H, W]` index of each pixel's class; -1: the pixel does not count.
+
+    Returns:
+      `[B]` float32; 0 where no pixel counts.
+    """
+    counts = classes >= 0
+    own = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(classes, 0)[..., None], axis=-1)[..., 0]
+    return -jnp.sum(jnp.where(counts, own, 0.0), axis=(1, 2)) / jnp.maximum(counts.sum((1, 2)), 1)
+
+
+def soft_dice(logits: Array, classes: Array, foreground: Array) -> Array:
+    """One minus the soft Dice coefficient, averaged over the foreground classes that a picture has.
+
+    L_i = 1/|K_i| sum_{k in K_i} [1 - 2 sum_x p_k t_k / (sum_x p_k^2 + sum_x t_k^2)]      (Milletari et al. 2016, Eq. 3)
+
+    Of each picture by itself. p: softmax, t: 1 where the class is k; sums over the pixels that count; K_i: foreground
+    classes with a pixel in picture i (the others are the cross-entropy's affair). The paper has one class.
+
+    Args:
+      logits, classes: see `pixel_cross_entropy`.
+      foreground: `[C]` bool, False for background.
+
+    Returns:
+      `[B]` float32; 0 where the picture has no foreground.
+    """
+    counts = (classes >= 0)[..., None]
+    found = jnp.where(counts, jax.nn.softmax(logits), 0.0)
+    true = jax.nn.one_hot(classes, logits.shape[-1])
+    both, squares, size = (jnp.sum(x, axis=(1, 2)) for x in (found * true, found**2, true))
+    present = (size > 0) & foreground
+    dice = 1 - 2 * both / jnp.where(present, squares + size, 1.0)
+    return jnp.sum(jnp.where(present, dice, 0.0), axis=-1) / jnp.maximum(present.sum(-1), 1)

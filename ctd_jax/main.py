@@ -57,7 +57,7 @@ def main() -> None:
             f"Teacher: {workdir / 'teacher.safetensors'}"
         )
     else:
-        print(report.console(result))
+        print((report.segmentation if config.task == "segmentation" else report).console(result))
         print(f"Report: {workdir / 'report.html'}")
 
 

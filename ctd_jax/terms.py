@@ -44,15 +44,15 @@ class Terms:
         self.weights = {name: jnp.float32(term.weight) for name, term in self._terms.items()}
 
     def check(
-        self, student: Mapping[str, Any], teacher: Mapping[str, Any], decoder: Mapping[str, Any] | None = None
+        self, student: Mapping[str, Any], teacher: Mapping[str, Any], network: Mapping[str, Any] | None = None
     ) -> None:
         """Raises UserError if a term names a layer that there is not, or ties what does not fit.
 
         Args:
-          student, teacher: shapes of their encoders' named features; decoder: of the student's decoder.
+          student, teacher: shapes of their encoders' named features; network: of all of the student's.
         """
         for name, term in self._terms.items():
-            own = {**student, **(decoder or {})} if name in OF_DECODER else student
+            own = {**student, **(network or {})} if name in OF_DECODER else student
             for layer in term.get("layers", ()):
                 for whose, features in (("student", own), ("teacher", teacher)):
                     if layer not in features and not (whose == "teacher" and name in WITHOUT_TEACHER):

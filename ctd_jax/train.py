@@ -20,10 +20,11 @@ from ctd_jax.landmarks import LandmarkTask
 from ctd_jax.log import NoLog, TrainingLog
 from ctd_jax.parallel import Parallel
 from ctd_jax.recognition import RecognitionTask
+from ctd_jax.segmentation import SegmentationTask
 
 _log = logging.getLogger(__name__)
-TASKS = {"landmarks": LandmarkTask, "recognition": RecognitionTask}
-DEAD = 1e-4  # of the gradient of the heatmaps' loss: a constraint whose own is smaller does nothing
+TASKS = {"landmarks": LandmarkTask, "segmentation": SegmentationTask, "recognition": RecognitionTask}
+DEAD = 1e-4  # of the gradient of the task's own loss: a constraint whose own is smaller does nothing
 
 
 def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None = None) -> dict[str, Any]:
@@ -83,7 +84,7 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
             f"{devices}, times train.accumulate_steps, {parts}"
         )
     parallel.check_batch(size, "train.batch_size")
-    source = data.load(config.data, cache)
+    source = data.load(config.data, cache, masks=config.task == "segmentation")
     domains.check(config, source)
     for domain, part in source.judged.items():
         _check_split(part, config, f"domain {domain}: " if domain else "")
@@ -157,13 +158,14 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
 
 
 def _warn_of_dead_terms(norms: dict[str, float]) -> None:
+    own = next(iter(norms.values()), 0.0)
     for name, norm in norms.items():
-        if norm < DEAD * norms["gradient_heatmap"]:
+        if norm < DEAD * own:
             term = name.removeprefix("gradient_")
             _log.warning(
-                "constraints.%s pulls at the encoder %.0e times as hard as the heatmaps do, so it changes nothing; "
+                "constraints.%s pulls at the encoder %.0e times as hard as the task itself, so it changes nothing; "
                 "raise constraints.%s.weight (the columns gradient_... of log.csv compare them)",
-                term, norm / norms["gradient_heatmap"], term,
+                term, norm / own, term,
             )  # fmt: skip
 
 
@@ -177,7 +179,7 @@ def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
 
 def _check_config(config: ConfigDict) -> None:
     if config.task not in TASKS:
-        raise UserError(f"task is {config.task!r}; expected {' or '.join(TASKS)}")
+        raise UserError(f"task is {config.task!r}; expected {', '.join(TASKS)}")
     missing = [data.MISSING] * (not config.data.root) + [teachers.MISSING] * (not config.teacher.weights)
     if missing:
         raise UserError("\n".join(missing))
@@ -196,9 +198,12 @@ def _check_config(config: ConfigDict) -> None:
         "data.budget_seed",
         "seed",
         "eval.bootstrap",
+        "segmentation.dice",
     ):
         if values[key] < 0:
             raise UserError(f"{key} is {values[key]}; expected 0 or more")
+    if not 0 < config.data.share <= 1:
+        raise UserError(f"data.share is {config.data.share}; expected more than 0, and 1 at most")
     if config.train.batch_norm not in ("global", "device"):
         raise UserError(f"train.batch_norm is {config.train.batch_norm!r}; expected global or device")
     for key in ("flip", "scale", "shift"):

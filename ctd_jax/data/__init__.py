@@ -9,15 +9,29 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import measurements
-from ctd_jax.data import folder, pictures, splits, synthetic
-from ctd_jax.data.augment import augment
+from ctd_jax.data import class_maps, folder, pictures, splits, synthetic
+from ctd_jax.data.augment import augment, augment_classes
+from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.source import Source, join
 from ctd_jax.errors import UserError
 
-__all__ = ["Dataset", "Frame", "Landmarks", "Source", "augment", "is_drawn", "load", "pictures", "splits"]
+__all__ = [
+    "ClassMaps",
+    "Dataset",
+    "Frame",
+    "Landmarks",
+    "Source",
+    "augment",
+    "augment_classes",
+    "class_maps",
+    "is_drawn",
+    "load",
+    "pictures",
+    "splits",
+]
 
 MISSING = (
     "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README says how "
@@ -25,18 +39,23 @@ MISSING = (
 )
 
 
-def load(config: ConfigDict, cache: pathlib.Path) -> Source:
+def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Source:
     """Reads, checks and splits the data of `config` (the `data` part of a configuration).
 
     Args:
       config: `data` of configs/default.py.
       cache: folder for prepared pictures, unless the environment has TFDS_DATA_DIR.
+      masks: pictures with class maps, of folders with segmentation.csv, instead of pictures with landmarks.
 
     Raises:
       UserError: whatever is wrong with the data, before any training.
     """
     if not config.root:
         raise UserError(MISSING)
+    if config.share < 1 and config.budget:
+        raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
+    if masks:
+        return class_maps.load(config, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
     given = folder.read_split(pathlib.Path(config.split)) if config.split else None
     roots = _roots(config)
     if len(roots) == 1:
@@ -93,7 +112,7 @@ def _roots(config: ConfigDict) -> dict[str, str]:
 
 def is_drawn(config: ConfigDict) -> bool:
     """Whether all the pictures are drawn ones."""
-    return all(root in synthetic.KINDS for root in _roots(config).values())
+    return all(root.strip() in synthetic.KINDS for root in config.root.split(","))
 
 
 def _one(
@@ -113,6 +132,7 @@ def _one(
             given=column if given is None else given,
             seed=config.seed,
             budget=config.budget,
+            share=config.share,
             budget_seed=config.budget_seed,
             train_split=config.train_split,
         )

@@ -29,17 +29,47 @@ def augment(
     Returns:
       `[S, S, C]` picture, black where nothing was, and `[K, 2]` landmarks, some of which may now lie outside.
     """
-    flip_key, scale_key, shift_key = jax.random.split(key, 3)
     size = picture.shape[0]
+    mirror, factor, move = _draw(key, size, flip=flip, scale=scale, shift=shift)
     if flip_order is not None:
-        mirror = jax.random.bernoulli(flip_key, flip)
         picture = jnp.where(mirror, picture[:, ::-1], picture)
         mirrored_xy = jnp.stack([size - 1 - xy[:, 0], xy[:, 1]], axis=1)[jnp.array(flip_order, jnp.int32)]
         xy = jnp.where(mirror, mirrored_xy, xy)
-    factor = jax.random.uniform(scale_key, minval=1 - scale, maxval=1 + scale)
-    move = jax.random.uniform(shift_key, (2,), minval=-shift, maxval=shift) * size + (1 - factor) * size / 2
     # jax.image counts from pixel edges, we from pixel centres: hence the halves.
     picture = jax.image.scale_and_translate(
         picture, picture.shape, (0, 1), jnp.full(2, factor), move[::-1], method="linear", antialias=False
     )
     return picture, (xy + 0.5) * factor + move - 0.5
+
+
+def augment_classes(
+    key: Array, picture: Array, classes: Array, *, flip: float, scale: float, shift: float, outside: int
+) -> tuple[Array, Array]:
+    """One picture and its class map, moved together as `augment` moves them; the class is that of the nearest pixel.
+
+    Args:
+      key, picture, flip, scale, shift: see `augment`.
+      classes: `[S, S]` integers.
+      outside: class where nothing was.
+
+    Returns:
+      `[S, S, C]` picture, black where nothing was, and `[S, S]` classes.
+    """
+    size = len(picture)
+    moved, _ = augment(key, picture, jnp.zeros((0, 2)), flip=flip, scale=scale, shift=shift, flip_order=())
+    mirror, factor, move = _draw(key, size, flip=flip, scale=scale, shift=shift)
+    classes = jnp.where(mirror, classes[:, ::-1], classes)
+    for axis in (0, 1):
+        place = jnp.floor((jnp.arange(size) + 0.5 - move[1 - axis]) / factor).astype(int)
+        inside = jnp.expand_dims((place >= 0) & (place < size), 1 - axis)
+        classes = jnp.where(inside, jnp.take(classes, jnp.clip(place, 0, size - 1), axis), outside)
+    return moved, classes
+
+
+def _draw(key: Array, size: int, *, flip: float, scale: float, shift: float) -> tuple[Array, Array, Array]:
+    """Whether to mirror, the factor, and the move `[2]` (x, y) in pixels counted from the picture's edge."""
+    flip_key, scale_key, shift_key = jax.random.split(key, 3)
+    mirror = jax.random.bernoulli(flip_key, flip)
+    factor = jax.random.uniform(scale_key, minval=1 - scale, maxval=1 + scale)
+    move = jax.random.uniform(shift_key, (2,), minval=-shift, maxval=shift) * size + (1 - factor) * size / 2
+    return mirror, factor, move

@@ -1,4 +1,4 @@
-"""A landmark folder as a TFDS dataset: array_record files, written and read without TensorFlow."""
+"""Folders of pictures as TFDS datasets: array_record files, written and read without TensorFlow."""
 
 import contextlib
 import io
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ctd_jax.data import folder
+from ctd_jax.data import folder, segmentation
 from ctd_jax.data.ahead import ahead, progress
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
@@ -24,8 +24,11 @@ class LandmarkFolder(tfds.core.ShardBasedBuilder):
 
     def __init__(self, *, root: pathlib.Path, table: folder.Table, data_dir: pathlib.Path):
         self._root, self._table = root, table
-        config = tfds.core.BuilderConfig(name=folder.fingerprint(root, table))
+        config = tfds.core.BuilderConfig(name=self._fingerprint())
         super().__init__(data_dir=os.fspath(data_dir), config=config, file_format="array_record")
+
+    def _fingerprint(self) -> str:
+        return folder.fingerprint(self._root, self._table)
 
     def _info(self) -> tfds.core.DatasetInfo:
         features = tfds.features.FeaturesDict(
@@ -63,15 +66,56 @@ class LandmarkFolder(tfds.core.ShardBasedBuilder):
             yield index, example
 
 
-def pictures(root: pathlib.Path, table: folder.Table, cache: pathlib.Path):
-    """A random access source of the encoded pictures, prepared under `cache` unless this content already is.
+class SegmentationFolder(LandmarkFolder):
+    """The pictures and class maps (as the files' own bytes) of one segmentation folder, in the order of its rows."""
+
+    VERSION = tfds.core.Version("1.0.0")
+
+    def _fingerprint(self) -> str:
+        return segmentation.fingerprint(self._root, self._table)
+
+    def _info(self) -> tfds.core.DatasetInfo:
+        features = tfds.features.FeaturesDict(
+            {
+                "image": tfds.features.Text(),
+                "subject": tfds.features.Text(),
+                "domain": tfds.features.Text(),
+                "picture": tfds.features.Image(shape=(None, None, None)),
+                "mask": tfds.features.Image(shape=(None, None, None)),
+                "spacing": tfds.features.Tensor(shape=(2,), dtype=np.float32),
+            }
+        )
+        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
+
+    def _check(self, index: int) -> int:
+        segmentation.check_picture(self._table, index, self._root)
+        return index
+
+    def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
+        table = self._table
+        for index in indices:
+            example = {
+                "image": table.images[index],
+                "subject": table.subjects[index],
+                "domain": table.domains[index],
+                "picture": self._root / table.images[index],
+                "mask": self._root / table.masks[index],
+                "spacing": table.spacing[index].astype(np.float32),
+            }
+            yield index, example
+
+
+def pictures(root: pathlib.Path, table: folder.Table | segmentation.Table, cache: pathlib.Path):
+    """A random access source of the encoded pictures (and class maps), prepared under `cache` unless this content
+    already is.
 
     Raises:
-      UserError: a picture can't be read, or a landmark doesn't belong to its picture.
+      UserError: a picture can't be read, or a landmark or class map doesn't belong to its picture.
     """
     tfds.disable_progress_bar()
-    builder = LandmarkFolder(root=root, table=table, data_dir=cache)
+    kind = SegmentationFolder if isinstance(table, segmentation.Table) else LandmarkFolder
+    builder = kind(root=root, table=table, data_dir=cache)
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
-    skip = {"picture": tfds.decode.SkipDecoding()}
+    skip = {key: tfds.decode.SkipDecoding() for key in ("picture", "mask") if key in builder.info.features}
     return builder.as_data_source("pictures", decoders=skip)

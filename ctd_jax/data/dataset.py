@@ -32,6 +32,7 @@ class Dataset:
     cache_mib: int
     domains: tuple[str, ...] = ()  # D names; none: all pictures are of one kind
     domain: np.ndarray | None = None  # [N] int32 index in `domains`
+    channels = 3  # of what `network` gives
 
     @classmethod
     def unlabelled(
@@ -88,13 +89,13 @@ class Dataset:
     @functools.cached_property
     def _cache(self) -> tuple[np.ndarray, ...] | None:
         """All of the pictures decoded once, with their frames, or None where they need more than `cache_mib`."""
-        if len(self) * self.size**2 * 3 > self.cache_mib * 2**20:
+        if len(self) * self.size**2 * self.channels > self.cache_mib * 2**20:
             return None
         return self._stack(len(self), ahead(self.network, range(len(self))))
 
     def _stack(self, number: int, found: Iterable[tuple[np.ndarray, Frame]]) -> tuple[np.ndarray, ...]:
-        """`[number, S, S, 3]` pictures, `[number]` scale and `[number, 2]` offset of their frames."""
-        pictures, frames = np.empty((number, self.size, self.size, 3), np.uint8), np.empty((number, 3))
+        """`[number, S, S, channels]` pictures, `[number]` scale and `[number, 2]` offset of their frames."""
+        pictures, frames = np.empty((number, self.size, self.size, self.channels), np.uint8), np.empty((number, 3))
         for i, (picture, frame) in enumerate(found):
             pictures[i], frames[i] = picture, (frame.scale, *frame.offset)
         return pictures, frames[:, 0], frames[:, 1:]

@@ -1,20 +1,17 @@
 """Landmark folders: `landmarks.csv`, `dataset.json` and pictures. What can be wrong with one is found here."""
 
-import contextlib
-import csv
 import dataclasses
 import difflib
 import hashlib
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 
 from ctd_jax import measurements as measurements_
-from ctd_jax.data import pictures
+from ctd_jax.data import pictures, tables
 from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.errors import UserError
 
@@ -72,14 +69,14 @@ def read(root: pathlib.Path) -> Table:
             f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
         )
     path = root / "landmarks.csv"
-    names = _columns(path)
+    names = tables.columns(path)
     landmarks = _read_json(root / "dataset.json", names)
     seen: dict[str, str] = {}  # image -> file and row
     subjects, splits, points, spacing, boxes = [], [], [], [], []
-    for number, row in _rows(path):
+    for number, row in tables.rows(path):
         at, image = f"{path}, row {number}", row["image"]
         point, mm, box = (
-            np.array([_number(row.get(column, ""), column, at) for column in columns])
+            np.array([tables.number(row.get(column, ""), column, at) for column in columns])
             for columns in ([f"{name}_{axis}" for name in landmarks.names for axis in "xy"], SPACING, BOX)
         )
         if image in seen:
@@ -147,23 +144,23 @@ def fingerprint(root: pathlib.Path, table: Table) -> str:
 
 def read_split(path: pathlib.Path) -> dict[str, str]:
     """Image -> split, from a csv file with these two columns."""
-    names = _columns(path)
+    names = tables.columns(path)
     if "split" not in names:
         raise UserError(
             f"{path}: no column `split`, found {', '.join(names)}; a split file has columns image and split"
         )
-    return {row["image"]: row["split"] for _, row in _rows(path)}
+    return {row["image"]: row["split"] for _, row in tables.rows(path)}
 
 
 def read_boxes(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Image -> `[4]` x0, y0, x1, y1 in pixels, from a csv file with columns image and box_*."""
-    names = _columns(path)
+    names = tables.columns(path)
     if not set(BOX) <= set(names):
         raise UserError(f"{path}: expected the columns {', '.join(BOX)}, found {', '.join(names)}")
     boxes = {}
-    for number, row in _rows(path):
+    for number, row in tables.rows(path):
         at = f"{path}, row {number}"
-        boxes[row["image"]] = np.array([_number(row[column], column, at) for column in BOX])
+        boxes[row["image"]] = np.array([tables.number(row[column], column, at) for column in BOX])
         _check_box(boxes[row["image"]], at)
     return boxes
 
@@ -171,48 +168,6 @@ def read_boxes(path: pathlib.Path) -> dict[str, np.ndarray]:
 def _check_box(box: np.ndarray, at: str) -> None:
     if np.isnan(box).any() or box[0] >= box[2] or box[1] >= box[3]:
         raise UserError(f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture")
-
-
-@contextlib.contextmanager
-def _open_csv(path: pathlib.Path) -> Iterator[csv.DictReader]:
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            yield reader
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a text file of comma-separated values ({error})") from error
-
-
-def _columns(path: pathlib.Path) -> list[str]:
-    with _open_csv(path) as reader:
-        names = list(reader.fieldnames)
-    if "image" not in names:
-        hint = "; it seems to be separated by semicolons, save it with commas" if names and ";" in names[0] else ""
-        raise UserError(f"{path}: no column `image`, found {', '.join(names) or 'an empty file'}{hint}")
-    twice = next((name for name in names if name and names.count(name) > 1), None)
-    if twice:
-        raise UserError(f"{path}: column `{twice}` stands twice in the header; keep one of them")
-    return names
-
-
-def _rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row with its line number, read when its turn comes: as text a large table would fill the memory."""
-    number = None
-    with _open_csv(path) as reader:
-        names = reader.fieldnames
-        for row in reader:
-            number = reader.line_num
-            if None in row or None in row.values():
-                found = len(names) + len(row.get(None, ())) - sum(v is None for v in row.values())
-                raise UserError(f"{path}, row {number}: {found} cells, but the header has {len(names)} columns")
-            if not row["image"].strip():
-                raise UserError(f"{path}, row {number}: the cell `image` is empty; name a picture, or take out the row")
-            yield number, {k: v.strip() for k, v in row.items()}
-    if number is None:
-        raise UserError(f"{path}: a header but no rows; expected one row per picture")
 
 
 def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
@@ -223,7 +178,7 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
         example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
         raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
     try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=_object(path))
+        content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tables.unique_keys(path))
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: not JSON ({error})") from error
     for key in content if isinstance(content, dict) else ():
@@ -265,28 +220,3 @@ def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
         success_radii_mm=tuple(float(r) for r in radii),
         measurements=measurements_.parse(content.get("measurements"), names, str(path)),
     )
-
-
-def _object(path: pathlib.Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """Builds the objects of a JSON file; by itself `json` keeps the last of two equal keys and says nothing."""
-
-    def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
-        if twice is not None:
-            raise UserError(f"{path}: the key {twice!r} stands twice in one object; keep one of them")
-        return dict(pairs)
-
-    return build
-
-
-def _number(text: str, column: str, where: str) -> float:
-    if text == "":
-        return np.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.inf
-    if not np.isfinite(value):
-        raise UserError(f"{where}: {column} is {text!r}; expected a number (with a decimal point), or an empty cell")
-    return value

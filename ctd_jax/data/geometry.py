@@ -34,6 +34,32 @@ class Frame:
         """`[..., 2]` network coordinates -> `[..., 2]` picture coordinates."""
         return (xy - np.asarray(self.offset)) / self.scale
 
+    def resample_classes(self, classes: np.ndarray, outside: int) -> np.ndarray:
+        """`[H, W]` -> `[size, size]` of the same type: that of the nearest pixel, `outside` where there is none."""
+        (row, no_row), (column, no_column) = (
+            self._nearest(length, offset) for length, offset in zip(classes.shape, self.offset[::-1], strict=True)
+        )
+        return np.where(no_row[:, None] | no_column, classes.dtype.type(outside), classes[row][:, column])
+
+    def _nearest(self, length: int, offset: float) -> tuple[np.ndarray, np.ndarray]:
+        """Of each network pixel along an axis: the picture's pixel, and whether it is a place outside the picture."""
+        place = (np.arange(self.size) - offset) / self.scale
+        pixel = np.floor(place + 0.5).astype(int)
+        return np.clip(pixel, 0, length - 1), (pixel < 0) | (pixel >= length)
+
+    def restore(self, maps: np.ndarray, width: int, height: int) -> np.ndarray:
+        """`[size, size, C]` maps of the network -> `[height, width, C]` float32 of the picture, linear in between."""
+        x, y = (
+            np.clip(self.scale * np.arange(length) + offset, 0, self.size - 1)
+            for length, offset in ((width, self.offset[0]), (height, self.offset[1]))
+        )
+        maps = np.asarray(maps, np.float32)
+        for places, axis in ((y, 0), (x, 1)):
+            first = np.minimum(np.floor(places).astype(int), self.size - 2)
+            part = (places - first).astype(np.float32).reshape([-1 if i == axis else 1 for i in range(3)])
+            maps = maps.take(first, axis) * (1 - part) + maps.take(first + 1, axis) * part
+        return maps
+
     def resample(self, picture: np.ndarray) -> np.ndarray:
         """`[H, W, 3]` uint8 -> `[size, size, 3]` uint8, antialiased; black where the window leaves the picture."""
         network = np.zeros((self.size, self.size, 3), np.uint8)

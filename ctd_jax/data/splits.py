@@ -23,6 +23,7 @@ def assign(
     given: Sequence[str] | Mapping[str, str] | None,
     seed: int,
     budget: int,
+    share: float = 1.0,
     budget_seed: int = 0,
     train_split: str = "train",
 ) -> list[str]:
@@ -35,6 +36,7 @@ def assign(
       train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
       seed: of test and val, where they are drawn. Whole subjects are drawn, so that nobody is on two sides.
       budget: labelled pictures to keep in train, of as many subjects as possible; 0: all.
+      share: of the training pictures to keep, rounded, at least one, instead of a number; 1: all.
       budget_seed: of their choice; with the same one, a smaller budget is a subset of a larger.
 
     Raises:
@@ -73,6 +75,8 @@ def assign(
         raise UserError(
             f"data.budget asks for {budget} training pictures, but there are {len(train)}; 0 takes them all"
         )
+    if share < 1:
+        budget = max(1, round(share * len(train)))
     if budget:
         for i in _in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
             splits[i] = "unused"

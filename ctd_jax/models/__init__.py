@@ -21,15 +21,18 @@ from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
 from ctd_jax.models.remat import apply_in_training
 from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
+from ctd_jax.models.unet import SegmentationNet, UNetDecoder
 
 __all__ = [
     "ENCODERS",
     "LandmarkNet",
+    "SegmentationNet",
     "StackedHourglass",
     "activation_dtype",
     "apply_in_training",
     "build",
     "build_encoder",
+    "build_segmentation",
     "domain_norm",
     "normalize",
     "weights",
@@ -119,5 +122,46 @@ def build(
         raise UserError(
             f"{len(net.decoder.channels)} deconvolutions make heatmaps finer than the picture "
             f"(the encoder's stride is {net.encoder.stride}); shorten `config.model.decoder_channels`."
+        )
+    return net
+
+
+def build_segmentation(
+    config_model: Any,
+    *,
+    encoder: Mapping[str, Any],
+    num_classes: int,
+    encoder_norm: bool = True,
+    dtype: Any = jnp.float32,
+    axis_name: str | None = None,
+    norms: tuple[str, ...] = (),
+    heads: tuple[tuple[str, int], ...] = (),
+) -> SegmentationNet:
+    """A segmentation network; the arguments are those of `build`, with classes for landmarks.
+
+    Raises:
+      UserError: no such network, encoder or form of deconvolution, or logits would be finer than the picture.
+    """
+    if config_model.network != "encoder_decoder":
+        raise UserError(f"model.network is {config_model.network!r}; segmentation expects encoder_decoder")
+    if config_model.deconv not in DECONVS:
+        raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
+    net = SegmentationNet(
+        encoder=build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
+        decoder=UNetDecoder(
+            num_classes,
+            tuple(config_model.decoder_channels),
+            config_model.deconv,
+            dtype=dtype,
+            axis_name=axis_name,
+            heads=heads,
+        ),
+        encoder_norm=encoder_norm,
+        domains=norms,
+    )
+    if net.stride < 1:
+        raise UserError(
+            f"{len(net.decoder.channels)} deconvolutions make maps finer than the picture (the encoder's stride is "
+            f"{net.encoder.stride}); shorten `config.model.decoder_channels`."
         )
     return net

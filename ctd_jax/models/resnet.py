@@ -95,13 +95,14 @@ class ResNet(nn.Module):
 
     @nn.compact
     def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> dict[str, Array]:
-        """`[B, H, W, 3]` -> named features: stem (pooled, stride 4), stage1, ..., encoder (the last stage), and with
-        a classifier also pooled `[B, C]` (mean over the map, of any size) and classifier `[B, num_outputs]`.
-        `train_head` changes nothing: the classifier has no batch norm."""
+        """`[B, H, W, 3]` -> named features: unpooled (stride 2), stem (pooled, stride 4), stage1, ..., encoder (the
+        last stage), and with a classifier also pooled `[B, C]` (mean over the map, of any size) and classifier
+        `[B, num_outputs]`. `train_head` changes nothing: the classifier has no batch norm."""
         x = layers.Conv(self.width, 7, 2, 3, dtype=self.dtype, name="stem_conv")(image_BHWC)
         norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
-        x = layers.max_pool(nn.relu(norm(x)), padding=self.pool_padding)
-        out = {"stem": x}
+        x = nn.relu(norm(x))
+        out = {"unpooled": x}
+        x = out["stem"] = layers.max_pool(x, padding=self.pool_padding)
         for i, size in enumerate(self.stage_sizes):
             for j in range(size):
                 stride = 2 if i > 0 and j == 0 else 1

@@ -5,7 +5,7 @@ any background.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -138,7 +138,7 @@ def legend(width: int) -> Image.Image:
     return strip
 
 
-def montage(panels: Sequence[Panel], side: int) -> Image.Image:
+def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Image] = legend) -> Image.Image:
     """One row per group; below each picture its error and name, above all the legend."""
     rows = [[p for p in panels if p.group == group] for group in dict.fromkeys(p.group for p in panels)]
     gap, text = 14, 46

@@ -1,22 +1,14 @@
 """The report of a run: `report.html`, one file that needs no other, and its figures, made from the run's files only."""
 
-import base64
-import csv
-import io
 import itertools
-import json
-import math
-from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
-import jinja2
 import numpy as np
-from PIL import Image
 
 from ctd_jax import agreement
 from ctd_jax import metrics as metrics_
-from ctd_jax.report import curves, overlays, tables
+from ctd_jax.report import curves, files, overlays, tables
 
 PANEL_SIDE = 420  # pixels of the longer side of a picture in the report
 
@@ -37,7 +29,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
       UserError: `predictions.csv` or `measurements.csv` is missing or not as written.
     """
     workdir = Path(workdir)
-    metrics = _json(workdir / "metrics.json")
+    metrics = files.json_of(workdir / "metrics.json")
     table = metrics_.read_predictions(workdir / "predictions.csv")
     normalizer = tuple(metrics["normalizer"]) if metrics.get("normalizer") else None
     errors = metrics_.image_error(table, normalizer, metrics["ced_measure"])
@@ -48,32 +40,31 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     sheet = overlays.montage(panels, PANEL_SIDE)
     sheet.save(workdir / "overlays.png")
     curves.ced(errors, subjects, metrics).savefig(workdir / "ced.png")
-    curves.training(_log(workdir / "log.csv")).savefig(workdir / "curves.png")
+    curves.training(files.log(workdir / "log.csv")).savefig(workdir / "curves.png")
     figures = ["ced", "curves"]
     if "measurements" in metrics:
         measured = agreement.read(workdir / "measurements.csv")
         curves.bland_altman(measured, metrics).savefig(workdir / "measurements.png")
         figures.append("measurements")
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
-    page = template.render(
+    page = files.page(
+        "page.html",
         name=workdir.resolve().name,
         metrics=metrics,
         tables=tables,
-        splits=[_json(path) for path in sorted(workdir.glob("metrics_*.json"))],
+        splits=[files.json_of(path) for path in sorted(workdir.glob("metrics_*.json"))],
         subjects=len(set(subjects[np.isfinite(table.error_px).any(axis=1)])),
         measured=int(np.isfinite(errors).sum()),
-        trained=_trained(split, _json(workdir / "config.json")),
+        trained=_trained(split, files.json_of(workdir / "config.json")),
         shared=_shared_subjects(split, table),
-        counts=_counts(split),
-        figures={name: _png(workdir / f"{name}.png") for name in figures},
+        counts=files.counts(split),
+        figures={name: files.png(workdir / f"{name}.png") for name in figures},
         panels=[
-            (group, [(panel, _jpeg(panel.image)) for panel in members])
+            (group, [(panel, files.jpeg(panel.image)) for panel in members])
             for group, members in itertools.groupby(panels, key=lambda panel: panel.group)
         ],
-        legend=_jpeg(overlays.legend(440)),
-        config=dict(_flat(_json(workdir / "config.json"))),
+        legend=files.jpeg(overlays.legend(440)),
+        config=dict(files.flat(files.json_of(workdir / "config.json"))),
     )
     path = workdir / "report.html"
     path.write_text(page, encoding="utf-8")
@@ -91,32 +82,14 @@ def _panels(
             yield overlays.Panel(group, name, words.text(errors[i]), image)
 
 
-def _json(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
-
-
-def _rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file; none where it is absent."""
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
-
-
 def _split(workdir: Path, table: metrics_.Predictions) -> list[dict[str, str]]:
     """Rows of split.csv; where the other domains only help, those of the one that is judged, without its name."""
-    rows = _rows(workdir / "split.csv")
+    rows = files.rows(workdir / "split.csv")
     if not set(table.images.tolist()).isdisjoint(row["image"] for row in rows):
         return rows
-    helping = _json(workdir / "config.json").get("data", {}).get("helping", ())
+    helping = files.json_of(workdir / "config.json").get("data", {}).get("helping", ())
     judged = [row for row in rows if row["image"].split("/")[0] not in helping]
     return [row | {key: row[key].partition("/")[2] for key in ("image", "subject")} for row in judged]
-
-
-def _log(path: Path) -> dict[str, list[float]]:
-    """Columns of the training log, NaN for an empty cell."""
-    rows = _rows(path)
-    return {name: [float(row[name] or math.nan) for row in rows] for name in (rows[0] if rows else ())}
 
 
 def _trained(split: list[dict[str, str]], config: Mapping) -> int | None:
@@ -132,28 +105,3 @@ def _shared_subjects(split: list[dict[str, str]], table: metrics_.Predictions) -
         return None
     seen = {row["subject"] for row in split if row["split"] in ("train", "val")} - {""}
     return len(seen & set(table.subjects.tolist()))
-
-
-def _counts(split: list[dict[str, str]]) -> list[tuple[str, int, int]]:
-    """(split, pictures, subjects), in the order of the file."""
-    pictures = Counter(row["split"] for row in split)
-    subjects = Counter(name for name, _ in {(row["split"], row["subject"]) for row in split})
-    return [(name, n, subjects[name]) for name, n in pictures.items()]
-
-
-def _flat(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
-
-
-def _png(path: Path) -> str:
-    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
-
-
-def _jpeg(image: Image.Image) -> str:
-    buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

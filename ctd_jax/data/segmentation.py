@@ -1,0 +1,188 @@
+"""Segmentation folders: `segmentation.csv`, `classes.json`, pictures and class maps of one or several domains.
+
+A class map is an 8-bit PNG of its picture's size: each pixel holds the index of its class among the names that
+`classes.json` has for the domain, {"DOMAIN": ["background", "first class", ...]}; 0 is the background.
+"""
+
+import dataclasses
+import hashlib
+import io
+import json
+import pathlib
+import re
+from collections.abc import Mapping
+
+import numpy as np
+from PIL import Image
+
+from ctd_jax.data import folder, pictures, tables
+from ctd_jax.data.ahead import ahead, progress
+from ctd_jax.errors import UserError
+
+FILE = "segmentation.csv"
+REQUIRED = ("image", "mask", "domain")
+MOST = 255  # classes of a domain
+
+Classes = Mapping[str, tuple[str, ...]]  # domain -> names of its classes, the background first
+
+
+@dataclasses.dataclass(frozen=True)
+class Table:
+    """The rows of `segmentation.csv`. N pictures."""
+
+    classes: Classes
+    images: tuple[str, ...]  # files below the folder
+    masks: tuple[str, ...]
+    domains: tuple[str, ...]
+    subjects: tuple[str, ...]
+    splits: tuple[str, ...] | None  # None: no such column
+    spacing: np.ndarray  # [N, 2] mm per pixel, NaN: unknown
+    sha256: tuple[str, ...]  # of picture and class map
+    where: tuple[str, ...]  # file and row, for messages
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """DOMAIN/IMAGE of each picture, where its file is not called so already."""
+        pairs = zip(self.domains, self.images, strict=True)
+        return tuple(image if image.startswith(f"{domain}/") else f"{domain}/{image}" for domain, image in pairs)
+
+
+def read(root: pathlib.Path) -> Table:
+    """Reads and checks all of a segmentation folder but the inside of its pictures and class maps.
+
+    Raises:
+      UserError: what is wrong, in which file and row, what was expected and what to do.
+    """
+    path = root / FILE
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; `data.root` expects a folder with {FILE}, classes.json and pictures")
+    columns = tables.columns(path)
+    missing = [column for column in REQUIRED if column not in columns]
+    if missing:
+        raise UserError(f"{path}: no column `{missing[0]}`, found {', '.join(columns)}")
+    classes = _read_classes(root / "classes.json")
+    seen: dict[str, str] = {}  # image -> file and row
+    masks, domains, subjects, splits_, spacing = [], [], [], [], []
+    for number, row in tables.rows(path):
+        at, image, domain = f"{path}, row {number}", row["image"], row["domain"]
+        if image in seen:
+            raise UserError(f"{at}: {image} was already listed in {seen[image]}; keep one of the rows")
+        if domain not in classes:
+            raise UserError(
+                f"{at}: domain is {domain!r}, which classes.json does not have; it has {', '.join(classes)}"
+            )
+        for what, name in (("picture", image), ("class map", row["mask"])):
+            if not (root / name).is_file():
+                raise UserError(f"{at}: {what} {name!r} does not exist in {root}")
+        mm = np.array([tables.number(row.get(column, ""), column, at) for column in folder.SPACING])
+        if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
+            raise UserError(f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
+        seen[image] = at
+        masks.append(row["mask"])
+        domains.append(domain)
+        subjects.append(f"{domain}/{row.get('subject') or image}")
+        splits_.append(row.get("split", ""))
+        spacing.append(mm)
+    spacing = np.array(spacing)
+    _check_domains(path, classes, np.array(domains), np.isnan(spacing[:, 0]))
+
+    def digest(pair: tuple[str, str]) -> str:
+        return hashlib.sha256(b"".join((root / name).read_bytes() for name in pair)).hexdigest()
+
+    digests = ahead(digest, zip(seen, masks, strict=True))
+    return Table(
+        classes=classes,
+        images=tuple(seen),
+        masks=tuple(masks),
+        domains=tuple(domains),
+        subjects=tuple(subjects),
+        splits=tuple(splits_) if "split" in columns else None,
+        spacing=spacing,
+        sha256=tuple(progress(digests, "reading pictures", len(seen))),
+        where=tuple(seen.values()),
+    )
+
+
+def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
+    example = '{"DOMAIN": ["background", "first class", ...], ...}'
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; expected the names of each domain's classes, {example}")
+    try:
+        content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tables.unique_keys(path))
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: not JSON ({error})") from error
+    if not isinstance(content, dict) or not content:
+        raise UserError(f"{path}: expected {example}")
+    for domain, names in content.items():
+        if not re.fullmatch(r"[\w.-]+", domain):
+            raise UserError(f"{path}: {domain!r} is no name of a domain; expected letters, digits, _ - and . only")
+        fits = (
+            isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
+        )
+        if not fits or not 2 <= len(names) <= MOST:
+            raise UserError(
+                f"{path}: {domain!r} has {names}; expected two different names or more, that of the background first"
+            )
+    return {domain: tuple(names) for domain, names in content.items()}
+
+
+def _check_domains(path: pathlib.Path, classes: Classes, domains: np.ndarray, no_spacing: np.ndarray) -> None:
+    for domain in classes:
+        mine = domains == domain
+        if mine.sum() < 2:
+            raise UserError(
+                f"{path}: domain {domain!r} of classes.json has {'one picture' if mine.any() else 'no picture'}; it "
+                "needs one to train on and one to test on: add some, or take the domain out of both files"
+            )
+        if no_spacing[mine].any() and not no_spacing[mine].all():
+            raise UserError(
+                f"{path}: {no_spacing[mine].sum()} of the {mine.sum()} pictures of domain {domain!r} have no spacing: "
+                "its distances cannot be pooled in mm; fill spacing_x_mm and spacing_y_mm of all of them, or of none"
+            )
+
+
+def fingerprint(root: pathlib.Path, table: Table) -> str:
+    """Changes when the content of the folder does."""
+    parts = [(root / FILE).read_bytes(), (root / "classes.json").read_bytes(), *map(str.encode, table.sha256)]
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
+
+
+def check_picture(table: Table, index: int, root: pathlib.Path) -> None:
+    """Raises UserError if the picture can't be read, or its class map can't be one of it."""
+    at, mask, names = table.where[index], root / table.masks[index], table.classes[table.domains[index]]
+    picture = pictures.decode((root / table.images[index]).read_bytes(), f"{at}, {root / table.images[index]}")
+    classes = decode(mask.read_bytes(), f"{at}, {mask}")
+    (H, W), (height, width) = picture.shape[:2], classes.shape
+    if (height, width) != (H, W):
+        raise UserError(
+            f"{at}: class map {mask} has {width} x {height} pixels, its picture {W} x {H}; give both the same size"
+        )
+    if classes.max() >= len(names):
+        raise UserError(
+            f"{at}: class map {mask} has the value {classes.max()}, but classes.json declares {len(names)} classes for "
+            f"{table.domains[index]!r}: 0 to {len(names) - 1}; correct the map, or declare the class"
+        )
+    if not classes.any():
+        raise UserError(
+            f"{at}: class map {mask} is empty, all of it is background: nobody can tell whether it was forgotten; draw "
+            "the classes in, or take the row out"
+        )
+
+
+def decode(content: bytes, name: str) -> np.ndarray:
+    """`[H, W]` uint8 classes of a class map.
+
+    Raises:
+      UserError: `content` is no 8-bit picture of one channel; `name` is what the message calls it.
+    """
+    try:
+        picture = Image.open(io.BytesIO(content))
+        picture.load()
+    except Exception as error:  # Pillow's decoders raise nearly anything
+        raise UserError(f"{name}: not a readable class map ({error}); replace the file") from error
+    if picture.mode not in ("L", "P", "1"):
+        raise UserError(
+            f"{name}: a class map has one channel of 8 bits, this file has mode {picture.mode}; save the index of each "
+            "pixel's class as a grey or palette PNG"
+        )
+    return np.asarray(picture).astype(np.uint8)

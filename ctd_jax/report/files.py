@@ -1,0 +1,67 @@
+"""What the report's pages are made of: the files of a run, pictures as data, the style."""
+
+import base64
+import csv
+import io
+import json
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+from PIL import Image
+
+
+def page(template: str, **content: Any) -> str:
+    """The HTML of one of this folder's templates."""
+    folder = Path(__file__).parent
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    style = markupsafe.Markup((folder / "style.css").read_text(encoding="utf-8"))
+    text = (folder / template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(style=style, **content)
+
+
+def json_of(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def rows(path: Path) -> list[dict[str, str]]:
+    """Rows of a CSV file; none where it is absent."""
+    if not path.exists():
+        return []
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def log(path: Path) -> dict[str, list[float]]:
+    """Columns of the training log, NaN for an empty cell."""
+    found = rows(path)
+    return {name: [float(row[name] or math.nan) for row in found] for name in (found[0] if found else ())}
+
+
+def counts(split: list[dict[str, str]]) -> list[tuple[str, int, int]]:
+    """(split, pictures, subjects), in the order of the file."""
+    pictures = Counter(row["split"] for row in split)
+    subjects = Counter(name for name, _ in {(row["split"], row["subject"]) for row in split})
+    return [(name, n, subjects[name]) for name, n in pictures.items()]
+
+
+def flat(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def png(path: Path) -> str:
+    return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
+
+
+def jpeg(image: Image.Image) -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=90, subsampling=0)
+    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -1,0 +1,159 @@
+"""The report of a segmentation run: a table for the terminal, outlines in pictures, one HTML page."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
+
+from ctd_jax import segmentation_metrics
+from ctd_jax.report import curves, files, overlays
+
+SIDE = 420  # pixels of the longer side of a picture in the report
+# measure -> label, unit, meaning
+WORDS = {
+    "dice": ("Dice", "%", "Twice the overlap over the sum of both areas; 100 % is perfect."),
+    "sensitivity": ("Sensitivity", "%", "Share of the annotated pixels that were found."),
+    "specificity": ("Specificity", "%", "Share of the other pixels that were left out; large where a class is small."),
+    "volume_difference": ("Volume difference", "%", "Difference of the areas as a share of the annotated one."),
+    "assd": ("Average surface distance", "", "Mean distance from each outline to the other (symmetric)."),
+    "mssd": ("Maximum surface distance", "", "Largest distance from either outline to the other (Hausdorff)."),
+}
+
+
+def cell(key: str, value: float) -> str:
+    """A value of metrics.json without its unit."""
+    percent = WORDS[key.removesuffix("_px").removesuffix("_mm")][1] == "%"
+    return f"{value * (100 if percent else 1):.1f}" if percent else f"{value:.2f}"
+
+
+def distance_keys(metrics: Mapping, domain: str) -> dict[str, str]:
+    """assd, mssd -> the key of a domain: in mm where it has a spacing."""
+    end = f"_{segmentation_metrics.slug(domain)}"
+    return {key: f"{key}_mm" if f"{key}_mm{end}" in metrics else f"{key}_px" for key in ("assd", "mssd")}
+
+
+def rows(metrics: Mapping) -> list[dict[str, str]]:
+    """A row for each domain and class, "" for their means: domain, class, and of each measure in `WORDS` its value
+    with unit, and its interval as MEASURE_interval; "" where it is unknown."""
+    ends = segmentation_metrics.suffixes(metrics["classes"])
+    found = []
+    for (domain, name), end in (({("", None): ""} if len(metrics["classes"]) > 1 else {}) | ends).items():
+        row = {"domain": domain, "class": name or ""}
+        units = distance_keys(metrics, domain)
+        for measure, (_, unit, _) in WORDS.items():
+            key = units.get(measure, measure)
+            value, bounds = metrics.get(key + end), metrics["ci95"].get(key + end)
+            unit = unit or key[-2:]
+            row[measure] = f"{cell(key, value)} {unit}" if value is not None else ""
+            row[f"{measure}_interval"] = f"{cell(key, bounds[0])} to {cell(key, bounds[1])}" if bounds else ""
+        row["missed"] = str(metrics.get(f"missed{end}") or "")
+        found.append(row)
+    return found
+
+
+def console(metrics: Mapping) -> str:
+    """The result table as plain text: Dice with its 95 % interval, surface distances, of each domain and class.
+
+    `metrics` is what `metrics.json` holds.
+    """
+    head = f"{metrics['split']}: {metrics['n_images']} pictures"
+    lines = [(head, "Dice", "95 % interval", "average distance", "maximum")]
+    for row in rows(metrics):
+        label = f"  {row['class']}" if row["class"] else row["domain"] or "mean of the domains"
+        lines.append((label, row["dice"], row["dice_interval"], row["assd"], row["mssd"]))
+    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
+    text = [
+        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
+        for line in lines
+    ]
+    text.insert(1, "-" * (sum(widths) + 2 * len(widths) - 2))
+    return "\n".join(text)
+
+
+def draw(picture: np.ndarray, found: np.ndarray, true: np.ndarray | None = None, *, side: int = SIDE) -> Image.Image:
+    """The picture with the outlines of its classes.
+
+    Args:
+      picture: `[H, W, 3]` uint8.
+      found, true: `[H, W]` classes, 0 the background.
+      side: longer side of the result.
+    """
+    H, W = picture.shape[:2]
+    factor = side / max(H, W)
+    size = (max(round(W * factor), 1), max(round(H * factor), 1))
+    image = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    thin = max(round(side / 210), 1)
+    for classes, colour, width in ((true, overlays.TRUTH, 2 * thin), (found, overlays.PREDICTION, thin)):
+        if classes is None:
+            continue
+        large = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
+        for i in np.unique(large[large > 0]):
+            region = np.pad(large == i, 1)
+            inner = ndimage.binary_erosion(region, iterations=width)
+            rim = ndimage.binary_dilation(region)
+            image[(rim & ~region)[1:-1, 1:-1]] = overlays.RIM
+            image[(region & ~inner)[1:-1, 1:-1]] = colour
+    return Image.fromarray(image)
+
+
+def legend(width: int) -> Image.Image:
+    """A strip that shows what the outlines mean."""
+    strip = Image.new("RGB", (width, 44), (255, 255, 255))
+    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(size=18)
+    for x, colour, text in ((10, overlays.TRUTH, "annotated"), (170, overlays.PREDICTION, "predicted")):
+        pen.rectangle([x, 12, x + 30, 32], outline=colour, width=4)
+        pen.text((x + 42, 22), text, fill=(20, 20, 20), font=font, anchor="lm")
+    return strip
+
+
+def write(workdir: Path, pictures: Callable[[str], Sequence[np.ndarray]]) -> Path:
+    """Writes `report.html`, `overlays.png` and `curves.png` into the workdir; returns the path of the page.
+
+    Args:
+      workdir: holds `config.json`, `metrics.json`, `segmentation_metrics.csv` and, if there are any, `log.csv` and
+        `split.csv`.
+      pictures: image name -> `[H, W, 3]` uint8 picture, `[H, W]` annotated and `[H, W]` predicted classes; called for
+        the few that are shown.
+    """
+    metrics = files.json_of(workdir / "metrics.json")
+    scores = segmentation_metrics.read(workdir / "segmentation_metrics.csv")
+    panels = list(_panels(scores, metrics["classes"], pictures))
+    overlays.montage(panels, SIDE, legend).save(workdir / "overlays.png")
+    curves.training(files.log(workdir / "log.csv")).savefig(workdir / "curves.png")
+    config = files.json_of(workdir / "config.json")
+    page = files.page(
+        "segmentation.html",
+        name=workdir.resolve().name,
+        metrics=metrics,
+        rows=rows(metrics),
+        words=WORDS,
+        subjects=len(set(scores.names["subject"].tolist())),
+        counts=files.counts(files.rows(workdir / "split.csv")),
+        curves=files.png(workdir / "curves.png"),
+        groups={group: [(p, files.jpeg(p.image)) for p in panels if p.group == group] for group in metrics["classes"]},
+        legend=files.jpeg(legend(440)),
+        config=dict(files.flat(config)),
+    )
+    path = workdir / "report.html"
+    path.write_text(page, encoding="utf-8")
+    return path
+
+
+def _panels(
+    scores: segmentation_metrics.Scores, classes: Mapping, pictures: Callable[[str], Sequence[np.ndarray]]
+) -> Iterator[overlays.Panel]:
+    """Of each domain the best, the median and the worst picture by its mean Dice."""
+    for domain in classes:
+        mine = scores.of(domain)
+        images, place = np.unique(scores.names["image"][mine], return_inverse=True)
+        dice = scores.values["dice"][mine]
+        told = np.isfinite(dice)
+        sums, counts = (np.bincount(place[told], w, len(images)) for w in (dice[told], None))
+        mean = np.divide(sums, counts, out=np.full(len(images), np.nan), where=counts > 0)
+        for indices in overlays.choose(-mean, each=1).values():
+            for i in indices:
+                picture, true, found = pictures(str(images[i]))
+                caption = f"Dice {cell('dice', mean[i])} %"
+                yield overlays.Panel(domain, str(images[i]), caption, draw(picture, found, true))

@@ -1,0 +1,122 @@
+"""From a trained segmentation network to class maps, to a table, and from that table to every number of the result."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from ctd_jax import data, hosts, report, segmentation_metrics
+from ctd_jax import evaluate as evaluate_
+from ctd_jax import workdir as workdirs
+from ctd_jax.data.ahead import ahead
+from ctd_jax.parallel import Parallel
+
+
+def class_map(probabilities: np.ndarray, frame: data.Frame, width: int, height: int) -> np.ndarray:
+    """`[height, width]` uint8 classes of the original picture: the most probable one, linear between the network's
+    pixels.
+
+    Args:
+      probabilities: `[S, S, M]`, of the network's pixels.
+      frame: the picture's.
+    """
+    return frame.restore(probabilities, width, height).argmax(-1).astype(np.uint8)
+
+
+def mask_path(workdir: pathlib.Path, image: str) -> pathlib.Path:
+    """Where the predicted class map of a picture lies."""
+    return workdir / "masks" / f"{image.replace('..', '_')}.png"
+
+
+def evaluate(
+    forward: Callable,
+    variables: Any,
+    source: data.Source,
+    parallel: Parallel,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    began: float,
+) -> None:
+    """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation_metrics.csv, metrics.json and
+    the report.
+
+    Args:
+      forward: `segmentation.forward`, compiled by `parallel` with `sharded=True`.
+      began: `time.monotonic()` at the start of the run, for `seconds`.
+    """
+    rows = []
+    for name in source.covered(config.eval.split):
+        part, start = source.split(name), 0
+        for batch in evaluate_.each(forward, variables, part, parallel, config.eval.batch_size):
+            if hosts.is_first():
+                pictures = zip(range(start, start + len(batch[0])), *batch, strict=True)
+                for found in ahead(lambda picture: _judge(part, *picture, workdir), pictures):  # noqa: B023
+                    rows += found
+            start += len(batch[0])
+    n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
+    hosts.by_first(lambda: _write(rows, source, config, workdir, n_params=n_params, began=began))
+
+
+def _judge(
+    part: data.ClassMaps,
+    index: int,
+    probabilities: np.ndarray,
+    offset: np.ndarray,
+    scale: np.ndarray,
+    workdir: pathlib.Path,
+) -> list[dict[str, Any]]:
+    """Writes the class map of one picture; its rows of the table."""
+    true = part.class_map(index)
+    frame = data.Frame(float(scale), tuple(map(float, offset)), part.size)
+    found = class_map(probabilities, frame, true.shape[1], true.shape[0])
+    path = mask_path(workdir, part.images[index])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(found).save(path)
+    domain = part.domains[part.domain[index]]
+    names = {"image": part.images[index], "subject": part.subjects[index], "domain": domain}
+    return [
+        names | {"class": name} | segmentation_metrics.measure(true == i, found == i, part.spacing[index])
+        for i, name in enumerate(part.classes[domain])
+        if i
+    ]
+
+
+def _write(
+    rows: list[dict[str, Any]],
+    source: data.Source,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    n_params: int,
+    began: float,
+) -> None:
+    path = workdir / "segmentation_metrics.csv"
+    segmentation_metrics.write(path, rows)
+    classes = source.everything.classes
+    summary = {"split": config.eval.split} | segmentation_metrics.summarize(
+        segmentation_metrics.read(path), classes, bootstrap=config.eval.bootstrap, seed=config.seed
+    )
+    summary |= {
+        "classes": {domain: list(names) for domain, names in classes.items()},
+        "n_params": n_params,
+        "config_hash": workdirs.config_hash(config),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    workdirs.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+    everything = source.everything
+    places = {image: i for i, image in enumerate(everything.images)}
+    report.segmentation.write(
+        workdir,
+        lambda image: (
+            everything.original(places[image]),
+            everything.class_map(places[image]),
+            np.asarray(Image.open(mask_path(workdir, image))),
+        ),
+    )
