@@ -85,12 +85,14 @@ def evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     *,
+    gflops: float,
     began: float,
 ) -> dict[str, Any]:
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, metrics.json (all of them pooled;
     metrics_<split>.json for each of several) and the report; where dataset.json has measurements, measurements.csv too.
 
     Args:
+      gflops: of the network, see `cost.gflops`.
       began: `time.monotonic()` at the start of the run, for `seconds`.
 
     Returns:
@@ -102,7 +104,7 @@ def evaluate(
         if name in source.covered(config.eval.split)
     }
     n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
-    hosts.by_first(lambda: _write(parts, source, config, workdir, n_params=n_params, began=began))
+    hosts.by_first(lambda: _write(parts, source, config, workdir, n_params=n_params, gflops=gflops, began=began))
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
@@ -113,6 +115,7 @@ def _write(
     workdir: pathlib.Path,
     *,
     n_params: int,
+    gflops: float,
     began: float,
 ) -> None:
     known = source.landmarks
@@ -127,6 +130,7 @@ def _write(
     facts = {
         "normalizer": known.normalizer,
         "n_params": n_params,
+        "gflops": round(gflops, 6),
         "config_hash": workdirs.config_hash(config),
     }
 

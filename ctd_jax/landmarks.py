@@ -1,6 +1,7 @@
 """The task: landmarks by heatmaps, near to a teacher."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable
 from typing import Any
@@ -13,7 +14,7 @@ from flax.traverse_util import path_aware_map
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, evaluate, heatmaps, losses, metrics, models
+from ctd_jax import checkpoint, cost, data, evaluate, heatmaps, landmark_teacher, losses, metrics, models
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -81,10 +82,12 @@ class LandmarkTask:
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source, self.landmarks = config, source, source.landmarks
         self._terms = Terms(config.constraints)
-        self.terms = ("heatmap", *self._terms.names)
-        pulling = [name for name in self._terms.names if name != "l2"]
+        self._coordinates = config.coordinates.weight > 0
+        self.terms = ("heatmap", *["coordinates"] * self._coordinates, *self._terms.names)
+        pulling = [name for name in self.terms if name not in ("heatmap", "l2")]
         self.pulling = ("heatmap", *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
-        self.weights = {"heatmap": 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
+        self.weights = {"heatmap": 1.0, "coordinates": config.coordinates.weight}
+        self.weights |= {name: config.constraints[name].weight for name in self._terms.names}
         self.teacher = teachers.load(config.teacher.weights, config.model.encoder)
         self._same = config.model.encoder in ("auto", self.teacher.encoder["name"])
         self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
@@ -95,12 +98,15 @@ class LandmarkTask:
         self.model = self._build()
         self.size = config.data.image_size
         self.train, self._val = source.split("train"), source.split("val")
+        self._of_teacher = [name for name in self._terms.names if name not in WITHOUT_TEACHER]
+        self._run = None
+        if config.teacher.run and self._of_teacher:
+            self._run = landmark_teacher.load(config, source)
         self._check()
 
     def _check(self) -> None:
         """Raises UserError if teacher, student and terms don't go together."""
-        names, layers = self._terms.names, self.config.train.encoder_layers
-        of_teacher = [name for name in names if name not in WITHOUT_TEACHER]
+        names, layers, of_teacher = self._terms.names, self.config.train.encoder_layers, self._of_teacher
         of_batches = [name for name in names if name in BATCHES]
         parts = self.config.train.accumulate_steps
         if of_batches and parts > 1:
@@ -108,16 +114,25 @@ class LandmarkTask:
                 f"constraints.{of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
                 f"train.accumulate_steps is {parts}, which divides it; set the weight to 0, or accumulate_steps to 1"
             )
+        if not 0 <= self.config.coordinates.weight < math.inf:
+            raise UserError(f"coordinates.weight is {self.config.coordinates.weight}; expected 0 (off) or more")
         if layers not in ("all", "last", "none"):
             raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
         if self.config.model.network == "hourglass":
+            if self._coordinates:
+                raise UserError("coordinates.weight is not 0, but an hourglass has no encoder to read them from")
             if names:
                 raise UserError(f"constraints.{names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0")
             return
-        if of_teacher and not self.teacher.trained:
+        if "kd" in names and not self._run:
+            raise UserError(
+                "constraints.kd.weight needs a teacher that knows the landmarks, but teacher.run is empty; "
+                f"{landmark_teacher.missing(self.config)}"
+            )
+        if of_teacher and not (self._run or self.teacher.trained):
             raise UserError(
                 f"constraints.{of_teacher[0]}.weight needs a teacher that has learned something, but teacher.weights "
-                "is none"
+                f"is none and teacher.run is empty; {landmark_teacher.missing(self.config)}"
             )
         tied = [name for name in names if name != "l2"]
         if tied and layers == "none":
@@ -130,39 +145,49 @@ class LandmarkTask:
                 f"train.encoder_layers is {layers}, but the encoder does not start from a teacher: random layers would "
                 "be frozen; set it to all, or give teacher.weights and teacher.start=True"
             )
-        if not self._same and self.teacher.trained and not of_teacher:
+        if not self._same and self.teacher.trained and (self._run or not of_teacher):
             found = self.teacher.encoder["name"]
             raise UserError(
                 f"{self.config.teacher.weights}: weights of {found}, but model.encoder is {self.config.model.encoder} "
-                f"and no constraint ties them, so the teacher would be of no use; set model.encoder to {found} or auto"
+                f"and no constraint ties them, so they would be of no use; set model.encoder to {found} or auto, or "
+                "teacher.weights to none"
             )
         if "l2_sp" in names and not self._starts:
             raise UserError("constraints.l2_sp.weight needs a student that starts from the teacher's weights")
-        if "cd" in names and not (self._same and self._head):
+        if "cd" in names and (self._run or not (self._same and self._head)):
             what = "the teacher's file has no classifier" if self._same else "the student is of another architecture"
+            what = "teacher.run is a landmark network" if self._run else what
             raise UserError(
                 f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
             )
-        self._terms.check(self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder()))
+        self._terms.check(*self._shapes())
 
-    def _shapes(self, encoder: nn.Module) -> dict[str, jax.ShapeDtypeStruct]:
+    def _shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """Of the named features of student and teacher."""
         picture = jax.ShapeDtypeStruct((1, self.size, self.size, 3), jnp.float32)
-        return jax.eval_shape(lambda x: encoder.init_with_output(jax.random.key(0), x, train=False)[0], picture)
+        networks = self._build(num_outputs=self._head), self._guide.network
+        return tuple(
+            jax.eval_shape(lambda x, n=network: n.init_with_output(jax.random.key(0), x, train=False)[0], picture)
+            for network in networks
+        )
 
-    def _student_encoder(self) -> nn.Module:
-        return models.build_encoder(**self.encoder | {"num_outputs": self._head})
-
-    def _teacher_encoder(self) -> nn.Module:
-        outputs = {"num_outputs": self._head}
-        return models.build_encoder(**self.teacher.encoder | outputs, dtype=models.activation_dtype(self.config.dtype))
+    @functools.cached_property
+    def _guide(self) -> teachers.Guide:
+        """What the constraints tie to: `teacher.run`, else the encoder of `teacher.weights`."""
+        if self._run:
+            return self._run
+        dtype = models.activation_dtype(self.config.dtype)
+        encoder = models.build_encoder(**self.teacher.encoder | {"num_outputs": self._head}, dtype=dtype)
+        return teachers.Guide(encoder, self.teacher.input, self.teacher.variables)
 
     @functools.cached_property
     def frozen(self) -> dict[str, Any]:
         """What the loss reads and never changes."""
         names = self._terms.names
-        frozen = {"weights": self._terms.weights, "channel_weights": self._channel_weights()}
-        if set(names) - {*WITHOUT_TEACHER, "l2_sp"}:
-            frozen["teacher"] = self.teacher.variables
+        weights = self._terms.weights | {"coordinates": jnp.float32(self.config.coordinates.weight)}
+        frozen = {"weights": weights, "channel_weights": self._channel_weights()}
+        if set(self._of_teacher) - {"l2_sp"}:
+            frozen["teacher"] = self._guide.variables
         if "l2_sp" in names:
             frozen["start"] = {k: self.teacher.variables["params"][k] for k in self.init(0)["params"]["encoder"]}
         return frozen
@@ -171,8 +196,7 @@ class LandmarkTask:
         if "delta" not in self._terms.names:
             return {}
         batch = self.train.batch(np.arange(min(len(self.train), MOST_FOR_CHANNELS)))
-        apply = jax.jit(functools.partial(self._teacher_encoder().apply, train=False))
-        features = apply(self.teacher.variables, models.normalize(batch["picture"], self.teacher.input))
+        features = jax.jit(self._guide.features)(self._guide.variables, batch["picture"])
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
 
         def true_heatmaps(cells: int) -> np.ndarray:
@@ -195,9 +219,12 @@ class LandmarkTask:
                 for kind, tree in variables.items()
             }
         if "hint" in self._terms.names:
-            shapes = self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder())
-            adapters = self._terms.adapters(*shapes, key)
+            adapters = self._terms.adapters(*self._shapes(), key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
+        if self._coordinates:
+            shape = self._shapes()[0]["encoder"].shape[-1], 2 * len(self.landmarks.names)
+            head = {"kernel": nn.initializers.normal(0.001)(key, shape), "bias": jnp.full(shape[1], 0.5)}
+            variables["params"] = variables["params"] | {"coordinates": head}
         return variables
 
     def labels(self, params: Any) -> Any:
@@ -218,7 +245,7 @@ class LandmarkTask:
         # What is not annotated lies nowhere: so it stays uncounted under its new name in a mirror image.
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
         picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy)
-        picture = models.normalize(picture, self.teacher.input)
+        moved, picture = picture, models.normalize(picture, self.teacher.input)
         inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
         true_heatmaps = heatmaps.draw(xy, size=self.size, stride=self.model.stride, sigma=self.config.model.sigma)
 
@@ -233,12 +260,16 @@ class LandmarkTask:
         terms = {"heatmap": sum(losses.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks)}
         teacher = {}
         if "teacher" in frozen:
-            teacher = self._teacher_encoder().apply(frozen["teacher"], picture, train=False)
+            teacher = self._guide.features(frozen["teacher"], moved)
         if self._head:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
+        if self._coordinates:
+            pooled = jnp.mean(student["encoder"].astype(jnp.float32), axis=(1, 2))
+            read = (pooled @ params["coordinates"]["kernel"] + params["coordinates"]["bias"]).reshape(xy.shape)
+            terms["coordinates"] = losses.coordinate_error(read, xy / self.size, inside)
         terms |= self._terms(student, teacher, params, frozen)
-        total = terms["heatmap"] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
+        total = terms["heatmap"] + sum(frozen["weights"][name] * terms[name] for name in self.terms[1:])
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)
 
@@ -267,10 +298,15 @@ class LandmarkTask:
             "normalizer": self.landmarks.normalizer,
             "annotations": checkpoint.digest([getattr(self.source.everything, k) for k in ("xy", "spacing", "boxes")]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
+            "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
         }
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
-        variables["params"].pop("adapters", None)  # they served training only
+        for part in landmark_teacher.TRAINING_ONLY:
+            variables["params"].pop(part, None)
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
-        return evaluate.evaluate(body, variables, self.source, parallel, self.config, workdir, began=began)
+        gflops = cost.gflops(self.model, self.size)
+        return evaluate.evaluate(
+            body, variables, self.source, parallel, self.config, workdir, gflops=gflops, began=began
+        )

@@ -160,9 +160,10 @@ def _warn_of_dead_terms(norms: dict[str, float]) -> None:
     for name, norm in norms.items():
         if norm < DEAD * norms["gradient_heatmap"]:
             term = name.removeprefix("gradient_")
+            term = term if term == "coordinates" else f"constraints.{term}"
             _log.warning(
-                "constraints.%s pulls at the encoder %.0e times as hard as the heatmaps do, so it changes nothing; "
-                "raise constraints.%s.weight (the columns gradient_... of log.csv compare them)",
+                "%s pulls at the encoder %.0e times as hard as the heatmaps do, so it changes nothing; "
+                "raise %s.weight (the columns gradient_... of log.csv compare them)",
                 term, norm / norms["gradient_heatmap"], term,
             )  # fmt: skip
 
