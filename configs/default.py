@@ -64,7 +64,8 @@ def _demo() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.network = "encoder_decoder"  # or "hourglass", which has no teacher (configs/hg.py)
-    config.model.encoder = "auto"  # resnet8, resnet18, resnet34, resnet50, mobilefacenet; auto: the teacher's
+    config.model.encoder = "auto"  # resnet8, 18, 34, 50, mobilefacenet, mobilenet_tiny, _micro; auto: the teacher's
+    config.model.decoder = "dense"  # or "separable": depthwise separable deconvolutions, a tenth of the work
     config.model.decoder_channels = (64, 64)  # one stride-2 deconvolution each
     config.model.deconv = "phases"  # or "transpose" (lax.conv_transpose): same numbers, other speed
     config.model.sigma = 1.5  # of the Gaussian in the heatmap, in heatmap cells
@@ -85,6 +86,11 @@ def _demo() -> ConfigDict:
     config.teacher = ConfigDict()
     config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; none: from scratch
     config.teacher.start = True  # the student's encoder starts from the teacher's weights; False: from random ones
+    config.teacher.run = ""  # workdir of a finished landmark run: its whole network, decoder and heatmaps too, is the
+    # teacher that the constraints tie to, and teacher.weights only where the student starts from
+
+    config.coordinates = ConfigDict()  # a second task of the landmark network, beside the heatmaps
+    config.coordinates.weight = 0.0  # of the error of coordinates that a linear head reads from the encoder's mean
 
     config.recognition = ConfigDict()  # read where the task is recognition
     config.recognition.loss = "softmax"  # cross-entropy of a linear classifier; or "arcface", of cosines with a margin
@@ -96,7 +102,8 @@ def _demo() -> ConfigDict:
     config.segmentation.dice = 1.0  # weight of the Dice loss; that of the cross-entropy is 1
 
     # Terms beside the heatmaps' loss. weight: lambda, 0: off; layers: named features that are tied, the
-    # term is their mean. ctd_jax/constraints.py has the equations. Any set of them can be combined. The weights in the
+    # term is their mean; "deconv3=deconv2" ties the student's deconv3 to the teacher's deconv2.
+    # ctd_jax/constraints.py has the equations. Any set of them can be combined. The weights in the
     # other files are ours, chosen on val (README, Results).
     stages = ("stage1", "stage2", "stage3")
     config.constraints = ConfigDict()
@@ -105,7 +112,9 @@ def _demo() -> ConfigDict:
     config.constraints.spatial = _term(layers=stages)  # spatial attention maps
     config.constraints.channel = _term(layers=stages)  # channel attention
     config.constraints.at = _term(layers=stages)  # attention transfer
-    config.constraints.hint = _term(layers=("encoder",))  # FitNets; a learned 1x1 adapter where the widths differ
+    # FitNets; a learned 1x1 adapter where the widths differ; form: "plain" or "normalized" (maps of length 1)
+    config.constraints.hint = _term(layers=("encoder",), form="plain")
+    config.constraints.kd = _term(layers=("heatmaps",))  # heatmaps of teacher.run; 1: FPD's a = 0.5
     config.constraints.delta = _term(layers=stages)  # feature maps, weighted by what each channel is worth
     config.constraints.rkd_distance = _term(layers=("encoder",))  # relations between the pictures of a batch
     config.constraints.rkd_angle = _term(layers=("encoder",))

@@ -92,15 +92,37 @@ def attention_transfer(student: Array, teacher: Array) -> Array:
     return _norm(_spatial_attention(student) - _spatial_attention(teacher), below=1e-6)
 
 
-def hint_distance(student: Array, teacher: Array) -> Array:
-    """Squared error between the student's features, through an adapter where widths differ, and the teacher's.
+def heatmap_distance(student: Array, teacher: Array) -> Array:
+    """Squared error between the heatmaps of student and teacher, `[B, h, w, K]`, averaged over cells and landmarks.
 
-    L_i = 1 / (2 n) ||r(s_i) - t_i||_2^2      (FitNets, Romero et al. 2015, Eq. 3)
+    L_KD = 1 / (h w K) sum_k ||h_k - t_k||_F^2      (FPD, Zhang et al. 2019, Fast Human Pose Estimation, Eq. 4)
 
-    The equation has no n, the number of elements; with it a weight means the same at every layer.
+    FPD minimises (1 - a) L_H + a L_KD with a = 0.5: up to a factor, which Adam takes out, L_H + a / (1 - a) L_KD, so
+    a weight of 1. All landmarks count, those that nobody annotated too: there the teacher is all there is.
     """
     _same_shape(student, teacher)
     student, teacher = _float32(student, teacher)
+    return jnp.mean((student - teacher) ** 2, axis=(1, 2, 3))
+
+
+def hint_distance(student: Array, teacher: Array, *, form: str = "plain") -> Array:
+    """Squared error between the student's features, through an adapter where widths differ, and the teacher's.
+
+    plain:       L_i = 1 / (2 n) ||r(s_i) - t_i||_2^2                         (FitNets, Romero et al. 2015, Eq. 3)
+    normalized:  L_i = 1 / 2 || r(s_i) / |r(s_i)| - t_i / |t_i| ||_2^2,  in [0, 2]
+
+    The equation has no n, the number of elements; with it a weight means the same at every layer. `normalized` takes
+    each picture's map as one vector: then layers of large features do not outweigh the others. It is the feature term
+    of FSF-LD (Huang et al. 2022), a reconstruction: of the text we have that intermediate features are shared; the
+    distance, the layers and the adapters are lost. `plain` is the alternative that configs/fsf_ld.py names.
+    """
+    if form not in ("plain", "normalized"):
+        raise UserError(f"the form of the hint is {form!r}; expected plain or normalized")
+    _same_shape(student, teacher)
+    student, teacher = _float32(student, teacher)
+    if form == "normalized":
+        student, teacher = (_unit(x.reshape(x.shape[0], -1)) for x in (student, teacher))
+        return 0.5 * jnp.sum((student - teacher) ** 2, axis=-1)
     return 0.5 * jnp.mean(((student - teacher) ** 2).reshape(student.shape[0], -1), axis=-1)
 
 

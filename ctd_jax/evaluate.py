@@ -94,6 +94,7 @@ def evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     *,
+    gflops: float,
     began: float,
 ) -> dict[str, Any]:
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, metrics.json (all of them pooled;
@@ -102,6 +103,7 @@ def evaluate(
     them under `domains`. Numbers of different domains are never pooled.
 
     Args:
+      gflops: of the network, see `cost.gflops`.
       began: `time.monotonic()` at the start of the run, for `seconds`.
 
     Returns:
@@ -112,7 +114,7 @@ def evaluate(
         for name in source.covered(config.eval.split)
     }
     n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
-    hosts.by_first(lambda: _write_all(found, source, config, workdir, n_params=n_params, began=began))
+    hosts.by_first(lambda: _write_all(found, source, config, workdir, n_params=n_params, gflops=gflops, began=began))
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
@@ -139,6 +141,7 @@ def _write_all(
             "n_images": sum(one["n_images"] for one in each.values()),
             "domains": each,
             "n_params": facts["n_params"],
+            "gflops": facts["gflops"],
             "config_hash": workdirs.config_hash(config),
             "seconds": round(time.monotonic() - facts["began"], 1),
         }
@@ -153,6 +156,7 @@ def _write(
     workdir: pathlib.Path,
     *,
     n_params: int,
+    gflops: float,
     began: float,
 ) -> None:
     known = source.landmarks
@@ -167,6 +171,7 @@ def _write(
     facts = {
         "normalizer": known.normalizer,
         "n_params": n_params,
+        "gflops": round(gflops, 6),
         "config_hash": workdirs.config_hash(config),
     }
 

@@ -1,6 +1,7 @@
 """The task: landmarks by heatmaps, near to a teacher."""
 
 import functools
+import math
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from flax.traverse_util import path_aware_map
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, domains, evaluate, heatmaps, losses, models
+from ctd_jax import checkpoint, cost, data, domains, evaluate, heatmaps, landmark_teacher, losses, models
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -89,14 +90,19 @@ class StudentTask:
     main: tuple[str, ...]
     last_file = "report.html"  # once it is there, the run is finished
 
-    def __init__(self, config: ConfigDict, source: data.Source, outputs: Mapping[str, Sequence[str]]):
-        """outputs: domain -> names of what the network says of it; none: there are no domains."""
+    def __init__(
+        self, config: ConfigDict, source: data.Source, outputs: Mapping[str, Sequence[str]], own: Mapping[str, float]
+    ):
+        """outputs: domain -> names of what the network says of it; none: there are no domains. own: the weights of the
+        task's terms that are added to the first of `main`."""
         self.config, self.source, self.outputs = config, source, outputs
         self._terms = Terms(config.constraints)
-        self.terms = (*self.main, *self._terms.names)
-        pulling = [name for name in self._terms.names if name != "l2"]
+        self._own = own
+        weights = own | {name: config.constraints[name].weight for name in self._terms.names}
+        self.terms = (*self.main, *weights)
+        pulling = [name for name in weights if name != "l2"]
         self.pulling = (self.main[0], *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
-        self.weights = {self.main[0]: 1.0} | {name: config.constraints[name].weight for name in self._terms.names}
+        self.weights = {self.main[0]: 1.0} | weights
         self.teacher = teachers.load(config.teacher.weights, config.model.encoder)
         self._same = config.model.encoder in ("auto", self.teacher.encoder["name"])
         self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
@@ -110,12 +116,13 @@ class StudentTask:
         if config.domains.start:
             self._start = domains.Start.read(config, outputs, self.encoder, self.teacher.input)
             self.train = self._start.only_new(self.train)
+        self._of_teacher = [name for name in self._terms.names if name not in WITHOUT_TEACHER]
+        self._run = self._read_run() if config.teacher.run and self._of_teacher else None
         self._check()
 
     def _check(self) -> None:
         """Raises UserError if teacher, student and terms don't go together."""
-        names, layers = self._terms.names, self.config.train.encoder_layers
-        of_teacher = [name for name in names if name not in WITHOUT_TEACHER]
+        names, layers, of_teacher = self._terms.names, self.config.train.encoder_layers, self._of_teacher
         of_batches = [name for name in names if name in BATCHES]
         parts = self.config.train.accumulate_steps
         if of_batches and parts > 1:
@@ -131,13 +138,20 @@ class StudentTask:
         if layers not in ("all", "last", "none"):
             raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
         if self.config.model.network == "hourglass":
+            if self._own:
+                raise UserError("coordinates.weight is not 0, but an hourglass has no encoder to read them from")
             if names:
                 raise UserError(f"constraints.{names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0")
             return
-        if of_teacher and not self.teacher.trained:
+        if "kd" in names and not self._run:
+            raise UserError(
+                "constraints.kd.weight needs a teacher that knows the landmarks, but teacher.run is empty; "
+                f"{landmark_teacher.missing(self.config)}"
+            )
+        if of_teacher and not (self._run or self.teacher.trained):
             raise UserError(
                 f"constraints.{of_teacher[0]}.weight needs a teacher that has learned something, but teacher.weights "
-                "is none"
+                f"is none and teacher.run is empty; {landmark_teacher.missing(self.config)}"
             )
         tied = [name for name in names if name != "l2"]
         if tied and layers == "none":
@@ -150,40 +164,53 @@ class StudentTask:
                 f"train.encoder_layers is {layers}, but the encoder does not start from a teacher: random layers would "
                 "be frozen; set it to all, or give teacher.weights and teacher.start=True"
             )
-        if not self._same and self.teacher.trained and not of_teacher:
+        if not self._same and self.teacher.trained and (self._run or not of_teacher):
             found = self.teacher.encoder["name"]
             raise UserError(
                 f"{self.config.teacher.weights}: weights of {found}, but model.encoder is {self.config.model.encoder} "
-                f"and no constraint ties them, so the teacher would be of no use; set model.encoder to {found} or auto"
+                f"and no constraint ties them, so they would be of no use; set model.encoder to {found} or auto, or "
+                "teacher.weights to none"
             )
         if "l2_sp" in names and not self._starts:
             raise UserError("constraints.l2_sp.weight needs a student that starts from the teacher's weights")
-        if "cd" in names and not (self._same and self._head):
+        if "cd" in names and (self._run or not (self._same and self._head)):
             what = "the teacher's file has no classifier" if self._same else "the student is of another architecture"
+            what = "teacher.run is a landmark network" if self._run else what
             raise UserError(
                 f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
             )
-        network = self._shapes(self.model, jnp.zeros(1, jnp.int32))
-        self._terms.check(self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder()), network)
+        self._terms.check(*self._shapes())
 
-    def _shapes(self, network: nn.Module, *inputs: Array) -> dict[str, jax.ShapeDtypeStruct]:
-        inputs = jnp.zeros((1, self.size, self.size, 3)), *inputs
-        return jax.eval_shape(lambda *x: network.init_with_output(jax.random.key(0), *x, train=False)[0], *inputs)
+    def _read_run(self) -> teachers.Guide:
+        """The network of `teacher.run`."""
+        raise UserError(f"teacher.run gives a teacher of landmarks, but the task is {self.config.task}; leave it empty")
 
-    def _student_encoder(self) -> nn.Module:
-        return models.build_encoder(**self.encoder | {"num_outputs": self._head})
+    def _shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
+        """Of the named features of student and teacher."""
+        picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
+        networks = (self._build(num_outputs=self._head), (picture, domain)), (self._guide.network, (picture,))
+        return tuple(
+            jax.eval_shape(lambda *x, n=network: n.init_with_output(jax.random.key(0), *x, train=False)[0], *inputs)
+            for network, inputs in networks
+        )
 
-    def _teacher_encoder(self) -> nn.Module:
-        outputs = {"num_outputs": self._head}
-        return models.build_encoder(**self.teacher.encoder | outputs, dtype=models.activation_dtype(self.config.dtype))
+    @functools.cached_property
+    def _guide(self) -> teachers.Guide:
+        """What the constraints tie to: `teacher.run`, else the encoder of `teacher.weights`."""
+        if self._run:
+            return self._run
+        dtype = models.activation_dtype(self.config.dtype)
+        encoder = models.build_encoder(**self.teacher.encoder | {"num_outputs": self._head}, dtype=dtype)
+        return teachers.Guide(encoder, self.teacher.input, self.teacher.variables)
 
     @functools.cached_property
     def frozen(self) -> dict[str, Any]:
         """What the loss reads and never changes."""
         names = self._terms.names
-        frozen = {"weights": self._terms.weights, "channel_weights": self._channel_weights()}
-        if set(names) - {*WITHOUT_TEACHER, "l2_sp"}:
-            frozen["teacher"] = self.teacher.variables
+        weights = self._terms.weights | {name: jnp.float32(weight) for name, weight in self._own.items()}
+        frozen = {"weights": weights, "channel_weights": self._channel_weights()}
+        if set(self._of_teacher) - {"l2_sp"}:
+            frozen["teacher"] = self._guide.variables
         if "l2_sp" in names:
             frozen["start"] = self.init(0)["params"]["encoder"]
         return frozen
@@ -192,8 +219,7 @@ class StudentTask:
         if "delta" not in self._terms.names:
             return {}
         batch = self.train.batch(np.arange(min(len(self.train), MOST_FOR_CHANNELS)))
-        apply = jax.jit(functools.partial(self._teacher_encoder().apply, train=False))
-        features = apply(self.teacher.variables, models.normalize(batch["picture"], self.teacher.input))
+        features = jax.jit(self._guide.features)(self._guide.variables, batch["picture"])
         return self._terms.channel_weights(jax.device_get(features), functools.partial(self._true_maps, batch))
 
     def init(self, seed: int) -> Any:
@@ -212,8 +238,7 @@ class StudentTask:
                 for kind, tree in variables.items()
             }
         if "hint" in self._terms.names:
-            shapes = self._shapes(self._student_encoder()), self._shapes(self._teacher_encoder())
-            adapters = self._terms.adapters(*shapes, key)
+            adapters = self._terms.adapters(*self._shapes(), key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
         return self._start.into(variables) if self._start else variables
 
@@ -238,24 +263,25 @@ class StudentTask:
 
     def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
         """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `step.Loss`."""
-        picture, truth = self._moved(batch, keys)
+        moved, truth = self._moved(batch, keys)
         domain = batch.get("domain")
-        picture = models.normalize(picture, self.teacher.input)
+        picture = models.normalize(moved, self.teacher.input)
         variables, model = {"params": params, "batch_stats": batch_stats}, self.model
         if self._head:  # the teacher's own; what the student has too is the student's
             own = self._spread(frozen["teacher"])
             variables = {kind: tree | {"encoder": own[kind] | tree["encoder"]} for kind, tree in variables.items()}
             model = self._build(num_outputs=self._head)
         student, updates = models.apply_in_training(model, variables, picture, domain, remat=self.config.train.remat)
-        terms = self._main_terms(student, truth)
+        terms = self._main_terms(student, params, truth)
         teacher = {}
         if "teacher" in frozen:
-            teacher = self._teacher_encoder().apply(frozen["teacher"], picture, train=False)
+            teacher = self._guide.features(frozen["teacher"], moved)
         if self._head:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
         terms |= self._terms(student, teacher, params, frozen, domain)
-        total = terms[self.main[0]] + sum(frozen["weights"][name] * terms[name] for name in self._terms.names)
+        weighted = (frozen["weights"][name] * terms[name] for name in (*self._own, *self._terms.names))
+        total = terms[self.main[0]] + sum(weighted)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)
 
@@ -269,7 +295,11 @@ class LandmarkTask(StudentTask):
         self.landmarks = source.landmarks
         known = {name: part.landmarks for name, part in source.parts.items()}
         self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
-        super().__init__(config, source, {name: one.names for name, one in known.items()})
+        weight = config.coordinates.weight
+        if not 0 <= weight < math.inf:
+            raise UserError(f"coordinates.weight is {weight}; expected 0 (off) or more")
+        own = {"coordinates": weight} if weight else {}
+        super().__init__(config, source, {name: one.names for name, one in known.items()}, own)
 
     def _build(self, *, num_outputs: int = 0) -> nn.Module:
         return build(
@@ -281,7 +311,21 @@ class LandmarkTask(StudentTask):
             axis_name=self.axis_name,
         )
 
-    def _moved(self, batch: dict[str, Array], keys: Array) -> tuple[Array, tuple[Array, Array]]:
+    def _read_run(self) -> teachers.Guide:
+        return landmark_teacher.load(self.config, self.source)
+
+    def init(self, seed: int) -> Any:
+        variables = super().init(seed)
+        if "coordinates" in self._own:
+            shape = self._shapes()[0]["encoder"].shape[-1], 2 * len(self.landmarks.names)
+            head = {
+                "kernel": nn.initializers.normal(0.001)(jax.random.key(seed), shape),
+                "bias": jnp.full(shape[1], 0.5),
+            }
+            variables["params"] = variables["params"] | {"coordinates": head}
+        return variables
+
+    def _moved(self, batch: dict[str, Array], keys: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         augment = self.config.augment
         move = functools.partial(
             data.augment, scale=augment.scale, shift=augment.shift, flip_order=self.landmarks.flip_order
@@ -292,14 +336,20 @@ class LandmarkTask(StudentTask):
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
         picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy, flip=flip)
         inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
-        return picture, (self._draw(xy, self.model.stride), inside)
+        return picture, (self._draw(xy, self.model.stride), inside, xy)
 
     def _draw(self, xy: Array, stride: int) -> Array:
         return heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma)
 
-    def _main_terms(self, student: dict[str, Array], truth: tuple[Array, Array]) -> dict[str, Array]:
+    def _main_terms(self, student: dict[str, Array], params: Any, truth: tuple[Array, ...]) -> dict[str, Array]:
+        true_heatmaps, inside, xy = truth
         stacks = student.get("stacks", student["heatmaps"][None])
-        return {"heatmap": sum(losses.heatmap_mse(stack, *truth) for stack in stacks)}
+        terms = {"heatmap": sum(losses.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks)}
+        if "coordinates" in self._own:
+            pooled = jnp.mean(student["encoder"].astype(jnp.float32), axis=(1, 2))
+            read = pooled @ params["coordinates"]["kernel"] + params["coordinates"]["bias"]
+            terms["coordinates"] = losses.coordinate_error(read.reshape(xy.shape), xy / self.size, inside)
+        return terms
 
     def _true_maps(self, batch: dict[str, np.ndarray], cells: int) -> np.ndarray:
         """The true heatmaps of a batch, so many cells wide."""
@@ -330,10 +380,15 @@ class LandmarkTask(StudentTask):
             "domains": domains.meta(self.source),
             "annotations": checkpoint.digest([getattr(self.source.everything, k) for k in ("xy", "spacing", "boxes")]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
+            "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
         }
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
-        variables["params"].pop("adapters", None)  # they served training only
+        for part in landmark_teacher.TRAINING_ONLY:
+            variables["params"].pop(part, None)
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
-        return evaluate.evaluate(body, variables, self.source, parallel, self.config, workdir, began=began)
+        gflops = cost.gflops(self.model, self.size)
+        return evaluate.evaluate(
+            body, variables, self.source, parallel, self.config, workdir, gflops=gflops, began=began
+        )

@@ -59,3 +59,23 @@ def soft_dice(logits: Array, classes: Array, foreground: Array) -> Array:
     present = (size > 0) & foreground
     dice = 1 - 2 * both / jnp.where(present, squares + size, 1.0)
     return jnp.sum(jnp.where(present, dice, 0.0), axis=-1) / jnp.maximum(present.sum(-1), 1)
+
+
+def coordinate_error(coordinates: Array, true_coordinates: Array, mask: Array) -> Array:
+    """Absolute error of coordinates, averaged over the axes and over the landmarks that count.
+
+    L_C = 1 / (2 sum_k m_k) sum_k m_k ||c_k - C_k||_1
+
+    The second task of FSF-LD's teacher (Huang et al. 2022), a reconstruction: of the text we have that it is
+    "multi-task". Alternatives: the centre of mass of each heatmap in place of a head, or several data sets.
+
+    Args:
+      coordinates: `[B, K, 2]`, as shares of the picture's side.
+      true_coordinates: same shape.
+      mask: `[B, K]` bool; a landmark that is not annotated, or not in the picture, is False.
+
+    Returns:
+      `[B]` float32; 0 where no landmark counts.
+    """
+    error = jnp.mean(jnp.abs(coordinates - jnp.where(mask[..., None], true_coordinates, 0.0)), axis=-1)
+    return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)

@@ -133,7 +133,7 @@ class SegmentationTask(StudentTask):
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation_metrics.suffixes(self.classes)  # names that would clash are found here
         self._check_domains(config, source)
-        super().__init__(config, source, self.classes)
+        super().__init__(config, source, self.classes, {})
 
     def _check_domains(self, config: ConfigDict, source: data.Source) -> None:
         """Raises UserError if a domain has nothing to learn or to be judged by."""
@@ -155,7 +155,7 @@ class SegmentationTask(StudentTask):
         picture, classes = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["classes"])
         return picture, (self.layout.places(classes, batch["domain"]), batch["domain"])
 
-    def _main_terms(self, student: dict[str, Array], truth: tuple[Array, Array]) -> dict[str, Array]:
+    def _main_terms(self, student: dict[str, Array], params: Any, truth: tuple[Array, Array]) -> dict[str, Array]:
         places, domain = truth
         logits = student["logits"]
         if self.config.domains.heads:

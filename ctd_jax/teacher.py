@@ -5,8 +5,10 @@ import functools
 import pathlib
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
 
 from ctd_jax import models
 from ctd_jax.errors import UserError
@@ -29,6 +31,20 @@ class Teacher:
     input: dict[str, Any]  # see models.normalize
     variables: dict[str, Any]  # params, batch_stats; empty if it has learned nothing
     trained: bool = True
+
+
+@dataclasses.dataclass(frozen=True)
+class Guide:
+    """The frozen network whose named features the student's are tied to: a teacher's encoder, or the whole landmark
+    network of a run."""
+
+    network: nn.Module
+    input: dict[str, Any]  # see models.normalize
+    variables: dict[str, Any]
+
+    def features(self, variables: Any, picture: Array) -> dict[str, Array]:
+        """Of `[B, S, S, 3]` RGB in 0..255, in evaluation mode; `variables` are its own, on the devices."""
+        return self.network.apply(variables, models.normalize(picture, self.input), train=False)
 
 
 def load(weights: str, encoder: str) -> Teacher:

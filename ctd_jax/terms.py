@@ -16,17 +16,22 @@ from ctd_jax import constraints
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS
 
-MAPS = ("ed", "spatial", "channel", "at", "hint", "delta")  # tie a layer's map [h, w, C] of one picture
-BATCHES = (
-    "rkd_distance",
-    "rkd_angle",
-    "bss",
-    "contrastive",
-)  # look at a layer's means over the map, of all pictures of a batch
+MAPS = ("ed", "spatial", "channel", "at", "hint", "delta", "kd")  # tie a layer's map [h, w, C] of one picture
+# look at a layer's means over the map, of all pictures of a batch
+BATCHES = ("rkd_distance", "rkd_angle", "bss", "contrastive")
 NEED_PLACES = ("spatial", "at", "delta")
 WITHOUT_TEACHER = ("bss", "contrastive", "l2")
-OF_DECODER = ("contrastive",)  # may name the decoder's layers too
-CHOICES = {"cd": ("form", ("l2", "kl")), "ed": ("over", ("map", "location", "pooled"))}
+CHOICES = {
+    "cd": ("form", ("l2", "kl")),
+    "ed": ("over", ("map", "location", "pooled")),
+    "hint": ("form", ("plain", "normalized")),
+}
+
+
+def pair(layer: str) -> tuple[str, str]:
+    """A layer of the student and one of the teacher, of "student=teacher" or one name of both."""
+    student, _, teacher = layer.partition("=")
+    return student, teacher or student
 
 
 class Terms:
@@ -43,40 +48,39 @@ class Terms:
         self.names = tuple(self._terms)
         self.weights = {name: jnp.float32(term.weight) for name, term in self._terms.items()}
 
-    def check(
-        self, student: Mapping[str, Any], teacher: Mapping[str, Any], network: Mapping[str, Any] | None = None
-    ) -> None:
+    def check(self, student: Mapping[str, Any], teacher: Mapping[str, Any]) -> None:
         """Raises UserError if a term names a layer that there is not, or ties what does not fit.
 
         Args:
-          student, teacher: shapes of their encoders' named features; network: of all of the student's.
+          student, teacher: shapes of their named features.
         """
         for name, term in self._terms.items():
-            own = {**student, **(network or {})} if name in OF_DECODER else student
             for layer in term.get("layers", ()):
-                for whose, features in (("student", own), ("teacher", teacher)):
-                    if layer not in features and not (whose == "teacher" and name in WITHOUT_TEACHER):
+                of_student, of_teacher = pair(layer)
+                for whose, part, features in (("student", of_student, student), ("teacher", of_teacher, teacher)):
+                    if part not in features and not (whose == "teacher" and name in WITHOUT_TEACHER):
                         raise UserError(
-                            f"constraints.{name}.layers names {layer!r}; the {whose}'s features are "
+                            f"constraints.{name}.layers names {part!r}; the {whose}'s features are "
                             f"{', '.join(sorted(features))}"
                         )
-                if name in NEED_PLACES and (len(student[layer].shape) != 4 or student[layer].shape[1:3] == (1, 1)):
+                found = student[of_student]
+                if name in NEED_PLACES and (len(found.shape) != 4 or found.shape[1:3] == (1, 1)):
                     raise UserError(
-                        f"constraints.{name}.layers names {layer!r}, which has no places to compare: its shape is "
-                        f"{student[layer].shape[1:]}; choose a layer with a map"
+                        f"constraints.{name}.layers names {of_student!r}, which has no places to compare: its shape is "
+                        f"{found.shape[1:]}; choose a layer with a map"
                     )
                 if name in MAPS:
-                    shape = student[layer].shape[-1], teacher[layer].shape[-1]
+                    shape = found.shape[-1], teacher[of_teacher].shape[-1]
                     others = [jax.ShapeDtypeStruct(s, jnp.float32) for s in (shape, shape[1:])]
                     try:
-                        jax.eval_shape(functools.partial(_tie, name, term), student[layer], teacher[layer], *others)
+                        jax.eval_shape(functools.partial(_tie, name, term), found, teacher[of_teacher], *others)
                     except UserError as error:
                         raise UserError(f"constraints.{name}, {layer}: {error}") from error
 
     def adapters(self, student: Mapping[str, Any], teacher: Mapping[str, Any], key: Array) -> dict[str, Array]:
         """Layer -> `[C_student, C_teacher]` kernel of the hint's 1x1 convolution, where the widths differ."""
         shapes = {
-            layer: (student[layer].shape[-1], teacher[layer].shape[-1])
+            layer: (student[pair(layer)[0]].shape[-1], teacher[pair(layer)[1]].shape[-1])
             for layer in (self._terms["hint"].layers if "hint" in self._terms else ())
         }
         init = nn.initializers.lecun_normal()
@@ -94,7 +98,7 @@ class Terms:
           heatmaps: a number of cells -> true heatmaps of these pictures, so many cells wide.
         """
         return {
-            layer: constraints.channel_importance(teacher[layer], heatmaps(teacher[layer].shape[1]))
+            layer: constraints.channel_importance(teacher[pair(layer)[1]], heatmaps(teacher[pair(layer)[1]].shape[1]))
             for layer in (self._terms["delta"].layers if "delta" in self._terms else ())
         }
 
@@ -128,11 +132,11 @@ class Terms:
                 ]
                 out[name] = _mine(jnp.mean(jnp.stack(of_layers), axis=0), len(domain))
             elif name in MAPS + BATCHES:
-                adapters, weights = params.get("adapters", {}), frozen["channel_weights"]
-                of_layers = [
-                    _tie(name, term, student[layer], teacher.get(layer), adapters.get(layer), weights.get(layer))
-                    for layer in term.layers
-                ]
+                of_layers = []
+                for layer in term.layers:
+                    of_student, of_teacher = pair(layer)
+                    learned = params.get("adapters", {}).get(layer), frozen["channel_weights"].get(layer)
+                    of_layers.append(_tie(name, term, student[of_student], teacher.get(of_teacher), *learned))
                 out[name] = jnp.mean(jnp.stack(of_layers), axis=0)
             else:
                 value = {
@@ -155,7 +159,10 @@ def _tie(name: str, term: ConfigDict, student: Array, teacher: Array | None, ada
         case "at":
             return constraints.attention_transfer(student, teacher)
         case "hint":
-            return constraints.hint_distance(student if adapter is None else student @ adapter, teacher)
+            student = student if adapter is None else student @ adapter
+            return constraints.hint_distance(student, teacher, form=term.form)
+        case "kd":
+            return constraints.heatmap_distance(student, teacher)
         case "delta":
             return constraints.delta(student, teacher, weights)
         case "rkd_distance":

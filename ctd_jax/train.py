@@ -162,9 +162,10 @@ def _warn_of_dead_terms(norms: dict[str, float]) -> None:
     for name, norm in norms.items():
         if norm < DEAD * own:
             term = name.removeprefix("gradient_")
+            term = term if term == "coordinates" else f"constraints.{term}"
             _log.warning(
-                "constraints.%s pulls at the encoder %.0e times as hard as the task itself, so it changes nothing; "
-                "raise constraints.%s.weight (the columns gradient_... of log.csv compare them)",
+                "%s pulls at the encoder %.0e times as hard as the task itself, so it changes nothing; "
+                "raise %s.weight (the columns gradient_... of log.csv compare them)",
                 term, norm / own, term,
             )  # fmt: skip
 

@@ -19,6 +19,7 @@ from ctd_jax.models.inputs import activation_dtype, normalize
 from ctd_jax.models.landmark_net import LandmarkNet
 from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
+from ctd_jax.models.mobilenet import MICRO, TINY, MobileNet
 from ctd_jax.models.remat import apply_in_training
 from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
 from ctd_jax.models.unet import SegmentationNet, UNetDecoder
@@ -44,6 +45,8 @@ ENCODERS = {
     "resnet34": partial(ResNet, (3, 4, 6, 3), BasicBlock),
     "resnet50": partial(ResNet, (3, 4, 6, 3), Bottleneck),
     "mobilefacenet": MobileFaceNet,
+    "mobilenet_tiny": partial(MobileNet, 16, TINY),
+    "mobilenet_micro": partial(MobileNet, 8, MICRO),
 }
 
 
@@ -84,7 +87,8 @@ def build(
     """A landmark network.
 
     Args:
-      config_model: `config.model`; read are `network`, `decoder_channels`, `deconv` (see `Decoder`) and `hourglass`.
+      config_model: `config.model`; read are `network`, `decoder`, `decoder_channels`, `deconv` (see `Decoder`) and
+        `hourglass`.
       encoder: keyword arguments of `build_encoder`, as a weight file's `meta["encoder"]` holds them.
       num_landmarks: K.
       encoder_norm: see `LandmarkNet`.
@@ -105,12 +109,16 @@ def build(
         return StackedHourglass(num_landmarks, **config_model.hourglass, dtype=dtype, axis_name=axis_name)
     if config_model.deconv not in DECONVS:
         raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
+    decoder = getattr(config_model, "decoder", "dense")  # runs of version 0.1 have no such key
+    if decoder not in ("dense", "separable"):
+        raise UserError(f"model.decoder is {decoder!r}; expected dense or separable")
     net = LandmarkNet(
         encoder=build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
         decoder=Decoder(
             num_landmarks,
             tuple(config_model.decoder_channels),
             config_model.deconv,
+            light=decoder == "separable",
             dtype=dtype,
             axis_name=axis_name,
             heads=heads,

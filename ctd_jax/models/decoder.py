@@ -11,12 +11,14 @@ from ctd_jax.models import layers
 
 
 class Decoder(nn.Module):
-    """Deconvolutions (4x4, stride 2, batch norm, ReLU), then a 1x1 convolution, or one for each domain.
+    """Deconvolutions (4x4, stride 2, batch norm, ReLU), then a 1x1 convolution, or one for each domain; `light`: of
+    `SeparableDeconv` instead.
 
     Attributes:
       num_landmarks: K, heatmaps per picture.
       channels: of each deconvolution; every one doubles the map.
       deconv: form of the deconvolutions, a key of `layers.DECONVS`: "phases" (CPU) or "transpose".
+      light: depthwise separable instead, with a tenth of the work.
       dtype: of the activations; heatmaps are always float32.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
       heads: (domain, number of its landmarks) of each that has a last convolution of its own, in the order of the
@@ -26,6 +28,7 @@ class Decoder(nn.Module):
     num_landmarks: int
     channels: tuple[int, ...] = (256, 256, 256)
     deconv: str = "phases"
+    light: bool = False
     dtype: Any = jnp.float32
     axis_name: str | None = None
     heads: tuple[tuple[str, int], ...] = ()
@@ -36,7 +39,10 @@ class Decoder(nn.Module):
         init = nn.initializers.normal(0.001)  # as in the paper's code
         out, x = {}, x_BHWC
         for i, features in enumerate(self.channels, start=1):
-            x = layers.Deconv(features, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
+            if self.light:
+                x = layers.SeparableDeconv(features, dtype=self.dtype, name=f"deconv{i}")(x)
+            else:
+                x = layers.Deconv(features, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
             norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
             x = out[f"deconv{i}"] = nn.relu(norm(x))
         final = partial(layers.Conv, size=1, use_bias=True, kernel_init=init, dtype=self.dtype)

@@ -17,11 +17,6 @@ def halve(x_BHWC: Array) -> Array:
     return x_BHWC.reshape(B, H // 2, 2, W // 2, 2, C).max(axis=(2, 4))
 
 
-def double(x_BHWC: Array) -> Array:
-    """Nearest-neighbour upsampling: every cell becomes 2x2 cells."""
-    return x_BHWC.repeat(2, axis=1).repeat(2, axis=2)
-
-
 class Residual(nn.Module):
     """Pre-activation bottleneck: (batch norm, ReLU, convolution) of 1x1, 3x3, 1x1, plus a shortcut.
 
@@ -63,7 +58,7 @@ class Hourglass(nn.Module):
         x = Residual(*attributes, name="down")(halve(x_BHWC), train=train)
         inner = Residual if self.depth == 1 else partial(Hourglass, self.depth - 1)
         x = inner(*attributes, name="inner")(x, train=train)
-        return skip + double(Residual(*attributes, name="up")(x, train=train))
+        return skip + layers.double(Residual(*attributes, name="up")(x, train=train))
 
 
 class StackedHourglass(nn.Module):

@@ -70,6 +70,11 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
     return sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
 
 
+def double(x_BHWC: Array) -> Array:
+    """Nearest-neighbour upsampling: every cell becomes 2x2 cells."""
+    return x_BHWC.repeat(2, axis=1).repeat(2, axis=2)
+
+
 def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> Array:
     """Every channel with its own `[k, k, 1, C]` kernel, as a sum of k*k shifted and scaled maps."""
     k = kernel.shape[0]
@@ -187,6 +192,19 @@ class DepthwiseConv(nn.Module):
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
         kernel = self.param("kernel", init, (self.size, self.size, 1, x_BHWC.shape[-1]))
         return depthwise(x_BHWC.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
+
+
+class SeparableDeconv(nn.Module):
+    """Doubles a map cheaply: 1x1 convolution, nearest neighbours, 3x3 depthwise convolution at the doubled size.
+    Parameters: pointwise, depthwise, each with a `kernel`."""
+
+    features: int
+    dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x_BHWC: Array) -> Array:
+        x = double(Conv(self.features, 1, dtype=self.dtype, name="pointwise")(x_BHWC))
+        return DepthwiseConv(3, 1, 1, dtype=self.dtype, name="depthwise")(x)
 
 
 class Deconv(nn.Module):
