@@ -5,7 +5,9 @@ depthwise and transposed convolutions have the form that trains quickly on XLA:C
 with the plain one.
 """
 
-from collections.abc import Callable
+import contextlib
+import contextvars
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import flax.linen as nn
@@ -15,6 +17,18 @@ from jax import Array, lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+_platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
+
+
+@contextlib.contextmanager
+def traced_for(platform: str) -> Iterator[None]:
+    """What is traced within has the forms for that platform, whatever this process runs on: "cpu", or "any": every
+    convolution is one, and no more than that (for accelerators, and for converters, which know them)."""
+    token = _platform.set(platform)
+    try:
+        yield
+    finally:
+        _platform.reset(token)
 
 
 def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
@@ -60,12 +74,11 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
     k, _, C, D = kernel.shape
     x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
     h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
-    if h * w >= C or jax.default_backend() != "cpu":
+    if h * w >= C or (_platform.get() or jax.default_backend()) != "cpu":
         return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
-    rows, columns = stride * (h - 1) + 1, stride * (w - 1) + 1
 
     def tap(i: int, j: int) -> Array:
-        return x[:, i : i + rows : stride, j : j + columns : stride].reshape(-1, C) @ kernel[i, j]
+        return _window(x, i, j, h, w, stride).reshape(-1, C) @ kernel[i, j]
 
     return sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
 
@@ -75,12 +88,21 @@ def double(x_BHWC: Array) -> Array:
     return x_BHWC.repeat(2, axis=1).repeat(2, axis=2)
 
 
+def _window(x_BHWC: Array, i: int, j: int, h: int, w: int, stride: int) -> Array:
+    """`[B, h, w, C]`: h rows from i on, w columns from j on, each `stride` after the one before.
+
+    The same as by indexing, which would gather single rows where B is symbolic (in exports).
+    """
+    stop = (x_BHWC.shape[0], i + stride * (h - 1) + 1, j + stride * (w - 1) + 1, x_BHWC.shape[3])
+    return lax.slice(x_BHWC, (0, i, j, 0), stop, (1, stride, stride, 1))
+
+
 def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> Array:
     """Every channel with its own `[k, k, 1, C]` kernel, as a sum of k*k shifted and scaled maps."""
     k = kernel.shape[0]
     x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
-    h, w = ((n - k) // stride * stride + 1 for n in x.shape[1:3])
-    return sum(x[:, i : i + h : stride, j : j + w : stride] * kernel[i, j] for i in range(k) for j in range(k))
+    h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
+    return sum(_window(x, i, j, h, w, stride) * kernel[i, j] for i in range(k) for j in range(k))
 
 
 def _depthwise_forward(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
@@ -170,7 +192,9 @@ class Conv(nn.Module):
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         x = x_BHWC.astype(self.dtype)
         if self.size == 1:
-            x = x[:, :: self.stride, :: self.stride]
+            if self.stride > 1:
+                h, w = (-(-n // self.stride) for n in x.shape[1:3])
+                x = _window(x, 0, 0, h, w, self.stride)
             y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], self.features)
         else:
             y = convolve(x, kernel, self.stride, ((self.padding, self.padding),) * 2)
@@ -191,7 +215,14 @@ class DepthwiseConv(nn.Module):
     def __call__(self, x_BHWC: Array) -> Array:
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
         kernel = self.param("kernel", init, (self.size, self.size, 1, x_BHWC.shape[-1]))
-        return depthwise(x_BHWC.astype(self.dtype), kernel.astype(self.dtype), self.stride, self.padding)
+        x, kernel = x_BHWC.astype(self.dtype), kernel.astype(self.dtype)
+        if _platform.get() == "any":
+            pads = ((self.padding, self.padding),) * 2
+            strides, C = (self.stride, self.stride), x.shape[-1]
+            return lax.conv_general_dilated(
+                x, kernel, strides, pads, dimension_numbers=DIMENSIONS, feature_group_count=C
+            )
+        return depthwise(x, kernel, self.stride, self.padding)
 
 
 class SeparableDeconv(nn.Module):

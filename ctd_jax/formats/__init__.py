@@ -1,0 +1,47 @@
+"""Files that run without this package: the graph of a landmark network from picture to points.
+
+Each module here has `write(body, variables, batch, metadata) -> bytes` and `load(content)`, which gives the function of
+pictures that whoever is handed the file gets, in that format's own runtime. `body(variables, pictures)` has the results
+`OUTPUTS`.
+"""
+
+import dataclasses
+import importlib
+import importlib.util
+from types import ModuleType
+
+from ctd_jax.errors import UserError
+
+INPUT = "picture"
+OUTPUTS = ("xy", "confidence")
+
+
+@dataclasses.dataclass(frozen=True)
+class Format:
+    """packages: that it needs; extra: of setup.cfg, that brings them; any_batch: takes any number of pictures, else 1."""
+
+    packages: tuple[str, ...]
+    extra: str
+    any_batch: bool = True
+
+
+FORMATS = {
+    "stablehlo": Format(("flatbuffers",), "export"),
+    "onnx": Format(("onnx", "onnxruntime"), "export"),
+    "tflite": Format(("litert-converter", "ai-edge-litert"), "tflite", any_batch=False),
+}
+
+
+def load(name: str) -> ModuleType:
+    """The module of a format.
+
+    Raises:
+      UserError: there is no such format, or what it needs is not installed.
+    """
+    if name not in FORMATS:
+        raise UserError(f"--to is {name!r}; expected {', '.join(FORMATS)}")
+    known = FORMATS[name]
+    missing = [name for name in known.packages if importlib.util.find_spec(name.replace("-", "_")) is None]
+    if missing:
+        raise UserError(f"--to={name} needs {' and '.join(missing)}: pip install 'ctd_jax[{known.extra}]'")
+    return importlib.import_module(f"ctd_jax.formats.{name}")

@@ -1,0 +1,214 @@
+"""ONNX, from the equations that JAX traces (its jaxpr).
+
+Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. No converter that is kept up does it: the
+newest jax2onnx (0.17.1) fails under the newest JAX (0.12), and asks for an Orbax older than ours.
+"""
+
+import functools
+import json
+import math
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import numpy as np
+import onnx
+from jax.extend import core
+from onnx import helper, numpy_helper
+
+from ctd_jax.formats import INPUT, OUTPUTS
+from ctd_jax.models import layers
+
+OPSET = 18
+ELEMENTWISE = {
+    "add": "Add", "and": "And", "div": "Div", "eq": "Equal", "log": "Log", "lt": "Less", "max": "Max", "min": "Min",
+    "mul": "Mul", "sign": "Sign", "sub": "Sub",
+}  # fmt: skip
+
+
+def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata: dict[str, Any]) -> bytes:
+    """`body(variables, pictures)` as an ONNX file.
+
+    Args:
+      batch: `[b, S, S, 3]` with a symbolic b.
+      metadata: goes into the file, each value as JSON.
+
+    Raises:
+      NotImplementedError: an equation of `body` that has no translation here.
+    """
+    with layers.traced_for("any"):
+        closed, shapes = jax.make_jaxpr(functools.partial(body, variables), return_shape=True)(batch)
+    graph = _Graph()
+    results = graph.run(closed.jaxpr, closed.consts, [INPUT])
+    for result, name in zip(results, OUTPUTS, strict=True):
+        graph.node("Identity", result, name=name)
+    model = helper.make_model(
+        helper.make_graph(
+            graph.nodes,
+            "ctd_jax",
+            [_info(INPUT, batch)],
+            [_info(name, shape) for name, shape in zip(OUTPUTS, shapes, strict=True)],
+            [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        producer_name="ctd_jax",
+        ir_version=8,  # opset 18's, so that any onnxruntime that knows these operators reads it
+    )
+    helper.set_model_props(model, {key: json.dumps(value) for key, value in metadata.items()})
+    onnx.checker.check_model(model, full_check=True)
+    return model.SerializeToString()
+
+
+def load(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
+    """The file in onnxruntime: function of pictures `[b, S, S, 3]`."""
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
+    return lambda pictures: session.run(None, {INPUT: pictures})
+
+
+def _info(name: str, like: jax.ShapeDtypeStruct) -> onnx.ValueInfoProto:
+    shape = [n if isinstance(n, int) else str(n) for n in like.shape]
+    return helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(np.dtype(like.dtype)), shape)
+
+
+class _Graph:
+    """Nodes and constants of the file. A value is a NumPy array as long as it depends on no input, else a name."""
+
+    def __init__(self):
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: dict[str, np.ndarray] = {}
+        self._names: dict[tuple, str] = {}
+
+    def run(self, jaxpr: core.Jaxpr, consts: list, inputs: list) -> list:
+        """The values of the outputs of `jaxpr`."""
+        values = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*map(np.asarray, consts), *inputs], strict=True))
+        for eqn in jaxpr.eqns:
+            found = [np.asarray(v.val) if isinstance(v, core.Literal) else values[v] for v in eqn.invars]
+            values |= zip(eqn.outvars, self._equation(eqn, found), strict=True)
+        return [np.asarray(v.val) if isinstance(v, core.Literal) else values[v] for v in jaxpr.outvars]
+
+    def _equation(self, eqn: core.JaxprEqn, values: list) -> list:
+        inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
+        if inner is not None:
+            return self.run(inner.jaxpr, inner.consts, values)
+        name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
+        if all(isinstance(v, np.ndarray) for v in values) and all(isinstance(n, int) for n in shape):
+            return [np.asarray(eqn.primitive.bind(*values, **eqn.params))]
+        if name in ELEMENTWISE:
+            return [self.node(ELEMENTWISE[name], *values)]
+        translate = getattr(self, f"_{name}", None)
+        if translate is None:
+            raise NotImplementedError(f"no ONNX for the equation {eqn}")
+        return [translate(eqn, *values)]
+
+    def node(self, operator: str, *values: Any, name: str | None = None, **attributes: Any) -> str:
+        """Adds a node; returns the name of its result."""
+        name = name or f"v{len(self.nodes)}"
+        self.nodes.append(helper.make_node(operator, [self._name(v) for v in values], [name], **attributes))
+        return name
+
+    def _name(self, value: Any) -> str:
+        if isinstance(value, str):
+            return value
+        key = (value.tobytes(), value.shape, value.dtype)
+        name = self._names.setdefault(key, f"c{len(self._names)}")
+        self.constants[name] = value
+        return name
+
+    def _ne(self, _: core.JaxprEqn, a: Any, b: Any) -> str:
+        return self.node("Not", self.node("Equal", a, b))
+
+    def _rem(self, _: core.JaxprEqn, a: Any, b: Any) -> str:
+        return self.node("Mod", a, b, fmod=1)
+
+    def _select_n(self, _: core.JaxprEqn, which: Any, false: Any, true: Any) -> str:
+        return self.node("Where", which, true, false)
+
+    def _convert_element_type(self, eqn: core.JaxprEqn, x: Any) -> str:
+        return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(eqn.params["new_dtype"])))
+
+    def _broadcast_in_dim(self, eqn: core.JaxprEqn, x: Any) -> Any:
+        """Along the batch nothing is repeated: what follows is elementwise, and broadcasts."""
+        shape, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
+        old = eqn.invars[0].aval.shape
+        sizes = [1] * len(shape)
+        for size, place in zip(old, places, strict=True):
+            sizes[place] = size
+        if isinstance(x, np.ndarray):
+            return x.reshape(sizes)
+        x = self._reshaped(x, sizes)
+        known = [n if isinstance(n, int) else 1 for n in shape]
+        return x if tuple(sizes) == tuple(shape) else self.node("Expand", x, np.array(known))
+
+    def _reshaped(self, x: str, sizes: Any) -> str:
+        return self.node("Reshape", x, np.array([n if isinstance(n, int) else -1 for n in sizes]))
+
+    def _reshape(self, eqn: core.JaxprEqn, x: str) -> str:
+        return self._reshaped(x, eqn.params["new_sizes"])
+
+    def _squeeze(self, eqn: core.JaxprEqn, x: str) -> str:
+        return self.node("Squeeze", x, np.array(eqn.params["dimensions"]))
+
+    def _transpose(self, eqn: core.JaxprEqn, x: str) -> str:
+        return self.node("Transpose", x, perm=eqn.params["permutation"])
+
+    def _concatenate(self, eqn: core.JaxprEqn, *parts: Any) -> str:
+        return self.node("Concat", *parts, axis=eqn.params["dimension"])
+
+    def _stack(self, eqn: core.JaxprEqn, *parts: Any) -> str:
+        axis = eqn.params["axis"]
+        return self.node("Concat", *(self.node("Unsqueeze", x, np.array([axis])) for x in parts), axis=axis)
+
+    def _reduce_max(self, eqn: core.JaxprEqn, x: str) -> str:
+        return self.node("ReduceMax", x, np.array(eqn.params["axes"]), keepdims=0)
+
+    def _argmax(self, eqn: core.JaxprEqn, x: str) -> str:
+        (axis,) = eqn.params["axes"]
+        return self.node("Cast", self.node("ArgMax", x, axis=axis, keepdims=0), to=onnx.TensorProto.INT32)
+
+    def _pad(self, eqn: core.JaxprEqn, x: str, value: np.ndarray) -> str:
+        before, after, between = zip(*eqn.params["padding_config"], strict=True)
+        _only(eqn, not any(between))
+        return self.node("Pad", x, np.array(before + after), value)
+
+    def _slice(self, eqn: core.JaxprEqn, x: str) -> str:
+        start, stop = eqn.params["start_indices"], eqn.params["limit_indices"]
+        steps, sizes = eqn.params["strides"] or [1] * len(start), eqn.invars[0].aval.shape
+        cut = [i for i, n in enumerate(sizes) if (start[i], stop[i], steps[i]) != (0, n, 1)]
+        parts = (start, stop, range(len(sizes)), steps)
+        return self.node("Slice", x, *(np.array([part[i] for i in cut]) for part in parts)) if cut else x
+
+    def _gather(self, eqn: core.JaxprEqn, x: str, indices: Any) -> str:
+        """x[:, i] with one constant i, and take_along_axis: along one axis."""
+        numbers = eqn.params["dimension_numbers"]
+        _only(eqn, len(numbers.start_index_map) == 1 and numbers.collapsed_slice_dims == numbers.start_index_map)
+        (axis,) = numbers.start_index_map
+        if numbers.operand_batching_dims:
+            _only(eqn, all(n == 1 for n in eqn.params["slice_sizes"]))
+            return self.node("GatherElements", x, self.node("Squeeze", indices, np.array([-1])), axis=axis)
+        return self.node("Gather", x, indices.reshape(()), axis=axis)
+
+    def _dot_general(self, eqn: core.JaxprEqn, a: Any, b: Any) -> str:
+        _only(eqn, eqn.params["dimension_numbers"] == (((1,), (0,)), ((), ())))
+        return self.node("MatMul", a, b)
+
+    def _conv_general_dilated(self, eqn: core.JaxprEqn, x: str, kernel: np.ndarray) -> str:
+        params, numbers = eqn.params, eqn.params["dimension_numbers"]
+        dilated = math.prod((*params["lhs_dilation"], *params["rhs_dilation"], params["batch_group_count"])) != 1
+        _only(eqn, not dilated and numbers.lhs_spec == numbers.out_spec)
+        spec = numbers.lhs_spec  # where batch, channels and the two axes of the picture are
+        y = self.node(
+            "Conv",
+            self.node("Transpose", x, perm=spec),
+            np.ascontiguousarray(kernel.transpose(numbers.rhs_spec)),
+            strides=params["window_strides"],
+            pads=[n for side in zip(*params["padding"], strict=True) for n in side],
+            group=params["feature_group_count"],
+        )
+        return self.node("Transpose", y, perm=np.argsort(spec).tolist())
+
+
+def _only(eqn: core.JaxprEqn, holds: bool) -> None:
+    if not holds:
+        raise NotImplementedError(f"no ONNX for this form of the equation {eqn}")
