@@ -13,6 +13,7 @@ from ctd_jax.landmarks import LandmarkTask
 from ctd_jax.parallel import Parallel
 from ctd_jax.teacher import IMAGENET
 
+REPO = pathlib.Path(__file__).parents[1]
 ENCODER = {"name": "resnet8", "width": 4}
 KEYS = {
     "data.image_size": 32,

@@ -60,6 +60,9 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     roots = _roots(config)
     if len(roots) == 1:
         return _one(*roots.values(), config, cache, given)
+    foreign = [image for image in given or () if image.split("/")[0] not in _named(config)]
+    if foreign:
+        raise UserError(f"{config.split} names {foreign[0]}; expected <domain>/<image>, of {', '.join(_named(config))}")
     parts = {}
     for name, root in roots.items():
         own = given and {
@@ -79,18 +82,24 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     return join(parts, tuple(name for name in config.helping if name in parts))
 
 
-def _roots(config: ConfigDict) -> dict[str, str]:
-    """Domain -> folder, or kind of drawing, of those that are used."""
+def _named(config: ConfigDict) -> dict[str, str]:
+    """Domain -> folder, or kind of drawing, of all that `config.root` lists."""
     listed = [config.root] if pathlib.Path(config.root).is_dir() else config.root.split(",")
     roots: dict[str, str] = {}
     for root in filter(None, map(str.strip, listed)):
-        name = root if root in synthetic.KINDS else pathlib.Path(root).resolve().name
+        name = root if root in synthetic.KINDS else os.path.basename(os.path.abspath(root))
         if name in roots:
             raise UserError(
                 f"data.root names two domains {name}: {roots[name]} and {root}; a domain is named by its folder, so "
                 "rename one of them, or make a link of another name"
             )
         roots[name] = root
+    return roots
+
+
+def _roots(config: ConfigDict) -> dict[str, str]:
+    """Those of them that are used."""
+    roots = _named(config)
     for key in ("domains", "helping"):
         unknown = [name for name in config[key] if name not in roots]
         if unknown:
