@@ -55,7 +55,7 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     if config.share < 1 and config.budget:
         raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
     if masks:
-        return class_maps.load(config, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
+        return class_maps.load(config, cache)
     given = folder.read_split(pathlib.Path(config.split)) if config.split else None
     roots = _roots(config)
     if len(roots) == 1:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import os
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -38,8 +39,8 @@ class ClassMaps(Dataset):
 
     def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
         """`picture` [B, S, S, 3] uint8, `classes` [B, S, S] uint8 (`OUTSIDE` where the picture is not), and the
-        rest as `Dataset.batch`."""
-        batch = super().batch(indices)
+        rest as `Dataset.batch`, without landmarks."""
+        batch = {key: value for key, value in super().batch(indices).items() if key not in ("xy", "mask")}
         both = batch["picture"]
         return batch | {
             "picture": np.ascontiguousarray(both[..., :3]),
@@ -55,7 +56,7 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
 
     Args:
       config: `data` of configs/default.py.
-      cache: folder for prepared pictures.
+      cache: folder for prepared pictures, unless the environment has TFDS_DATA_DIR.
 
     Returns:
       All pictures of the domains chosen; a digest is of picture and class map.
@@ -120,6 +121,7 @@ def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[s
                 f"{root}: domain {clash[0]!r} is also one of another folder of data.root; rename one of them"
             )
         classes |= table.classes
+    cache = pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache))
     encoded = [builder.pictures(root, table, cache) for root, table in zip(roots, tables, strict=True)]
     places = [(i, row) for i, table in enumerate(tables) for row in range(len(table.images))]
     images = [name for table in tables for name in table.names]
