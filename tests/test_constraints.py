@@ -23,6 +23,8 @@ MAPS = {
     "channel_attention": constraints.channel_attention_distance,
     "attention_transfer": constraints.attention_transfer,
     "hint": constraints.hint_distance,
+    "hint/normalized": partial(constraints.hint_distance, form="normalized"),
+    "heatmaps": constraints.heatmap_distance,
     "delta": partial(constraints.delta, channel_weights=WEIGHTS),
 }
 VECTORS = {

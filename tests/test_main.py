@@ -118,7 +118,7 @@ def test_metrics_json(finished_run):
     pooled = metrics[""]
     nme = "nme_left_eye_outer_right_eye_outer"
     numbers = ("me_px", "me_mm", nme, "auc@0.1", "fr@0.1", *(f"sdr_le_{r}mm" for r in ("2", "2.5", "3", "4")))
-    others = ("split", "n_images", "n_points", "ci95", "per_landmark", "n_params", "config_hash", "seconds")
+    others = ("split", "n_images", "n_points", "ci95", "per_landmark", "n_params", "gflops", "config_hash", "seconds")
     assert pooled.keys() >= {*numbers, *others}
     assert set(pooled["ci95"]) == set(numbers)
     assert set(pooled["per_landmark"]) == set(synthetic.LANDMARKS)

@@ -25,7 +25,7 @@ GOLDEN = Path(__file__).parent / "golden"
 RESNETS = json.loads((GOLDEN / "resnets.json").read_text())
 FACES = Path(__file__).parents[1] / "../shared/weights/mobilefacenet"
 KINDS = {"kernel": "weight", "scale": "weight", "bias": "bias", "mean": "running_mean", "var": "running_var"}
-CONFIG = SimpleNamespace(network="encoder_decoder", decoder_channels=(16, 16), deconv="phases")
+CONFIG = SimpleNamespace(network="encoder_decoder", decoder="dense", decoder_channels=(16, 16), deconv="phases")
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +193,18 @@ def test_deconvolution_and_its_gradients_are_those_of_the_transposed_convolution
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+def test_a_separable_deconvolution_by_hand():
+    """1x1 at each cell, each cell four times, then 3x3 of each channel with zeros around."""
+    net = layers.SeparableDeconv(2)
+    x = np.random.default_rng(0).normal(size=(1, 3, 2, 4)).astype("float32")
+    params = jax.tree.map(np.asarray, net.init(jax.random.key(0), x)["params"])
+    mixed = (x.astype("float64") @ params["pointwise"]["kernel"][0, 0])[0]
+    large = np.pad(np.kron(mixed, np.ones((2, 2, 1))), ((1, 1), (1, 1), (0, 0)))
+    kernel = params["depthwise"]["kernel"][:, :, 0]
+    want = sum(large[i : i + 6, j : j + 4] * kernel[i, j] for i in range(3) for j in range(3))
+    np.testing.assert_allclose(net.apply({"params": params}, x)[0], want, atol=1e-5)
+
+
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_and_its_gradients_match_pytorch(stride, golden):
     x = draw("depthwise/x", (2, 5, 9, 8)).transpose(0, 2, 3, 1)
@@ -247,7 +259,9 @@ def test_bfloat16_activations_keep_float32_parameters_and_heatmaps():
     assert out["stem"].dtype == out["encoder"].dtype == out["deconv2"].dtype == jnp.bfloat16
 
 
-@pytest.mark.parametrize(("name", "kwargs"), [("resnet8", {"width": 8}), ("mobilefacenet", {})])
+@pytest.mark.parametrize(
+    ("name", "kwargs"), [("resnet8", {"width": 8}), ("mobilefacenet", {}), ("mobilenet_micro", {})]
+)
 def test_every_parameter_learns(name, kwargs):
     net = models.build(CONFIG, encoder={"name": name, **kwargs}, num_landmarks=3)
     x = jnp.asarray(picture(32, 32))

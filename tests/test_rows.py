@@ -15,11 +15,12 @@ from flax.traverse_util import flatten_dict
 from ctd_jax import command, data, landmarks, models, train
 from ctd_jax import workdir as workdirs
 from ctd_jax.landmarks import LandmarkTask
-from ctd_jax.teacher import IMAGENET, Teacher
+from ctd_jax.teacher import IMAGENET, Guide, Teacher
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 MODULES = {p.stem: importlib.import_module(f"configs.{p.stem}") for p in sorted(FOLDER.glob("[a-z]*.py"))}
 ROWS = [name for name, m in MODULES.items() if name != "default" and m.get_config().task == "landmarks"]
+STUDENTS = ("student", "fpd", "fitnets", "attention_transfer", "fsf_ld")
 VGGFACE2 = {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil", "num_outputs": 8631}
 
 
@@ -27,23 +28,36 @@ def test_the_rows_of_both_papers_and_of_what_they_are_compared_with():
     assert set(ROWS) == {
         *("hg", "fe", "ftp", "ft", "ctd_cd", "ctd_ed", "ctd_com", "rtl_layers", "rtl_spatial", "rtl_channel"),
         *("l2_sp", "delta", "scratch", "domains", "helping"),
+        *("fsf_teacher", "student", "fpd", "fitnets", "attention_transfer", "fsf_ld"),
     }
     assert [MODULES[row].get_config().name for row in ROWS] == ROWS
 
 
+@pytest.fixture(scope="module")
+def landmark_teacher(classifier_file, tmp_path_factory):
+    """A run with pictures that are large enough for a tiny student."""
+    workdir = tmp_path_factory.mktemp("landmark_teacher") / "run"
+    train.train_and_evaluate(tiny.config(classifier_file, MODULES["fsf_teacher"], data__image_size=64), workdir)
+    return workdir
+
+
 @pytest.mark.parametrize("row", ROWS)
-def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, tmp_path):
+def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teacher, tmp_path):
     weights = MODULES[row].get_config().teacher.weights
-    config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2)
+    changes = {}
+    if row in STUDENTS:
+        changes = {"teacher__run": str(landmark_teacher), "data__image_size": 64, "model__decoder_channels": (8, 8, 8)}
+    config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2, **changes)
     result = train.train_and_evaluate(config, tmp_path)
     for domain, own in result.get("domains", {"": result}).items():
-        assert 0 < own["me_px"] < 32
+        assert 0 < own["me_px"] < config.data.image_size
         names = {"config.json", "split.csv", "log.csv", "predictions.csv", "metrics.json", "report.html"}
         assert names <= {p.name for p in (tmp_path / domain).iterdir()}
     assert names - {"predictions.csv"} | {"checkpoints"} <= {p.name for p in tmp_path.iterdir()}
     with (tmp_path / "log.csv").open(newline="") as file:
         trained, evaluated = csv.DictReader(file)
-    terms = [name for name, term in config.constraints.items() if term.weight]
+    terms = ["coordinates"] * (config.coordinates.weight > 0)
+    terms += [name for name, term in config.constraints.items() if term.weight]
     assert all(math.isfinite(float(trained[column])) for column in ("loss", "heatmap", *terms))
     pulling = [term for term in terms if term != "l2"]
     norms = [column for column in evaluated if column.startswith("gradient_")]
@@ -60,11 +74,18 @@ def test_the_papers_size(row, monkeypatch):
     small = models.build_encoder(**VGGFACE2)
     shapes = jax.eval_shape(lambda: small.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))
     variables = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
-    monkeypatch.setattr(landmarks.teachers, "load", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
+    if row in STUDENTS:
+        heavy = models.build(MODULES["fsf_teacher"].get_config("paper").model, encoder=VGGFACE2, num_landmarks=30)
+        monkeypatch.setattr(landmarks.landmark_teacher, "load", lambda *_: Guide(heavy, IMAGENET, {}))
+        config.teacher.run = "a run"
+    else:
+        monkeypatch.setattr(landmarks.teachers, "load", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
     task = LandmarkTask(config, faces)
     start = jax.eval_shape(lambda: task.init(0))["params"]
     assert task.model.stride == 4
-    if row != "hg":
+    if row in STUDENTS:
+        assert sum(x.size for part in ("encoder", "decoder") for x in jax.tree.leaves(start[part])) < 1e6
+    elif row != "hg":
         sizes = {path: x.size for path, x in flatten_dict(start["encoder"]).items()}
         own = sum(size for path, size in sizes.items() if models.domain_norm.owner(path, ["synthetic_film"]) is None)
         assert own == 23_508_032  # torchvision's, without fc

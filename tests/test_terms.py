@@ -20,7 +20,7 @@ from ctd_jax.parallel import AXIS
 from ctd_jax.terms import Terms
 
 B = 4
-SIZES = {"stage1": (4, 4, 6), "encoder": (2, 2, 8), "head": (5,)}
+SIZES = {"stage1": (4, 4, 6), "encoder": (2, 2, 8), "head": (5,), "late": (4, 4, 6)}
 WEIGHTS = {
     "cd": 0.3, "ed": 0.5, "spatial": 0.7, "channel": 0.2, "at": 0.4, "hint": 0.6, "delta": 0.8, "rkd_distance": 0.9,
     "rkd_angle": 1.1, "bss": 1e-3, "l2_sp": 1e-2, "l2": 1e-3,
@@ -88,6 +88,18 @@ def hints():
         ("channel", {"layers": ("encoder",)}, lambda: constraints.channel_attention_distance(S, T)),
         ("at", {"layers": ("stage1",)}, lambda: constraints.attention_transfer(S1, T1)),
         ("hint", {"layers": ("encoder", "stage1")}, hints),
+        (
+            "hint",
+            {"form": "normalized"},
+            lambda: constraints.hint_distance(jnp.einsum("bhwc,cd->bhwd", S, KERNEL), T, form="normalized"),
+        ),
+        ("kd", {"layers": ("stage1",)}, lambda: constraints.heatmap_distance(S1, T1)),
+        ("at", {"layers": ("stage1=late",)}, lambda: constraints.attention_transfer(S1, TEACHER["late"])),
+        (
+            "rkd_angle",
+            {"layers": ("late=encoder",)},
+            lambda: constraints.relational_angle(pooled(STUDENT["late"]), pooled(T)),
+        ),
         ("delta", {"layers": ("encoder",)}, lambda: constraints.delta(S, T, CHANNELS)),
         ("rkd_distance", {}, lambda: constraints.relational_distance(pooled(S), pooled(T))),
         ("rkd_angle", {"layers": ("stage1",)}, lambda: constraints.relational_angle(pooled(S1), pooled(T1))),

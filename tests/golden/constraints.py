@@ -22,6 +22,10 @@ def softened(form, T):
     return distance
 
 
+def unit(x):
+    return F.normalize(x.flatten(1), dim=1)
+
+
 def attention(x):
     return F.normalize(x.pow(2).sum(1).flatten(1), dim=1)
 
@@ -55,6 +59,8 @@ MAPS = {
     "channel_attention": lambda s, t: (channel_attention(s) - channel_attention(t)).pow(2).sum(1),
     "attention_transfer": lambda s, t: (attention(s) - attention(t)).norm(dim=1),
     "hint": lambda s, t: 0.5 * F.mse_loss(s, t, reduction="none").mean((1, 2, 3)),
+    "hint/normalized": lambda s, t: F.mse_loss(unit(s), unit(t), reduction="none").sum(1) / 2,
+    "heatmaps": lambda s, t: F.mse_loss(s, t, reduction="none").mean((2, 3)).mean(1),
     "delta": lambda s, t: 0.5 * 5 * (WEIGHTS * (s - t).flatten(2).norm(dim=2) ** 2).sum(1) / (3 * 4),
 }
 VECTORS = {
