@@ -112,8 +112,8 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
         source = data.load(config.data, workdir / "tfds")
     except (UserError, OSError) as error:
         raise UserError(
-            f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has moved, "
-            "give it with --config.data.root=DIR"
+            f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has "
+            "moved, give it with --config.data.root=DIR"
         ) from error
     had, has = (
         {(row[0], row[3]) for row in rows if row[2] == "val"}
@@ -121,8 +121,8 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
     )
     if had != has:
         raise UserError(
-            f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} are "
-            "others now; restore them, or give their folder with --config.data.root=DIR"
+            f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
+            "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
     return source.split("val")
 

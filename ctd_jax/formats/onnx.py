@@ -1,7 +1,7 @@
 """ONNX, from the equations that JAX traces (its jaxpr).
 
-Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. No converter that is kept up does it: the
-newest jax2onnx (0.17.1) fails under the newest JAX (0.12), and asks for an Orbax older than ours.
+Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. There is no converter to do it: jax2onnx
+(0.17.1, its newest) fails under JAX 0.12, and all that run under JAX 0.11 ask for an older Orbax than ours.
 """
 
 import functools
@@ -16,6 +16,7 @@ import onnx
 from jax.extend import core
 from onnx import helper, numpy_helper
 
+from ctd_jax.errors import UserError
 from ctd_jax.formats import INPUT, OUTPUTS
 from ctd_jax.models import layers
 
@@ -34,7 +35,7 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
       metadata: goes into the file, each value as JSON.
 
     Raises:
-      NotImplementedError: an equation of `body` that has no translation here.
+      UserError: an equation of `body` has no translation here.
     """
     with layers.traced_for("any"):
         closed, shapes = jax.make_jaxpr(functools.partial(body, variables), return_shape=True)(batch)
@@ -99,7 +100,7 @@ class _Graph:
             return [self.node(ELEMENTWISE[name], *values)]
         translate = getattr(self, f"_{name}", None)
         if translate is None:
-            raise NotImplementedError(f"no ONNX for the equation {eqn}")
+            raise _unknown(eqn)
         return [translate(eqn, *values)]
 
     def node(self, operator: str, *values: Any, name: str | None = None, **attributes: Any) -> str:
@@ -210,5 +211,10 @@ class _Graph:
 
 
 def _only(eqn: core.JaxprEqn, holds: bool) -> None:
+    """Raises UserError unless the equation has the form that is translated here."""
     if not holds:
-        raise NotImplementedError(f"no ONNX for this form of the equation {eqn}")
+        raise _unknown(eqn)
+
+
+def _unknown(eqn: core.JaxprEqn) -> UserError:
+    return UserError(f"no ONNX for {' '.join(str(eqn).split())}; export to another format")
