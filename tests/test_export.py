@@ -85,8 +85,8 @@ def test_every_network_in_every_format(network, to, name):
 
 
 def test_stablehlo_is_for_all_platforms_in_the_forms_of_each(network):
-    """MobileFaceNet has 16 depthwise convolutions, which are grouped ones for accelerators and sums on a CPU. The 4 of the
-    first deconvolution are matrix products there; the stem and the second deconvolution are 5 everywhere."""
+    """MobileFaceNet has 16 depthwise convolutions: grouped ones for accelerators, sums on a CPU. The 4 of the first
+    deconvolution are matrix products there; the stem and the second deconvolution are 5 everywhere."""
     body, variables = network("mobilefacenet")
     (b,) = export.symbolic_shape("b")
     batch = jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8)

@@ -1,7 +1,7 @@
 """ONNX, from the equations that JAX traces (its jaxpr).
 
-Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. There is no converter to do it: jax2onnx
-(0.17.1, its newest) fails under JAX 0.12, and all that run under JAX 0.11 ask for an older Orbax than ours.
+Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. No converter is there to do it: jax2onnx
+0.17.1, its newest, fails under JAX 0.12 and, as all since 0.13.1, asks for an older Orbax than ours.
 """
 
 import functools
