@@ -1,5 +1,6 @@
 """Networks as files: each format in its own runtime against the network in JAX."""
 
+import collections
 import csv
 import functools
 import importlib.util
@@ -85,8 +86,8 @@ def test_every_network_in_every_format(network, to, name):
 
 
 def test_stablehlo_is_for_all_platforms_in_the_forms_of_each(network):
-    """MobileFaceNet has 16 depthwise convolutions: grouped ones for accelerators, sums on a CPU. The 4 of the first
-    deconvolution are matrix products there; the stem and the second deconvolution are 5 everywhere."""
+    """MobileFaceNet and its decoder have 16 depthwise convolutions, 33 of 1x1, the stem, and 4 for each deconvolution.
+    For accelerators all are convolutions, on a CPU the stem and, its maps being large, the second deconvolution."""
     body, variables = network("mobilefacenet")
     (b,) = export.symbolic_shape("b")
     batch = jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8)
@@ -97,9 +98,21 @@ def test_stablehlo_is_for_all_platforms_in_the_forms_of_each(network):
     lines = exported.mlir_module().splitlines()
     convolutions = [line for line in lines if "stablehlo.convolution" in line]
     grouped = [line for line in convolutions if "feature_group_count = 1 " not in line]
-    assert (len(grouped), len(convolutions)) == (3 * 16, 3 * (16 + 4 + 5 + 5))  # JAX writes each for three platforms
+    assert (len(grouped), len(convolutions)) == (3 * 16, 3 * (16 + 33 + 1 + 8 + 5))  # each once for a platform
     assert any("stablehlo.case" in line for line in lines)
     assert all(line.count("precision HIGHEST") == 2 for line in convolutions)  # float32, not TF32 or bfloat16
+
+
+def test_onnx_is_made_of_what_onnxruntime_joins_with_a_convolution(network):
+    """Of MobileFaceNet's activations all but two are ReLU6, and neither a padding nor a transposed product is left."""
+    form, (body, variables) = form_of("onnx"), network("mobilefacenet")
+    import onnx
+
+    (b,) = export.symbolic_shape("b")
+    content = form.write(body, variables, jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8), {})
+    counted = collections.Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
+    assert (counted["Conv"], counted["Clip"], counted["Relu"]) == (58, 32, 2 + 2)
+    assert not {"MatMul", "Pad", "Slice", "Sub"} & set(counted)
 
 
 def test_what_onnx_can_not_say():

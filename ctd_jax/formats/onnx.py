@@ -43,13 +43,19 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
     results = graph.run(closed.jaxpr, closed.consts, [INPUT])
     for result, name in zip(results, OUTPUTS, strict=True):
         graph.node("Identity", result, name=name)
+    nodes, needed = [], set(OUTPUTS)
+    for node in reversed(graph.nodes):
+        if node.output[0] in needed:
+            nodes.insert(0, node)
+            needed.update(node.input)
+    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items() if name in needed]
     model = helper.make_model(
         helper.make_graph(
-            graph.nodes,
+            nodes,
             "ctd_jax",
             [_info(INPUT, batch)],
             [_info(name, shape) for name, shape in zip(OUTPUTS, shapes, strict=True)],
-            [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+            constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="ctd_jax",
@@ -96,12 +102,29 @@ class _Graph:
         name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
         if all(isinstance(v, np.ndarray) for v in values) and all(isinstance(n, int) for n in shape):
             return [np.asarray(eqn.primitive.bind(*values, **eqn.params))]
+        if (
+            name in ("sub", "max", "min")
+            and isinstance(values[1], np.ndarray)
+            and (fused := self._fused(name, *values))
+        ):
+            return [fused]
         if name in ELEMENTWISE:
             return [self.node(ELEMENTWISE[name], *values)]
         translate = getattr(self, f"_{name}", None)
         if translate is None:
             raise _unknown(eqn)
         return [translate(eqn, *values)]
+
+    def _fused(self, name: str, x: str, constant: np.ndarray) -> str | None:
+        """The forms that onnxruntime makes one operation of with the convolution before them."""
+        last = self.nodes[-1]
+        if name == "sub":
+            return self.node("Add", x, -constant)
+        if name == "max" and not constant.any():
+            return self.node("Relu", x)
+        if name == "min" and last.op_type == "Relu" and last.output[0] == x:
+            return self.node("Clip", last.input[0], np.zeros_like(constant), constant)
+        return None
 
     def node(self, operator: str, *values: Any, name: str | None = None, **attributes: Any) -> str:
         """Adds a node; returns the name of its result."""
