@@ -67,8 +67,7 @@ def main() -> None:
     report = differences | {
         "allowed_difference_px": TOLERANCE,
         "bytes": len(content),
-        "latency_ms": _latency(lambda: call(one)),
-        "checkpoint_latency_ms": _latency(lambda: jax.block_until_ready(own(one))),
+        **_latencies(latency_ms=lambda: call(one), checkpoint_latency_ms=lambda: jax.block_until_ready(own(one))),
         "latency": f"one picture, {platform.machine()} CPU with {os.cpu_count()} cores, median of {CALLS} calls",
     }
     about["report"] = report
@@ -112,8 +111,8 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
         source = data.load(config.data, workdir / "tfds")
     except (UserError, OSError) as error:
         raise UserError(
-            f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has moved, "
-            "give it with --config.data.root=DIR"
+            f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has "
+            "moved, give it with --config.data.root=DIR"
         ) from error
     had, has = (
         {(row[0], row[3]) for row in rows if row[2] == "val"}
@@ -121,8 +120,8 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
     )
     if had != has:
         raise UserError(
-            f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} are "
-            "others now; restore them, or give their folder with --config.data.root=DIR"
+            f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
+            "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
     return source.split("val")
 
@@ -193,14 +192,15 @@ def _compare(call: Callable, forward: Callable, variables: Any, pictures: Any, b
     }
 
 
-def _latency(call: Callable[[], Any]) -> float:
-    """Milliseconds of a call, the median."""
-    seconds = []
+def _latencies(**calls: Callable[[], Any]) -> dict[str, float]:
+    """Milliseconds of each call, the median; they take turns, so that another program slows them alike."""
+    seconds = {name: [] for name in calls}
     for _ in range(3 + CALLS):
-        began = time.perf_counter()
-        call()
-        seconds.append(time.perf_counter() - began)
-    return round(1000 * statistics.median(seconds[3:]), 3)
+        for name, call in calls.items():
+            began = time.perf_counter()
+            call()
+            seconds[name].append(time.perf_counter() - began)
+    return {name: round(1000 * statistics.median(taken[3:]), 3) for name, taken in seconds.items()}
 
 
 def _write(out: pathlib.Path, content: bytes, about: dict[str, Any]) -> None:

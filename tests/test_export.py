@@ -1,7 +1,9 @@
 """Networks as files: each format in its own runtime against the network in JAX."""
 
+import collections
 import csv
 import functools
+import importlib.util
 import json
 import pathlib
 import shutil
@@ -19,11 +21,11 @@ from PIL import Image
 from ctd_jax import checkpoint, formats, landmarks
 from ctd_jax import workdir as workdirs
 from ctd_jax.data import synthetic
-from ctd_jax.models import layers
+from ctd_jax.errors import UserError
 from ctd_jax.teacher import IMAGENET
 
 REPO = pathlib.Path(__file__).parents[1]
-K = len(synthetic.LANDMARKS)
+K, S = len(synthetic.LANDMARKS), 32
 
 
 def form_of(name):
@@ -32,14 +34,14 @@ def form_of(name):
     return formats.load(name)
 
 
-def noise(n, size=32):
+def noise(n):
     """Pictures."""
-    return np.random.default_rng(n).integers(0, 256, (n, size, size, 3), np.uint8)
+    return np.random.default_rng(n).integers(0, 256, (n, S, S, 3), np.uint8)
 
 
 NETWORKS = {
-    "resnet18": {"name": "resnet18", "width": 4},
-    "caffe_resnet50": {"name": "resnet50", "width": 4, "stride_in_1x1": True, "pool_padding": "ceil"},
+    "resnet8": tiny.ENCODER,
+    "pooled_as_in_caffe": tiny.ENCODER | {"pool_padding": "ceil"},
     "mobilefacenet": {"name": "mobilefacenet"},
     "hourglass": None,
 }
@@ -52,15 +54,15 @@ def network():
     @functools.cache
     def make(name):
         config = tiny.config("none", model__network="encoder_decoder" if NETWORKS[name] else "hourglass")
-        config.model.decoder_channels = (8, 8, 8)
         model = landmarks.build(config, NETWORKS[name] or tiny.ENCODER, 5)
         forward = landmarks.forward(model, IMAGENET)
-        variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), jnp.zeros((1, 32, 32, 3)))
-        # peaks of about 1, as those of a trained network; the initial heatmaps are all but flat
-        heatmaps = model.apply(variables, jnp.zeros((1, 32, 32, 3)), train=False)["heatmaps"]
+        picture = noise(1) / 255.0
+        variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), picture)
+        # peaks of about 1, as those of a trained network: the initial heatmaps are all but flat
+        heatmaps = jax.jit(functools.partial(model.apply, train=False))(variables, picture)["heatmaps"]
         last = ("decoder", "final") if NETWORKS[name] else ("heatmaps2",)
         kernel = functools.reduce(dict.__getitem__, last, variables["params"])
-        kernel["kernel"] = kernel["kernel"] / jnp.abs(heatmaps).max()
+        kernel["kernel"] = kernel["kernel"] / heatmaps.max()
         return lambda v, pictures: forward(v, {"picture": pictures}), jax.device_get(variables)
 
     return make
@@ -71,12 +73,218 @@ def network():
 def test_every_network_in_every_format(network, to, name):
     form, (body, variables) = form_of(to), network(name)
     (b,) = export.symbolic_shape("b") if formats.FORMATS[to].any_batch else (1,)
-    content = form.write(body, variables, jax.ShapeDtypeStruct((b, 32, 32, 3), jnp.uint8), {})
+    content = form.write(body, variables, jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8), {})
     call = form.load(content)
     for n in (1, 3):
         found, want = call(noise(n)), jax.jit(body)(variables, noise(n))
         assert [x.shape for x in found] == [(n, 5, 2), (n, 5)]
+        assert np.ptp(want[0]) > 10 and np.ptp(want[1]) > 0.01
         for x, y in zip(found, want, strict=True):
             np.testing.assert_allclose(x, y, atol=2e-3, err_msg=name)
     weights = sum(x.nbytes for x in jax.tree.leaves(variables))
-    assert weights < len(content) < 1.3 * weights + 300_000  # each of them once
+    assert 0.9 * weights < len(content) < 1.3 * weights + 300_000  # each of them once
+
+
+def test_stablehlo_is_for_all_platforms_in_the_forms_of_each(network):
+    """MobileFaceNet and its decoder have 16 depthwise convolutions, 33 of 1x1, the stem, and 4 for each deconvolution.
+    For accelerators all are convolutions, on a CPU the stem and, its maps being large, the second deconvolution."""
+    body, variables = network("mobilefacenet")
+    (b,) = export.symbolic_shape("b")
+    batch = jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8)
+    with jax.default_matmul_precision("highest"):
+        exported = export.deserialize(bytearray(form_of("stablehlo").write(body, variables, batch, {})))
+    assert exported.platforms == ("cpu", "cuda", "tpu")
+    assert [str(x.shape) for x in exported.out_avals] == ["(b, 5, 2)", "(b, 5)"]
+    lines = exported.mlir_module().splitlines()
+    convolutions = [line for line in lines if "stablehlo.convolution" in line]
+    grouped = [line for line in convolutions if "feature_group_count = 1 " not in line]
+    assert (len(grouped), len(convolutions)) == (3 * 16, 3 * (16 + 33 + 1 + 8 + 5))  # each once for a platform
+    assert any("stablehlo.case" in line for line in lines)
+    assert all(line.count("precision HIGHEST") == 2 for line in convolutions)  # float32, not TF32 or bfloat16
+
+
+def test_onnx_is_made_of_what_onnxruntime_joins_with_a_convolution(network):
+    """Of MobileFaceNet's activations all but two are ReLU6, and neither a padding nor a transposed product is left."""
+    form, (body, variables) = form_of("onnx"), network("mobilefacenet")
+    import onnx
+
+    (b,) = export.symbolic_shape("b")
+    content = form.write(body, variables, jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8), {})
+    counted = collections.Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
+    assert (counted["Conv"], counted["Clip"], counted["Relu"]) == (58, 32, 2 + 2)
+    assert not {"MatMul", "Pad", "Slice", "Sub"} & set(counted)
+
+
+def test_what_onnx_can_not_say():
+    form, batch = form_of("onnx"), jax.ShapeDtypeStruct((1, S, S, 3), jnp.float32)
+    for body in (lambda v, x: (jnp.sin(x), x), lambda v, x: (jnp.einsum("bhwc,bhwd->bcd", x, x), x)):
+        with pytest.raises(UserError, match="no ONNX for .* = (sin|dot_general)"):
+            form.write(body, None, batch, {})
+
+
+@pytest.fixture(scope="module")
+def expected(finished_run):
+    """Function of pictures: points and confidence by the checkpoint of the run."""
+    config, (variables, meta) = workdirs.read_config(finished_run[0]), checkpoint.best(finished_run[0])
+    forward = landmarks.forward(landmarks.build(config, meta["encoder"], K), meta["input"])
+    return lambda pictures: jax.jit(forward)(variables, {"picture": pictures})
+
+
+@pytest.fixture
+def run_export(cli, finished_run, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+    def call(to, *arguments, workdir=finished_run[0]):
+        return cli("ctd_jax.export", f"--workdir={workdir}", f"--to={to}", "--out=out/landmarks", *arguments)
+
+    return call
+
+
+@pytest.mark.parametrize("to", formats.FORMATS)
+def test_export(run_export, expected, to, tmp_path):
+    form = form_of(to)
+    code, out, error = run_export(to)
+    assert code == 0, error
+    file, about = tmp_path / "out/landmarks", json.loads((tmp_path / "out/landmarks.json").read_text())
+    b = "b" if to != "tflite" else "1"
+    assert about["landmarks"] == list(synthetic.LANDMARKS)
+    assert (about["size"], about["boxes"], about["margin"]) == (S, False, 0.0)
+    assert about["input"]["picture"] | {"unit": ""} == {"shape": [b, S, S, 3], "dtype": "uint8", "unit": ""}
+    assert [x["shape"] for x in about["output"].values()] == [[b, K, 2], [b, K]]
+    report = about["report"]
+    assert report["validation_pictures"] == 4 and report["bytes"] == file.stat().st_size
+    assert 0 <= report["largest_difference_px"] < 1e-3 and 0 <= report["largest_difference_network_px"] < 1e-3
+    assert report["latency_ms"] > 0 and report["checkpoint_latency_ms"] > 0
+    assert f"{report['bytes'] / 1e6:.2f} MB" in out and f"[{b}, {K}, 2] float32" in out
+    call = form.load(file.read_bytes())
+    for n in (1, 3):
+        for found, want in zip(call(noise(n)), expected(noise(n)), strict=True):
+            np.testing.assert_allclose(found, want, atol=1e-3)
+
+
+def test_onnx_carries_what_a_user_must_know(run_export, tmp_path):
+    form_of("onnx")
+    import onnx
+    import onnxruntime
+
+    assert run_export("onnx")[0] == 0
+    onnx.checker.check_model(str(tmp_path / "out/landmarks"), full_check=True)
+    session = onnxruntime.InferenceSession(tmp_path / "out/landmarks")
+    about = json.loads((tmp_path / "out/landmarks.json").read_text())
+    found = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
+    assert found == {key: value for key, value in about.items() if key != "report"}
+    assert [(x.name, x.shape, x.type) for x in session.get_inputs()] == [("picture", ["b", S, S, 3], "tensor(uint8)")]
+    assert [(x.name, x.shape) for x in session.get_outputs()] == [("xy", ["b", K, 2]), ("confidence", ["b", K])]
+
+
+@pytest.mark.parametrize("to", formats.FORMATS)
+def test_an_export_that_differs_is_refused(run_export, to, tmp_path, monkeypatch):
+    form = form_of(to)
+    right = form.write
+
+    def wrong(body, variables, batch, about):
+        return right(body, jax.tree.map(lambda x: x * 1.05, variables), batch, about)
+
+    monkeypatch.setattr(form, "write", wrong)
+    code, out, error = run_export(to)
+    assert (code, out) == (2, "")
+    assert "differs from the checkpoint by" in error and "more than 0.05; nothing was written" in error
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setattr(form, "load", lambda content: lambda pictures: (np.full((len(pictures), K, 2), np.nan),) * 2)
+    assert run_export(to)[0] == 2
+
+
+@pytest.mark.parametrize("to", ["stablehlo", "onnx"])
+def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tmp_path, monkeypatch):
+    """The example against `predict`: tall and wide pictures, larger and smaller than the network's, and a box."""
+    form_of(to)
+    example = REPO / "docs" / f"serve_{to}.py"
+    assert "ctd_jax" not in example.read_text()
+    assert run_export(to)[0] == 0
+    face = Image.fromarray(synthetic.draw(3, 0, size=64, seed=5)[0])
+
+    def served(*arguments):
+        command = [sys.executable, example, tmp_path / "out/landmarks", "face.png", *arguments]
+        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split(",") for line in done.stdout.splitlines()]
+        assert [row[0] for row in rows] == list(synthetic.LANDMARKS)
+        return np.array([row[1:] for row in rows], float)
+
+    def predicted(*arguments):
+        code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", "face.png", "--out=p.csv", *arguments)
+        assert code == 0, error
+        with (tmp_path / "p.csv").open(newline="") as file:
+            return [[float(row[key]) for key in ("x", "y", "confidence")] for row in csv.DictReader(file)]
+
+    for size in ((200, 91), (27, 70)):
+        face.resize(size).save(tmp_path / "face.png")
+        np.testing.assert_allclose(served(), predicted(), atol=0.01)
+
+    best = checkpoint.best
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
+    assert run_export(to)[0] == 0
+    (tmp_path / "boxes.csv").write_text("image,box_x0,box_y0,box_x1,box_y1\nface.png,3,5.5,21.25,60\n")
+    np.testing.assert_allclose(served(3, 5.5, 21.25, 60), predicted("--boxes=boxes.csv"), atol=0.01)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--to=coreml"], "--to is 'coreml'; expected stablehlo, onnx, tflite"),
+        (["--workdir=empty"], "config.json: no such file"),
+        (["--out=empty"], "--out: empty is a folder"),
+        (["--out=one.png/landmarks"], "one.png; give the name of a file"),
+        (["--config.data.root="], "only --config.data.root=DIR is read"),
+        (["--config.seed=3"], "--config.seed=3: the run's configuration stays"),
+        (
+            ["--config.data.root=nowhere"],
+            "the validation pictures, which an export is checked on, can't be read: nowhere",
+        ),
+    ],
+)
+def test_mistakes(run_export, tmp_path, arguments, message):
+    form_of("onnx")
+    (tmp_path / "one.png").touch()
+    (tmp_path / "empty").mkdir()
+    code, out, error = run_export("onnx", *arguments)
+    assert (code, out) == (2, "")
+    assert error.startswith("error: ") and len(error.splitlines()) == 1
+    assert message in error
+    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty"}
+
+
+def test_runs_that_can_not_be_exported(run_export, finished_run, landmark_folder, tmp_path):
+    form_of("onnx")
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    config = json.loads((run / "config.json").read_text())
+
+    def refused(*arguments):
+        code, out, error = run_export("onnx", *arguments, workdir=run)
+        assert (code, out, error.count("error: "), len(error.splitlines())) == (2, "", 1, 1)
+        assert not (tmp_path / "out").exists()
+        return error
+
+    strangers = landmark_folder(size=40)
+    assert "4 of the 4 validation pictures" in refused(f"--config.data.root={strangers}")
+    (run / "config.json").write_text(json.dumps(config | {"data": config["data"] | {"root": "moved"}}))
+    assert "moved" in refused() and "--config.data.root=DIR" in refused()
+    assert run_export("onnx", f"--config.data.root={config['data']['root']}", workdir=run)[0] == 0
+    shutil.rmtree(tmp_path / "out")
+    for task in ("recognition", "segmentation"):
+        (run / "config.json").write_text(json.dumps(config | {"task": task}))
+        assert f"this run learned {task}; only landmark runs" in refused()
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "report.html").unlink()
+    assert "the run is not finished" in refused()
+
+
+@pytest.mark.parametrize(("to", "extra"), [("stablehlo", "export"), ("onnx", "export"), ("tflite", "tflite")])
+def test_a_missing_extra(run_export, to, extra, monkeypatch):
+    find, absent = importlib.util.find_spec, {p.replace("-", "_") for p in formats.FORMATS[to].packages}
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *args: name not in absent and find(name, *args) or None
+    )
+    code, out, error = run_export(to)
+    assert (code, out) == (2, "")
+    assert f"pip install 'ctd_jax[{extra}]'" in error and len(error.splitlines()) == 1

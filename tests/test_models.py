@@ -212,6 +212,9 @@ def test_depthwise_and_its_gradients_match_pytorch(stride, golden):
     y, pull_back = jax.vjp(lambda x, k: layers.depthwise(x, k, stride, 1), x, kernel)
     want = golden[f"depthwise/{stride}/y"]
     np.testing.assert_allclose(y.transpose(0, 3, 1, 2), want, rtol=1e-4, atol=1e-5)
+    with layers.traced_for("any"):
+        plain = layers.DepthwiseConv(3, stride, 1).apply({"params": {"kernel": kernel}}, x)
+    np.testing.assert_allclose(plain.transpose(0, 3, 1, 2), want, rtol=1e-4, atol=1e-5)
     grad_x, grad_kernel = pull_back(draw("depthwise/g", want.shape).transpose(0, 2, 3, 1))
     np.testing.assert_allclose(grad_x.transpose(0, 3, 1, 2), golden[f"depthwise/{stride}/grad_x"], rtol=1e-4, atol=1e-5)
     want = golden[f"depthwise/{stride}/grad_kernel"]

@@ -18,11 +18,9 @@ OUTPUTS = ("xy", "confidence")
 
 @dataclasses.dataclass(frozen=True)
 class Format:
-    """packages: that it needs; extra: of setup.cfg, that brings them; any_batch: takes any number of pictures, else 1."""
-
-    packages: tuple[str, ...]
-    extra: str
-    any_batch: bool = True
+    packages: tuple[str, ...]  # that it needs
+    extra: str  # of setup.cfg, that brings them
+    any_batch: bool = True  # takes any number of pictures; else one
 
 
 FORMATS = {

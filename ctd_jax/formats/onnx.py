@@ -1,7 +1,7 @@
 """ONNX, from the equations that JAX traces (its jaxpr).
 
-Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. No converter that is kept up does it: the
-newest jax2onnx (0.17.1) fails under the newest JAX (0.12), and asks for an Orbax older than ours.
+Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. No converter is there to do it: jax2onnx
+0.17.1, its newest, fails under JAX 0.12 and, as all since 0.13.1, asks for an older Orbax than ours.
 """
 
 import functools
@@ -16,6 +16,7 @@ import onnx
 from jax.extend import core
 from onnx import helper, numpy_helper
 
+from ctd_jax.errors import UserError
 from ctd_jax.formats import INPUT, OUTPUTS
 from ctd_jax.models import layers
 
@@ -34,7 +35,7 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
       metadata: goes into the file, each value as JSON.
 
     Raises:
-      NotImplementedError: an equation of `body` that has no translation here.
+      UserError: an equation of `body` has no translation here.
     """
     with layers.traced_for("any"):
         closed, shapes = jax.make_jaxpr(functools.partial(body, variables), return_shape=True)(batch)
@@ -42,13 +43,19 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
     results = graph.run(closed.jaxpr, closed.consts, [INPUT])
     for result, name in zip(results, OUTPUTS, strict=True):
         graph.node("Identity", result, name=name)
+    nodes, needed = [], set(OUTPUTS)
+    for node in reversed(graph.nodes):
+        if node.output[0] in needed:
+            nodes.insert(0, node)
+            needed.update(node.input)
+    constants = [numpy_helper.from_array(array, name) for name, array in graph.constants.items() if name in needed]
     model = helper.make_model(
         helper.make_graph(
-            graph.nodes,
+            nodes,
             "ctd_jax",
             [_info(INPUT, batch)],
             [_info(name, shape) for name, shape in zip(OUTPUTS, shapes, strict=True)],
-            [numpy_helper.from_array(array, name) for name, array in graph.constants.items()],
+            constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
         producer_name="ctd_jax",
@@ -95,12 +102,29 @@ class _Graph:
         name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
         if all(isinstance(v, np.ndarray) for v in values) and all(isinstance(n, int) for n in shape):
             return [np.asarray(eqn.primitive.bind(*values, **eqn.params))]
+        if (
+            name in ("sub", "max", "min")
+            and isinstance(values[1], np.ndarray)
+            and (fused := self._fused(name, *values))
+        ):
+            return [fused]
         if name in ELEMENTWISE:
             return [self.node(ELEMENTWISE[name], *values)]
         translate = getattr(self, f"_{name}", None)
         if translate is None:
-            raise NotImplementedError(f"no ONNX for the equation {eqn}")
+            raise _unknown(eqn)
         return [translate(eqn, *values)]
+
+    def _fused(self, name: str, x: str, constant: np.ndarray) -> str | None:
+        """The forms that onnxruntime makes one operation of with the convolution before them."""
+        last = self.nodes[-1]
+        if name == "sub":
+            return self.node("Add", x, -constant)
+        if name == "max" and not constant.any():
+            return self.node("Relu", x)
+        if name == "min" and last.op_type == "Relu" and last.output[0] == x:
+            return self.node("Clip", last.input[0], np.zeros_like(constant), constant)
+        return None
 
     def node(self, operator: str, *values: Any, name: str | None = None, **attributes: Any) -> str:
         """Adds a node; returns the name of its result."""
@@ -210,5 +234,10 @@ class _Graph:
 
 
 def _only(eqn: core.JaxprEqn, holds: bool) -> None:
+    """Raises UserError unless the equation has the form that is translated here."""
     if not holds:
-        raise NotImplementedError(f"no ONNX for this form of the equation {eqn}")
+        raise _unknown(eqn)
+
+
+def _unknown(eqn: core.JaxprEqn) -> UserError:
+    return UserError(f"no ONNX for {' '.join(str(eqn).split())}; export to another format")

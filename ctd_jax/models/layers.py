@@ -72,10 +72,10 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
     XLA:CPU moves it about for the gradients of a convolution.
     """
     k, _, C, D = kernel.shape
-    x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
-    h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
+    h, w = ((n + sum(around) - k) // stride + 1 for n, around in zip(x_BHWC.shape[1:3], padding, strict=True))
     if h * w >= C or (_platform.get() or jax.default_backend()) != "cpu":
         return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
+    x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
 
     def tap(i: int, j: int) -> Array:
         return _window(x, i, j, h, w, stride).reshape(-1, C) @ kernel[i, j]
@@ -191,7 +191,7 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x_BHWC.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         x = x_BHWC.astype(self.dtype)
-        if self.size == 1:
+        if self.size == 1 and _platform.get() != "any":
             if self.stride > 1:
                 h, w = (-(-n // self.stride) for n in x.shape[1:3])
                 x = _window(x, 0, 0, h, w, self.stride)
