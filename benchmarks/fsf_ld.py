@@ -129,11 +129,11 @@ def minus(a: list[pathlib.Path], b: list[pathlib.Path]) -> dict[str, Any]:
     return {key: {part: found[key][part] for part in ("difference", "ci95", "p")} for key in KEYS}
 
 
-def row_of(runs: list[pathlib.Path], config: Any, repeats: int) -> dict[str, Any]:
+def row_of(runs: list[pathlib.Path], config: Any) -> dict[str, Any]:
     facts = json.loads((runs[0] / "metrics.json").read_text("utf-8"))
     model = landmarks.build(config, {"name": config.model.encoder}, 19)
     costs = {"n_params": facts["n_params"], "gflops": facts["gflops"], "gflops_at_256": cost.gflops(model, 256)}
-    return score(runs) | costs | {"latency_ms": latency(config, repeats), "n_images": facts["n_images"]}
+    return score(runs) | costs | {"n_images": facts["n_images"]}
 
 
 def text(result: dict[str, Any]) -> str:
@@ -184,9 +184,14 @@ def main() -> None:
         if name not in TEACHERS:
             runs[name] = [bench.run(name, file, changes, seed, "test") for seed in seeds]
 
+    latencies = {}  # of each network once: rows of one student have one
     result = {"machine": machine(), "seeds": args.seeds, "size": args.size, "rows": {}}
     for name, (file, changes) in of_row.items():
-        row = {"settings": " ".join(changes)} | row_of(runs[name], bench.config(file, changes), args.repeats)
+        config = bench.config(file, changes)
+        network = config.model.encoder, config.model.decoder_channels
+        if network not in latencies:
+            latencies[network] = latency(config, args.repeats)
+        row = {"settings": " ".join(changes)} | row_of(runs[name], config) | {"latency_ms": latencies[network]}
         alone = "micro: student" if name.startswith("micro") else "student"
         if name not in (*TEACHERS, alone):
             row["minus_alone"] = minus(runs[name], runs[alone])

@@ -71,11 +71,11 @@ def coordinate_error(coordinates: Array, true_coordinates: Array, mask: Array) -
 
     Args:
       coordinates: `[B, K, 2]`, as shares of the picture's side.
-      true_coordinates: same shape.
+      true_coordinates: same shape; of a landmark that does not count anything, NaN too.
       mask: `[B, K]` bool; a landmark that is not annotated, or not in the picture, is False.
 
     Returns:
       `[B]` float32; 0 where no landmark counts.
     """
-    error = jnp.mean(jnp.abs(coordinates - jnp.where(mask[..., None], true_coordinates, 0.0)), axis=-1)
+    error = jnp.mean(jnp.abs(coordinates - true_coordinates), axis=-1)
     return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)

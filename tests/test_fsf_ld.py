@@ -1,5 +1,6 @@
 """Distillation from a landmark run: what teaches, what is taught, and what is left of it."""
 
+import json
 import shutil
 
 import jax
@@ -118,6 +119,9 @@ def test_what_a_run_leaves_has_no_adapters(run, tmp_path):
 def test_the_second_head_serves_training_only(run):
     variables, _ = checkpoint.best(run)
     assert variables["params"]["coordinates"]["kernel"].shape == (16, 60)
+    parts = [variables["params"][part] for part in ("encoder", "decoder")]
+    n_params = json.loads((run / "metrics.json").read_text())["n_params"]
+    assert n_params == sum(x.size for x in jax.tree.leaves(parts))
     columns = (run / "log.csv").read_text().splitlines()[0].split(",")
     assert {"coordinates", "gradient_coordinates"} <= set(columns)
 
@@ -140,13 +144,13 @@ def test_coordinates_are_a_task_of_the_encoder(teacher_file):
 
 
 def test_an_error_of_coordinates_by_hand():
-    true = jnp.asarray([[[0.5, 0.5], [jnp.inf, jnp.inf]], [[0.0, 1.0], [0.2, 0.2]], [[jnp.inf] * 2] * 2])
+    true = jnp.asarray([[[0.5, 0.5], [jnp.inf, jnp.inf]], [[0.0, 1.0], [0.2, 0.2]], [[jnp.nan] * 2] * 2])
     mask = jnp.isfinite(true[..., 0])
     read = jnp.full((3, 2, 2), 0.4)
     found, grad = jax.value_and_grad(lambda x: losses.coordinate_error(x, true, mask).sum())(read)
     assert float(found) == pytest.approx(0.1 + ((0.4 + 0.6) / 2 + 0.2) / 2)
     np.testing.assert_allclose(losses.coordinate_error(read, true, mask), [0.1, 0.35, 0.0], atol=1e-7)
-    np.testing.assert_allclose(grad[0], [[-0.5, -0.5], [0, 0]])
+    np.testing.assert_allclose(grad, [[[-0.5, -0.5], [0, 0]], [[0.25, -0.25], [0.25, 0.25]], [[0, 0], [0, 0]]])
 
 
 @pytest.mark.parametrize(
