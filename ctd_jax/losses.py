@@ -77,5 +77,5 @@ def coordinate_error(coordinates: Array, true_coordinates: Array, mask: Array) -
     Returns:
       `[B]` float32; 0 where no landmark counts.
     """
-    error = jnp.mean(jnp.abs(coordinates - true_coordinates), axis=-1)
+    error = jnp.mean(jnp.abs(coordinates - jnp.where(mask[..., None], true_coordinates, 0.0)), axis=-1)
     return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
