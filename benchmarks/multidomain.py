@@ -90,10 +90,10 @@ def dice_of(runs: pathlib.Path, folders: list[str], domain: str) -> tuple[np.nda
     return found.mean(0), np.array([subjects[image] for image in images])
 
 
-def mean_of(values: np.ndarray, subjects: np.ndarray) -> tuple[float, np.ndarray]:
+def mean_of(values: np.ndarray, subjects: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
     """Mean over classes of the mean over pictures of `[N, C]`, and its `[RESAMPLES]` resamples over subjects."""
     told = np.isfinite(values)
-    resamples = metrics.resample(np.nan_to_num(values), 1.0 * told, subjects, bootstrap=RESAMPLES, seed=0)
+    resamples = metrics.resample(np.nan_to_num(values), 1.0 * told, subjects, bootstrap=RESAMPLES, seed=seed)
     return float(np.nanmean(values, axis=0).mean()), resamples.mean(axis=1)
 
 
@@ -109,11 +109,12 @@ def compare(args: argparse.Namespace, runs: dict[str, dict[str, list[str]]]) -> 
     own = {domain: dice_of(folder, of, domain) for domain, of in runs[APART].items()}
     for scheme, of_scheme in runs.items():
         rows, all_values, all_differences = {}, [], []
-        for domain, folders in of_scheme.items():
+        for number, (domain, folders) in enumerate(of_scheme.items()):
             values, subjects = dice_of(folder, folders, domain)
-            pooled, difference = mean_of(values, subjects), mean_of(values - own[domain][0], subjects)
+            pooled = mean_of(values, subjects, number)
+            difference = mean_of(values - own[domain][0], subjects, number)
             rows[domain] = cells(*pooled)
-            rows[domain]["seeds"] = [mean_of(dice_of(folder, [one], domain)[0], subjects)[0] for one in folders]
+            rows[domain]["seeds"] = [mean_of(dice_of(folder, [one], domain)[0], subjects, 0)[0] for one in folders]
             if scheme != APART:
                 rows[domain]["minus_apart"] = cells(*difference) | {"p": p_of(difference[1])}
             all_values.append(pooled)
