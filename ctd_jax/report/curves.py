@@ -133,7 +133,7 @@ def training(log: Mapping[str, Sequence[float]]) -> Figure:
             text = f"best: {known[names[0]][best]:.4g} at step {steps[best]:g}"
             axes.plot(steps[best], known[names[0]][best], "o", mfc="none", mec=ORANGE, ms=10, mew=1.8, label=text)
             axes.set_ylabel(_plain(names[0]))
-        _legend(axes, len(COLOURS))
+        _legend(axes, 4)
     axes.set_xlabel("step")
     return figure
 
