@@ -115,6 +115,17 @@ def test_onnx_is_made_of_what_onnxruntime_joins_with_a_convolution(network):
     assert not {"MatMul", "Pad", "Slice"} & set(counted)
 
 
+def test_onnx_limits_only_what_it_is_told_to():
+    form, x = form_of("onnx"), np.array([-2.0, 1.0, 5.0], np.float32)
+
+    def body(_, x):
+        positive = jax.nn.relu(x)
+        return positive, jnp.minimum(x, 3.0)
+
+    found = form.load(form.write(body, None, jax.ShapeDtypeStruct((3,), jnp.float32), {}))(x)
+    np.testing.assert_array_equal(found, [[0, 1, 5], [-2, 1, 3]])
+
+
 def test_what_onnx_can_not_say():
     form, batch = form_of("onnx"), jax.ShapeDtypeStruct((1, S, S, 3), jnp.float32)
     for body in (lambda v, x: (jnp.sin(x), x), lambda v, x: (jnp.einsum("bhwc,bhwd->bcd", x, x), x)):
