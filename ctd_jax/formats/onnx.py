@@ -117,13 +117,12 @@ class _Graph:
 
     def _fused(self, name: str, x: str, constant: np.ndarray) -> str | None:
         """The forms that onnxruntime makes one operation of with the convolution before them."""
-        last = self.nodes[-1]
         if name == "sub":
             return self.node("Add", x, -constant)
         if name == "max" and not constant.any():
             return self.node("Relu", x)
-        if name == "min" and last.op_type == "Relu" and last.output[0] == x:
-            return self.node("Clip", last.input[0], np.zeros_like(constant), constant)
+        if name == "min" and [(node.op_type, node.output[0]) for node in self.nodes[-1:]] == [("Relu", x)]:
+            return self.node("Clip", self.nodes[-1].input[0], np.zeros_like(constant), constant)
         return None
 
     def node(self, operator: str, *values: Any, name: str | None = None, **attributes: Any) -> str:
