@@ -322,12 +322,12 @@ def test_a_finished_run_is_found_so(finished, caplog):
 
 def test_a_domain_of_a_run_is_predicted_by_name(finished, cli, tmp_path):
     run, config, _ = finished
-    pictures = f"{config.data.root.split(',')[0]}/images"
+    pictures = f"{config.data.root.split(',')[1]}/images"
     out = tmp_path / "out.csv"
-    code, said, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", "--domain=mm")
+    code, said, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", "--domain=px")
     assert code == 0, error
     table = metrics.read_predictions(out)
-    own = metrics.read_predictions(run / "mm" / "predictions.csv")
+    own = metrics.read_predictions(run / "px" / "predictions.csv")
     assert list(table.landmarks) == list(synthetic.LANDMARKS)
     where = [i for i, image in enumerate(table.images) if image.endswith(own.images[0].split("/")[-1])]
     np.testing.assert_allclose(table.xy[where[0]], own.xy[0], atol=0.01)
@@ -344,14 +344,14 @@ def test_predict_refuses_a_domain_where_there_is_none(finished_run, cli, tmp_pat
 
 
 def test_a_helped_run_is_as_one_of_the_judged_domain(teacher_file, tmp_path):
-    config = tiny.config(teacher_file, helping, data__budget=4, train__steps=2)
+    config = tiny.config(teacher_file, helping, train__steps=2)
     result = train.train_and_evaluate(config, tmp_path / "run")
     assert result["n_images"] == 4 and "domains" not in result and "me_px" in result
     table = metrics.read_predictions(tmp_path / "run" / "predictions.csv")
     assert list(table.landmarks) == list(synthetic.LANDMARKS)
     assert not any(image.startswith("synthetic") for image in table.images)
     page = (tmp_path / "run" / "report.html").read_text()
-    assert "<dt>Labelled pictures trained on</dt><dd>4</dd>" in page
+    assert "<dt>Labelled pictures trained on</dt><dd>8</dd>" in page
 
 
 # ---------------------------------------------------------------- a domain added later
@@ -501,3 +501,15 @@ def test_a_learning_curve_is_of_one_domain(cli, monkeypatch, tmp_path, teacher_f
     small = tiny.arguments(teacher_file, data__root=",".join(BOTH), data__image_size=32)
     code, _, error = cli("ctd_jax.learning_curve", "--configs=ft", "--seeds=1", f"--out={tmp_path}", *small)
     assert code == 2 and "a learning curve is of one domain, these are synthetic, synthetic_film" in error
+
+
+def test_a_learning_curve_with_and_without_a_helper(cli, monkeypatch, tmp_path, teacher_file):
+    """The same roots for both: one configuration leaves the helper out, and labels are those of the judged domain."""
+    monkeypatch.chdir(tiny.REPO)
+    keys = {"data__root": ",".join(BOTH), "data__helping": BOTH[1:], "train__steps": 2, "grid": ()}
+    flags = ["--configs=ft,helping", "--budgets=2", "--seeds=1", f"--out={tmp_path}"]
+    code, _, error = cli("ctd_jax.learning_curve", *flags, *tiny.arguments(teacher_file, **keys))
+    assert code == 0, error
+    result = json.loads((tmp_path / "curve.json").read_text())
+    assert list(result["methods"]) == ["ft", "helping"]
+    assert {"difference", "ci95", "p"} <= result["methods"]["helping"]["budgets"]["2"]["minus_reference"].keys()
