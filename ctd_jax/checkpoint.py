@@ -13,6 +13,8 @@ from orbax.checkpoint.checkpoint_managers import preservation_policy
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 
+TRAINING_ONLY = ("adapters", "coordinates")  # parameters that a run's network leaves behind
+
 
 def manager(workdir: pathlib.Path, *, read_only: bool = False) -> ocp.CheckpointManager:
     """Keeps the latest checkpoint and the one with the lowest validation error. `read_only` touches nothing: a training
@@ -68,7 +70,7 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, template: Any, meta: 
 
 
 def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables (params, batch_stats) and meta of a run's best checkpoint.
+    """Variables (params, batch_stats; `network_of`) and meta of a run's best checkpoint.
 
     Raises:
       UserError: there is none.
@@ -84,4 +86,9 @@ def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         loaded = checkpoints.restore(
             step, args=ocp.args.Composite(state=ocp.args.StandardRestore(), meta=ocp.args.JsonRestore())
         )
-    return {key: loaded.state[key] for key in ("params", "batch_stats")}, loaded.meta
+    return network_of({key: loaded.state[key] for key in ("params", "batch_stats")}), loaded.meta
+
+
+def network_of(variables: dict[str, Any]) -> dict[str, Any]:
+    """A trained network's variables, without those that served its training only."""
+    return variables | {"params": {k: tree for k, tree in variables["params"].items() if k not in TRAINING_ONLY}}

@@ -11,8 +11,6 @@ from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.teacher import Guide
 
-TRAINING_ONLY = ("adapters", "coordinates")  # parameters that a run's network leaves behind
-
 
 def missing(config: ConfigDict) -> str:
     """How to get a run, for messages."""
@@ -51,8 +49,7 @@ def load(config: ConfigDict, source: data.Source) -> Guide:
         num_landmarks=len(meta["landmarks"]),
         dtype=models.activation_dtype(config.dtype),
     )
-    params = {key: tree for key, tree in variables["params"].items() if key not in TRAINING_ONLY}
-    return Guide(network, meta["input"], variables | {"params": params})
+    return Guide(network, meta["input"], variables)
 
 
 def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[str]) -> None:

@@ -15,8 +15,8 @@ from ml_collections import ConfigDict
 
 from ctd_jax import checkpoint, data, evaluate, losses, models, segmentation_evaluate, segmentation_metrics
 from ctd_jax.errors import UserError
-from ctd_jax.landmarks import StudentTask
 from ctd_jax.parallel import Parallel
+from ctd_jax.student import StudentTask
 
 FAR = -1e9  # logit of a class that is out of the question
 
@@ -206,7 +206,7 @@ class SegmentationTask(StudentTask):
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
-        variables["params"].pop("adapters", None)  # they served training only
+        variables = checkpoint.network_of(variables)
         compiled = self._compiled(parallel)
         segmentation_evaluate.evaluate(compiled, variables, self.source, parallel, self.config, workdir, began=began)
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
