@@ -43,11 +43,10 @@ def table_of(table: Predictions, domain: str) -> Predictions:
     rows = np.char.startswith(table.images, f"{domain}/")
     by_picture = {f.name: getattr(table, f.name)[rows] for f in dataclasses.fields(table) if f.name != "landmarks"}
     by_picture |= {key: _without(by_picture[key], domain) for key in ("images", "subjects")}
-    return columns_of(dataclasses.replace(table, **by_picture), domain)
+    return _columns_of(dataclasses.replace(table, **by_picture), domain)
 
 
-def columns_of(table: Predictions, domain: str) -> Predictions:
-    """All the pictures, and the landmarks of one domain, under their own names."""
+def _columns_of(table: Predictions, domain: str) -> Predictions:
     columns = np.char.startswith(table.landmarks, f"{domain}/")
     by_point = {key: getattr(table, key)[:, columns] for key in BY_POINT}
     return dataclasses.replace(table, landmarks=_without(table.landmarks[columns], domain), **by_point)
@@ -88,6 +87,36 @@ def meta(source: Source) -> list[dict[str, Any]] | None:
         }
         for name, part in source.parts.items()
     ] or None
+
+
+def alone(
+    run: pathlib.Path, variables: dict[str, Any], meta: dict[str, Any], name: str | None
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Variables and meta of one domain of a landmark run, as those of a run of that domain alone.
+
+    Args:
+      run: its workdir; variables, meta: of `checkpoint.best`.
+      name: of the domain; None: the run has one kind of pictures.
+
+    Raises:
+      UserError: the run has no such domain, or several and none is named.
+    """
+    known = {one["name"]: one for one in meta.get("domains") or []}
+    if not known and name:
+        raise UserError(f"{run}: this run has one kind of pictures; leave out --domain")
+    if known and name not in known:
+        found = f"there is no {name!r}" if name else "each with landmarks of its own"
+        raise UserError(f"{run}: this run knows several domains, {found}; give --domain={'|'.join(known)}")
+    if not known:
+        return variables, meta
+    variables = models.domain_norm.alone(variables, name, tuple(known))
+    first = meta["landmarks"].index(f"{name}/{known[name]['landmarks'][0]}")
+    columns = slice(first, first + len(known[name]["landmarks"]))
+    final = variables["params"].get("decoder", {}).get("final")
+    if final and final["bias"].shape == (len(meta["landmarks"]),):  # one head for all
+        own = {key: leaf[..., columns] for key, leaf in final.items()}
+        variables["params"]["decoder"] = variables["params"]["decoder"] | {"final": own}
+    return variables, meta | {key: known[name][key] for key in known[name] if key != "name"} | {"domains": None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -148,7 +177,7 @@ class Start:
                 )
         if outputs and not set(outputs) - set(names):
             raise UserError(f"{title}, which knows {', '.join(outputs)} already; add a folder to data.root")
-        known = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items() if path[1] != "adapters"}
+        known = {path: np.asarray(leaf) for path, leaf in flatten_dict(variables).items()}
         return cls(run, known, tuple(names))
 
     def only_new(self, dataset: Dataset) -> Dataset:
@@ -175,7 +204,7 @@ class Start:
                 np.mean([self.known[one] for one in each], axis=0) for each in norms if set(each) <= set(self.known)
             ]
             out[path] = self.known.get(path, means[0] if means else leaf)
-            is_head = path[-2].startswith("final") or path[1] == "adapters"
+            is_head = path[-2].startswith("final") or path[1] in checkpoint.TRAINING_ONLY
             if out[path].shape != leaf.shape or not (path in self.known or means or is_head):
                 foreign.append(path)
         if foreign:

@@ -29,6 +29,7 @@ from ctd_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of `python -m ctd_jax.main`.")
 _TO = flags.DEFINE_string("to", None, "stablehlo, onnx or tflite.")
+_DOMAIN = flags.DEFINE_string("domain", None, "Which of the run's domains to export, if it has several.")
 _OUT = flags.DEFINE_string("out", None, "The file to write. Default: WORKDIR/landmarks.FORMAT.")
 
 TOLERANCE = 0.05  # pixels, of the original picture and of the network's
@@ -41,7 +42,7 @@ def main() -> None:
     import numpy as np
     from jax import export
 
-    from ctd_jax import checkpoint, formats, landmarks
+    from ctd_jax import checkpoint, domains, formats, landmarks
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
     workdir = pathlib.Path(_WORKDIR.value)
@@ -49,8 +50,7 @@ def main() -> None:
     form = formats.load(_TO.value)
     out = pathlib.Path(_OUT.value or workdir / f"landmarks.{_TO.value}")
     _check_writable(out)
-    variables, meta = checkpoint.best(workdir)
-    variables["params"].pop("adapters", None)  # they served training only
+    variables, meta = domains.alone(workdir, *checkpoint.best(workdir), _DOMAIN.value)
     pictures = _validation(workdir, config)
 
     size, names = config.data.image_size, meta["landmarks"]
@@ -123,7 +123,7 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
             f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
             "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
-    return source.split("val")
+    return source.parts.get(_DOMAIN.value, source).split("val")
 
 
 def _metadata(workdir: pathlib.Path, config: Any, meta: dict[str, Any], b: Any) -> dict[str, Any]:

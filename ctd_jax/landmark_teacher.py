@@ -2,10 +2,11 @@
 
 import pathlib
 from collections.abc import Sequence
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, models
+from ctd_jax import checkpoint, data, domains, models
 from ctd_jax import workdir as workdirs
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
@@ -41,6 +42,8 @@ def load(config: ConfigDict, source: data.Source) -> Guide:
                 "the student's pictures, so give both the same"
             )
     variables, meta = checkpoint.best(run)
+    if meta.get("domains"):
+        variables, meta = domains.alone(run, variables, meta, _domain(meta, config, source))
     _check_landmarks(run, meta["landmarks"], source.landmarks.names)
     _check_pictures(run, config, source)
     network = models.build(
@@ -50,6 +53,13 @@ def load(config: ConfigDict, source: data.Source) -> Guide:
         dtype=models.activation_dtype(config.dtype),
     )
     return Guide(network, meta["input"], variables)
+
+
+def _domain(meta: dict[str, Any], config: ConfigDict, source: data.Source) -> str:
+    """That of the student's folder, or else with the student's landmarks, or any."""
+    known = {one["name"]: one["landmarks"] for one in meta["domains"]}
+    folder, ours = pathlib.Path(config.data.root).name, list(source.landmarks.names)
+    return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
 
 
 def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[str]) -> None:

@@ -49,26 +49,21 @@ def main() -> None:
     config = workdirs.read_config(workdir)
     if config.task != "landmarks":
         raise UserError(f"{workdir}: this run learned {config.task}; give one that learned landmarks")
-    variables, meta = checkpoint.best(workdir)
-    known = meta.get("domains") or []
-    domain = _domain(workdir, [one["name"] for one in known])
-    boxed = known[domain]["boxes"] if known else meta["boxes"]
-    if boxed and not _BOXES.value:
+    variables, meta = domains.alone(workdir, *checkpoint.best(workdir), _DOMAIN.value)
+    if meta["boxes"] and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     files = _pictures(_paths)
     boxes = _boxes(files)
     names = tuple(meta["landmarks"])
-    own = tuple(known[domain]["landmarks"]) if known else names
     measured = pathlib.Path(_MEASUREMENTS.value) if _MEASUREMENTS.value else None
-    measurements = _measurements(workdir, own) if measured else ()
+    measurements = _measurements(workdir, names) if measured else ()
     if measured == out:
         raise UserError(f"--out and --measurements are both {out}; give two files")
     for flag, file in (("out", out), ("measurements", measured)):
         if file:
             _check_writable(flag, file, overlays)
     parallel = Parallel(config.parallel)
-    counts = {one["name"]: len(one["landmarks"]) for one in known}
-    model = landmarks.build(config, meta["encoder"], len(names), of_domain=counts)
+    model = landmarks.build(config, meta["encoder"], len(names))
     forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
     variables = parallel.replicate(variables)
 
@@ -94,36 +89,23 @@ def main() -> None:
             boxes=np.array([boxes[file] for file in pictures]),
             size=config.data.image_size,
             margin=config.data.margin,
-            domains=tuple(counts),
-            domain=domain,
         )
-        table = evaluate.predict(forward, variables, part, parallel, size)
-        tables.append(domains.columns_of(table, _DOMAIN.value) if known else table)
+        tables.append(evaluate.predict(forward, variables, part, parallel, size))
         if overlays:
             for file, array, xy in zip(pictures, arrays, tables[-1].xy, strict=True):
                 # the whole path below the folder of overlays: no two pictures share a name there
                 path = overlays / file.resolve().relative_to(root).with_name(f"{file.name}.png")
                 path.parent.mkdir(parents=True, exist_ok=True)
-                report.draw(array, xy, names=own if len(own) <= MOST_NAMES else None).save(path)
+                report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None).save(path)
     if tables:
         table = metrics.concatenate(tables)
         metrics.write_predictions(out, table)
         if measured:
             unknown = np.full((len(table.images), 2), np.nan)
             agreement.write(measured, agreement.Measured.from_predictions(table, measurements, unknown))
-        print(f"{len(files) - bad} pictures, {len(own)} landmarks each: {out}")
+        print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {out}")
     if bad:
         raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
-
-
-def _domain(workdir: pathlib.Path, names: list[str]) -> int:
-    """Index of the domain that --domain names; 0 where there are none."""
-    if not names and _DOMAIN.value:
-        raise UserError(f"{workdir}: this run has one kind of pictures; leave out --domain")
-    if names and _DOMAIN.value not in names:
-        found = f"there is no {_DOMAIN.value!r}" if _DOMAIN.value else "each with landmarks of its own"
-        raise UserError(f"{workdir}: this run knows several domains, {found}; give --domain={'|'.join(names)}")
-    return names.index(_DOMAIN.value) if names else 0
 
 
 def _measurements(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[Measurement, ...]:

@@ -11,7 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import domains as domains_config
 from configs import helping
-from ctd_jax import checkpoint, data, domains, evaluate, landmarks, metrics, step, train
+from ctd_jax import checkpoint, data, domains, evaluate, heatmaps, landmark_teacher, landmarks, metrics, step, train
 from ctd_jax.data import folder, schedule, synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
@@ -244,6 +244,20 @@ def test_the_peers(teacher_file, norm, heads, wanted):
     assert np.isfinite(means["loss"])
 
 
+@pytest.mark.parametrize(("norm", "heads"), [(True, True), (True, False), (False, False)])
+def test_the_network_of_one_domain_says_what_the_common_one_does(teacher_file, norm, heads):
+    task = tiny.task(teacher_file, domains_config, **PLAIN, domains__norm=norm, domains__heads=heads)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: x + rng.uniform(0.1, 0.2, x.shape).astype("f"), jax.device_get(task.init(0)))
+    picture = rng.normal(size=(1, 32, 32, 3)).astype("f")
+    common = task.model.apply(variables, picture, np.ones(1, np.int32), train=False)["heatmaps"]
+    own, meta = domains.alone("run", variables, task.meta, "synthetic_film")
+    assert meta["landmarks"] == list(task.source.parts["synthetic_film"].landmarks.names) and not meta["domains"]
+    model = landmarks.build(task.config, meta["encoder"], len(meta["landmarks"]))
+    found = model.apply(own, picture, train=False)["heatmaps"]
+    np.testing.assert_allclose(found, common[..., -len(meta["landmarks"]) :], rtol=1e-4, atol=1e-4)
+
+
 # ---------------------------------------------------------------- what is measured
 
 
@@ -334,6 +348,18 @@ def test_a_domain_of_a_run_is_predicted_by_name(finished, cli, tmp_path):
     for flag, words in (("", "several domains, each with"), ("--domain=cm", "there is no 'cm'")):
         code, _, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", *filter(None, [flag]))
         assert code == 2 and words in error and "give --domain=mm|px" in error
+
+
+def test_a_run_of_several_domains_teaches_each(finished):
+    run, config, _ = finished
+    config = config.copy_and_resolve_references()
+    config.teacher.run, config.data.root = str(run), config.data.root.split(",")[1]
+    source = data.load(config.data, run / "tfds")
+    guide = landmark_teacher.load(config, source)
+    batch = source.split("test").batch(np.array([1]))
+    xy, _ = heatmaps.decode(guide.features(guide.variables, batch["picture"])["heatmaps"], stride=4)
+    table = metrics.read_predictions(run / "px" / "predictions.csv")
+    np.testing.assert_allclose(table.xy[1], (np.asarray(xy)[0] - batch["offset"]) / batch["scale"], atol=2e-3)
 
 
 def test_predict_refuses_a_domain_where_there_is_none(finished_run, cli, tmp_path):

@@ -12,7 +12,7 @@ import tiny
 from flax.traverse_util import flatten_dict
 
 from configs import fpd, fsf_ld, fsf_teacher, student
-from ctd_jax import checkpoint, data, heatmaps, losses, models, train
+from ctd_jax import checkpoint, data, heatmaps, landmarks, losses, models, train
 from ctd_jax.errors import UserError
 from ctd_jax.landmarks import LandmarkTask
 
@@ -48,7 +48,8 @@ def taught(run):
 def outputs(made, run, batch, variables):
     """Named features of the student in training, and of the teacher as a landmark network of its own."""
     picture = models.normalize(jnp.asarray(batch["picture"]), made.teacher.input)
-    student_of = jax.jit(lambda v, x: made._build(axis_name=None).apply(v, x, train=True, mutable=["batch_stats"])[0])
+    own = landmarks.build(made.config, made.encoder, 30)
+    student_of = jax.jit(lambda v, x: own.apply(v, x, train=True, mutable=["batch_stats"])[0])
     config = tiny.config("none", fsf_teacher, data__image_size=64, **{"model__encoder": "resnet8"})
     net = models.build(config.model, encoder=tiny.ENCODER, num_landmarks=30)
     teacher_of = jax.jit(lambda v, x: net.apply(v, x, train=False))
@@ -105,23 +106,30 @@ def test_a_student_that_is_its_teacher_has_no_distance(run):
         np.testing.assert_allclose(value, 0, atol=1e-6)
 
 
+def trained(run):
+    """All the parameters of the last checkpoint."""
+    with checkpoint.manager(run, read_only=True) as checkpoints:
+        args = checkpoint.ocp.args.Composite(state=checkpoint.ocp.args.StandardRestore())
+        return checkpoints.restore(checkpoints.latest_step(), args=args).state["params"]
+
+
 def test_what_a_run_leaves_has_no_adapters(run, tmp_path):
     config = tiny.config("none", fsf_ld, **NARROW, teacher__run=str(run), constraints__hint__layers=LEVELS)
     result = train.train_and_evaluate(config, tmp_path)
     variables, meta = checkpoint.best(tmp_path)
-    parts = [variables["params"][part] for part in ("encoder", "decoder")]
-    assert set(variables["params"]) == {"encoder", "decoder", "adapters"}
-    assert result["n_params"] == sum(x.size for x in jax.tree.leaves(parts))
+    assert set(trained(tmp_path)) == {"encoder", "decoder", "adapters"}
+    assert set(variables["params"]) == {"encoder", "decoder"}
+    assert result["n_params"] == sum(x.size for x in jax.tree.leaves(variables["params"]))
     assert 0 < result["gflops"] < 0.02
     assert meta["teacher run"] == checkpoint.digest(LandmarkTask(config, data.load(config.data, None))._run.variables)
 
 
 def test_the_second_head_serves_training_only(run):
-    variables, _ = checkpoint.best(run)
-    assert variables["params"]["coordinates"]["kernel"].shape == (16, 60)
-    parts = [variables["params"][part] for part in ("encoder", "decoder")]
+    assert trained(run)["coordinates"]["kernel"].shape == (16, 60)
+    params = checkpoint.best(run)[0]["params"]
+    assert set(params) == {"encoder", "decoder"}
     n_params = json.loads((run / "metrics.json").read_text())["n_params"]
-    assert n_params == sum(x.size for x in jax.tree.leaves(parts))
+    assert n_params == sum(x.size for x in jax.tree.leaves(params))
     columns = (run / "log.csv").read_text().splitlines()[0].split(",")
     assert {"coordinates", "gradient_coordinates"} <= set(columns)
 

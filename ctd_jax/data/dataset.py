@@ -44,11 +44,8 @@ class Dataset:
         boxes: np.ndarray,
         size: int,
         margin: float,
-        domains: tuple[str, ...] = (),
-        domain: int = 0,
     ) -> "Dataset":
-        """Pictures to predict `names` on, all of one of the domains, if there are any; each is read when its turn
-        comes."""
+        """Pictures to predict `names` on; each is read when its turn comes."""
         n = len(images)
         return cls(
             landmarks=Landmarks(tuple(names)),
@@ -61,8 +58,6 @@ class Dataset:
             size=size,
             margin=margin,
             cache_mib=0,
-            domains=domains,
-            domain=np.full(n, domain, np.int32),
         )
 
     def __len__(self) -> int:

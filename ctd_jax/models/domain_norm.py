@@ -102,6 +102,24 @@ def spread(variables: Mapping[str, Any], domains: Sequence[str]) -> dict[str, An
     return {kind: copies(tree) for kind, tree in variables.items()}
 
 
+def alone(variables: Mapping[str, Any], name: str, domains: Sequence[str]) -> dict[str, Any]:
+    """The variables of one domain's network, with that domain's batch norm and head under the names of a network
+    without domains: the opposite of `spread`."""
+
+    def own(tree: Any) -> Any:
+        out = {}
+        for path, leaf in flatten_dict(tree).items():
+            of = owner(path, domains)
+            if of is None:
+                out[path] = leaf
+            elif of == name:
+                head = path[-2] == f"final_{name}"
+                out[(*path[:-2], *["final"] * head, path[-1])] = leaf
+        return unflatten_dict(out)
+
+    return {kind: own(tree) for kind, tree in variables.items()}
+
+
 def owner(path: Sequence[str], domains: Sequence[str]) -> str | None:
     """The domain that a variable belongs to, by its path: of batch norm per domain, or of a head (`final_<domain>`);
     None: it is shared."""
