@@ -89,7 +89,7 @@ def test_the_papers_network():
     ("changes", "message"),
     [
         ({"constraints__ed__weight": -0.1}, r"constraints.ed.weight is -0.1"),
-        ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, stage1, stage2, stage3, stem"),
+        ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, heatmaps, stage1, stage2, stage3, stem"),
         ({"constraints__ed__layers": ()}, r"constraints.ed.layers is \(\); name one layer or more"),
         ({"data__image_size": 40}, r"data.image_size is 40; resnet8 needs a multiple of 16"),
         ({"data__image_size": 16}, r"data.image_size is 16; .* at least 32"),

@@ -308,6 +308,7 @@ def run(tmp_path, monkeypatch, content):
         split=lambda name: types.SimpleNamespace(name=name, spacing=np.array([[2.0, 0.5]] * 3)),
         picture=lambda image: np.zeros((50, 50, 3), np.uint8),
     )
+    source.judged = {"": source}
 
     def predict(forward, variables, part, parallel, batch_size):
         rows = slice(0, 3) if part.name == "test1" else slice(3, 6)
@@ -320,7 +321,7 @@ def run(tmp_path, monkeypatch, content):
     config = default.get_config()
     config.eval.bootstrap = 20
     (tmp_path / "config.json").write_text("{}")
-    evaluate.evaluate(None, {"params": {}}, source, Parallel("shard_map"), config, tmp_path, began=0.0)
+    evaluate.evaluate(None, {"params": {}}, source, Parallel("shard_map"), config, tmp_path, gflops=0.1, began=0.0)
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
 
 

@@ -115,7 +115,7 @@ def test_only_with_heads_is_a_pictures_loss_free_of_other_domains_logits(heads, 
     truth = task.layout.places(batch["classes"], batch["domain"]), batch["domain"]
 
     def losses_of(logits):
-        return task._main_terms({"logits": logits}, truth)["segmentation"]
+        return task._main_terms({"logits": logits}, {}, truth)["segmentation"]
 
     logits = np.random.default_rng(0).normal(size=(2, 32, 32, task.layout.total)).astype(np.float32)
     slopes = np.stack([np.abs(jax.grad(lambda x, b=b: losses_of(x)[b])(logits)).max((1, 2)) for b in range(2)])

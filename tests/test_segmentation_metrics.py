@@ -167,7 +167,7 @@ def test_a_domain_without_rows_is_left_out(tmp_path):
 
 
 def test_keys_that_would_clash():
-    with pytest.raises(UserError, match="b_c of a and c of a_b would both be called dice_a_b_c|c of a_b and b_c of a"):
+    with pytest.raises(UserError, match="c of a_b and b c of a would both be called dice_a_b_c"):
         sm.suffixes({"a": ("background", "b c"), "a_b": ("background", "c")})
     with pytest.raises(UserError, match="would both be called dice_a_left_lung"):
         sm.suffixes({"a": ("background", "left lung", "left-lung")})
