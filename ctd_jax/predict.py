@@ -5,20 +5,32 @@
 Writes one row per picture and landmark: x and y in pixels of the picture, (0, 0) the centre of its top-left pixel, and
 confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through. --measurements=FILE.csv
 adds a table of what the run's dataset.json measures: lengths in pixels, angles in degrees.
+
+Of a run that learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
+hold the index of the class in the run's classes.json.
+
+    python -m ctd_jax.predict --workdir=runs/mtmd-demo PICTURE_OR_FOLDER ... --domain=NAME --out=masks --overlays=DIR
 """
 
+import dataclasses
 import json
 import logging
 import os
 import pathlib
 import tempfile
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
+from ml_collections import ConfigDict
 
 from ctd_jax import command
 from ctd_jax.errors import UserError
 from ctd_jax.measurements import Measurement, parse
+
+if TYPE_CHECKING:
+    from ctd_jax import data
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of `python -m ctd_jax.main`.")
 _OUT = flags.DEFINE_string("out", None, "The csv file to write.")
@@ -37,18 +49,21 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    from rich.console import Console
-    from rich.progress import track
-
-    from ctd_jax import agreement, checkpoint, data, domains, evaluate, landmarks, metrics, report
     from ctd_jax import workdir as workdirs
+
+    workdir = pathlib.Path(_WORKDIR.value)
+    config = workdirs.read_config(workdir)
+    tasks = {"landmarks": _landmarks, "segmentation": _class_maps}
+    if config.task not in tasks:
+        raise UserError(f"{workdir}: this run learned {config.task}; give one that learned {' or '.join(tasks)}")
+    overlays = pathlib.Path(_OVERLAYS.value) if _OVERLAYS.value else None
+    tasks[config.task](workdir, config, pathlib.Path(_OUT.value), overlays)
+
+
+def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+    from ctd_jax import agreement, checkpoint, domains, evaluate, landmarks, metrics, report
     from ctd_jax.parallel import Parallel
 
-    workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
-    overlays = pathlib.Path(_OVERLAYS.value) if _OVERLAYS.value else None
-    config = workdirs.read_config(workdir)
-    if config.task != "landmarks":
-        raise UserError(f"{workdir}: this run learned {config.task}; give one that learned landmarks")
     variables, meta = domains.alone(workdir, *checkpoint.best(workdir), _DOMAIN.value)
     if meta["boxes"] and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
@@ -67,8 +82,76 @@ def main() -> None:
     forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
     variables = parallel.replicate(variables)
 
-    root = pathlib.Path(os.path.commonpath([file.resolve().parent for file in files]))
-    size, tables, bad = min(config.eval.batch_size, len(files)), [], 0
+    size, tables = min(config.eval.batch_size, len(files)), []
+    for pictures in _read(files, size):
+        part = _dataset(config, names, pictures, boxes)
+        tables.append(evaluate.predict(forward, variables, part, parallel, size))
+        if overlays:
+            for (file, array), xy in zip(pictures.items(), tables[-1].xy, strict=True):
+                drawn = report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None)
+                drawn.save(_path(overlays, file, files))
+    if tables:
+        table = metrics.concatenate(tables)
+        metrics.write_predictions(out, table)
+        if measured:
+            unknown = np.full((len(table.images), 2), np.nan)
+            agreement.write(measured, agreement.Measured.from_predictions(table, measurements, unknown))
+        print(f"{len(table.images)} pictures, {len(names)} landmarks each: {out}")
+    _check_read(files, sum(len(table.images) for table in tables))
+
+
+def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+    from PIL import Image
+
+    from ctd_jax import checkpoint, data, evaluate, report, segmentation, segmentation_evaluate
+    from ctd_jax.parallel import Parallel
+
+    variables, meta = checkpoint.best(workdir)
+    classes = {one["name"]: one["classes"] for one in meta["domains"]}
+    domain = _DOMAIN.value or (next(iter(classes)) if len(classes) == 1 else None)
+    if domain not in classes:
+        found = f"there is no {domain!r}" if domain else "each with classes of its own"
+        raise UserError(f"{workdir}: this run knows several domains, {found}; give --domain={'|'.join(classes)}")
+    for flag, value in (("measurements", _MEASUREMENTS.value), ("boxes", _BOXES.value)):
+        if value:
+            raise UserError(f"--{flag} is for landmarks, and {workdir} learned segmentation; leave it out")
+    if out.is_file():
+        raise UserError(f"--out: {out} is a file; give a folder for the class maps")
+    files = _pictures(_paths)
+    _check_writable("out", out / "class map", overlays)
+    parallel = Parallel(config.parallel)
+    layout = segmentation.Layout.of(classes, heads=config.domains.heads)
+    model = segmentation.build(config, meta["encoder"], classes)
+    forward = parallel.compile(segmentation.forward(model, meta["input"], layout), sharded=True)
+    variables = parallel.replicate(variables)
+
+    size, read = min(config.eval.batch_size, len(files)), 0
+    boxes = dict.fromkeys(files, np.full(4, np.nan))
+    for pictures in _read(files, size):
+        part = _dataset(config, (), pictures, boxes)
+        index = np.full(len(part), list(classes).index(domain), np.int32)
+        part = dataclasses.replace(part, domains=tuple(classes), domain=index)
+        ((probabilities, offset, scale),) = evaluate.each(forward, variables, part, parallel, size)
+        for (file, array), found, o, s in zip(pictures.items(), probabilities, offset, scale, strict=True):
+            frame = data.Frame(float(s), tuple(map(float, o)), part.size)
+            class_map = segmentation_evaluate.class_map(found, frame, array.shape[1], array.shape[0])
+            Image.fromarray(class_map).save(_path(out, file, files))
+            if overlays:
+                report.segmentation.draw(array, class_map, side=max(array.shape)).save(_path(overlays, file, files))
+        read += len(pictures)
+    if read:
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(classes[domain]))
+        print(f"{read} pictures, a class map each ({names}): {out}")
+    _check_read(files, read)
+
+
+def _read(files: list[pathlib.Path], size: int) -> Iterator[dict[pathlib.Path, np.ndarray]]:
+    """The pictures, `size` at a time, with progress; one that can't be read is left out, with a warning."""
+    from rich.console import Console
+    from rich.progress import track
+
+    from ctd_jax import data
+
     chunks = [files[i : i + size] for i in range(0, len(files), size)]
     console = Console(stderr=True)
     for chunk in track(chunks, "predicting", console=console, disable=not console.is_terminal):
@@ -78,34 +161,36 @@ def main() -> None:
                 pictures[file] = data.pictures.decode(file.read_bytes(), str(file))
             except (UserError, OSError) as error:
                 _log.warning(str(error))
-                bad += 1
-        if not pictures:
-            continue
-        images, arrays = tuple(map(str, pictures)), tuple(pictures.values())
-        part = data.Dataset.unlabelled(
-            names,
-            images,
-            arrays.__getitem__,
-            boxes=np.array([boxes[file] for file in pictures]),
-            size=config.data.image_size,
-            margin=config.data.margin,
-        )
-        tables.append(evaluate.predict(forward, variables, part, parallel, size))
-        if overlays:
-            for file, array, xy in zip(pictures, arrays, tables[-1].xy, strict=True):
-                # the whole path below the folder of overlays: no two pictures share a name there
-                path = overlays / file.resolve().relative_to(root).with_name(f"{file.name}.png")
-                path.parent.mkdir(parents=True, exist_ok=True)
-                report.draw(array, xy, names=names if len(names) <= MOST_NAMES else None).save(path)
-    if tables:
-        table = metrics.concatenate(tables)
-        metrics.write_predictions(out, table)
-        if measured:
-            unknown = np.full((len(table.images), 2), np.nan)
-            agreement.write(measured, agreement.Measured.from_predictions(table, measurements, unknown))
-        print(f"{len(files) - bad} pictures, {len(names)} landmarks each: {out}")
-    if bad:
+        if pictures:
+            yield pictures
+
+
+def _check_read(files: list[pathlib.Path], read: int) -> None:
+    if bad := len(files) - read:
         raise UserError(f"{bad} of {len(files)} pictures could not be read and are left out; see the warnings above")
+
+
+def _dataset(
+    config: ConfigDict, names: tuple[str, ...], pictures: dict[pathlib.Path, np.ndarray], boxes: dict
+) -> "data.Dataset":
+    from ctd_jax import data
+
+    return data.Dataset.unlabelled(
+        names,
+        tuple(map(str, pictures)),
+        tuple(pictures.values()).__getitem__,
+        boxes=np.array([boxes[file] for file in pictures]),
+        size=config.data.image_size,
+        margin=config.data.margin,
+    )
+
+
+def _path(folder: pathlib.Path, file: pathlib.Path, files: list[pathlib.Path]) -> pathlib.Path:
+    """Of a PNG for `file`, by the whole path below what all files have in common: no two share a name."""
+    root = pathlib.Path(os.path.commonpath([one.resolve().parent for one in files]))
+    path = folder / file.resolve().relative_to(root).with_name(f"{file.name}.png")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
 
 
 def _measurements(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[Measurement, ...]:

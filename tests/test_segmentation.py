@@ -1,5 +1,6 @@
 """Segmentation as a task: the network, where classes stand, losses of one's own domain, and whole runs."""
 
+import contextlib
 import csv
 import functools
 import json
@@ -304,6 +305,32 @@ def test_every_number_is_that_of_the_masks(folder_run):
             np.testing.assert_allclose(float(row[key] or "nan"), want[key], rtol=1e-5)
     of_skull = [float(row["dice"] or "nan") for row in table if row["class"] == "skull"]
     assert result["dice_heads_skull"] == pytest.approx(np.nanmean(of_skull), rel=1e-5)
+
+
+def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
+    root, workdir, result = folder_run
+    judged = sorted((workdir / "masks").rglob("*.png"))
+    domain, other = result["classes"]
+    pictures = [root / path.relative_to(workdir / "masks").with_suffix("") for path in judged]
+    own = [(picture, path) for picture, path in zip(pictures, judged, strict=True) if domain in picture.parts]
+    out, overlays = tmp_path / "maps", tmp_path / "overlays"
+    flags = (f"--workdir={workdir}", *(str(picture) for picture, _ in own), f"--out={out}", f"--overlays={overlays}")
+    code, said, error = cli("ctd_jax.predict", *flags, f"--domain={domain}")
+    assert code == 0, error
+    assert f"{len(own)} pictures, a class map each (0 background, 1 " in said
+    for picture, path in own:
+        files = out / f"{picture.name}.png", path, overlays / f"{picture.name}.png"
+        with contextlib.ExitStack() as opened:
+            found, own_map, drawn = (np.asarray(opened.enter_context(Image.open(file))) for file in files)
+        np.testing.assert_array_equal(found, own_map)
+        assert drawn.shape == (*found.shape, 3)
+    for more, words in (
+        ([], f"several domains, each with classes of its own; give --domain={domain}|{other}"),
+        (["--domain=knee"], "there is no 'knee'; give --domain="),
+        ([f"--domain={domain}", "--boxes=b.csv"], "--boxes is for landmarks"),
+    ):
+        code, _, error = cli("ctd_jax.predict", *flags, *more)
+        assert code == 2 and words in error and error.count("error: ") == 1
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder_run, tmp_path, teacher_file, monkeypatch):
