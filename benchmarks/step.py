@@ -8,7 +8,7 @@ Every contestant is a process of its own and they take turns, call by call, so t
 times are medians after warming up. float32 on a CPU; on a GPU bfloat16 (ours) and autocast (PyTorch). There our
 pictures stay on the device and ten steps are one dispatch; one step a dispatch, and the decoder by lax.conv_transpose,
 are timed beside. Ratios are our images/s over those of the fastest of PyTorch's forms, so more than 1 is faster than
-PyTorch; `train_ratio` and `predict_ratio` are the lowest over the batches.
+PyTorch; `train_ratio` and `predict_ratio` are the lowest over the batches, `..._to_eager` those over PyTorch's plain form.
 """
 
 import argparse
@@ -371,9 +371,9 @@ def summary(results: list[dict[str, Any]], peak: float, args: argparse.Namespace
     import jax
 
     ratios = {
-        f"{call}_ratio": min(result["ratio"] for result in results if result["kind"] == call)
-        for call in ("train", "predict")
-        if any(result["kind"] == call and "ratio" in result for result in results)
+        f"{call}_{ratio}": min(result[ratio] for result in results if result["kind"] == call and ratio in result)
+        for call, ratio in itertools.product(("train", "predict"), ("ratio", "ratio_to_eager"))
+        if any(result["kind"] == call and ratio in result for result in results)
     }
     known = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "jax": jax.__version__}
     known |= {"size": args.size, "landmarks": args.landmarks, "peak_gflops": peak / 1e9}
