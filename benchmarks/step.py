@@ -8,7 +8,7 @@ Every contestant is a process of its own and they take turns, call by call, so t
 times are medians after warming up. float32 on a CPU; on a GPU bfloat16 (ours) and autocast (PyTorch). There our
 pictures stay on the device and ten steps are one dispatch; one step a dispatch, and the decoder by lax.conv_transpose,
 are timed beside. Ratios are our images/s over those of the fastest of PyTorch's forms, so more than 1 is faster than
-PyTorch; `train_ratio` and `predict_ratio` are the lowest over the batches, `..._to_eager` those over PyTorch's plain form.
+PyTorch; `train_ratio` and `predict_ratio` are the lowest over the batches, `..._to_eager` those to its plain form.
 """
 
 import argparse
