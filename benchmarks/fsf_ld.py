@@ -67,6 +67,10 @@ class Bench:
             common += (f"train.steps={args.steps}",)
         return command.configured(f"configs/{file}.py", [*common, *changes])
 
+    def text(self, changes: tuple[str, ...]) -> str:
+        """For people, with runs named by their folder alone."""
+        return " ".join(changes).replace(f"{self.runs}/", "")
+
     def run(self, row: str, file: str, changes: tuple[str, ...], seed: int, split: str) -> pathlib.Path:
         """The workdir of a finished run."""
         config = self.config(file, changes)
@@ -78,7 +82,7 @@ class Bench:
         if file != "fsf_teacher":
             shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
         jax.clear_caches()  # the next run compiles anew, from the cache on disk
-        line = {"row": row, "changes": " ".join(changes), "seed": seed, "split": split}
+        line = {"row": row, "changes": self.text(changes), "seed": seed, "split": split}
         line |= {key: result[key] for key in (*KEYS, "n_params", "gflops", "config_hash")}
         line |= {"minutes": round(result["seconds"] / 60, 2), "run": name}
         self.lines.append(line)
@@ -191,7 +195,7 @@ def main() -> None:
         network = config.model.encoder, config.model.decoder_channels
         if network not in latencies:
             latencies[network] = latency(config, args.repeats)
-        row = {"settings": " ".join(changes)} | row_of(runs[name], config) | {"latency_ms": latencies[network]}
+        row = {"settings": bench.text(changes)} | row_of(runs[name], config) | {"latency_ms": latencies[network]}
         alone = "micro: student" if name.startswith("micro") else "student"
         if name not in (*TEACHERS, alone):
             row["minus_alone"] = minus(runs[name], runs[alone])
