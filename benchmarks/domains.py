@@ -138,7 +138,8 @@ def main() -> None:
         for peer, changes in PEERS.items():
             for name, folder in run(args, peer.removeprefix("+ "), seed, steps, weight | changes).items():
                 runs[peer][name].append(folder)
-    result = {"arguments": vars(args) | weight, "domains": compare(runs)}
+    known = vars(args) | {"roots": names, "teacher": pathlib.Path(args.teacher).name}
+    result = {"arguments": {k: known[k] for k in known if k != "runs"} | weight, "domains": compare(runs)}
     (HERE / "domains.json").write_text(json.dumps(result, indent=1) + "\n")
     print(console(result["domains"]))
 

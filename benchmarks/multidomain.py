@@ -187,7 +187,9 @@ def main() -> None:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
-    content = {"arguments": vars(args) | {"chosen": chosen}, "shares": result}
+    teacher = pathlib.Path(args.teacher).name
+    known = {key: value for key, value in vars(args).items() if key not in ("root", "runs")} | {"teacher": teacher}
+    content = {"arguments": known | {"chosen": chosen}, "shares": result}
     (HERE / "multidomain.json").write_text(json.dumps(content, indent=1) + "\n")
     print(console(result))
 
