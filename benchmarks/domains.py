@@ -43,10 +43,11 @@ def run(args: argparse.Namespace, name: str, seed: int, steps: int, changes: dic
     config.data.budget = args.budget
     config.data.image_size = args.size
     config.teacher.weights = args.teacher
-    config.train.steps, config.train.batch_size = steps, args.batch
+    config.train.steps, config.train.batch_size, config.train.encoder_lr = steps, args.batch, args.encoder_lr
     config.eval.every = max(steps // 4, 1)
     config.update_from_flattened_dict(changes)
-    folder = f"{name.replace(' ', '_')}-seed{seed}-{steps}x{args.batch}-{args.size}px-budget{args.budget or 'all'}"
+    setting = f"{steps}x{args.batch}-{args.size}px-lr{args.encoder_lr:g}-budget{args.budget or 'all'}"
+    folder = f"{name.replace(' ', '_')}-seed{seed}-{setting}"
     workdir = pathlib.Path(args.runs) / folder
     result = train_and_evaluate(config, workdir, pathlib.Path(args.runs) / "tfds")
     jax.clear_caches()
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=200, help="of one domain's own network")
     parser.add_argument("--batch", type=int, default=8, help="pictures a step")
     parser.add_argument("--size", type=int, default=112, help="pixels")
+    parser.add_argument("--encoder_lr", type=float, default=3e-3, help="learning rate of the encoder")
     parser.add_argument("--budget", type=int, default=0, help="labelled pictures of each domain; 0: all")
     parser.add_argument("--weights", default="1e-3", help="of the contrastive term, commas between")
     args = parser.parse_args()

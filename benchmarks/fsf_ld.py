@@ -3,10 +3,11 @@
     python -m benchmarks.fsf_ld --root=ceph_isbi2015 --runs=runs/fsf_ld [--alternatives] [--micro]
 
 1. Teachers: one of heatmaps alone, one of heatmaps and coordinates (configs/fsf_teacher.py), with every seed. The
-   second one's first seed teaches all students. Their settings are the flags', nothing is chosen.
-2. Students: each row's setting is chosen on val among the three of its file's `grid`, with a seed of its own; then each
-   is trained with every seed. --alternatives: other readings of FSF-LD, at its weight (plain: at its own, of three).
-   --micro: the smaller student, alone and by FSF-LD, with the settings of the tiny one.
+   second one's first seed teaches all students.
+2. Students, five rows. --alternatives: other readings of FSF-LD, at its weight (plain: at its own). --micro: the
+   smaller student, alone and by FSF-LD, with the settings of the tiny one.
+
+Each row's setting is chosen on val among the three of its file's `grid`, with a seed of its own.
 
 Stopped, the same command continues: finished runs are not repeated. Writes fsf_ld.csv (a line per run) and fsf_ld.json
 (the table) beside this file. MRE in mm and SDR with 95 % intervals over patients, of the mean over the seeds; paired
@@ -34,7 +35,7 @@ from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 ROWS = ("student", "fpd", "fitnets", "attention_transfer", "fsf_ld")
-TEACHERS = {"teacher, heatmaps": ("coordinates.weight=0",), "teacher, multi-task": ()}
+MULTI_TASK, HEATMAPS = "teacher, multi-task", "teacher, heatmaps"
 ALTERNATIVES = {
     "fsf_ld, encoder only": ("constraints.hint.layers=('stage2','stage3')",),
     "fsf_ld, decoder only": ("constraints.hint.layers=('deconv2','deconv3')",),
@@ -79,7 +80,7 @@ class Bench:
         name = f"{row}-{split}-seed{seed}-{workdirs.config_hash(config)}".replace(", ", "-").replace(" ", "-")
         workdir = self.runs / name
         result = train_and_evaluate(config, workdir, self.runs / "tfds")
-        if file != "fsf_teacher":
+        if file != "fsf_teacher" or split == "val":
             shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
         jax.clear_caches()  # the next run compiles anew, from the cache on disk
         line = {"row": row, "changes": self.text(changes), "seed": seed, "split": split}
@@ -172,10 +173,11 @@ def main() -> None:
     bench, seeds = Bench(args), range(args.seeds)
 
     runs, of_row = {}, {}
-    for name, changes in TEACHERS.items():
-        of_row[name] = ("fsf_teacher", changes)
-        runs[name] = [bench.run(name, "fsf_teacher", changes, seed, "test") for seed in seeds]
-    guide = (f"teacher.run={runs['teacher, multi-task'][0]}",)
+    of_row[HEATMAPS] = "fsf_teacher", ("coordinates.weight=0",)
+    of_row[MULTI_TASK] = "fsf_teacher", bench.chosen(MULTI_TASK, "fsf_teacher", ())
+    for name, (file, changes) in of_row.items():
+        runs[name] = [bench.run(name, file, changes, seed, "test") for seed in seeds]
+    guide = (f"teacher.run={runs[MULTI_TASK][0]}",)
     for name in ROWS:
         changes = {"student": (), "fsf_ld": guide + LEVELS}.get(name, guide)
         of_row[name] = (name, bench.chosen(name, name, changes))
@@ -185,7 +187,7 @@ def main() -> None:
     if args.micro:
         of_row |= {f"micro: {name}": (name, of_row[name][1] + MICRO) for name in ("student", "fsf_ld")}
     for name, (file, changes) in of_row.items():
-        if name not in TEACHERS:
+        if name not in runs:
             runs[name] = [bench.run(name, file, changes, seed, "test") for seed in seeds]
 
     latencies = {}  # of each network once: rows of one student have one
@@ -197,10 +199,10 @@ def main() -> None:
             latencies[network] = latency(config, args.repeats)
         row = {"settings": bench.text(changes)} | row_of(runs[name], config) | {"latency_ms": latencies[network]}
         alone = "micro: student" if name.startswith("micro") else "student"
-        if name not in (*TEACHERS, alone):
+        if name not in (HEATMAPS, MULTI_TASK, alone):
             row["minus_alone"] = minus(runs[name], runs[alone])
         result["rows"][name] = row
-    result["multi-task - heatmaps"] = minus(runs["teacher, multi-task"], runs["teacher, heatmaps"])
+    result["multi-task - heatmaps"] = minus(runs[MULTI_TASK], runs[HEATMAPS])
     (HERE / "fsf_ld.json").write_text(json.dumps(result, indent=1) + "\n")
     print(text(result))
 

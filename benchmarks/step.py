@@ -100,7 +100,7 @@ class Ours:
         self._start(task(batch=batch, **case), batch)
 
     def _start(self, job: Any, batch: int) -> None:
-        from ctd_jax import feed, step
+        from ctd_jax import feed, models, step
         from ctd_jax.landmarks import forward
         from ctd_jax.parallel import Parallel
 
@@ -118,6 +118,7 @@ class Ours:
         self._step = self._parallel.compile(body, sharded=False, donate=(0,))
         self.steps_per_call = feed.LOG_EVERY if isinstance(self._feed, feed.OnDevice) else 1
         self._forward = self._parallel.compile(forward(job.model, job.teacher.input), sharded=True)
+        self._folded = self._parallel.replicate(models.fold(job.model, variables, job.size))
         self._batch = job.train.batch(np.arange(batch))
 
     def _dispatch(self) -> Any:
@@ -130,8 +131,7 @@ class Ours:
         jax.block_until_ready(means)
 
     def predict(self) -> None:
-        variables = {"params": self._state.params, "batch_stats": self._state.batch_stats}
-        self._parallel.gather(self._forward(variables, self._parallel.shard({"picture": self._batch["picture"]})))
+        self._parallel.gather(self._forward(self._folded, self._parallel.shard({"picture": self._batch["picture"]})))
 
 
 class Torch:

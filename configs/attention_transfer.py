@@ -10,6 +10,6 @@ from configs import student
 def get_config(variant: str = "demo"):
     config = student.get_config(variant)
     config.name = "attention_transfer"
-    config.constraints.at.weight = 1e-3
-    config.grid = tuple(f"constraints.at.weight={value}" for value in (1e-4, 1e-3, 1e-2))
+    config.constraints.at.weight = 1e-2
+    config.grid = tuple(f"constraints.at.weight={value}" for value in (1e-3, 1e-2, 1e-1))
     return config

@@ -11,6 +11,6 @@ def get_config(variant: str = "demo"):
     config = student.get_config(variant)
     config.name = "fitnets"
     config.constraints.hint.layers = ("stage3",)
-    config.constraints.hint.weight = 1e-3
-    config.grid = tuple(f"constraints.hint.weight={value}" for value in (1e-4, 1e-3, 1e-2))
+    config.constraints.hint.weight = 1e-2
+    config.grid = tuple(f"constraints.hint.weight={value}" for value in (1e-3, 1e-2, 1e-1))
     return config

@@ -11,5 +11,5 @@ def get_config(variant: str = "demo"):
     config = student.get_config(variant)
     config.name = "fpd"
     config.constraints.kd.weight = 1.0  # the paper's a = 0.5
-    config.grid = tuple(f"constraints.kd.weight={value}" for value in (0.3, 1.0, 3.0))
+    config.grid = tuple(f"constraints.kd.weight={value}" for value in (1.0, 3.0, 10.0))
     return config

@@ -20,6 +20,6 @@ def get_config(variant: str = "demo"):
     config.constraints.hint.layers = ("stage2", "stage3", "deconv2", "deconv3")
     if variant == "demo":  # its teacher has two deconvolutions, of strides 8 and 4
         config.constraints.hint.layers = ("stage2", "stage3", "deconv2=deconv1", "deconv3=deconv2")
-    config.constraints.hint.weight = 1e-2
-    config.grid = tuple(f"constraints.hint.weight={value}" for value in (1e-3, 1e-2, 1e-1))
+    config.constraints.hint.weight = 1e-1
+    config.grid = tuple(f"constraints.hint.weight={value}" for value in (1e-2, 1e-1, 1.0))
     return config

@@ -94,6 +94,7 @@ def evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     *,
+    n_params: int,
     gflops: float,
     began: float,
 ) -> dict[str, Any]:
@@ -103,7 +104,8 @@ def evaluate(
     them under `domains`. Numbers of different domains are never pooled.
 
     Args:
-      gflops: of the network, see `cost.gflops`.
+      n_params: of the network.
+      gflops: see `cost.gflops`.
       began: `time.monotonic()` at the start of the run, for `seconds`.
 
     Returns:
@@ -113,7 +115,6 @@ def evaluate(
         name: predict(forward, variables, source.split(name), parallel, config.eval.batch_size)
         for name in source.covered(config.eval.split)
     }
-    n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
     hosts.by_first(lambda: _write_all(found, source, config, workdir, n_params=n_params, gflops=gflops, began=began))
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 

@@ -42,7 +42,7 @@ def main() -> None:
     import numpy as np
     from jax import export
 
-    from ctd_jax import checkpoint, domains, formats, landmarks
+    from ctd_jax import checkpoint, domains, formats, landmarks, models
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
     workdir = pathlib.Path(_WORKDIR.value)
@@ -54,12 +54,14 @@ def main() -> None:
     pictures = _validation(workdir, config)
 
     size, names = config.data.image_size, meta["landmarks"]
-    forward = landmarks.forward(landmarks.build(config, meta["encoder"], len(names)), meta["input"])
+    model = landmarks.build(config, meta["encoder"], len(names))
+    forward = landmarks.forward(model, meta["input"])
     (b,) = export.symbolic_shape("b") if formats.FORMATS[_TO.value].any_batch else (1,)
     batch = jax.ShapeDtypeStruct((b, size, size, 3), "uint8")
     about = _metadata(workdir, config, meta, b)
     with jax.default_matmul_precision("highest"):  # else float32 is TF32 on a GPU, bfloat16 on a TPU
-        content = form.write(lambda v, picture: forward(v, {"picture": picture}), variables, batch, about)
+        folded = models.fold(model, variables, size)
+        content = form.write(lambda v, picture: forward(v, {"picture": picture}), folded, batch, about)
     call = form.load(content)
     differences = _compare(call, forward, variables, pictures, config.eval.batch_size)
     one = pictures.batch(np.arange(1))["picture"]

@@ -64,11 +64,12 @@ def build(
 
 def forward(model: models.LandmarkNet, input_spec: dict[str, Any]) -> Callable:
     """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] network pixels, [B, K] confidence)`; "domain"
-    `[B]` too, where there are domains."""
+    `[B]` too, where there are domains. `variables` as trained, or of `models.fold`."""
 
     def body(variables: Any, batch: dict[str, Array]) -> tuple[Array, Array]:
         picture = models.normalize(batch["picture"], input_spec)
-        out = model.apply(variables, picture, batch.get("domain"), train=False)
+        with models.folded():
+            out = model.apply(variables, picture, batch.get("domain"), train=False)
         return heatmaps.decode(out["heatmaps"], stride=model.stride)
 
     return body
@@ -173,9 +174,7 @@ class LandmarkTask(StudentTask):
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
-        variables = checkpoint.network_of(variables)
+        variables, n_params = self._for_prediction(variables, parallel)
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
-        gflops = cost.gflops(self.model, self.size)
-        return evaluate.evaluate(
-            body, variables, self.source, parallel, self.config, workdir, gflops=gflops, began=began
-        )
+        facts = {"n_params": n_params, "gflops": cost.gflops(self.model, self.size), "began": began}
+        return evaluate.evaluate(body, variables, self.source, parallel, self.config, workdir, **facts)

@@ -118,7 +118,7 @@ def _advice(train: Any, devices: int, need: Need | None = None, limit: int | Non
             ("accumulate_steps", train.accumulate_steps * fits[0]), ("batch_size", train.batch_size // fits[0])
         )]  # fmt: skip
     if not train.remat:
-        ways.append("--config.train.remat=True (fewer activations, more time)")
+        ways.append("--config.train.remat=True (fewer activations, more time; not with domains.norm)")
     return f"give {', or '.join(ways)}"
 
 

@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
-    from ctd_jax import agreement, checkpoint, domains, evaluate, landmarks, metrics, report
+    from ctd_jax import agreement, checkpoint, domains, evaluate, landmarks, metrics, models, report
     from ctd_jax.parallel import Parallel
 
     variables, meta = domains.alone(workdir, *checkpoint.best(workdir), _DOMAIN.value)
@@ -80,7 +80,7 @@ def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ove
     parallel = Parallel(config.parallel)
     model = landmarks.build(config, meta["encoder"], len(names))
     forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
-    variables = parallel.replicate(variables)
+    variables = parallel.replicate(models.fold(model, variables, config.data.image_size))
 
     size, tables = min(config.eval.batch_size, len(files)), []
     for pictures in _read(files, size):
@@ -103,7 +103,7 @@ def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ove
 def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
     from PIL import Image
 
-    from ctd_jax import checkpoint, data, evaluate, report, segmentation, segmentation_evaluate
+    from ctd_jax import checkpoint, data, evaluate, models, report, segmentation, segmentation_evaluate
     from ctd_jax.parallel import Parallel
 
     variables, meta = checkpoint.best(workdir)
@@ -123,7 +123,7 @@ def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ov
     layout = segmentation.Layout.of(classes, heads=config.domains.heads)
     model = segmentation.build(config, meta["encoder"], classes)
     forward = parallel.compile(segmentation.forward(model, meta["input"], layout), sharded=True)
-    variables = parallel.replicate(variables)
+    variables = parallel.replicate(models.fold(model, variables, config.data.image_size))
 
     size, read = min(config.eval.batch_size, len(files)), 0
     boxes = dict.fromkeys(files, np.full(4, np.nan))

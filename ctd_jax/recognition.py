@@ -241,9 +241,9 @@ class RecognitionTask:
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Writes teacher.safetensors and metrics.json, of the people of `eval.split`; returns what the latter holds."""
-        extract = self._extractor(parallel)
-        judged = np.concatenate([extract(variables, part) for part in self._judged])
-        teacher = self.teacher(parallel.first(variables), extract(variables, self._val))
+        extract, on_devices = self._extractor(parallel), parallel.replicate(variables)
+        judged = np.concatenate([extract(on_devices, part) for part in self._judged])
+        teacher = self.teacher(variables, extract(on_devices, self._val))
         hosts.by_first(lambda: self._write(workdir, judged, teacher, began))
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
 

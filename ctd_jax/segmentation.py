@@ -105,11 +105,12 @@ def build(
 
 def forward(model: models.SegmentationNet, input_spec: dict[str, Any], layout: Layout) -> Callable:
     """Body `(variables, {"picture": [B, S, S, 3] uint8, "domain": [B]}) -> [B, S, S, M]` probability of each class of
-    the picture's domain."""
+    the picture's domain. `variables` as trained, or of `models.fold`."""
 
     def body(variables: Any, batch: dict[str, Array]) -> Array:
         picture = models.normalize(batch["picture"], input_spec)
-        out = model.apply(variables, picture, batch["domain"], train=False)
+        with models.folded():
+            out = model.apply(variables, picture, batch["domain"], train=False)
         return layout.probabilities(out["logits"], batch["domain"])
 
     return body
@@ -206,7 +207,9 @@ class SegmentationTask(StudentTask):
 
     def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
-        variables = checkpoint.network_of(variables)
-        compiled = self._compiled(parallel)
-        segmentation_evaluate.evaluate(compiled, variables, self.source, parallel, self.config, workdir, began=began)
+        variables, n_params = self._for_prediction(variables, parallel)
+        facts = {"n_params": n_params, "began": began}
+        segmentation_evaluate.evaluate(
+            self._compiled(parallel), variables, self.source, parallel, self.config, workdir, **facts
+        )
         return json.loads((workdir / "metrics.json").read_text("utf-8"))

@@ -6,7 +6,6 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-import jax
 import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
@@ -42,6 +41,7 @@ def evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     *,
+    n_params: int,
     began: float,
 ) -> None:
     """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation_metrics.csv, metrics.json and
@@ -49,6 +49,7 @@ def evaluate(
 
     Args:
       forward: `segmentation.forward`, compiled by `parallel` with `sharded=True`.
+      n_params: of the network.
       began: `time.monotonic()` at the start of the run, for `seconds`.
     """
     rows = []
@@ -60,7 +61,6 @@ def evaluate(
                 for found in ahead(lambda picture: _judge(part, *picture, workdir), pictures):  # noqa: B023
                     rows += found
             start += len(batch[0])
-    n_params = sum(x.size for x in jax.tree.leaves(parallel.first(variables["params"])))
     hosts.by_first(lambda: _write(rows, source, config, workdir, n_params=n_params, began=began))
 
 

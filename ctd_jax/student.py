@@ -11,10 +11,10 @@ from flax.traverse_util import path_aware_map
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import data, domains, landmark_teacher, models
+from ctd_jax import checkpoint, data, domains, landmark_teacher, models
 from ctd_jax import teacher as teachers
 from ctd_jax.errors import UserError
-from ctd_jax.parallel import AXIS
+from ctd_jax.parallel import AXIS, Parallel
 from ctd_jax.terms import BATCHES, WITHOUT_TEACHER, Terms
 
 MOST_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
@@ -77,6 +77,11 @@ class StudentTask:
             raise UserError(
                 "constraints.contrastive.weight is not 0, but there is one domain, and none to tell it from; give "
                 "data.root several folders, or set the weight to 0"
+            )
+        if "delta" in names and len(self.train.domains) > 1:
+            raise UserError(
+                "constraints.delta.weight is not 0, but there are several domains, and its channel weights, from what "
+                "the channels tell of all landmarks or classes at once, are for one domain; set it to 0"
             )
         if layers not in ("all", "last", "none"):
             raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
@@ -189,6 +194,12 @@ class StudentTask:
         """The teacher's variables, as they are in the student."""
         norms = getattr(self.model, "domains", ())
         return models.domain_norm.spread(variables, norms) if norms else variables
+
+    def _for_prediction(self, variables: Any, parallel: Parallel) -> tuple[Any, int]:
+        """A trained network on the devices, as it predicts, and the number of its parameters as it was trained."""
+        network = checkpoint.network_of(variables)
+        n_params = sum(x.size for x in jax.tree.leaves(network["params"]))
+        return parallel.replicate(models.fold(self.model, network, self.size)), n_params
 
     def labels(self, params: Any) -> Any:
         """Which learning rate each parameter has; `frozen`: none."""

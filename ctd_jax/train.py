@@ -49,7 +49,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
     task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
     hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
     variables = _fit(task, config, workdir, parallel)
-    return task.finish(parallel.replicate(variables), parallel, workdir, began)
+    return task.finish(variables, parallel, workdir, began)
 
 
 def _begin(workdir: pathlib.Path, config: ConfigDict, rows: list[tuple[str, str, str, str]]) -> None:

@@ -467,6 +467,7 @@ def config_error(teacher_file, tmp_path, **changes):
         ({"train__remat": True}, "train.remat computes blocks again without knowing whose domain a picture is of"),
         ({"train__accumulate_steps": 2, "train__batch_size": 16}, "constraints.contrastive.weight is not 0, and that"),
         ({"data__domains": ("synthetic",)}, "constraints.contrastive.weight is not 0, but there is one domain"),
+        ({"constraints__delta__weight": 0.1}, "constraints.delta.weight is not 0, but there are several domains"),
         ({"constraints__contrastive__temperature": 0.0}, "constraints.contrastive.temperature is 0.0; expected more"),
         ({"constraints__contrastive__layers": ("deconv9",)}, "layers names 'deconv9'; the student's features are"),
         ({"data__budget": 1}, "domain synthetic has 1 training picture of 16; a domain needs 2 or more"),

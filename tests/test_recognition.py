@@ -115,7 +115,7 @@ def test_a_run_becomes_a_teacher(loss, tmp_path):
     )  # 3: no multiple of the devices
     parallel = Parallel("shard_map")
     variables = task.init(0)
-    result = task.finish(parallel.replicate(variables), parallel, tmp_path, 0.0)
+    result = task.finish(variables, parallel, tmp_path, 0.0)
     assert result == json.loads((tmp_path / "metrics.json").read_text())
     low, high = result["ci95"]["verification_auc"]
     assert 0 <= low <= high <= 1 and 0 <= result["verification_auc"] <= 1

@@ -151,7 +151,7 @@ def test_it_starts_from_the_teacher_in_every_domain(teacher_file):
 
 def test_constraints_tie_it_to_the_teacher(teacher_file):
     """Every term of one layer at once: finite, and in the total with its weight."""
-    terms = ("ed", "spatial", "channel", "at", "hint", "delta", "rkd_distance", "l2_sp", "l2", "contrastive")
+    terms = ("ed", "spatial", "channel", "at", "hint", "rkd_distance", "l2_sp", "l2", "contrastive")
     task = make_task(teacher_file, **{f"constraints__{name}__weight": 0.1 for name in terms})
     trained = tiny.trainer(task)
     _, means = trained([task.train.batch(np.array([0, 1, 4, 5]))] * 2)

@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm, weights
 from ctd_jax.models.decoder import Decoder
+from ctd_jax.models.fold import fold, folded
 from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
 from ctd_jax.models.landmark_net import LandmarkNet
@@ -35,6 +36,8 @@ __all__ = [
     "build_encoder",
     "build_segmentation",
     "domain_norm",
+    "fold",
+    "folded",
     "normalize",
     "weights",
 ]
