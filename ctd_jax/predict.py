@@ -12,7 +12,6 @@ hold the index of the class in the run's classes.json.
     python -m ctd_jax.predict --workdir=runs/mtmd-demo PICTURE_OR_FOLDER ... --domain=NAME --out=masks --overlays=DIR
 """
 
-import dataclasses
 import json
 import logging
 import os
@@ -103,15 +102,10 @@ def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ove
 def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
     from PIL import Image
 
-    from ctd_jax import checkpoint, data, evaluate, models, report, segmentation, segmentation_evaluate
+    from ctd_jax import data, evaluate, models, report, segmentation, segmentation_evaluate
     from ctd_jax.parallel import Parallel
 
-    variables, meta = checkpoint.best(workdir)
-    classes = {one["name"]: one["classes"] for one in meta["domains"]}
-    domain = _DOMAIN.value or (next(iter(classes)) if len(classes) == 1 else None)
-    if domain not in classes:
-        found = f"there is no {domain!r}" if domain else "each with classes of its own"
-        raise UserError(f"{workdir}: this run knows several domains, {found}; give --domain={'|'.join(classes)}")
+    network = segmentation.Alone.of(workdir, config, _DOMAIN.value)
     for flag, value in (("measurements", _MEASUREMENTS.value), ("boxes", _BOXES.value)):
         if value:
             raise UserError(f"--{flag} is for landmarks, and {workdir} learned segmentation; leave it out")
@@ -120,17 +114,13 @@ def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ov
     files = _pictures(_paths)
     _check_writable("out", out / "class map", overlays)
     parallel = Parallel(config.parallel)
-    layout = segmentation.Layout.of(classes, heads=config.domains.heads)
-    model = segmentation.build(config, meta["encoder"], classes)
-    forward = parallel.compile(segmentation.forward(model, meta["input"], layout), sharded=True)
-    variables = parallel.replicate(models.fold(model, variables, config.data.image_size))
+    forward = parallel.compile(network.forward, sharded=True)
+    variables = parallel.replicate(models.fold(network.model, network.variables, config.data.image_size))
 
     size, read = min(config.eval.batch_size, len(files)), 0
     boxes = dict.fromkeys(files, np.full(4, np.nan))
     for pictures in _read(files, size):
         part = _dataset(config, (), pictures, boxes)
-        index = np.full(len(part), list(classes).index(domain), np.int32)
-        part = dataclasses.replace(part, domains=tuple(classes), domain=index)
         ((probabilities, offset, scale),) = evaluate.each(forward, variables, part, parallel, size)
         for (file, array), found, o, s in zip(pictures.items(), probabilities, offset, scale, strict=True):
             frame = data.Frame(float(s), tuple(map(float, o)), part.size)
@@ -140,7 +130,7 @@ def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ov
                 report.segmentation.draw(array, class_map, side=max(array.shape)).save(_path(overlays, file, files))
         read += len(pictures)
     if read:
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(classes[domain]))
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(network.classes))
         print(f"{read} pictures, a class map each ({names}): {out}")
     _check_read(files, read)
 

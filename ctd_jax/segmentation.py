@@ -105,15 +105,61 @@ def build(
 
 def forward(model: models.SegmentationNet, input_spec: dict[str, Any], layout: Layout) -> Callable:
     """Body `(variables, {"picture": [B, S, S, 3] uint8, "domain": [B]}) -> [B, S, S, M]` probability of each class of
-    the picture's domain. `variables` as trained, or of `models.fold`."""
+    the picture's domain; without "domain", for a network that knows one (see `alone`). `variables` as trained, or of
+    `models.fold`."""
 
     def body(variables: Any, batch: dict[str, Array]) -> Array:
-        picture = models.normalize(batch["picture"], input_spec)
+        picture, domain = models.normalize(batch["picture"], input_spec), batch.get("domain")
         with models.folded():
-            out = model.apply(variables, picture, batch["domain"], train=False)
-        return layout.probabilities(out["logits"], batch["domain"])
+            logits = model.apply(variables, picture, domain, train=False)["logits"]
+        return jax.nn.softmax(logits) if domain is None else layout.probabilities(logits, domain)
 
     return body
+
+
+@dataclasses.dataclass(frozen=True)
+class Alone:
+    """One domain's network of a run, without a trace of the others.
+
+    Attributes:
+      forward: see `forward`, without "domain".
+      variables: as trained.
+    """
+
+    domain: str
+    classes: tuple[str, ...]
+    model: models.SegmentationNet
+    forward: Callable
+    variables: dict[str, Any]
+
+    @classmethod
+    def of(cls, run: pathlib.Path, config: ConfigDict, name: str | None) -> "Alone":
+        """
+        Args:
+          run: workdir of a finished run.
+          config: its own.
+          name: of the domain; None: the run has one.
+
+        Raises:
+          UserError: the run has no such domain, or several and none is named.
+        """
+        variables, meta = checkpoint.best(run)
+        known = {one["name"]: tuple(one["classes"]) for one in meta["domains"]}
+        name = name or (next(iter(known)) if len(known) == 1 else None)
+        if name not in known:
+            found = f"there is no {name!r}" if name else "each with classes of its own"
+            raise UserError(f"{run}: this run knows several domains, {found}; give --domain={'|'.join(known)}")
+        variables = models.domain_norm.alone(variables, name, tuple(known))
+        if not config.domains.heads:  # of the one softmax for all, the classes of the domain
+            columns = Layout.of(known, heads=False).columns[list(known).index(name)]
+            decoder = variables["params"]["decoder"]
+            final = {key: leaf[..., columns[columns >= 0]] for key, leaf in decoder["final"].items()}
+            variables["params"] = variables["params"] | {"decoder": decoder | {"final": final}}
+        config = config.copy_and_resolve_references()
+        config.domains.norm = config.domains.heads = False
+        own = {name: known[name]}
+        model = build(config, meta["encoder"], own)
+        return cls(name, known[name], model, forward(model, meta["input"], Layout.of(own, heads=False)), variables)
 
 
 class SegmentationTask(StudentTask):

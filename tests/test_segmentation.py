@@ -16,11 +16,11 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from configs import mtmd
-from ctd_jax import checkpoint, data, models, segmentation_evaluate, segmentation_metrics, train
+from ctd_jax import checkpoint, data, formats, models, segmentation_evaluate, segmentation_metrics, train
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import Parallel
-from ctd_jax.segmentation import FAR, Layout, SegmentationTask
+from ctd_jax.segmentation import FAR, Alone, Layout, SegmentationTask, forward
 
 REPO = pathlib.Path(__file__).parents[1]
 CLASSES = {"heads": ("background", "skull", "brain"), "spines": ("background", "disc")}
@@ -322,7 +322,7 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
         files = out / f"{picture.name}.png", path, overlays / f"{picture.name}.png"
         with contextlib.ExitStack() as opened:
             found, own_map, drawn = (np.asarray(opened.enter_context(Image.open(file))) for file in files)
-        np.testing.assert_array_equal(found, own_map)
+        assert np.mean(found != own_map) < 2e-3  # batch norm is folded here: ties may fall otherwise
         assert drawn.shape == (*found.shape, 3)
     for more, words in (
         ([], f"several domains, each with classes of its own; give --domain={domain}|{other}"),
@@ -331,6 +331,57 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
     ):
         code, _, error = cli("ctd_jax.predict", *flags, *more)
         assert code == 2 and words in error and error.count("error: ") == 1
+
+
+@pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])
+def test_one_domain_alone_says_what_it_says_among_the_others(scheme, teacher_file, monkeypatch):
+    task, rng = make_task(teacher_file, **SCHEMES[scheme]), np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: np.asarray(x + rng.uniform(0, 0.3, x.shape), np.float32), task.init(0))
+    monkeypatch.setattr(checkpoint, "best", lambda run: (variables, task.meta))
+    picture = rng.integers(0, 256, (2, task.size, task.size, 3), np.uint8)
+    for d, (name, classes) in enumerate(task.classes.items()):
+        batch = {"picture": picture, "domain": np.full(2, d)}
+        want = jax.jit(forward(task.model, task.teacher.input, task.layout))(variables, batch)
+        alone = Alone.of(pathlib.Path("run"), task.config, name)
+        got = jax.jit(alone.forward)(alone.variables, {"picture": picture})
+        assert alone.classes == tuple(classes) and got.shape[-1] == len(classes)
+        assert len({path for path in flatten_dict(alone.variables["params"]) if path[-2].startswith("final")}) == 2
+        assert np.ptp(got) > 0.1
+        np.testing.assert_allclose(got, want[..., : len(classes)], atol=1e-4)
+
+
+@pytest.mark.parametrize("to", formats.FORMATS)
+def test_export(folder_run, cli, to, tmp_path):
+    for package in formats.FORMATS[to].packages:
+        pytest.importorskip(package.replace("-", "_"))
+    root, workdir, result = folder_run
+    config, out = workdirs.read_config(workdir), tmp_path / "file"
+    flags = (f"--workdir={workdir}", f"--to={to}", f"--out={out}")
+    code, said, error = cli("ctd_jax.export", *flags, "--domain=heads")
+    assert code == 0, error
+    about = json.loads((tmp_path / "file.json").read_text())
+    S = config.data.image_size
+    assert about["classes"] == list(CLASSES["heads"]) and about["output"]["probabilities"]["shape"][1:] == [S, S, 3]
+    report = about["report"]
+    assert report["validation_pictures"] == 2 and report["bytes"] == out.stat().st_size
+    assert 0 <= report["largest_difference_probability"] < 1e-4 and "in a probability, allowed 0.001" in said
+    alone = Alone.of(workdir, config, "heads")
+    picture = np.random.default_rng(0).integers(0, 256, (1, S, S, 3), np.uint8)
+    (found,) = formats.load(to).load(out.read_bytes(), ("probabilities",))(picture)
+    np.testing.assert_allclose(found, alone.forward(alone.variables, {"picture": picture}), atol=1e-4)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    code, _, error = cli("ctd_jax.export", *flags)
+    assert code == 2 and "several domains, each with classes of its own; give --domain=heads|spines" in error
+
+
+def test_an_export_that_differs_is_refused(folder_run, cli, tmp_path, monkeypatch):
+    form = formats.load("stablehlo")
+    right = form.write
+    monkeypatch.setattr(form, "write", lambda body, v, *rest: right(body, jax.tree.map(lambda x: 1.2 * x, v), *rest))
+    flags = (f"--workdir={folder_run[1]}", "--to=stablehlo", f"--out={tmp_path / 'file'}", "--domain=heads")
+    code, _, error = cli("ctd_jax.export", *flags)
+    assert code == 2 and "in a probability (heads/" in error and "more than 0.001; nothing was written" in error
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder_run, tmp_path, teacher_file, monkeypatch):

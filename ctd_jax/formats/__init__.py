@@ -1,8 +1,8 @@
-"""Files that run without this package: the graph of a landmark network from picture to points.
+"""Files that run without this package: the graph of a network from picture to result.
 
-Each module here has `write(body, variables, batch, metadata) -> bytes` and `load(content)`, which gives the function of
-pictures that whoever is handed the file gets, in that format's own runtime. `body(variables, pictures)` has the results
-`OUTPUTS`.
+Each module here has `write(body, variables, batch, outputs, metadata) -> bytes` and `load(content, outputs)`, which
+gives the function of pictures that whoever is handed the file gets, in that format's own runtime. `outputs` names the
+results of `body(variables, pictures)`, a tuple.
 """
 
 import dataclasses
@@ -13,7 +13,6 @@ from types import ModuleType
 from ctd_jax.errors import UserError
 
 INPUT = "picture"
-OUTPUTS = ("xy", "confidence")
 
 
 @dataclasses.dataclass(frozen=True)

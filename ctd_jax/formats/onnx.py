@@ -1,13 +1,13 @@
 """ONNX, from the equations that JAX traces (its jaxpr).
 
-Covers what the networks of `ctd_jax.models` and `heatmaps.decode` are made of. No converter is there to do it: jax2onnx
-0.17.1, its newest, fails under JAX 0.12 and, as all since 0.13.1, asks for an older Orbax than ours.
+Covers what the networks of `ctd_jax.models`, `heatmaps.decode` and a softmax are made of. No converter is there to do
+it: jax2onnx 0.17.1, its newest, fails under JAX 0.12 and, as all since 0.13.1, asks for an older Orbax than ours.
 """
 
 import functools
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,21 +17,24 @@ from jax.extend import core
 from onnx import helper, numpy_helper
 
 from ctd_jax.errors import UserError
-from ctd_jax.formats import INPUT, OUTPUTS
+from ctd_jax.formats import INPUT
 from ctd_jax.models import layers
 
 OPSET = 18
 ELEMENTWISE = {
-    "add": "Add", "and": "And", "div": "Div", "eq": "Equal", "log": "Log", "lt": "Less", "max": "Max", "min": "Min",
-    "mul": "Mul", "sign": "Sign", "sub": "Sub",
+    "add": "Add", "and": "And", "div": "Div", "eq": "Equal", "exp": "Exp", "log": "Log", "lt": "Less", "max": "Max",
+    "min": "Min", "mul": "Mul", "sign": "Sign", "sub": "Sub",
 }  # fmt: skip
 
 
-def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata: dict[str, Any]) -> bytes:
+def write(
+    body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, outputs: Sequence[str], metadata: dict[str, Any]
+) -> bytes:
     """`body(variables, pictures)` as an ONNX file.
 
     Args:
       batch: `[b, S, S, 3]` with a symbolic b.
+      outputs: names of the results.
       metadata: goes into the file, each value as JSON.
 
     Raises:
@@ -41,9 +44,9 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
         closed, shapes = jax.make_jaxpr(functools.partial(body, variables), return_shape=True)(batch)
     graph = _Graph()
     results = graph.run(closed.jaxpr, closed.consts, [INPUT])
-    for result, name in zip(results, OUTPUTS, strict=True):
+    for result, name in zip(results, outputs, strict=True):
         graph.node("Identity", result, name=name)
-    nodes, needed = [], set(OUTPUTS)
+    nodes, needed = [], set(outputs)
     for node in reversed(graph.nodes):
         if node.output[0] in needed:
             nodes.insert(0, node)
@@ -54,7 +57,7 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
             nodes,
             "ctd_jax",
             [_info(INPUT, batch)],
-            [_info(name, shape) for name, shape in zip(OUTPUTS, shapes, strict=True)],
+            [_info(name, shape) for name, shape in zip(outputs, shapes, strict=True)],
             constants,
         ),
         opset_imports=[helper.make_opsetid("", OPSET)],
@@ -66,12 +69,12 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
     return model.SerializeToString()
 
 
-def load(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
+def load(content: bytes, outputs: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
     """The file in onnxruntime: function of pictures `[b, S, S, 3]`."""
     import onnxruntime
 
     session = onnxruntime.InferenceSession(content, providers=["CPUExecutionProvider"])
-    return lambda pictures: session.run(None, {INPUT: pictures})
+    return lambda pictures: session.run(list(outputs), {INPUT: pictures})
 
 
 def _info(name: str, like: jax.ShapeDtypeStruct) -> onnx.ValueInfoProto:
@@ -139,6 +142,9 @@ class _Graph:
         self.constants[name] = value
         return name
 
+    def _stop_gradient(self, _: core.JaxprEqn, x: str) -> str:
+        return x
+
     def _ne(self, _: core.JaxprEqn, a: Any, b: Any) -> str:
         return self.node("Not", self.node("Equal", a, b))
 
@@ -186,6 +192,9 @@ class _Graph:
     def _reduce_max(self, eqn: core.JaxprEqn, x: str) -> str:
         return self.node("ReduceMax", x, np.array(eqn.params["axes"]), keepdims=0)
 
+    def _reduce_sum(self, eqn: core.JaxprEqn, x: str) -> str:
+        return self.node("ReduceSum", x, np.array(eqn.params["axes"]), keepdims=0)
+
     def _argmax(self, eqn: core.JaxprEqn, x: str) -> str:
         (axis,) = eqn.params["axes"]
         return self.node("Cast", self.node("ArgMax", x, axis=axis, keepdims=0), to=onnx.TensorProto.INT32)
@@ -213,8 +222,17 @@ class _Graph:
         return self.node("Gather", x, indices.reshape(()), axis=axis)
 
     def _dot_general(self, eqn: core.JaxprEqn, a: Any, b: Any) -> str:
-        _only(eqn, eqn.params["dimension_numbers"] == (((1,), (0,)), ((), ())))
-        return self.node("MatMul", a, b)
+        """Of a map, along one of its axes, and a constant matrix; the matrix's other axis stands where it does in JAX,
+        last, or first if the matrix is."""
+        (axes, batched), operands = eqn.params["dimension_numbers"], (a, b)
+        matrix = next((i for i in (1, 0) if isinstance(operands[i], np.ndarray)), 1)
+        known, x = operands[matrix], operands[1 - matrix]
+        _only(eqn, isinstance(known, np.ndarray) and known.ndim == 2 and not any(batched) and len(axes[0]) == 1)
+        ((axis,), (row,)), last = (axes[1 - matrix], axes[matrix]), len(eqn.invars[1 - matrix].aval.shape) - 1
+        if axis != last:
+            x = self.node("Transpose", x, perm=[*(i for i in range(last + 1) if i != axis), axis])
+        y = self.node("MatMul", x, known if row == 0 else np.ascontiguousarray(known.T))
+        return y if matrix == 1 else self.node("Transpose", y, perm=[last, *range(last)])
 
     def _conv_general_dilated(self, eqn: core.JaxprEqn, x: str, kernel: np.ndarray) -> str:
         params, numbers = eqn.params, eqn.params["dimension_numbers"]

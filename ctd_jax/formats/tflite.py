@@ -1,20 +1,22 @@
 """TF-Lite, by LiteRT's own converter from StableHLO; neither TensorFlow nor PyTorch takes part."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from jax import export
 
-from ctd_jax.formats import INPUT, OUTPUTS
+from ctd_jax.formats import INPUT
 from ctd_jax.models import layers
 
 SIGNATURE = "serving_default"  # what interpreters look for where no other name is given
 
 
-def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata: dict[str, Any]) -> bytes:
+def write(
+    body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, outputs: Sequence[str], metadata: dict[str, Any]
+) -> bytes:
     """`body(variables, [1, S, S, 3] pictures)` as a TF-Lite file: its shapes are fixed."""
     from litert_converter import converter_api_ext as litert
     from litert_converter.mlir import ir, passmanager
@@ -25,12 +27,12 @@ def write(body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, metadata:
     litert.prepare_mlir_context(context)
     with context:
         program = ir.Module.parse(module)
-        litert.set_signature(program.operation, SIGNATURE, [INPUT], list(OUTPUTS))
+        litert.set_signature(program.operation, SIGNATURE, [INPUT], list(outputs))
         litert.run_convert_to_tfl_passes(program, passmanager.PassManager(), litert.ConvertToTFLConfig())
         return litert.export_flatbuffer_to_bytes(program.operation)
 
 
-def load(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
+def load(content: bytes, outputs: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:
     """The file in LiteRT's interpreter: function of pictures `[b, S, S, 3]`, which go through one by one."""
     from ai_edge_litert.interpreter import Interpreter
 
@@ -38,6 +40,6 @@ def load(content: bytes) -> Callable[[np.ndarray], list[np.ndarray]]:
 
     def call(pictures: np.ndarray) -> list[np.ndarray]:
         found = [run(**{INPUT: picture[None]}) for picture in pictures]
-        return [np.concatenate([one[name] for one in found]) for name in OUTPUTS]
+        return [np.concatenate([one[name] for one in found]) for name in outputs]
 
     return call
