@@ -1,6 +1,7 @@
 """Several domains in one network: what is checked, how one is judged and reported, and how one is added later."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -16,6 +17,9 @@ from ctd_jax.data.schedule import KINDS
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions
 
+_log = logging.getLogger(__name__)
+LOOKED_AT = 64  # pictures of a domain, to learn how large its landmarks are
+UNLIKE = 1.3  # ratio of sizes that is warned of
 BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence")  # of a table of predictions, [N, K, ...]
 
 
@@ -24,7 +28,7 @@ def check(config: ConfigDict, source: Source) -> None:
     keys = config.domains
     if keys.schedule not in KINDS:
         raise UserError(f"domains.schedule is {keys.schedule!r}; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    if not 0 < keys.temperature < np.inf:
+    if not 1 / UNLIKE < keys.temperature < np.inf:
         raise UserError(f"domains.temperature is {keys.temperature}; expected more than 0")
     number = len(source.everything.domains)
     if number < 2:
@@ -36,6 +40,33 @@ def check(config: ConfigDict, source: Source) -> None:
             "train.remat computes blocks again without knowing whose domain a picture is of, so it does not go with "
             "domains.norm; set one of the two to False, or give train.accumulate_steps to save memory"
         )
+
+
+def warn_of_sizes(source: Source) -> None:
+    """Warns of a helping domain whose landmarks are much larger or smaller in the picture than those it is to help."""
+    if not (source.helping and source.parts):
+        return
+    spans = {name: _span(part.split("train")) for name, part in source.parts.items()}
+    for helper in source.helping:
+        ratios = {name: spans[helper] / spans[name] for name in source.judged if spans[name] * spans[helper] > 0}
+        name = min(ratios, key=lambda name: abs(np.log(ratios[name])), default=None)
+        if name and not 1 / UNLIKE < ratios[name] < UNLIKE:
+            _log.warning(
+                "%s: its landmarks span %.0f %% of a picture, those of %s %.0f %%; a helping domain helps more where "
+                "they are of one size: give it box columns and data.margin",
+                *(helper, 100 * spans[helper], name, 100 * spans[name]),
+            )
+
+
+def _span(train: Dataset) -> float:
+    """The part of the network's picture, 0 to 1, that a picture's landmarks span: the longer side of their box, median
+    over the first pictures; 0 where nothing is annotated."""
+    few = np.arange(min(len(train), LOOKED_AT))
+    batch = train.take(few).batch(few)
+    sides = [
+        np.ptp(xy[known], axis=0).max() for xy, known in zip(batch["xy"], batch["mask"], strict=True) if any(known)
+    ]
+    return float(np.median(sides or [0.0])) / train.size
 
 
 def table_of(table: Predictions, domain: str) -> Predictions:

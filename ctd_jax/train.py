@@ -86,6 +86,7 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
     parallel.check_batch(size, "train.batch_size")
     source = data.load(config.data, cache, masks=config.task == "segmentation")
     domains.check(config, source)
+    domains.warn_of_sizes(source)
     for domain, part in source.judged.items():
         _check_split(part, config, f"domain {domain}: " if domain else "")
     if config.teacher.weights == "embedded" and not data.is_drawn(config.data):

@@ -1,7 +1,9 @@
 """Several domains in one network: what they share, what is each one's own, and what a run of them leaves behind."""
 
+import csv
 import itertools
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -378,6 +380,31 @@ def test_a_helped_run_is_as_one_of_the_judged_domain(teacher_file, tmp_path):
     assert not any(image.startswith("synthetic") for image in table.images)
     page = (tmp_path / "run" / "report.html").read_text()
     assert "<dt>Labelled pictures trained on</dt><dd>8</dd>" in page
+
+
+def test_a_helper_whose_landmarks_are_of_another_size_is_warned_of(landmark_folder, tmp_path, caplog):
+    """By hand: points 24 pixels apart in pictures of 48, and 12."""
+    for name, far in (("few", 24), ("near", 23), ("small", 12)):
+        root = tmp_path / name
+        shutil.copytree(landmark_folder(size=48), root)
+        with (root / "landmarks.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        points = sorted({key[:-2] for key in rows[0] if key.endswith("_x")})
+        for row in rows:
+            for i, point in enumerate(points):
+                row |= {f"{point}_x": 10 + (far if i else 0), f"{point}_y": 20 + (far // 2 if i else 0)}
+        with (root / "landmarks.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    for helper, words in (("near", ""), ("small", "small: its landmarks span 25 % of a picture, those of few 50 %")):
+        config = tiny.config(
+            "none", helping, data__root=f"{tmp_path / 'few'},{tmp_path / helper}", data__helping=(helper,)
+        )
+        source = data.load(config.data, tmp_path / "tfds")
+        caplog.clear()
+        domains.warn_of_sizes(source)
+        assert [words in record.message for record in caplog.records] == [True] * bool(words)
 
 
 # ---------------------------------------------------------------- a domain added later
