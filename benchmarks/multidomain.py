@@ -152,7 +152,7 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder with segmentation.csv")
     parser.add_argument("--teacher", required=True, help=".safetensors")
     parser.add_argument("--runs", default="runs/multidomain", help="folder of the runs")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", default="3", help="number of them, for all shares or for each, commas between")
     parser.add_argument("--shares", default="0.1,1", help="of the training pictures of each domain, commas between")
     parser.add_argument("--steps", type=int, default=200, help="of a common network")
     parser.add_argument("--batch", type=int, default=16, help="pictures a step")
@@ -163,12 +163,13 @@ def main() -> None:
 
     domains = list(json.loads((pathlib.Path(args.root) / "classes.json").read_text("utf-8-sig")))
     alone = NO_TERM | {"train.steps": max(args.steps // len(domains), 1)}
-    result, lines, chosen = {}, [], {}
-    for share in args.shares.split(","):
+    result, lines, chosen, shares = {}, [], {}, args.shares.split(",")
+    seeds = [int(number) for number in args.seeds.split(",")]
+    for share, number in zip(shares, seeds * (len(shares) if len(seeds) == 1 else 1), strict=True):
         weight = {"constraints.contrastive.weight": choose(args, float(share))}
         chosen[share] = weight["constraints.contrastive.weight"]
         runs = {scheme: {domain: [] for domain in domains} for scheme in (APART, *SCHEMES)}
-        for seed in range(args.seeds):
+        for seed in range(number):
             done = {
                 (APART, domain): run(args, f"own {domain}", float(share), seed, alone | {"data.domains": (domain,)})
                 for domain in domains
