@@ -4,10 +4,10 @@
 
 1. Teachers: one of heatmaps alone, one of heatmaps and coordinates (configs/fsf_teacher.py), with every seed. The
    second one's first seed teaches all students.
-2. Students, five rows. --alternatives: other readings of FSF-LD, at its weight (plain: at its own). --micro: the
-   smaller student, alone and by FSF-LD, with the settings of the tiny one.
+2. Students, five rows. --alternatives: other readings of FSF-LD. --micro: the smaller student, alone and by FSF-LD,
+   with the settings of the tiny one.
 
-Each row's setting is chosen on val among the three of its file's `grid`, with a seed of its own.
+Each other row's setting is chosen on val among the three of its file's `grid`, with a seed of its own.
 
 Stopped, the same command continues: finished runs are not repeated. Writes fsf_ld.csv (a line per run) and fsf_ld.json
 (the table) beside this file. MRE in mm and SDR with 95 % intervals over patients, of the mean over the seeds; paired
@@ -40,10 +40,11 @@ ALTERNATIVES = {
     "fsf_ld, encoder only": ("constraints.hint.layers=('stage2','stage3')",),
     "fsf_ld, decoder only": ("constraints.hint.layers=('deconv2','deconv3')",),
     "fsf_ld, no heatmaps": ("constraints.kd.weight=0",),
+    "fsf_ld, plain": ("constraints.hint.form=plain",),
 }
-PLAIN = ("constraints.hint.form=plain",)
 MICRO = ("model.encoder=mobilenet_micro", "model.decoder_channels=(32,32,32)")
-LEVELS = ("constraints.hint.layers=('stage2','stage3','deconv2','deconv3')",)  # of a teacher of three deconvolutions
+# of encoder and decoder, of a teacher with three deconvolutions; by this bench the file has the encoder's alone
+LEVELS = ("constraints.hint.layers=('stage2','stage3','deconv2','deconv3')",)
 CHOOSING_SEED = 1000
 SCORE = {"normalizer": None, "thresholds": {"mm": 4.0}, "radii_mm": (2, 2.5, 3, 4)}
 KEYS = ("me_mm", "sdr_le_2mm", "sdr_le_2.5mm", "sdr_le_3mm", "sdr_le_4mm")
@@ -182,8 +183,8 @@ def main() -> None:
         changes = {"student": (), "fsf_ld": guide + LEVELS}.get(name, guide)
         of_row[name] = (name, bench.chosen(name, name, changes))
     if args.alternatives:
-        of_row |= {name: ("fsf_ld", of_row["fsf_ld"][1] + changes) for name, changes in ALTERNATIVES.items()}
-        of_row["fsf_ld, plain"] = ("fsf_ld", bench.chosen("fsf_ld, plain", "fsf_ld", guide + LEVELS + PLAIN))
+        for name, changes in ALTERNATIVES.items():
+            of_row[name] = "fsf_ld", bench.chosen(name, "fsf_ld", guide + LEVELS + changes)
     if args.micro:
         of_row |= {f"micro: {name}": (name, of_row[name][1] + MICRO) for name in ("student", "fsf_ld")}
     for name, (file, changes) in of_row.items():
