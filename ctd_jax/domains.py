@@ -28,7 +28,7 @@ def check(config: ConfigDict, source: Source) -> None:
     keys = config.domains
     if keys.schedule not in KINDS:
         raise UserError(f"domains.schedule is {keys.schedule!r}; expected {', '.join(KINDS[:-1])} or {KINDS[-1]}")
-    if not 1 / UNLIKE < keys.temperature < np.inf:
+    if not 0 < keys.temperature < np.inf:
         raise UserError(f"domains.temperature is {keys.temperature}; expected more than 0")
     number = len(source.everything.domains)
     if number < 2:

@@ -105,7 +105,7 @@ def build(
 
 def forward(model: models.SegmentationNet, input_spec: dict[str, Any], layout: Layout) -> Callable:
     """Body `(variables, {"picture": [B, S, S, 3] uint8, "domain": [B]}) -> [B, S, S, M]` probability of each class of
-    the picture's domain; without "domain", for a network that knows one (see `alone`). `variables` as trained, or of
+    the picture's domain; without "domain", for a network that knows one (see `Alone`). `variables` as trained, or of
     `models.fold`."""
 
     def body(variables: Any, batch: dict[str, Array]) -> Array:
@@ -126,7 +126,6 @@ class Alone:
       variables: as trained.
     """
 
-    domain: str
     classes: tuple[str, ...]
     model: models.SegmentationNet
     forward: Callable
@@ -134,7 +133,8 @@ class Alone:
 
     @classmethod
     def of(cls, run: pathlib.Path, config: ConfigDict, name: str | None) -> "Alone":
-        """
+        """The network of the domain `name`.
+
         Args:
           run: workdir of a finished run.
           config: its own.
@@ -159,7 +159,7 @@ class Alone:
         config.domains.norm = config.domains.heads = False
         own = {name: known[name]}
         model = build(config, meta["encoder"], own)
-        return cls(name, known[name], model, forward(model, meta["input"], Layout.of(own, heads=False)), variables)
+        return cls(known[name], model, forward(model, meta["input"], Layout.of(own, heads=False)), variables)
 
 
 class SegmentationTask(StudentTask):

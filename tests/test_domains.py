@@ -382,6 +382,12 @@ def test_a_helped_run_is_as_one_of_the_judged_domain(teacher_file, tmp_path):
     assert "<dt>Labelled pictures trained on</dt><dd>8</dd>" in page
 
 
+@pytest.mark.parametrize("temperature", [1e-3, 0.5, 5.0])
+def test_any_temperature_above_0_is_taken(temperature):
+    config = tiny.config("none", domains_config, domains__temperature=temperature)
+    domains.check(config, data.load(config.data, None))
+
+
 def test_a_helper_whose_landmarks_are_of_another_size_is_warned_of(landmark_folder, tmp_path, caplog):
     """By hand: points 24 pixels apart in pictures of 48, and 12."""
     for name, far in (("few", 24), ("near", 23), ("small", 12)):
