@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ctd_jax import files
 from ctd_jax import measurements as measurements_
 from ctd_jax.errors import UserError
 from ctd_jax.measurements import Measurement
@@ -59,15 +60,12 @@ class Measured:
 
 def write(path: str | os.PathLike, table: Measured) -> None:
     """Writes one row per picture x measurement, an empty cell where unknown, in place of a file already there."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        words = (table.images, table.subjects, table.names, table.units)
-        for *cells, value, true_value in zip(*words, table.value, table.true_value, strict=True):
-            writer.writerow([*cells, *("" if math.isnan(v) else f"{v:.4f}" for v in (value, true_value))])
-    os.replace(part, path)
+    words = (table.images, table.subjects, table.names, table.units)
+    rows = (
+        [*map(files.cell, cells), *("" if math.isnan(v) else f"{v:.4f}" for v in (value, true_value))]
+        for *cells, value, true_value in zip(*words, table.value, table.true_value, strict=True)
+    )
+    files.write_csv(path, COLUMNS, rows)
 
 
 def read(path: str | os.PathLike) -> Measured:
@@ -91,7 +89,7 @@ def read(path: str | os.PathLike) -> Measured:
         if len(row) != len(COLUMNS) or np.isinf(numbers[-1]).any():
             cells = f"{len(COLUMNS)} cells, the last two numbers or empty"
             raise UserError(f"{path}, line {line}: expected {cells}; found {','.join(row)}.")
-    words = np.array([row[:4] for row in rows], dtype=str).reshape(-1, 4).T
+    words = np.array([[files.plain(cell) for cell in row[:4]] for row in rows], dtype=str).reshape(-1, 4).T
     return Measured(*words, *np.array(numbers, np.float64).reshape(-1, 2).T)
 
 

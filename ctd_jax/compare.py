@@ -42,17 +42,16 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    from ctd_jax import metrics, paired, report
-    from ctd_jax import workdir as workdirs
+    from ctd_jax import files, metrics, paired, report
 
     if len(_paths) != 2:
         raise UserError(f"expected two runs or tables, A and B, found {len(_paths)}; --help shows examples")
     paths = [pathlib.Path(path) for path in _paths]
-    files = [path / "predictions.csv" if path.is_dir() else path for path in paths]
-    if files[0].resolve() == files[1].resolve():
-        raise UserError(f"A and B are the same file, {files[0]}; give two")
+    tables = [path / "predictions.csv" if path.is_dir() else path for path in paths]
+    if tables[0].resolve() == tables[1].resolve():
+        raise UserError(f"A and B are the same file, {tables[0]}; give two")
     run = next((path for path in paths if path.is_dir()), None)
-    a, b = map(metrics.read_predictions, files)
+    a, b = map(metrics.read_predictions, tables)
     a = paired.aligned(a, b, (str(paths[0]), str(paths[1])))
     result = paired.difference([a], [b], **_settings(run), bootstrap=RESAMPLES, seed=0)
     if result["n_subjects"] < 2:
@@ -60,7 +59,7 @@ def main() -> None:
     if _OUT.value:
         content = {"a": _paths[0], "b": _paths[1]} | result
         try:
-            workdirs.write_text(pathlib.Path(_OUT.value), json.dumps(content, indent=1))
+            files.write_text(pathlib.Path(_OUT.value), json.dumps(content, indent=1))
         except OSError as error:
             raise UserError(f"--out: the result can't be written ({error}); give another file") from error
     print(f"A  {paths[0]}\nB  {paths[1]}\n\n{report.comparison(result)}")

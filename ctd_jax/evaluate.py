@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import agreement, data, domains, hosts, metrics, report
+from ctd_jax import agreement, data, domains, files, hosts, metrics, report
 from ctd_jax import workdir as workdirs
 from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
@@ -130,10 +130,10 @@ def _write_all(
         folder = workdir / domain if len(judged) > 1 else workdir
         if len(judged) > 1:
             folder.mkdir(exist_ok=True)
-            workdirs.write_text(folder / "split.csv", data.splits.text(part.rows()))
+            files.write_text(folder / "split.csv", data.splits.text(part.rows()))
             for name in ("config.json", "log.csv"):
                 if (workdir / name).exists():
-                    workdirs.write_text(folder / name, (workdir / name).read_text("utf-8"))
+                    files.write_text(folder / name, (workdir / name).read_text("utf-8"))
         _write(tables, part, config, folder, **facts)
     if len(judged) > 1:
         each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in judged}
@@ -146,7 +146,7 @@ def _write_all(
             "config_hash": workdirs.config_hash(config),
             "seconds": round(time.monotonic() - facts["began"], 1),
         }
-        workdirs.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+        files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
         report.write_index(workdir)
 
 
@@ -186,7 +186,7 @@ def _write(
                 seed=config.seed,
             )
         summary["seconds"] = round(time.monotonic() - began, 1)
-        workdirs.write_text(workdir / file, json.dumps(summary, indent=1))
+        files.write_text(workdir / file, json.dumps(summary, indent=1))
 
     if len(parts) > 1:
         for name, table in parts.items():

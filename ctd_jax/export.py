@@ -27,7 +27,7 @@ from typing import Any
 
 from absl import flags
 
-from ctd_jax import command
+from ctd_jax import command, files
 from ctd_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of `python -m ctd_jax.main`.")
@@ -287,10 +287,8 @@ def _write(out: pathlib.Path, content: bytes, about: dict[str, Any]) -> None:
     """The file and its json; the first is whole or not there."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        partial = out.with_name(out.name + ".partial")
-        partial.write_bytes(content)
-        os.replace(partial, out)
-        out.with_name(out.name + ".json").write_text(json.dumps(about, indent=1), "utf-8")
+        files.write_bytes(out, content)
+        files.write_text(out.with_name(out.name + ".json"), json.dumps(about, indent=1))
     except OSError as error:
         raise UserError(f"--out: the file can't be written ({error}); give another") from error
 

@@ -16,7 +16,6 @@ the methods each, with the same --out, and at last for all of them. Writes curve
 per run).
 """
 
-import csv
 import json
 import pathlib
 import shutil
@@ -26,7 +25,7 @@ from typing import Any
 
 from absl import flags
 
-from ctd_jax import command
+from ctd_jax import command, files
 from ctd_jax.errors import UserError
 
 _CONFIGS = flags.DEFINE_list("configs", None, "Methods: names in configs/, or FILE.py:variant, with commas between.")
@@ -42,7 +41,6 @@ _overrides: list[str] = []
 
 def main() -> None:
     from ctd_jax import report
-    from ctd_jax import workdir as workdirs
 
     methods = _methods()
     budgets = sorted({_budget(text) for text in _BUDGETS.value}, key=lambda b: b or float("inf"))
@@ -70,8 +68,8 @@ def main() -> None:
                 runs.train(name, settings[name], budget, seed, None)
     compared = [line for line in runs.lines if line["seed"] != CHOOSING_SEED]
     result = report.learning.summarize(compared, out, reference=reference) | {"chosen_at": choose_at or "all"}
-    workdirs.write_text(out / "curve.json", json.dumps(result, indent=1))
-    report.learning.plot(result).savefig(out / "curve.png", dpi=150)
+    files.write_text(out / "curve.json", json.dumps(result, indent=1))
+    report.parts.save(report.learning.plot(result), out / "curve.png", dpi=150)
     print(report.learning.console(result))
     print(f"\n{out / 'curve.png'}, {out / 'curve.csv'}")
 
@@ -145,10 +143,7 @@ class Runs:
 
     def _write(self) -> None:
         keys = list(dict.fromkeys(key for line in self.lines for key in line))
-        with (self._out / "curve.csv").open("w", newline="") as file:
-            writer = csv.DictWriter(file, keys, restval="", lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.lines)
+        files.write_csv(self._out / "curve.csv", keys, ([line.get(key, "") for key in keys] for line in self.lines))
 
 
 def _methods() -> dict[str, tuple[str, Any]]:

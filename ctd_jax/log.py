@@ -46,9 +46,9 @@ class TrainingLog:
         path = workdir / "log.csv"
         rows = []
         if path.exists():
-            with path.open(newline="") as file:
+            with path.open(newline="", encoding="utf-8") as file:
                 rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        self._file = path.open("w", newline="")
+        self._file = path.open("w", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, ["step", *columns, "images_per_s"], restval="")
         self._csv.writeheader()
         self._csv.writerows(rows)

@@ -8,11 +8,12 @@ import csv
 import dataclasses
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 
+from ctd_jax import files
 from ctd_jax.errors import UserError
 
 COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
@@ -87,19 +88,17 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
 
 def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
     """Writes one row per picture x landmark, an empty cell where unknown. Replaces a file already there in one move."""
-    path = Path(path)
-    part = path.with_name(path.name + ".part")
     values = np.concatenate(
         [table.xy, table.true_xy, np.stack([table.error_px, table.error_mm, table.confidence], axis=-1)], axis=-1
     )  # [N, K, 7]
-    with part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(COLUMNS)
-        for image, subject, rows in zip(table.images, table.subjects, values, strict=True):
-            for landmark, row in zip(table.landmarks, rows, strict=True):
+
+    def rows() -> Iterator[list[str]]:
+        for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
+            for landmark, row in zip(table.landmarks, of_image, strict=True):
                 cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, _DECIMALS, strict=True))
-                writer.writerow([image, subject, landmark, *cells])
-    os.replace(part, path)
+                yield [*map(files.cell, (image, subject, landmark)), *cells]
+
+    files.write_csv(path, COLUMNS, rows())
 
 
 def read_predictions(path: str | os.PathLike) -> Predictions:
@@ -128,7 +127,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
         where = f"{path}, line {line}"
         if len(row) != len(COLUMNS):
             raise UserError(f"{where}: expected {len(COLUMNS)} cells, found {len(row)}.")
-        image, subject, landmark = row[:3]
+        image, subject, landmark = map(files.plain, row[:3])
         if (image, landmark) in cells:
             raise UserError(f"{where}: expected one row of landmark {landmark!r} in {image!r}, found a second one.")
         if subjects.setdefault(image, subject) != subject:

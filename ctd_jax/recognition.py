@@ -16,7 +16,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import data, evaluate, hosts, models
+from ctd_jax import data, evaluate, files, hosts, models
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -263,7 +263,7 @@ class RecognitionTask:
             "config_hash": workdirs.config_hash(self.config),
             "seconds": round(time.monotonic() - began, 1),
         }
-        workdirs.write_text(workdir / "metrics.json", json.dumps(result, indent=1))
+        files.write_text(workdir / "metrics.json", json.dumps(result, indent=1))
 
     def teacher(self, variables: Any, features: np.ndarray) -> dict[str, Any]:
         """The variables of `models.build_encoder(**self.encoder)`; ArcFace's classifier is scaled to the mean norm of

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ctd_jax import data, hosts, report, segmentation_metrics
+from ctd_jax import data, files, hosts, report, segmentation_metrics
 from ctd_jax import evaluate as evaluate_
 from ctd_jax import workdir as workdirs
 from ctd_jax.data.ahead import ahead
@@ -109,7 +109,7 @@ def _write(
         "config_hash": workdirs.config_hash(config),
         "seconds": round(time.monotonic() - began, 1),
     }
-    workdirs.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+    files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
     everything = source.everything
     places = {image: i for i, image in enumerate(everything.images)}
     report.segmentation.write(

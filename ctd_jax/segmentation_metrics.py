@@ -29,7 +29,7 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ctd_jax import metrics
+from ctd_jax import files, metrics
 from ctd_jax.errors import UserError
 
 OVERLAPS = ("dice", "sensitivity", "specificity", "volume_difference")
@@ -122,12 +122,12 @@ class Scores:
 
 def write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Writes rows of `NAMES`, `COUNTS` and `MEASURES`."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow((*NAMES, *COUNTS, *MEASURES))
-        for row in rows:
-            numbers = ("" if np.isnan(row[key]) else f"{row[key]:.6g}" for key in MEASURES)
-            writer.writerow((*(row[key] for key in (*NAMES, *COUNTS)), *numbers))
+
+    def cells(row: Mapping[str, Any]) -> list[Any]:
+        numbers = ("" if np.isnan(row[key]) else f"{row[key]:.6g}" for key in MEASURES)
+        return [*(files.cell(row[key]) for key in NAMES), *(row[key] for key in COUNTS), *numbers]
+
+    files.write_csv(path, (*NAMES, *COUNTS, *MEASURES), map(cells, rows))
 
 
 def read(path: pathlib.Path) -> Scores:
@@ -140,7 +140,7 @@ def read(path: pathlib.Path) -> Scores:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
         return Scores(
-            {key: np.array([row[key] for row in rows], str) for key in NAMES},
+            {key: np.array([files.plain(row[key]) for row in rows], str) for key in NAMES},
             {key: np.array([float(row[key] or "nan") for row in rows]) for key in COUNTS + MEASURES},
         )
     except (OSError, KeyError, TypeError, ValueError) as error:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, domains, feed, hosts, memory, step
+from ctd_jax import checkpoint, data, domains, feed, files, hosts, memory, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
@@ -55,7 +55,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
 def _begin(workdir: pathlib.Path, config: ConfigDict, rows: list[tuple[str, str, str, str]]) -> None:
     if hosts.is_first():
         workdirs.claim_split(workdir, rows)
-        workdirs.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
+        files.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
     elif not (workdir / "config.json").exists():
         raise UserError(
             f"{workdir.absolute()} on {platform.node()} has not the config.json that the first process wrote; give a "

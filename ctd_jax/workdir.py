@@ -2,13 +2,13 @@
 
 import hashlib
 import json
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 from ml_collections import ConfigDict
 
+from ctd_jax import files
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 
@@ -81,13 +81,6 @@ def read_config(workdir: pathlib.Path) -> ConfigDict:
         raise UserError(f"{path}: not JSON ({error}); restore the file, or start again in a new folder") from error
 
 
-def write_text(path: pathlib.Path, text: str) -> None:
-    """All of it or nothing, also when the machine stops."""
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text, "utf-8")
-    os.replace(partial, path)
-
-
 def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
     """Writes split.csv, or checks that a run that continues has the pictures it began with.
 
@@ -97,7 +90,7 @@ def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
     path = workdir / "split.csv"
     if not path.exists():
         workdir.mkdir(parents=True, exist_ok=True)
-        write_text(path, splits.text(rows))
+        files.write_text(path, splits.text(rows))
         return
     old = splits.read(path)
     if old != rows:

@@ -99,13 +99,3 @@ def test_a_damaged_or_missing_config_json(run):
     (run / "config.json").unlink()
     with pytest.raises(UserError, match="config.json: no such file"):
         workdirs.read_config(run)
-
-
-def test_a_text_is_written_whole_or_not_at_all(tmp_path):
-    path = tmp_path / "metrics.json"
-    workdirs.write_text(path, "old")
-    with pytest.raises(UnicodeEncodeError):
-        workdirs.write_text(path, "new \ud800")
-    assert path.read_text() == "old"
-    workdirs.write_text(path, "new")
-    assert content(tmp_path) == {str(path): b"new"}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ctd_jax import files
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -93,13 +94,13 @@ def parts(splits: Sequence[str]) -> dict[str, np.ndarray]:
 def text(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """What split.csv holds."""
     file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([COLUMNS, *rows])
+    csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(map(files.cell, row) for row in rows)])
     return file.getvalue()
 
 
 def read(path: pathlib.Path) -> list[tuple[str, ...]]:
-    with path.open(newline="") as file:
-        return [tuple(row) for row in csv.reader(file)][1:]
+    with path.open(newline="", encoding="utf-8") as file:
+        return [tuple(map(files.plain, row)) for row in csv.reader(file)][1:]
 
 
 def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Generator) -> None:

@@ -16,6 +16,7 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
+from ctd_jax import files
 from ctd_jax.errors import UserError
 
 REMEDY = "expected a .safetensors file written by `python -m convert.<name>` or by a run of this project."
@@ -28,10 +29,8 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any], meta: Mapping[st
       UserError: the file cannot be written there.
     """
     tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in flatten_dict(variables, sep="/").items()}
-    partial = Path(f"{path}.partial")
     try:
-        partial.write_bytes(safetensors.numpy.save(tensors, metadata={"ctd_jax": json.dumps(meta)}))
-        os.replace(partial, path)
+        files.write_bytes(path, safetensors.numpy.save(tensors, metadata={"ctd_jax": json.dumps(meta)}))
     except OSError as error:
         raise UserError(f"{path}: the weights cannot be written there ({error.strerror}).") from error
 

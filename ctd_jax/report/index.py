@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jinja2
 
+from ctd_jax import files
 from ctd_jax.report import tables
 
 PAGE = """<!DOCTYPE html>
@@ -52,5 +53,5 @@ def write_index(workdir: str | Path) -> Path:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     page = environment.from_string(PAGE).render(name=workdir.resolve().name, metrics=metrics, tables=tables)
     path = workdir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    files.write_text(path, page)
     return path

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ctd_jax import agreement
+from ctd_jax import agreement, files
 from ctd_jax import metrics as metrics_
-from ctd_jax.report import curves, files, overlays, tables
+from ctd_jax.report import curves, overlays, parts, tables
 
 PANEL_SIDE = 420  # pixels of the longer side of a picture in the report
 
@@ -29,7 +29,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
       UserError: `predictions.csv` or `measurements.csv` is missing or not as written.
     """
     workdir = Path(workdir)
-    metrics = files.json_of(workdir / "metrics.json")
+    metrics = parts.json_of(workdir / "metrics.json")
     table = metrics_.read_predictions(workdir / "predictions.csv")
     normalizer = tuple(metrics["normalizer"]) if metrics.get("normalizer") else None
     errors = metrics_.image_error(table, normalizer, metrics["ced_measure"])
@@ -38,36 +38,36 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
 
     panels = list(_panels(table, errors, metrics, pictures))
     sheet = overlays.montage(panels, PANEL_SIDE)
-    sheet.save(workdir / "overlays.png")
-    curves.ced(errors, subjects, metrics).savefig(workdir / "ced.png")
-    curves.training(files.log(workdir / "log.csv")).savefig(workdir / "curves.png")
+    files.write_bytes(workdir / "overlays.png", parts.png_bytes(sheet))
+    parts.save(curves.ced(errors, subjects, metrics), workdir / "ced.png")
+    parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
     figures = ["ced", "curves"]
     if "measurements" in metrics:
         measured = agreement.read(workdir / "measurements.csv")
-        curves.bland_altman(measured, metrics).savefig(workdir / "measurements.png")
+        parts.save(curves.bland_altman(measured, metrics), workdir / "measurements.png")
         figures.append("measurements")
 
-    page = files.page(
+    page = parts.page(
         "page.html",
         name=workdir.resolve().name,
         metrics=metrics,
         tables=tables,
-        splits=[files.json_of(path) for path in sorted(workdir.glob("metrics_*.json"))],
+        splits=[parts.json_of(path) for path in sorted(workdir.glob("metrics_*.json"))],
         subjects=len(set(subjects[np.isfinite(table.error_px).any(axis=1)])),
         measured=int(np.isfinite(errors).sum()),
-        trained=_trained(split, files.json_of(workdir / "config.json")),
+        trained=_trained(split, parts.json_of(workdir / "config.json")),
         shared=_shared_subjects(split, table),
-        counts=files.counts(split),
-        figures={name: files.png(workdir / f"{name}.png") for name in figures},
+        counts=parts.counts(split),
+        figures={name: parts.png(workdir / f"{name}.png") for name in figures},
         panels=[
-            (group, [(panel, files.jpeg(panel.image)) for panel in members])
+            (group, [(panel, parts.jpeg(panel.image)) for panel in members])
             for group, members in itertools.groupby(panels, key=lambda panel: panel.group)
         ],
-        legend=files.jpeg(overlays.legend(440)),
-        config=dict(files.flat(files.json_of(workdir / "config.json"))),
+        legend=parts.jpeg(overlays.legend(440)),
+        config=dict(parts.flat(parts.json_of(workdir / "config.json"))),
     )
     path = workdir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    files.write_text(path, page)
     return path
 
 
@@ -84,10 +84,10 @@ def _panels(
 
 def _split(workdir: Path, table: metrics_.Predictions) -> list[dict[str, str]]:
     """Rows of split.csv; where the other domains only help, those of the one that is judged, without its name."""
-    rows = files.rows(workdir / "split.csv")
+    rows = parts.rows(workdir / "split.csv")
     if not set(table.images.tolist()).isdisjoint(row["image"] for row in rows):
         return rows
-    helping = files.json_of(workdir / "config.json").get("data", {}).get("helping", ())
+    helping = parts.json_of(workdir / "config.json").get("data", {}).get("helping", ())
     judged = [row for row in rows if row["image"].split("/")[0] not in helping]
     return [row | {key: row[key].partition("/")[2] for key in ("image", "subject")} for row in judged]
 

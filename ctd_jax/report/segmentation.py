@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ctd_jax import segmentation_metrics
-from ctd_jax.report import curves, files, overlays
+from ctd_jax import files, segmentation_metrics
+from ctd_jax.report import curves, overlays, parts
 
 SIDE = 420  # pixels of the longer side of a picture in the report
 # measure -> label, unit, meaning
@@ -117,27 +117,27 @@ def write(workdir: Path, pictures: Callable[[str], Sequence[np.ndarray]]) -> Pat
       pictures: image name -> `[H, W, 3]` uint8 picture, `[H, W]` annotated and `[H, W]` predicted classes; called for
         the few that are shown.
     """
-    metrics = files.json_of(workdir / "metrics.json")
+    metrics = parts.json_of(workdir / "metrics.json")
     scores = segmentation_metrics.read(workdir / "segmentation_metrics.csv")
     panels = list(_panels(scores, metrics["classes"], pictures))
-    overlays.montage(panels, SIDE, legend).save(workdir / "overlays.png")
-    curves.training(files.log(workdir / "log.csv")).savefig(workdir / "curves.png")
-    config = files.json_of(workdir / "config.json")
-    page = files.page(
+    files.write_bytes(workdir / "overlays.png", parts.png_bytes(overlays.montage(panels, SIDE, legend)))
+    parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
+    config = parts.json_of(workdir / "config.json")
+    page = parts.page(
         "segmentation.html",
         name=workdir.resolve().name,
         metrics=metrics,
         rows=rows(metrics),
         words=WORDS,
         subjects=len(set(scores.names["subject"].tolist())),
-        counts=files.counts(files.rows(workdir / "split.csv")),
-        curves=files.png(workdir / "curves.png"),
-        groups={group: [(p, files.jpeg(p.image)) for p in panels if p.group == group] for group in metrics["classes"]},
-        legend=files.jpeg(legend(440)),
-        config=dict(files.flat(config)),
+        counts=parts.counts(parts.rows(workdir / "split.csv")),
+        curves=parts.png(workdir / "curves.png"),
+        groups={group: [(p, parts.jpeg(p.image)) for p in panels if p.group == group] for group in metrics["classes"]},
+        legend=parts.jpeg(legend(440)),
+        config=dict(parts.flat(config)),
     )
     path = workdir / "report.html"
-    path.write_text(page, encoding="utf-8")
+    files.write_text(path, page)
     return path
 
 

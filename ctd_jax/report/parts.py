@@ -12,7 +12,10 @@ from typing import Any
 
 import jinja2
 import markupsafe
+from matplotlib.figure import Figure
 from PIL import Image
+
+from ctd_jax import files
 
 
 def page(template: str, **content: Any) -> str:
@@ -55,6 +58,18 @@ def flat(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from flat(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
+
+
+def save(figure: Figure, path: Path, **keys: Any) -> None:
+    """Writes a plot as PNG."""
+    with files.writing(path, binary=True) as file:
+        figure.savefig(file, format="png", **keys)
+
+
+def png_bytes(image: Image.Image) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
 
 
 def png(path: Path) -> str:
