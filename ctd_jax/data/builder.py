@@ -13,6 +13,7 @@ import tensorflow_datasets as tfds
 
 from ctd_jax.data import folder, segmentation
 from ctd_jax.data.ahead import ahead, progress
+from ctd_jax.data.faults import Faults
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
 
@@ -45,12 +46,25 @@ class LandmarkFolder(tfds.core.ShardBasedBuilder):
 
     def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable[[], Iterator[tuple[int, Any]]]]]:
         n = len(self._table.images)
-        checked = progress(ahead(self._check, range(n)), "preparing pictures", n)
+        checked = self._checked(n)
         return {"pictures": [lambda: self._examples(itertools.islice(checked, SHARD)) for _ in range(0, n, SHARD)]}
 
-    def _check(self, index: int) -> int:
-        folder.check_picture(self._table, index, (self._root / self._table.images[index]).read_bytes(), self._root)
+    def _checked(self, n: int) -> Iterator[int]:
+        """The indices of the pictures, until the first fault; then the others are checked, and all faults raised."""
+        faults = Faults(str(self._root))
+        for index in progress(ahead(lambda i: self._check(i, faults), range(n)), "preparing pictures", n):
+            if index == n - 1:
+                faults.raise_if_any()
+            if not faults:
+                yield index
+
+    def _check(self, index: int, faults: Faults) -> int:
+        with faults.collecting("faulty picture"):
+            self._check_picture(index)
         return index
+
+    def _check_picture(self, index: int) -> None:
+        folder.check_picture(self._table, index, (self._root / self._table.images[index]).read_bytes(), self._root)
 
     def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         table = self._table
@@ -87,9 +101,8 @@ class SegmentationFolder(LandmarkFolder):
         )
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
-    def _check(self, index: int) -> int:
+    def _check_picture(self, index: int) -> None:
         segmentation.check_picture(self._table, index, self._root)
-        return index
 
     def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         table = self._table

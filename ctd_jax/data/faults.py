@@ -1,0 +1,64 @@
+"""All that is wrong with a folder, in one message."""
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+from ctd_jax.errors import UserError
+
+
+class Fault(UserError):
+    """A fault of one kind, such as "unreadable picture"; `Faults` counts those of a kind together."""
+
+    def __init__(self, kind: str, message: str):
+        super().__init__(message)
+        self.kind = kind
+
+
+class Faults:
+    """Collects faults while a folder is read on.
+
+        faults = Faults("faces/landmarks.csv")
+        faults.add("half a point", "faces/landmarks.csv, row 3: ...")
+        with faults.collecting("unreadable picture"):
+            check(...)  # what it raises is added
+        faults.raise_if_any()
+
+    Args:
+      title: what they are faults of; the message begins with it if there is more than one.
+    """
+
+    def __init__(self, title: str):
+        self._title = title
+        self._found: dict[str, tuple[int, str]] = {}  # kind -> number, and the first message
+        self._lock = threading.Lock()  # pictures are checked in threads
+
+    def __len__(self) -> int:
+        return sum(number for number, _ in self._found.values())
+
+    def count(self, kind: str) -> int:
+        return self._found.get(kind, (0, ""))[0]
+
+    def add(self, kind: str, message: str) -> None:
+        """One more of `kind`, a few words; `message` has file and row, what was found and expected, and the mend."""
+        with self._lock:
+            number, first = self._found.get(kind, (0, message))
+            self._found[kind] = (number + 1, first)
+
+    @contextlib.contextmanager
+    def collecting(self, kind: str) -> Iterator[None]:
+        """Adds the UserError that the block ends with, if any: under its own kind if it is a `Fault`."""
+        try:
+            yield
+        except UserError as error:
+            self.add(getattr(error, "kind", kind), str(error))
+
+    def raise_if_any(self) -> None:
+        """Raises a UserError that says the only fault, or the first of each kind and their numbers."""
+        if not self._found:
+            return
+        if len(self) == 1:
+            raise UserError(next(message for _, message in self._found.values()))
+        lines = [f"{number} x {kind}: {message}" for kind, (number, message) in self._found.items()]
+        many = "the first of each kind" if len(lines) > 1 else "the first"
+        raise UserError("\n".join([f"{self._title}: {len(self)} faults; {many}:", *(f"- {line}" for line in lines)]))
