@@ -205,9 +205,9 @@ MISTAKES = {
         lambda r: segmentation_folder.change(r / MASK, lambda m: np.repeat(m[..., None], 3, 2)),
         "2_mask.png: a class map has one channel of 8 bits, this file has mode RGB",
     ),
-    "no map": (lambda r: (r / MASK).unlink(), "row 4: class map 'heads/2_mask.png' does not exist"),
+    "no map": (lambda r: (r / MASK).unlink(), "row 4: class map heads/2_mask.png does not exist"),
     "not a map": (lambda r: (r / MASK).write_text("x"), "2_mask.png: not a readable class map"),
-    "no picture": (lambda r: (r / "heads/2.png").unlink(), "row 4: picture 'heads/2.png' does not exist"),
+    "no picture": (lambda r: (r / "heads/2.png").unlink(), "row 4: picture heads/2.png does not exist"),
     "domain": (
         lambda r: edit(r, 2, "domain", "hands"),
         "row 4: domain is 'hands', which classes.json does not have; it has heads, spines",

@@ -91,9 +91,13 @@ def test_parts_in_order():
     ("given", "budget", "message"),
     [
         (["test"] * len(IMAGES), 0, "no training pictures: expected rows whose split is `train`, found test"),
-        (["Train"] * len(IMAGES), 0, "expected rows whose split is `train`, found Train"),
+        (["Trian"] * len(IMAGES), 0, "expected rows whose split is `train`, found Trian"),
         (None, 81, "data.budget asks for 81 training pictures, but there are 80"),
-        ({"0_0.png": "train", "nobody.png": "train"}, 0, "names 1 pictures that the data don't have, first nobody.png"),
+        (
+            {"0_0.png": "train", "nobody.png": "train"},
+            0,
+            "names 1 pictures that the data do not have, first nobody.png",
+        ),
     ],
 )
 def test_what_cannot_be(given, budget, message):
@@ -149,4 +153,4 @@ def test_empty_cells_of_the_split_column(caplog):
 
 def test_a_mistyped_split_is_named(caplog):
     splits.assign("abcd", "stuv", "1234", given=["train", "val", "test", "trian"], seed=0, budget=0)
-    assert [r.message for r in caplog.records] == ["split 'trian' takes no part: 1 pictures"]
+    assert [r.message for r in caplog.records] == ["split 'trian' takes no part: 1 pictures; is it `train`?"]

@@ -9,10 +9,11 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import measurements
-from ctd_jax.data import class_maps, folder, pictures, splits, synthetic
+from ctd_jax.data import class_maps, coverage, folder, picture_files, pictures, splits, synthetic
 from ctd_jax.data.augment import augment, augment_classes
 from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
+from ctd_jax.data.faults import Faults
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.source import Source, join
@@ -52,6 +53,8 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     """
     if not config.root:
         raise UserError(MISSING)
+    if picture_files.is_url(config.root):
+        raise UserError(f"data.root is {config.root}, a URL; download it first, and give the folder")
     if config.share < 1 and config.budget:
         raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
     if masks:
@@ -63,7 +66,7 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     foreign = [image for image in given or () if image.split("/")[0] not in _named(config)]
     if foreign:
         raise UserError(f"{config.split} names {foreign[0]}; expected <domain>/<image>, of {', '.join(_named(config))}")
-    parts = {}
+    parts, faults = {}, Faults("data.root")
     for name, root in roots.items():
         own = given and {
             image.removeprefix(f"{name}/"): s for image, s in given.items() if image.startswith(f"{name}/")
@@ -71,14 +74,17 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
         try:
             parts[name] = _one(root, config, cache, own, helps=name in config.helping)
         except UserError as error:
-            raise UserError(f"domain {name}: {error}") from error
+            faults.add(f"domain {name}", f"domain {name}: {error}")
+            continue
         found = parts[name].split_of.count("train")
         if found < 2:
-            raise UserError(
+            faults.add(
+                f"domain {name}",
                 f"domain {name} has {found} training picture{'s' * (found != 1)} of {len(parts[name].split_of)}; a "
                 "domain needs 2 or more, for the statistics of its batch norm: add pictures, or leave it out, "
-                f"--config.data.domains={tuple(other for other in roots if other != name)}"
+                f"--config.data.domains={tuple(other for other in roots if other != name)}",
             )
+    faults.raise_if_any()
     return join(parts, tuple(name for name in config.helping if name in parts))
 
 
@@ -121,10 +127,14 @@ def _one(
     """The pictures of one folder, or drawn ones. `helps`: all of them are trained on."""
 
     def assign(
-        images: Sequence[str], subjects: Sequence[str], sha256: Sequence[str], column: Sequence[str] | None
+        images: Sequence[str],
+        subjects: Sequence[str],
+        sha256: Sequence[str],
+        column: Sequence[str] | None,
+        annotated: Sequence[bool] | None = None,
     ) -> list[str]:
         if helps:
-            return ["train"] * len(images)
+            return splits.all_train(len(images), annotated)
         return splits.assign(
             images,
             subjects,
@@ -135,6 +145,7 @@ def _one(
             share=config.share,
             budget_seed=config.budget_seed,
             train_split=config.train_split,
+            annotated=annotated,
         )
 
     if root in synthetic.KINDS:
@@ -144,7 +155,9 @@ def _one(
 
 def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign: Callable[..., list[str]]) -> Source:
     table = folder.read(root)
-    split_of = assign(table.images, table.subjects, table.sha256, table.splits)
+    annotated = coverage.annotated(table.xy)
+    split_of = assign(table.images, table.subjects, table.sha256, table.splits, annotated)
+    coverage.warn(str(root), table.landmarks, table.xy, split_of)
     from ctd_jax.data import builder
 
     encoded = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))

@@ -71,13 +71,7 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
         if unknown:
             raise UserError(f"data.{key} names {unknown[0]!r}; there are {', '.join(known)}")
     if config.split:
-        given = folder.read_split(pathlib.Path(config.split))
-        strangers = sorted(given.keys() - set(everything.images))
-        if strangers:
-            raise UserError(
-                f"{config.split}: {len(strangers)} pictures that the data do not have, first {strangers[0]}"
-            )
-        given = [given.get(image, "unused") for image in everything.images]
+        given = splits.of_images(folder.read_split(pathlib.Path(config.split)), everything.images)
     place = [everything.domains.index(name) for name in chosen]
     rows = [np.flatnonzero(everything.domain == number) for number in place]
     split_of = [split for of_domain in rows for split in _assign(everything, given, sha256, of_domain, config)]

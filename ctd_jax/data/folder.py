@@ -1,18 +1,22 @@
 """Landmark folders: `landmarks.csv`, `dataset.json` and pictures. What can be wrong with one is found here."""
 
 import dataclasses
-import difflib
 import hashlib
-import json
 import logging
+import os
 import pathlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
-from ctd_jax import measurements as measurements_
-from ctd_jax.data import pictures, tables
+from ctd_jax import files
+from ctd_jax.data import about, columns, pictures, splits, tables
+from ctd_jax.data.about import Landmarks
 from ctd_jax.data.ahead import ahead, progress
+from ctd_jax.data.cells import Cells
+from ctd_jax.data.faults import Fault, Faults
+from ctd_jax.data.picture_files import PictureFiles
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -20,27 +24,7 @@ _log = logging.getLogger(__name__)
 # A landmark may lie outside its picture by this share of the picture's size: real annotations do that.
 OUTSIDE = 0.1
 BOX = ("box_x0", "box_y0", "box_x1", "box_y1")
-KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "measurements", "raters", "note")
 SPACING = ("spacing_x_mm", "spacing_y_mm")
-
-
-@dataclasses.dataclass(frozen=True)
-class Landmarks:
-    """What `dataset.json` says of the landmarks."""
-
-    names: tuple[str, ...]
-    flip_pairs: tuple[tuple[str, str], ...] | None = None  # None: never mirror
-    normalizer: tuple[str, str] | None = None
-    success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
-    measurements: tuple[measurements_.Measurement, ...] = ()
-
-    @property
-    def flip_order(self) -> tuple[int, ...] | None:
-        """For each landmark, the index of the one that takes its place in a mirror image; None: never mirror."""
-        if self.flip_pairs is None:
-            return None
-        partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
-        return tuple(self.names.index(partner.get(name, name)) for name in self.names)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,57 +43,154 @@ class Table:
 
 
 def read(root: pathlib.Path) -> Table:
-    """Reads and checks all of a landmark folder but the inside of its pictures.
+    """Reads and checks all of a landmark folder but the inside of its pictures; these too where the rows have faults.
 
     Raises:
-      UserError: what is wrong, in which file and row, what was expected and what to do.
+      UserError: all that is wrong, in which file and row, what was expected and what to do.
     """
     if not root.is_dir():
         raise UserError(
             f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
         )
-    path = root / "landmarks.csv"
-    names = tables.columns(path)
-    landmarks = _read_json(root / "dataset.json", names)
-    seen: dict[str, str] = {}  # image -> file and row
-    subjects, splits, points, spacing, boxes = [], [], [], [], []
-    for number, row in tables.rows(path):
-        at, image = f"{path}, row {number}", row["image"]
-        point, mm, box = (
-            np.array([tables.number(row.get(column, ""), column, at) for column in columns])
-            for columns in ([f"{name}_{axis}" for name in landmarks.names for axis in "xy"], SPACING, BOX)
-        )
-        if image in seen:
-            raise UserError(f"{at}: {image} was already listed in {seen[image]}; keep one of the rows")
-        if not (root / image).is_file():
-            raise UserError(f"{at}: picture {image} does not exist in {root}")
-        half = np.isnan(point.reshape(-1, 2)).sum(-1) == 1
-        if half.any():
-            name = landmarks.names[int(np.argmax(half))]
-            raise UserError(f"{at}: {name} has only one of its two coordinates; fill both cells or empty both")
-        if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
-            raise UserError(f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
-        if any(column in row for column in BOX):
-            _check_box(box, at)
-        seen[image] = at
-        subjects.append(row.get("subject") or image)
-        splits.append(row.get("split", ""))
-        for values, value in ((points, point), (spacing, mm), (boxes, box)):
+    faults = Faults(str(root))
+    sheet = tables.read(root / "landmarks.csv")
+    landmarks = about.read(root / "dataset.json", sheet.columns, faults)
+    points = [(name, (f"{name}_x", f"{name}_y")) for name in landmarks.names]
+    known = ["image", "subject", "split", *SPACING, *BOX, *(column for _, pair in points for column in pair)]
+    sheet = columns.match(sheet, known, faults)
+    _check_columns(sheet, points, faults)
+    table = _rows(root, sheet, landmarks, faults)
+    if faults:
+        check_all(table, lambda i: check_picture(table, i, (root / table.images[i]).read_bytes(), root), faults)
+    faults.raise_if_any()
+    digests = digest_all(root, [(image,) for image in table.images], table.where, faults)
+    faults.raise_if_any()
+    return dataclasses.replace(table, sha256=digests)
+
+
+def _rows(root: pathlib.Path, sheet: tables.Sheet, landmarks: Landmarks, faults: Faults) -> Table:
+    """The rows whose pictures exist; NaN for what is faulty in them."""
+    cells, found, names = Cells(sheet, faults), PictureFiles(root), sheet.columns
+    own = [c if set(c) <= set(names) else () for c in ((f"{n}_x", f"{n}_y") for n in landmarks.names)]
+    seen: dict[str, str] = {}  # path -> file and row
+    images, subjects, split_of, xy, spacing, boxes = [], [], [], [], [], []
+    for number, row in sheet.rows(faults):
+        at = f"{sheet.path}, row {number}"
+        point = np.array([[cells.number(row[c], c, at) for c in pair] or [np.nan] * 2 for pair in own]).reshape(-1, 2)
+        _check_points(point, landmarks, at, faults)
+        mm = read_spacing(row, cells, at, faults)
+        box = np.array([cells.number(row.get(column, ""), column, at) for column in BOX])
+        if any(column in row for column in BOX) and not np.isinf(box).any():
+            with faults.collecting("box"):
+                _check_box(box, at)
+        split = cells.word(row.get("split", ""))
+        with faults.collecting("split"):
+            splits.check_name(split, at)
+        image = find_once(found, row["image"], at, seen, faults)
+        if image is None:
+            continue
+        images.append(image)
+        subjects.append(cells.word(row.get("subject", "")) or image)
+        split_of.append(split)
+        for values, value in ((xy, point), (spacing, mm), (boxes, box)):
             values.append(value)
-    if "subject" not in names:
-        _log.warning("%s has no column `subject`: every picture counts as a person of its own", path)
-    digests = ahead(lambda image: hashlib.sha256((root / image).read_bytes()).hexdigest(), seen)
+    cells.say()
+    found.say(sheet.path)
+    warn_of_subjects(sheet, subjects, images)
     return Table(
         landmarks=landmarks,
-        images=tuple(seen),
+        images=tuple(images),
         subjects=tuple(subjects),
-        splits=tuple(splits) if "split" in names else None,
-        xy=np.reshape(points, (len(seen), len(landmarks.names), 2)),
-        spacing=np.array(spacing),
-        boxes=np.array(boxes),
-        sha256=tuple(progress(digests, "reading pictures", len(seen))),
+        splits=tuple(split_of) if "split" in names else None,
+        xy=np.reshape(xy, (len(images), len(landmarks.names), 2)),
+        spacing=np.reshape(spacing, (len(images), 2)),
+        boxes=np.reshape(boxes, (len(images), 4)),
+        sha256=(),
         where=tuple(seen.values()),
     )
+
+
+def find_once(found: PictureFiles, name: str, at: str, seen: dict[str, str], faults: Faults) -> str | None:
+    """The file that a row names; None if there is none, or another row has it. `seen`: path -> file and row."""
+    try:
+        image = found.find(name, at)
+    except Fault as fault:
+        faults.add(fault.kind, str(fault))
+        return None
+    path = os.path.normpath(image)
+    if path in seen:
+        message = f"{at}: {name} was already listed in {seen[path]}; keep one of the rows"
+        faults.add("picture listed twice", message)
+        return None
+    seen[path] = at
+    return image
+
+
+def read_spacing(row: dict[str, str], cells: Cells, at: str, faults: Faults) -> np.ndarray:
+    """`[2]` mm per pixel of a row, NaN if unknown."""
+    mm = np.array([cells.number(row.get(column, ""), column, at) for column in SPACING])
+    if np.isinf(mm).any():
+        return np.full(2, np.nan)
+    if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
+        faults.add("spacing", f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
+    return mm
+
+
+def warn_of_subjects(sheet: tables.Sheet, subjects: Sequence[str], images: Sequence[str]) -> None:
+    """Of pictures without a subject."""
+    if "subject" not in sheet.columns:
+        _log.warning("%s has no column `subject`: every picture counts as a person of its own", sheet.path)
+        return
+    alone = sum(subject == image for subject, image in zip(subjects, images, strict=True))
+    if 0 < alone < len(images):
+        _log.warning("%s: %d rows have no subject: each counts as a person of its own", sheet.path, alone)
+
+
+def digest_all(
+    root: pathlib.Path, names: Sequence[Sequence[str]], where: Sequence[str], faults: Faults
+) -> tuple[str, ...]:
+    """SHA-256 of each row's files, one after the other; "" where one can't be read."""
+
+    def digest(row: tuple[Sequence[str], str]) -> str:
+        parts, at = row
+        try:
+            return hashlib.sha256(b"".join((root / name).read_bytes() for name in parts)).hexdigest()
+        except OSError as error:
+            faults.add("unreadable picture", f"{at}: {error.filename} can't be read ({error.strerror})")
+            return ""
+
+    return tuple(progress(ahead(digest, zip(names, where, strict=True)), "reading pictures", len(where)))
+
+
+def check_all(table: Any, check: Callable[[int], None], faults: Faults) -> None:
+    """Adds what `check` finds in each picture of `table` to the faults of its rows."""
+
+    def collect(index: int) -> None:
+        with faults.collecting("unreadable picture"):
+            try:
+                check(index)
+            except OSError as error:
+                raise UserError(f"{table.where[index]}: {error.filename} can't be read ({error.strerror})") from error
+
+    n = len(table.images)
+    list(progress(ahead(collect, range(n)), "checking pictures", n))
+
+
+def _check_columns(sheet: tables.Sheet, points: Sequence[tuple[str, Sequence[str]]], faults: Faults) -> None:
+    names = sheet.columns
+    for column in (column for _, pair in points for column in pair):
+        if column not in names:
+            near = tables.nearest(column, names)
+            hint = f"; the nearest is `{near}`" if near else ""
+            faults.add("missing column", f"{sheet.path}: no column `{column}`, which dataset.json asks for{hint}")
+
+
+def _check_points(point: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:
+    half = np.isnan(point).sum(-1) == 1
+    for i in np.flatnonzero(half):
+        message = f"{at}: {landmarks.names[i]} has only one of its two coordinates; fill both cells or empty both"
+        faults.add("half a point", message)
+    point[half | np.isinf(point).any(-1)] = np.nan
 
 
 def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> None:
@@ -126,11 +207,17 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
             f"outside the picture of {width} x {height} pixels"
         )
         if outside[worst] > OUTSIDE:
-            raise UserError(f"{message} by more than a tenth of it; correct the row, or empty its two cells")
+            raise Fault(
+                "landmark outside its picture",
+                f"{message} by more than a tenth of it; correct the row, or empty its two cells",
+            )
         _log.warning(message)
     box = table.boxes[index]
     if not np.isnan(box).any() and (box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0):
-        raise UserError(f"{at}: the box {box} lies outside the picture of {width} x {height} pixels; correct the row")
+        raise Fault(
+            "box outside its picture",
+            f"{at}: the box {box} lies outside the picture of {width} x {height} pixels; correct the row",
+        )
 
 
 def fingerprint(root: pathlib.Path, table: Table) -> str:
@@ -144,79 +231,50 @@ def fingerprint(root: pathlib.Path, table: Table) -> str:
 
 def read_split(path: pathlib.Path) -> dict[str, str]:
     """Image -> split, from a csv file with these two columns."""
-    names = tables.columns(path)
-    if "split" not in names:
+    faults = Faults(str(path))
+    sheet = columns.match(tables.read(path), ["image", "split"], faults, others=True)
+    if "split" not in sheet.columns and not faults:
         raise UserError(
-            f"{path}: no column `split`, found {', '.join(names)}; a split file has columns image and split"
+            f"{path}: no column `split`, found {tables.listed(sheet.columns)}; a split file has columns image and split"
         )
-    return {row["image"]: row["split"] for _, row in tables.rows(path)}
+    faults.raise_if_any()
+    cells, split_of = Cells(sheet, faults), {}
+    for number, row in sheet.rows(faults):
+        image, split = files.plain(row["image"]), cells.word(row["split"])
+        with faults.collecting("split"):
+            splits.check_name(split, f"{path}, row {number}")
+        if split_of.setdefault(image, split) != split:
+            message = f"{path}, row {number}: {image} is {split!r} here and {split_of[image]!r} above; keep one of them"
+            faults.add("picture in two splits", message)
+    faults.raise_if_any()
+    return split_of
 
 
 def read_boxes(path: pathlib.Path) -> dict[str, np.ndarray]:
     """Image -> `[4]` x0, y0, x1, y1 in pixels, from a csv file with columns image and box_*."""
-    names = tables.columns(path)
-    if not set(BOX) <= set(names):
-        raise UserError(f"{path}: expected the columns {', '.join(BOX)}, found {', '.join(names)}")
-    boxes = {}
-    for number, row in tables.rows(path):
+    faults = Faults(str(path))
+    sheet = columns.match(tables.read(path), ["image", *BOX], faults, others=True)
+    if not set(BOX) <= set(sheet.columns):
+        found = tables.listed(sheet.columns)
+        raise UserError(f"{path}: expected the columns {', '.join(BOX)}, found {found}")
+    cells, boxes, first = Cells(sheet, faults), {}, {}
+    for number, row in sheet.rows(faults):
         at = f"{path}, row {number}"
-        boxes[row["image"]] = np.array([tables.number(row[column], column, at) for column in BOX])
-        _check_box(boxes[row["image"]], at)
+        box = np.array([cells.number(row[column], column, at) for column in BOX])
+        if not np.isinf(box).any():
+            with faults.collecting("box"):
+                _check_box(box, at)
+        if row["image"] in boxes:
+            faults.add("two boxes of a picture", f"{at}: {row['image']} has another box in {first[row['image']]}")
+        boxes[row["image"]], first[row["image"]] = box, at
+    cells.say()
+    faults.raise_if_any()
     return boxes
 
 
 def _check_box(box: np.ndarray, at: str) -> None:
     if np.isnan(box).any() or box[0] >= box[2] or box[1] >= box[3]:
-        raise UserError(f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture")
-
-
-def _read_json(path: pathlib.Path, columns: list[str]) -> Landmarks:
-    found = [c[:-2] for c in columns if c.endswith("_x") and f"{c[:-2]}_y" in columns]
-    if not path.is_file() and not found:
-        return Landmarks(())
-    if not path.is_file():
-        example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
-        raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
-    try:
-        content: dict[str, Any] = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tables.unique_keys(path))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
-    for key in content if isinstance(content, dict) else ():
-        if key not in KEYS:
-            near = difflib.get_close_matches(key, KEYS, 1)
-            _log.warning("%s: the key %r means nothing here%s", path, key, f"; is it {near[0]!r}?" if near else "")
-    names = content.get("landmarks", None if found else []) if isinstance(content, dict) else None
-    if not isinstance(names, list) or (found and not names) or not all(isinstance(n, str) for n in names):
-        raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
-    if len(set(names)) < len(names):
-        raise UserError(f"{path}: a landmark is named twice in `landmarks`")
-    for column in (f"{name}_{axis}" for name in names for axis in "xy"):
-        if column not in columns:
-            near = difflib.get_close_matches(column, columns, 1)
-            hint = f"; the nearest is `{near[0]}`" if near else ""
-            raise UserError(f"{path.parent / 'landmarks.csv'}: no column `{column}`, which {path.name} asks for{hint}")
-    pairs, normalizer = content.get("flip_pairs"), content.get("normalizer")
-    if not isinstance(pairs, list | None):
-        raise UserError(f"{path}: flip_pairs is {pairs}; expected a list of pairs of names, or null: never mirror")
-    for key, pair in [("flip_pairs", p) for p in pairs or ()] + [("normalizer", normalizer)] * (normalizer is not None):
-        if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
-            raise UserError(f"{path}: {key} has {pair}; expected two different names of landmarks")
-        for name in pair:
-            if name not in names:
-                near = difflib.get_close_matches(str(name), names, 1)
-                hint = f"; the nearest is {near[0]!r}" if near else ""
-                raise UserError(f"{path}: {key} names {name!r}, which is not one of the landmarks{hint}")
-    flat = [name for pair in pairs or () for name in pair]
-    twice = next((name for name in flat if flat.count(name) > 1), None)
-    if twice:
-        raise UserError(f"{path}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
-    radii = content.get("success_radii_mm") or Landmarks.success_radii_mm
-    if not isinstance(radii, list | tuple) or not all(isinstance(r, int | float) and r > 0 for r in radii):
-        raise UserError(f"{path}: success_radii_mm is {radii}; expected a list of positive numbers, in mm")
-    return Landmarks(
-        names=tuple(names),
-        flip_pairs=None if pairs is None else tuple((a, b) for a, b in pairs),
-        normalizer=tuple(normalizer) if normalizer else None,
-        success_radii_mm=tuple(float(r) for r in radii),
-        measurements=measurements_.parse(content.get("measurements"), names, str(path)),
-    )
+        raise UserError(
+            f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture: two corners, not a width and "
+            "a height"
+        )

@@ -7,7 +7,6 @@ A class map is an 8-bit PNG of its picture's size: each pixel holds the index of
 import dataclasses
 import hashlib
 import io
-import json
 import pathlib
 import re
 from collections.abc import Mapping
@@ -15,8 +14,10 @@ from collections.abc import Mapping
 import numpy as np
 from PIL import Image
 
-from ctd_jax.data import folder, pictures, tables
-from ctd_jax.data.ahead import ahead, progress
+from ctd_jax.data import columns, folder, pictures, splits, tables
+from ctd_jax.data.cells import Cells
+from ctd_jax.data.faults import Fault, Faults
+from ctd_jax.data.picture_files import PictureFiles
 from ctd_jax.errors import UserError
 
 FILE = "segmentation.csv"
@@ -56,50 +57,62 @@ def read(root: pathlib.Path) -> Table:
     path = root / FILE
     if not path.is_file():
         raise UserError(f"{path}: no such file; `data.root` expects a folder with {FILE}, classes.json and pictures")
-    columns = tables.columns(path)
-    missing = [column for column in REQUIRED if column not in columns]
+    faults = Faults(str(root))
+    sheet = columns.match(tables.read(path), [*REQUIRED, "subject", "split", *folder.SPACING], faults)
+    missing = [column for column in REQUIRED if column not in sheet.columns]
     if missing:
-        raise UserError(f"{path}: no column `{missing[0]}`, found {', '.join(columns)}")
+        raise UserError(f"{path}: no column `{missing[0]}`, found {tables.listed(sheet.columns)}")
     classes = _read_classes(root / "classes.json")
-    seen: dict[str, str] = {}  # image -> file and row
-    masks, domains, subjects, splits_, spacing = [], [], [], [], []
-    for number, row in tables.rows(path):
-        at, image, domain = f"{path}, row {number}", row["image"], row["domain"]
-        if image in seen:
-            raise UserError(f"{at}: {image} was already listed in {seen[image]}; keep one of the rows")
+    table = _rows(root, sheet, classes, faults)
+    if faults:
+        folder.check_all(table, lambda index: check_picture(table, index, root), faults)
+    else:
+        _check_domains(path, classes, np.array(table.domains), np.isnan(table.spacing[:, 0]), faults)
+    faults.raise_if_any()
+    digests = folder.digest_all(root, list(zip(table.images, table.masks, strict=True)), table.where, faults)
+    faults.raise_if_any()
+    return dataclasses.replace(table, sha256=digests)
+
+
+def _rows(root: pathlib.Path, sheet: tables.Sheet, classes: Classes, faults: Faults) -> Table:
+    """The rows whose files exist."""
+    cells, found = Cells(sheet, faults), PictureFiles(root)
+    seen: dict[str, str] = {}  # path -> file and row
+    images, masks, domains, subjects, split_of, spacing, where = [], [], [], [], [], [], []
+    for number, row in sheet.rows(faults):
+        at, domain = f"{sheet.path}, row {number}", row["domain"]
+        mm = folder.read_spacing(row, cells, at, faults)
+        split = cells.word(row.get("split", ""))
+        with faults.collecting("split"):
+            splits.check_name(split, at)
         if domain not in classes:
-            raise UserError(
-                f"{at}: domain is {domain!r}, which classes.json does not have; it has {', '.join(classes)}"
-            )
-        for what, name in (("picture", image), ("class map", row["mask"])):
-            if not (root / name).is_file():
-                raise UserError(f"{at}: {what} {name!r} does not exist in {root}")
-        mm = np.array([tables.number(row.get(column, ""), column, at) for column in folder.SPACING])
-        if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
-            raise UserError(f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
-        seen[image] = at
-        masks.append(row["mask"])
+            message = f"{at}: domain is {domain!r}, which classes.json does not have; it has {', '.join(classes)}"
+            faults.add("unknown domain", message)
+        image, mask = folder.find_once(found, row["image"], at, seen, faults), None
+        with faults.collecting("missing class map"):
+            mask = found.find(row["mask"], at, "class map")
+        if image is None or mask is None or domain not in classes:
+            continue
+        where.append(at)
+        images.append(image)
+        masks.append(mask)
         domains.append(domain)
-        subjects.append(f"{domain}/{row.get('subject') or image}")
-        splits_.append(row.get("split", ""))
+        subjects.append(f"{domain}/{cells.word(row.get('subject', '')) or image}")
+        split_of.append(split)
         spacing.append(mm)
-    spacing = np.array(spacing)
-    _check_domains(path, classes, np.array(domains), np.isnan(spacing[:, 0]))
-
-    def digest(pair: tuple[str, str]) -> str:
-        return hashlib.sha256(b"".join((root / name).read_bytes() for name in pair)).hexdigest()
-
-    digests = ahead(digest, zip(seen, masks, strict=True))
+    cells.say()
+    found.say(sheet.path)
+    folder.warn_of_subjects(sheet, [subject.partition("/")[2] for subject in subjects], images)
     return Table(
         classes=classes,
-        images=tuple(seen),
+        images=tuple(images),
         masks=tuple(masks),
         domains=tuple(domains),
         subjects=tuple(subjects),
-        splits=tuple(splits_) if "split" in columns else None,
-        spacing=spacing,
-        sha256=tuple(progress(digests, "reading pictures", len(seen))),
-        where=tuple(seen.values()),
+        splits=tuple(split_of) if "split" in sheet.columns else None,
+        spacing=np.reshape(spacing, (len(images), 2)),
+        sha256=(),
+        where=tuple(where),
     )
 
 
@@ -107,15 +120,14 @@ def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     example = '{"DOMAIN": ["background", "first class", ...], ...}'
     if not path.is_file():
         raise UserError(f"{path}: no such file; expected the names of each domain's classes, {example}")
-    try:
-        content = json.loads(path.read_text("utf-8-sig"), object_pairs_hook=tables.unique_keys(path))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: not JSON ({error})") from error
+    content = tables.load_json(path)
     if not isinstance(content, dict) or not content:
         raise UserError(f"{path}: expected {example}")
     for domain, names in content.items():
-        if not re.fullmatch(r"[\w.-]+", domain):
-            raise UserError(f"{path}: {domain!r} is no name of a domain; expected letters, digits, _ - and . only")
+        if not re.fullmatch(r"\w[\w.-]{0,59}", domain):
+            raise UserError(
+                f"{path}: {domain!r} is no name of a domain; expected at most 60 letters, digits, _ - and ."
+            )
         fits = (
             isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         )
@@ -126,18 +138,22 @@ def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     return {domain: tuple(names) for domain, names in content.items()}
 
 
-def _check_domains(path: pathlib.Path, classes: Classes, domains: np.ndarray, no_spacing: np.ndarray) -> None:
+def _check_domains(
+    path: pathlib.Path, classes: Classes, domains: np.ndarray, no_spacing: np.ndarray, faults: Faults
+) -> None:
     for domain in classes:
         mine = domains == domain
         if mine.sum() < 2:
-            raise UserError(
+            faults.add(
+                "domain without pictures",
                 f"{path}: domain {domain!r} of classes.json has {'one picture' if mine.any() else 'no picture'}; it "
-                "needs one to train on and one to test on: add some, or take the domain out of both files"
+                "needs one to train on and one to test on: add some, or take the domain out of both files",
             )
         if no_spacing[mine].any() and not no_spacing[mine].all():
-            raise UserError(
+            faults.add(
+                "spacing",
                 f"{path}: {no_spacing[mine].sum()} of the {mine.sum()} pictures of domain {domain!r} have no spacing: "
-                "its distances cannot be pooled in mm; fill spacing_x_mm and spacing_y_mm of all of them, or of none"
+                "its distances cannot be pooled in mm; fill spacing_x_mm and spacing_y_mm of all of them, or of none",
             )
 
 
@@ -154,18 +170,21 @@ def check_picture(table: Table, index: int, root: pathlib.Path) -> None:
     classes = decode(mask.read_bytes(), f"{at}, {mask}")
     (H, W), (height, width) = picture.shape[:2], classes.shape
     if (height, width) != (H, W):
-        raise UserError(
-            f"{at}: class map {mask} has {width} x {height} pixels, its picture {W} x {H}; give both the same size"
+        raise Fault(
+            "class map of another size",
+            f"{at}: class map {mask} has {width} x {height} pixels, its picture {W} x {H}; give both the same size",
         )
     if classes.max() >= len(names):
-        raise UserError(
+        raise Fault(
+            "class that is not declared",
             f"{at}: class map {mask} has the value {classes.max()}, but classes.json declares {len(names)} classes for "
-            f"{table.domains[index]!r}: 0 to {len(names) - 1}; correct the map, or declare the class"
+            f"{table.domains[index]!r}: 0 to {len(names) - 1}; correct the map, or declare the class",
         )
     if not classes.any():
-        raise UserError(
+        raise Fault(
+            "empty class map",
             f"{at}: class map {mask} is empty, all of it is background: nobody can tell whether it was forgotten; draw "
-            "the classes in, or take the row out"
+            "the classes in, or take the row out",
         )
 
 

@@ -5,15 +5,50 @@ import csv
 import io
 import logging
 import pathlib
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from ctd_jax import files
+from ctd_jax.data import picture_files, tables
+from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 COLUMNS = ("image", "subject", "split", "sha256")
+UNUSED, UNLABELLED = "unused", "unlabelled"  # what takes no part: left out; of train, but without any annotation
+# Other programs' words, in small letters.
+WORDS = {
+    **dict.fromkeys(("train", "training", "trn", "train set", "training set", "trainset"), "train"),
+    **dict.fromkeys(("val", "validation", "valid", "dev", "development", "validation set", "val set", "valset"), "val"),
+    **dict.fromkeys(("test", "testing", "tst", "test set", "testing set", "testset"), "test"),
+    **{word: word for word in (UNUSED, UNLABELLED)},
+}
+LONGEST = 60  # characters of a split's name, which files are named after
+
+
+def word(text: str) -> str:
+    """The split that a cell means: `WORDS` with any capitals, and names that begin with test, in small letters; what is
+    neither stays as it is."""
+    small = " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    return WORDS.get(small, text.casefold() if small.startswith("test") else text)
+
+
+def is_known(text: str) -> bool:
+    """Whether a cell means a split that is trained on, chosen by or tested on."""
+    return word(text) in ("train", "val") or word(text).startswith("test")
+
+
+def check_name(text: str, at: str) -> None:
+    """Raises Fault for a test split after which no file can be named. `at`: file and row."""
+    if word(text).startswith("test") and not re.fullmatch(rf"[\w .+-]{{1,{LONGEST}}}", text):
+        raise Fault(
+            "name of a split",
+            f"{at}: split is {text[:LONGEST]!r}, and files are named after it; expected at most {LONGEST} letters, "
+            "digits, blanks, _ - + and .",
+        )
 
 
 def assign(
@@ -27,61 +62,84 @@ def assign(
     share: float = 1.0,
     budget_seed: int = 0,
     train_split: str = "train",
+    annotated: Sequence[bool] | None = None,
 ) -> list[str]:
     """One of train, val, test, test1, ... for each picture; any other name, or none, takes no part.
 
     Args:
       images, subjects, sha256: of each picture.
-      given: the split column, or a split file's image -> split; None: a fifth of the subjects for test. Without val, a
-        fifth of the subjects of train.
+      given: the split column, or a split file's image -> split, in the words of `word`; None: a fifth of the subjects
+        for test. Without val, a fifth of the subjects of train.
       train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
       seed: of test and val, where they are drawn. Whole subjects are drawn, so that nobody is on two sides.
       budget: labelled pictures to keep in train, of as many subjects as possible; 0: all.
       share: of the training pictures to keep, rounded, at least one, instead of a number; 1: all.
       budget_seed: of their choice; with the same one, a smaller budget is a subset of a larger.
+      annotated: whether each picture has any annotation; one of train without is `unlabelled`, and neither trained on
+        nor counted. None: all have.
 
     Raises:
       UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures, a
-        `train_split` that no row has.
+        `train_split` that no row has, a val without annotations.
     """
+    train_split = word(train_split)
     if isinstance(given, Mapping):
-        known = set(images)
-        unknown = [image for image in given if image not in known]
-        if unknown:
-            raise UserError(
-                f"the split file names {len(unknown)} pictures that the data don't have, first {unknown[0]}"
-            )
-        splits = [given.get(image, "unused") for image in images]
+        given = of_images(given, images)
+        splits = _words(given)
     elif given is not None and any(given):
-        splits = [split or "unused" for split in given]
+        splits = _words(given)
         if "" in given:
             _log.warning("%d rows have an empty split: they take no part", list(given).count(""))
     else:
         splits = ["train"] * len(images)
+        _leave_out(splits, annotated)
         _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
     if train_split != "train":
         if train_split not in splits:
-            found = ", ".join(sorted(set(splits) - {"unused"}))
+            found = ", ".join(sorted(set(splits) - {UNUSED}))
             raise UserError(f"data.train_split is {train_split!r}, which no row has as its split; there are {found}")
-        splits = [{"train": "unused", train_split: "train"}.get(split, split) for split in splits]
-    for name in sorted({s for s in splits if not (s in ("train", "val", "unused") or s.startswith("test"))}):
-        _log.warning("split %r takes no part: %d pictures", name, splits.count(name))
+        splits = [{"train": UNUSED, train_split: "train"}.get(split, split) for split in splits]
+    for name in sorted({s for s in splits if not (s in ("train", "val", UNUSED, UNLABELLED) or s.startswith("test"))}):
+        near = tables.nearest(name, list(WORDS), 0.7)
+        hint = f"; is it `{WORDS[near]}`?" if near else ""
+        _log.warning("split %r takes no part: %d pictures%s", name, splits.count(name), hint)
     if "train" not in splits:
         found = ", ".join(sorted(set(splits))) or "no pictures"
         raise UserError(f"no training pictures: expected rows whose split is `train`, found {found}")
+    _leave_out(splits, annotated)
+    if "train" not in splits:
+        raise UserError("no training pictures: none of those whose split is `train` has an annotation")
+    if (
+        annotated is not None
+        and "val" in splits
+        and not any(a for a, s in zip(annotated, splits, strict=True) if s == "val")
+    ):
+        raise UserError(
+            "no picture whose split is `val` has an annotation, and nothing could be chosen by them; annotate some, or "
+            "leave none in val: some of train are then drawn for it"
+        )
     if "val" not in splits:
         _move(splits, subjects, "val", np.random.default_rng([seed, 2]))
     train = [i for i, split in enumerate(splits) if split == "train"]
     if budget > len(train):
         raise UserError(
-            f"data.budget asks for {budget} training pictures, but there are {len(train)}; 0 takes them all"
+            f"data.budget asks for {budget} training pictures, but there are {len(train)}"
+            f"{' with annotations' * (UNLABELLED in splits)}; 0 takes them all"
         )
     if share < 1:
         budget = max(1, round(share * len(train)))
     if budget:
         for i in _in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
-            splits[i] = "unused"
+            splits[i] = UNUSED
+    _warn_of_spellings(subjects)
     _warn_of_leaks(images, subjects, sha256, splits)
+    return splits
+
+
+def all_train(n: int, annotated: Sequence[bool] | None) -> list[str]:
+    """The split of the `n` pictures of a domain that only helps."""
+    splits = ["train"] * n
+    _leave_out(splits, annotated)
     return splits
 
 
@@ -101,6 +159,55 @@ def text(rows: Sequence[tuple[str, str, str, str]]) -> str:
 def read(path: pathlib.Path) -> list[tuple[str, ...]]:
     with path.open(newline="", encoding="utf-8") as file:
         return [tuple(map(files.plain, row)) for row in csv.reader(file)][1:]
+
+
+def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
+    """The split of each picture in a split file; a name spelt otherwise is found if it fits exactly one.
+
+    Raises:
+      UserError: it names pictures that the data do not have.
+    """
+    known, other = set(images), collections.defaultdict(list)
+    for image in images:
+        other[picture_files.key(image)].append(image)
+    found = {}
+    for image, split in given.items():
+        same = [image] if image in known else other[picture_files.key(image)]
+        found[same[0] if len(same) == 1 else image] = split
+    unknown = [image for image in found if image not in known]
+    if unknown:
+        raise UserError(f"the split file names {len(unknown)} pictures that the data do not have, first {unknown[0]}")
+    return [found.get(image) or UNUSED for image in images]
+
+
+def _words(given: Sequence[str]) -> list[str]:
+    """`word` of each, and what was taken for what, said once."""
+    taken = collections.Counter(text for text in given if text and word(text) != text)
+    if taken:
+        read = [f"{text!r} as {word(text)} ({number})" for text, number in sorted(taken.items())]
+        _log.warning("words of the split are read: %s", tables.listed(read))
+    return [word(text) if text else UNUSED for text in given]
+
+
+def _leave_out(splits: list[str], annotated: Sequence[bool] | None) -> None:
+    """Makes training pictures without annotations `unlabelled`."""
+    without = [i for i, s in enumerate(splits) if s == "train" and annotated is not None and not annotated[i]]
+    for i in without:
+        splits[i] = UNLABELLED
+    if without:
+        _log.warning("%d pictures of train have no annotation and take no part", len(without))
+
+
+def _warn_of_spellings(subjects: Sequence[str]) -> None:
+    """Of people who may be one: names that differ only in capitals, blanks, or in how an umlaut is put together."""
+    same = collections.defaultdict(set)
+    for subject in subjects:
+        same["".join(unicodedata.normalize("NFC", subject).casefold().split())].add(subject)
+    several = [sorted(names) for names in same.values() if len(names) > 1]
+    if several:
+        first = " and ".join(map(repr, several[0]))
+        _log.warning("subjects that differ only in capitals or blanks count as other people: %d, first %s; if they are "
+                     "one, write them alike", len(several), first)  # fmt: skip
 
 
 def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Generator) -> None:

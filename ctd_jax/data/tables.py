@@ -1,84 +1,229 @@
-"""The csv and json files of data folders, read strictly: what is wrong with one is said with file and row."""
+"""The csv and json files of data folders as text: encoding, separator, header and rows. What is wrong with one is said
+with file and row."""
 
+import codecs
+import collections
 import contextlib
 import csv
+import dataclasses
+import difflib
+import json
+import logging
 import pathlib
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
-import numpy as np
-
+from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
 
+_log = logging.getLogger(__name__)
 
-def columns(path: pathlib.Path) -> list[str]:
-    """The header of a csv file that has a column `image`.
+# Limits, far above any table of landmarks: a file of another kind is refused at once.
+MOST_MIB = 512
+MOST_COLUMNS = 10_000
+MOST_HEADER = 2**22  # characters of the first line
+MOST_CELL = 10_000  # characters
+MOST_JSON_MIB = 64
+
+BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
+SAVE_AS = "save it as `CSV UTF-8`"
+# What other programs call the column `image`.
+IMAGES = ("id", "file", "filename", "file_name", "img", "picture", "image_name", "image_id", "path", "name", "photo")
+
+
+@dataclasses.dataclass(frozen=True)
+class Sheet:
+    """A csv file whose header is read."""
+
+    path: pathlib.Path
+    encoding: str
+    delimiter: str
+    names: tuple[str, ...]  # of the columns, as the file has them; "" where one has none
+    meant: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name in the file -> another to read it as
+
+    @property
+    def columns(self) -> list[str]:
+        """Names of the columns, as they are read."""
+        return [self.meant.get(name, name) for name in self.names]
+
+    def rows(self, faults: Faults) -> Iterator[tuple[int, dict[str, str]]]:
+        """Each row that is not empty, without blanks about its cells, and the number of its line. They are read when
+        their turn comes: as text a large table would fill the memory. Rows with faults are left out."""
+        columns, found = self.columns, False
+        for number, cells in self._lines():
+            cells = [cell.strip() for cell in cells]
+            if not any(cells):
+                continue
+            found, at = True, f"{self.path}, row {number}"
+            n = len(columns)
+            if len(cells) < n or any(cells[n:]):
+                faults.add("row of another length", f"{at}: {len(cells)} cells, but the header has {n} columns")
+                continue
+            row = dict(zip(columns, cells, strict=False))
+            stray = next((cell for name, cell in zip(columns, cells, strict=False) if not name and cell), None)
+            if stray is not None:
+                faults.add("cell without a column", f"{at}: the column of {stray[:50]!r} has no name in the header")
+            elif max(map(len, cells)) > MOST_CELL:
+                faults.add("long cell", f"{at}: a cell of {max(map(len, cells))} characters; at most {MOST_CELL} fit")
+            elif not row["image"]:
+                message = f"{at}: the cell `image` is empty; name a picture, or take out the row"
+                faults.add("row without a picture", message)
+            else:
+                yield number, row
+        if not found:
+            raise UserError(f"{self.path}: a header but no rows; expected one row per picture")
+
+    def _lines(self) -> Iterator[tuple[int, list[str]]]:
+        """The cells of each line but the first, and its number."""
+        with _text(self.path, self.encoding) as file:
+            reader = csv.reader(file, delimiter=self.delimiter)
+            next(reader)
+            for cells in reader:
+                yield reader.line_num, cells
+
+
+def read(path: pathlib.Path) -> Sheet:
+    """The header of a csv file that has a column `image`, with any capitals; its text may be in UTF-8, UTF-16 or
+    Latin-1, its cells between commas, semicolons or tabs.
 
     Raises:
-      UserError: no such file, no such column, or one that stands twice.
+      UserError: no such file, no text, no such column, one that stands twice, or more than the limits above.
     """
-    with _open_csv(path) as reader:
-        names = list(reader.fieldnames)
-    if "image" not in names:
-        hint = "; it seems to be separated by semicolons, save it with commas" if names and ";" in names[0] else ""
-        raise UserError(f"{path}: no column `image`, found {', '.join(names) or 'an empty file'}{hint}")
-    twice = next((name for name in names if name and names.count(name) > 1), None)
+    encoding = _encoding(path)
+    with _text(path, encoding) as file:
+        line = file.readline(MOST_HEADER)
+        if len(line) == MOST_HEADER:
+            raise UserError(f"{path}: the first line has {MOST_HEADER} characters or more; expected a header")
+        headers = {delimiter: _cells(line, delimiter) for delimiter in DELIMITERS}
+    fitting = [d for d, names in headers.items() if "image" in map(str.casefold, names)] or [","]
+    names = headers[fitting[0]]
+    if len(names) > MOST_COLUMNS:
+        raise UserError(f"{path}: {len(names)} columns; at most {MOST_COLUMNS} are read")
+    images = [name for name in names if name.casefold() == "image"]
+    if not images:
+        raise UserError(f"{path}: no column `image`, found {listed(names) or 'an empty file'}{_hint(names)}")
+    twice = next((name for name, n in collections.Counter(filter(None, names)).items() if n > 1), None)
     if twice:
         raise UserError(f"{path}: column `{twice}` stands twice in the header; keep one of them")
-    return names
+    if fitting[0] != ",":
+        _log.warning("%s is separated by %s and read so", path, DELIMITERS[fitting[0]])
+    meant = {} if "image" in names else {images[0]: "image"}
+    return Sheet(path, encoding, fitting[0], tuple(names), meant)
 
 
-def rows(path: pathlib.Path) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row with its line number, read when its turn comes: as text a large table would fill the memory."""
-    number = None
-    with _open_csv(path) as reader:
-        names = reader.fieldnames
-        for row in reader:
-            number = reader.line_num
-            if None in row or None in row.values():
-                found = len(names) + len(row.get(None, ())) - sum(v is None for v in row.values())
-                raise UserError(f"{path}, row {number}: {found} cells, but the header has {len(names)} columns")
-            if not row["image"].strip():
-                raise UserError(f"{path}, row {number}: the cell `image` is empty; name a picture, or take out the row")
-            yield number, {k: v.strip() for k, v in row.items()}
-    if number is None:
-        raise UserError(f"{path}: a header but no rows; expected one row per picture")
+def load_json(path: pathlib.Path) -> Any:
+    """The content of a JSON file.
 
-
-def number(text: str, column: str, where: str) -> float:
-    """A cell as a number, NaN where it is empty; raises UserError where it is neither. `where`: file and row."""
-    if text == "":
-        return np.nan
-    try:
-        value = float(text)
-    except ValueError:
-        value = np.inf
-    if not np.isfinite(value):
-        raise UserError(f"{where}: {column} is {text!r}; expected a number (with a decimal point), or an empty cell")
-    return value
-
-
-def unique_keys(path: pathlib.Path) -> Callable[[list[tuple[str, Any]]], dict[str, Any]]:
-    """Builds the objects of a JSON file; by itself `json` keeps the last of two equal keys and says nothing."""
+    Raises:
+      UserError: it is none, too large or too deep, or has two equal keys in one object, of which `json` by itself
+        keeps the last and says nothing.
+    """
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        keys = [key for key, _ in pairs]
-        twice = next((key for key in keys if keys.count(key) > 1), None)
+        twice = next((key for key, n in collections.Counter(key for key, _ in pairs).items() if n > 1), None)
         if twice is not None:
             raise UserError(f"{path}: the key {twice!r} stands twice in one object; keep one of them")
         return dict(pairs)
 
-    return build
+    def constant(text: str) -> None:
+        raise ValueError(f"{text} is no number of JSON")
+
+    encoding = _encoding(path, MOST_JSON_MIB)
+    try:
+        text = path.read_text(encoding=encoding)
+        return json.loads(text, object_pairs_hook=build, parse_constant=constant)
+    except UserError:
+        raise
+    except ValueError as error:  # no JSON, no text, or an integer of thousands of digits
+        raise UserError(f"{path}: not JSON ({error})") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: not JSON that can be read (objects or lists too deep in each other)") from error
+
+
+def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
+    """The one of `known` that is most like `name`, capitals or not."""
+    folded = {other.casefold(): other for other in reversed(known)}
+    near = difflib.get_close_matches(name.casefold(), folded, 1, cutoff)
+    return folded[near[0]] if near else None
+
+
+def listed(names: Sequence[str], most: int = 10) -> str:
+    """The first of `names`, shortened, and how many more there are."""
+    shown = ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:most])
+    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+
+
+def _hint(names: Sequence[str]) -> str:
+    expected = "expected a header of image, subject, split and two columns of each landmark, NAME_x and NAME_y"
+    called = next((name for name in names if name.casefold() in IMAGES), None) or nearest("image", names)
+    return f"; {expected}" + (f"; is it `{called}`? then rename it to image" if called else "") if any(names) else ""
+
+
+def _cells(line: str, delimiter: str) -> list[str]:
+    """The names in a header, without the empty ones at its end."""
+    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    while names and not names[-1]:
+        names.pop()
+    return names
 
 
 @contextlib.contextmanager
-def _open_csv(path: pathlib.Path) -> Iterator[csv.DictReader]:
+def _text(path: pathlib.Path, encoding: str) -> Iterator[TextIO]:
+    try:
+        with path.open(newline="", encoding=encoding) as file:
+            yield file
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: not a text file of comma-separated values ({error}); {SAVE_AS}") from error
+    except csv.Error as error:
+        reason = f"{error}; is a quotation mark not closed?" if "limit" in str(error) else error
+        raise UserError(f"{path}: not a text file of comma-separated values ({reason})") from error
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from error
+
+
+def _encoding(path: pathlib.Path, most: int = MOST_MIB) -> str:
+    """Of a text file of `most` MiB or less: that of its byte order mark, UTF-8, or Latin-1 where its bytes leave no
+    other choice.
+
+    Bytes from 0x80 to 0x9F are letters in the encodings of DOS and the old Macintosh, and marks in Windows-1252: a file
+    that has them is refused. Without them, Latin-1 and Windows-1252 are the same.
+    """
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or ()]
-            yield reader
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{path}: not a text file of comma-separated values ({error})") from error
+        size = path.stat().st_size
+        if size > most * 2**20:
+            raise UserError(f"{path}: {size / 2**20:.0f} MiB; files of {most} MiB or less are read")
+        with path.open("rb") as file:
+            begin = file.read(4)
+            for bom, encoding in BOMS.items():
+                if begin.startswith(bom):
+                    return encoding
+            file.seek(0)
+            return _without_bom(path, file)
+    except OSError as error:
+        raise UserError(f"{path}: can't be read ({error.strerror})") from error
+
+
+def _without_bom(path: pathlib.Path, lines: Iterator[bytes]) -> str:
+    example = None
+    for number, line in enumerate(lines, 1):
+        if b"\0" in line:
+            raise UserError(
+                f"{path}: not a text file of comma-separated values (row {number} has a zero byte); {SAVE_AS}"
+            )
+        try:
+            line.decode("utf-8")
+        except UnicodeDecodeError as error:
+            if any(0x80 <= byte <= 0x9F for byte in line):
+                raise UserError(
+                    f"{path}, row {number}: neither UTF-8 nor certainly Latin-1 ({error}); {SAVE_AS}"
+                ) from error
+            word = line.decode("latin-1")[max(0, error.start - 15) : error.start + 15].strip()
+            example = example or f"row {number} has {word!r}"
+    if example:
+        _log.warning(
+            "%s is not UTF-8 and read as Latin-1 (Windows-1252): %s; if that is wrong, %s", path, example, SAVE_AS
+        )
+    return "latin-1" if example else "utf-8"

@@ -1,0 +1,147 @@
+"""`dataset.json`: what a landmark folder says of its landmarks."""
+
+import collections
+import dataclasses
+import json
+import logging
+import math
+import pathlib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from ctd_jax import measurements as measurements_
+from ctd_jax.data import tables
+from ctd_jax.data.faults import Faults
+from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "measurements", "raters", "note")
+LONGEST = 100  # characters of a landmark's name
+_SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """What `dataset.json` says of the landmarks."""
+
+    names: tuple[str, ...]
+    flip_pairs: tuple[tuple[str, str], ...] | None = None  # None: never mirror
+    normalizer: tuple[str, str] | None = None
+    success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
+    measurements: tuple[measurements_.Measurement, ...] = ()
+
+    @property
+    def flip_order(self) -> tuple[int, ...] | None:
+        """For each landmark, the index of the one that takes its place in a mirror image; None: never mirror."""
+        if self.flip_pairs is None:
+            return None
+        partner = {a: b for pair in self.flip_pairs for a, b in (pair, pair[::-1])}
+        return tuple(self.names.index(partner.get(name, name)) for name in self.names)
+
+
+def read(path: pathlib.Path, columns: Sequence[str], faults: Faults) -> Landmarks:
+    """Reads dataset.json of a folder whose table has these columns; without both, there are no landmarks.
+
+    Raises:
+      UserError: what makes the rows unreadable: no such file, not JSON, no list of landmarks. The other `faults` are
+        added.
+    """
+    ends = {column.casefold(): column for column in columns}
+    found = [c[:-2] for folded, c in ends.items() if folded.endswith("_x") and f"{folded[:-2]}_y" in ends]
+    if not path.is_file() and not found:
+        return Landmarks(())
+    if not path.is_file():
+        example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
+        raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
+    content = tables.load_json(path)
+    names = content.get("landmarks", None if found else []) if isinstance(content, dict) else None
+    if not isinstance(names, list) or (found and not names) or not all(isinstance(n, str) for n in names):
+        raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
+    _check_names(path, names)
+    _warn_of_keys(path, content)
+    with faults.collecting("dataset.json"):
+        flip_pairs = _flip_pairs(path, content.get("flip_pairs"), names)
+        _warn_of_sides(path, names, flip_pairs)
+    normalizer, radii, measured = content.get("normalizer"), content.get("success_radii_mm"), ()
+    if normalizer is not None:
+        with faults.collecting("dataset.json"):
+            _check_pair(path, "normalizer", normalizer, names)
+    with faults.collecting("dataset.json"):
+        radii = _radii(path, radii or Landmarks.success_radii_mm)
+    with faults.collecting("dataset.json"):
+        measured = measurements_.parse(content.get("measurements"), names, str(path))
+    if faults:
+        return Landmarks(tuple(names))
+    return Landmarks(tuple(names), flip_pairs, tuple(normalizer) if normalizer else None, radii, measured)
+
+
+def _check_names(path: pathlib.Path, names: list[str]) -> None:
+    twice = next((name for name, n in collections.Counter(names).items() if n > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: a landmark is named twice in `landmarks`, {twice!r}")
+    for name in names:
+        if not name.strip() or len(name) > LONGEST or not name.isprintable():
+            raise UserError(
+                f"{path}: {name[:LONGEST]!r} is no name of a landmark; expected 1 to {LONGEST} characters of one line"
+            )
+
+
+def _warn_of_keys(path: pathlib.Path, content: dict[str, Any]) -> None:
+    for key in content:
+        if key not in KEYS:
+            near = tables.nearest(key, KEYS)
+            _log.warning("%s: the key %r means nothing here%s", path, key, f"; is it {near!r}?" if near else "")
+    if content.get("raters"):
+        _log.warning("%s: `raters` is not used: one annotation of each picture is read, that of landmarks.csv", path)
+
+
+def _flip_pairs(path: pathlib.Path, pairs: Any, names: list[str]) -> tuple[tuple[str, str], ...] | None:
+    if not isinstance(pairs, list | None):
+        raise UserError(f"{path}: flip_pairs is {pairs}; expected a list of pairs of names, or null: never mirror")
+    for pair in pairs or ():
+        _check_pair(path, "flip_pairs", pair, names)
+    flat = collections.Counter(name for pair in pairs or () for name in pair)
+    twice = next((name for name, n in flat.items() if n > 1), None)
+    if twice:
+        raise UserError(f"{path}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
+    return None if pairs is None else tuple((a, b) for a, b in pairs)
+
+
+def _check_pair(path: pathlib.Path, key: str, pair: Any, names: list[str]) -> None:
+    if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
+        raise UserError(f"{path}: {key} has {pair}; expected two different names of landmarks")
+    for name in pair:
+        if name not in names:
+            near = tables.nearest(str(name), names)
+            hint = f"; the nearest is {near!r}" if near else ""
+            raise UserError(f"{path}: {key} names {name!r}, which is not one of the landmarks{hint}")
+
+
+def _radii(path: pathlib.Path, radii: Any) -> tuple[float, ...]:
+    if not isinstance(radii, list | tuple) or not all(
+        isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) and r > 0 for r in radii
+    ):
+        raise UserError(f"{path}: success_radii_mm is {radii}; expected a list of positive numbers, in mm")
+    return tuple(float(r) for r in radii)
+
+
+def _warn_of_sides(path: pathlib.Path, names: list[str], pairs: tuple[tuple[str, str], ...] | None) -> None:
+    """Of landmarks left and right that are mirrored, and not paired."""
+    if pairs is None:
+        return
+    paired = {name for pair in pairs for name in pair}
+    alone = {name: _other_side(name) for name in names if name not in paired}
+    couples = [(a, b) for a, b in alone.items() if b in alone and a < b]
+    if couples:
+        _log.warning(
+            "%s: pictures are mirrored in training, but flip_pairs does not have %s; add the pair%s, or set flip_pairs "
+            "to null: never mirror", path, tables.listed([f"[{a}, {b}]" for a, b in couples]), "s" * (len(couples) > 1),
+        )  # fmt: skip
+
+
+def _other_side(name: str) -> str | None:
+    """The name with left for right, or right for left; None if it has neither."""
+    words = re.split(r"([\W_\d]+)", name)
+    other = [_SIDES.get(word.casefold(), word) for word in words]
+    return "".join(other) if other != words else None

@@ -1,0 +1,79 @@
+"""Which column is which: other capitals, other words for a split or a subject, and columns that mean nothing."""
+
+import collections
+import dataclasses
+import logging
+from collections.abc import Sequence
+
+from ctd_jax.data import splits, tables
+from ctd_jax.data.faults import Faults
+from ctd_jax.data.tables import Sheet
+
+_log = logging.getLogger(__name__)
+# Overlooked, they change who is trained on. Other programs' words for them.
+SPLIT = ("set", "partition", "fold", "subset")
+SUBJECT = ("patient", "person", "patient_id", "subject_id", "person_id", "patientid", "subjectid", "personid")
+TYPO = 0.75  # likeness, of `difflib`, from which a column is taken for a mistyped `split` or `subject`
+
+
+def match(sheet: Sheet, known: Sequence[str], faults: Faults, *, others: bool = False) -> Sheet:
+    """`sheet` with the columns of `known` under their names, whatever capitals or word the file has for them, which is
+    said; and so are columns that mean nothing, unless there may be `others`."""
+    folded = collections.defaultdict(list)
+    for name in sheet.names:
+        folded[_fold(name)].append(name)
+    meant = dict(sheet.meant)
+    for column in known:
+        same = folded[_fold(column)]
+        if column in sheet.columns or not same:
+            continue
+        if len(same) > 1:
+            faults.add("column twice", f"{sheet.path}: {' and '.join(same)} may both be `{column}`; keep one of them")
+        meant[same[0]] = column
+    sheet = dataclasses.replace(sheet, meant=meant)
+    if "split" in known and "split" not in sheet.columns:
+        meant |= _split(sheet, faults)
+    if "subject" in known and "subject" not in sheet.columns:
+        called = [name for name in sheet.names if _fold(name) in SUBJECT]
+        meant |= {called[0]: "subject"} if called else {}
+    if meant:
+        _log.warning(
+            "%s: read %s", sheet.path, tables.listed([f"`{name}` as `{column}`" for name, column in meant.items()])
+        )
+    sheet = dataclasses.replace(sheet, meant=meant)
+    unknown = [name for name in sheet.columns if name and name not in known]
+    absent = [column for column in known if column not in sheet.columns]
+    for column in ("split", "subject"):
+        typo = tables.nearest(column, unknown, TYPO) if column in absent else None
+        if typo:
+            faults.add(
+                "unknown column",
+                f"{sheet.path}: column `{typo}` means nothing here; is it `{column}`? then correct it, else give it "
+                "a name that is less like it",
+            )
+    if unknown and not others:
+        near = {name: tables.nearest(name, absent, TYPO) for name in unknown[:50]}
+        words = [f"{name} (is it `{near[name]}`?)" if near.get(name) else name for name in unknown]
+        _log.warning("%s: columns that mean nothing here: %s", sheet.path, tables.listed(words))
+    return sheet
+
+
+def _split(sheet: Sheet, faults: Faults) -> dict[str, str]:
+    """The column of another name that has the splits, if there is one; it must have words of splits."""
+    called = [name for name in sheet.names if _fold(name) in SPLIT]
+    if not called:
+        return {}
+    place = sheet.names.index(called[0])
+    words = {row[sheet.columns[place]] for _, row in sheet.rows(Faults(""))}
+    if any(splits.is_known(word) for word in words):
+        return {called[0]: "split"}
+    faults.add(
+        "split",
+        f"{sheet.path}: column `{called[0]}` may be the split, but has {tables.listed(sorted(words), 5)}; expected a "
+        f"column `split` with train, val and test; where there is none and none named {', '.join(SPLIT)}, one is drawn",
+    )
+    return {}
+
+
+def _fold(name: str) -> str:
+    return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())

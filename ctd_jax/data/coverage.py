@@ -1,0 +1,45 @@
+"""What the annotations of each split leave unknown."""
+
+import logging
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctd_jax.data import splits, tables
+from ctd_jax.data.about import Landmarks
+
+_log = logging.getLogger(__name__)
+
+
+def annotated(xy: np.ndarray) -> list[bool] | None:
+    """Whether each picture of `xy`, [N, K, 2], NaN: unknown, has any landmark; None where there are none to have."""
+    return (~np.isnan(xy).any(-1)).any(-1).tolist() if xy.shape[1] else None
+
+
+def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[str]) -> None:
+    """Of landmarks that nobody annotated in train, and of test splits whose normalizer is never known.
+
+    Args:
+      where: file or folder, for messages.
+      xy: `[N, K, 2]`, NaN where not annotated.
+      split_of: of each picture.
+    """
+    known = ~np.isnan(xy).any(-1)
+    for split, rows in splits.parts(split_of).items():
+        if not len(rows):
+            continue
+        missing = [name for name, some in zip(landmarks.names, known[rows].any(0), strict=True) if not some]
+        if split == "train" and missing:
+            _log.warning(
+                "%s: no training picture has the landmark %s; what is predicted for it was never learned: annotate "
+                "some, or take it out of `landmarks` of dataset.json", where, tables.listed(missing),
+            )  # fmt: skip
+        elif split.startswith("test") and len(missing) == len(landmarks.names) > 0:
+            _log.warning("%s: no picture of %s has an annotated landmark: nothing can be measured there", where, split)
+        elif split.startswith("test") and landmarks.normalizer:
+            both = known[rows][:, [landmarks.names.index(name) for name in landmarks.normalizer]].all(-1)
+            if not both.any():
+                _log.warning(
+                    "%s: no picture of %s has both landmarks of the normalizer, %s: the normalized error (NME) is not "
+                    "given", where, split, " and ".join(landmarks.normalizer),
+                )  # fmt: skip

@@ -1,0 +1,86 @@
+"""The files that a table names: other spellings of a name that exactly one file fits, and what is no picture."""
+
+import collections
+import functools
+import logging
+import os
+import pathlib
+import re
+import unicodedata
+
+from ctd_jax.data import tables
+from ctd_jax.data.faults import Fault
+
+_log = logging.getLogger(__name__)
+_URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
+MOST_COMPARED = 20_000  # names of files among which the nearest is looked for
+
+
+def is_url(name: str) -> bool:
+    return bool(_URL.match(name))
+
+
+def key(name: str) -> str:
+    """The same for names that differ in capitals, in how an umlaut is put together, in / and \\, or in ./ only."""
+    return os.path.normpath(unicodedata.normalize("NFC", name).casefold().replace("\\", "/"))
+
+
+class PictureFiles:
+    """The files below `root`, as tables name them."""
+
+    def __init__(self, root: pathlib.Path):
+        self._root = root
+        self._other: dict[str, str] = {}  # name in the table -> that of the file
+        self._compared = False
+
+    def find(self, name: str, at: str, what: str = "picture") -> str:
+        """The name below the root of the file that `name`, in a row `at`, means.
+
+        Raises:
+          Fault: there is none, or several; a URL; a file that systems and programs leave behind.
+        """
+        if is_url(name):
+            raise Fault("a URL", f"{at}: {what} {name} is a URL; download it first, and name the file")
+        parts = name.replace("\\", "/").split("/")
+        if parts[-1].startswith("._") or ".ipynb_checkpoints" in parts:
+            raise Fault(
+                "no picture", f"{at}: {name} is a file that macOS or Jupyter leaves behind, no {what}; take out the row"
+            )
+        if os.path.isfile(self._root / name):
+            return name
+        fitting = self._files.get(key(name), [])
+        if len(fitting) > 1:
+            raise Fault(f"missing {what}", f"{at}: {what} {name} may be {' or '.join(fitting)}; write one of them")
+        if fitting:
+            self._other[name] = fitting[0]
+            return fitting[0]
+        hint = "" if self._compared else self._hint(name)  # takes a while where there are many files
+        raise Fault(f"missing {what}", f"{at}: {what} {name} does not exist in {self._root}{hint}")
+
+    def say(self, path: pathlib.Path) -> None:
+        """Warns, once, of names that were not those of the files."""
+        if self._other:
+            first = "{!r} is {!r}".format(*next(iter(self._other.items())))
+            _log.warning("%s: %d names are spelt otherwise than their files, which exactly one file fits each; first "
+                         "%s", path, len(self._other), first)  # fmt: skip
+
+    def _hint(self, name: str) -> str:
+        self._compared = True
+        files = [file for same in self._files.values() for file in same][:MOST_COMPARED]
+        base = key(name).rpartition("/")[2]
+        near = next((file for file in files if key(file).rpartition("/")[2] == base), None) or tables.nearest(
+            name, files
+        )
+        return f"; the nearest there is {near}" if near else ""
+
+    @functools.cached_property
+    def _files(self) -> dict[str, list[str]]:
+        """`key` of each visible file -> the names below the root that have it."""
+        found = collections.defaultdict(list)
+        for folder, below, files in os.walk(self._root):
+            below[:] = [name for name in below if not name.startswith(".")]
+            for file in sorted(files):
+                if not file.startswith("."):
+                    name = pathlib.Path(folder, file).relative_to(self._root).as_posix()
+                    found[key(name)].append(name)
+        return found
