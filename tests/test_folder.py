@@ -423,7 +423,7 @@ def test_a_record_is_written_before_the_next_is_read(root, monkeypatch):
         return done
 
     monkeypatch.setattr(builder, "SHARD", 1)
-    monkeypatch.setattr(builder, "ahead", functools.partial(ahead, most=1))
+    monkeypatch.setattr(folder, "ahead", functools.partial(ahead, most=1))
     monkeypatch.setattr(folder, "check_picture", lambda *args: read.append(check(*args)))
     monkeypatch.setattr(tfds.core.writer.ExampleWriter, "write", spy)
     load(root)

@@ -12,7 +12,6 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from ctd_jax.data import folder, segmentation
-from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.data.faults import Faults
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
@@ -52,16 +51,11 @@ class LandmarkFolder(tfds.core.ShardBasedBuilder):
     def _checked(self, n: int) -> Iterator[int]:
         """The indices of the pictures, until the first fault; then the others are checked, and all faults raised."""
         faults = Faults(str(self._root))
-        for index in progress(ahead(lambda i: self._check(i, faults), range(n)), "preparing pictures", n):
+        for index in folder.check_all(self._table, self._check_picture, "preparing pictures", faults):
             if index == n - 1:
                 faults.raise_if_any()
             if not faults:
                 yield index
-
-    def _check(self, index: int, faults: Faults) -> int:
-        with faults.collecting("faulty picture"):
-            self._check_picture(index)
-        return index
 
     def _check_picture(self, index: int) -> None:
         folder.check_picture(self._table, index, (self._root / self._table.images[index]).read_bytes(), self._root)

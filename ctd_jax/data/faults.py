@@ -1,7 +1,6 @@
 """All that is wrong with a folder, in one message."""
 
 import contextlib
-import threading
 from collections.abc import Iterator
 
 from ctd_jax.errors import UserError
@@ -31,7 +30,6 @@ class Faults:
     def __init__(self, title: str):
         self._title = title
         self._found: dict[str, tuple[int, str]] = {}  # kind -> number, and the first message
-        self._lock = threading.Lock()  # pictures are checked in threads
 
     def __len__(self) -> int:
         return sum(number for number, _ in self._found.values())
@@ -41,17 +39,21 @@ class Faults:
 
     def add(self, kind: str, message: str) -> None:
         """One more of `kind`, a few words; `message` has file and row, what was found and expected, and the mend."""
-        with self._lock:
-            number, first = self._found.get(kind, (0, message))
-            self._found[kind] = (number + 1, first)
+        number, first = self._found.get(kind, (0, message))
+        self._found[kind] = (number + 1, first)
+
+    def take(self, kind: str, error: UserError | None) -> None:
+        """Adds `error`, if it is one: under its own kind if it is a `Fault`."""
+        if error is not None:
+            self.add(getattr(error, "kind", kind), str(error))
 
     @contextlib.contextmanager
     def collecting(self, kind: str) -> Iterator[None]:
-        """Adds the UserError that the block ends with, if any: under its own kind if it is a `Fault`."""
+        """Takes the UserError that the block ends with, if any."""
         try:
             yield
         except UserError as error:
-            self.add(getattr(error, "kind", kind), str(error))
+            self.take(kind, error)
 
     def raise_if_any(self) -> None:
         """Raises a UserError that says the only fault, or the first of each kind and their numbers."""

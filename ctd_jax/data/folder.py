@@ -1,11 +1,12 @@
 """Landmark folders: `landmarks.csv`, `dataset.json` and pictures. What can be wrong with one is found here."""
 
 import dataclasses
+import functools
 import hashlib
 import logging
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -61,7 +62,8 @@ def read(root: pathlib.Path) -> Table:
     _check_columns(sheet, points, faults)
     table = _rows(root, sheet, landmarks, faults)
     if faults:
-        check_all(table, lambda i: check_picture(table, i, (root / table.images[i]).read_bytes(), root), faults)
+        check = functools.partial(_check_file, table, root)
+        list(check_all(table, check, "checking pictures", faults))
     faults.raise_if_any()
     digests = digest_all(root, [(image,) for image in table.images], table.where, faults)
     faults.raise_if_any()
@@ -162,18 +164,22 @@ def digest_all(
     return tuple(progress(ahead(digest, zip(names, where, strict=True)), "reading pictures", len(where)))
 
 
-def check_all(table: Any, check: Callable[[int], None], faults: Faults) -> None:
-    """Adds what `check` finds in each picture of `table` to the faults of its rows."""
+def check_all(table: Any, check: Callable[[int], None], text: str, faults: Faults) -> Iterator[int]:
+    """Each picture of `table`, in order, after `check`, in threads, has added what it finds in it to the faults; `text`
+    says what takes time."""
 
-    def collect(index: int) -> None:
-        with faults.collecting("unreadable picture"):
-            try:
-                check(index)
-            except OSError as error:
-                raise UserError(f"{table.where[index]}: {error.filename} can't be read ({error.strerror})") from error
+    def checked(index: int) -> UserError | None:
+        try:
+            check(index)
+        except UserError as error:
+            return error
+        except OSError as error:
+            return UserError(f"{table.where[index]}: {error.filename} can't be read ({error.strerror})")
 
     n = len(table.images)
-    list(progress(ahead(collect, range(n)), "checking pictures", n))
+    for index, error in enumerate(progress(ahead(checked, range(n)), text, n)):
+        faults.take("unreadable picture", error)
+        yield index
 
 
 def _check_columns(sheet: tables.Sheet, points: Sequence[tuple[str, Sequence[str]]], faults: Faults) -> None:
@@ -191,6 +197,10 @@ def _check_points(point: np.ndarray, landmarks: Landmarks, at: str, faults: Faul
         message = f"{at}: {landmarks.names[i]} has only one of its two coordinates; fill both cells or empty both"
         faults.add("half a point", message)
     point[half | np.isinf(point).any(-1)] = np.nan
+
+
+def _check_file(table: Table, root: pathlib.Path, index: int) -> None:
+    check_picture(table, index, (root / table.images[index]).read_bytes(), root)
 
 
 def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> None:

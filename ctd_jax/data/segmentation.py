@@ -65,7 +65,7 @@ def read(root: pathlib.Path) -> Table:
     classes = _read_classes(root / "classes.json")
     table = _rows(root, sheet, classes, faults)
     if faults:
-        folder.check_all(table, lambda index: check_picture(table, index, root), faults)
+        list(folder.check_all(table, lambda index: check_picture(table, index, root), "checking pictures", faults))
     else:
         _check_domains(path, classes, np.array(table.domains), np.isnan(table.spacing[:, 0]), faults)
     faults.raise_if_any()

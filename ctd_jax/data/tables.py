@@ -90,7 +90,7 @@ def read(path: pathlib.Path) -> Sheet:
     Raises:
       UserError: no such file, no text, no such column, one that stands twice, or more than the limits above.
     """
-    encoding = _encoding(path)
+    encoding = _encoding(path, MOST_MIB)
     with _text(path, encoding) as file:
         line = file.readline(MOST_HEADER)
         if len(line) == MOST_HEADER:
@@ -142,8 +142,11 @@ def load_json(path: pathlib.Path) -> Any:
 
 
 def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
-    """The one of `known` that is most like `name`, capitals or not."""
+    """The one of `known` that is most like `name`, capitals or not; first of all one of the same letters."""
     folded = {other.casefold(): other for other in reversed(known)}
+    same = next((other for other in known if sorted(other.casefold()) == sorted(name.casefold())), None)
+    if same:
+        return same
     near = difflib.get_close_matches(name.casefold(), folded, 1, cutoff)
     return folded[near[0]] if near else None
 
@@ -162,7 +165,10 @@ def _hint(names: Sequence[str]) -> str:
 
 def _cells(line: str, delimiter: str) -> list[str]:
     """The names in a header, without the empty ones at its end."""
-    names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    try:
+        names = [name.strip() for name in next(csv.reader([line], delimiter=delimiter), [])]
+    except csv.Error:  # one cell longer than any may be
+        return [line[:100]]
     while names and not names[-1]:
         names.pop()
     return names
@@ -182,7 +188,7 @@ def _text(path: pathlib.Path, encoding: str) -> Iterator[TextIO]:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
 
 
-def _encoding(path: pathlib.Path, most: int = MOST_MIB) -> str:
+def _encoding(path: pathlib.Path, most: int) -> str:
     """Of a text file of `most` MiB or less: that of its byte order mark, UTF-8, or Latin-1 where its bytes leave no
     other choice.
 

@@ -1,0 +1,355 @@
+"""Tables as people bring them: what is read and said, what is refused, and that all faults come at once."""
+
+import csv
+import json
+import time
+
+import numpy as np
+import pytest
+import segmentation_folder
+from PIL import Image
+
+from configs import default, mtmd
+from ctd_jax import data
+from ctd_jax.data import folder, tables
+from ctd_jax.data.faults import Faults
+from ctd_jax.errors import UserError
+
+HEADER = ["image", "subject", "split", "left_x", "left_y", "tip_x", "tip_y"]
+ROWS = [
+    ["a.png", "ann", "train", "10", "12.5", "20", "25"],
+    ["b.png", "bob", "train", "11", "12", "21", "22"],
+    ["c.png", "cat", "val", "9", "11", "19", "24"],
+    ["d.png", "dan", "test", "9.5", "11", "19", "24"],
+]
+
+
+@pytest.fixture
+def root(tmp_path):
+    """Four pictures of 40 x 30 pixels and two landmarks."""
+    root = tmp_path / "field"
+    root.mkdir()
+    write(root)
+    (root / "dataset.json").write_text('{"name": "field", "landmarks": ["left", "tip"]}', encoding="utf-8")
+    for row in ROWS:
+        Image.new("L", (40, 30)).save(root / row[0])
+    return root
+
+
+def write(root, header=HEADER, rows=ROWS, *, encoding="utf-8", delimiter=",", extra=None):
+    """`extra`: a column more, its name and its cell of every row."""
+    header, rows = list(header), [list(row) for row in rows]
+    if extra:
+        header, rows = [*header, extra[0]], [[*row, extra[1]] for row in rows]
+    with (root / "landmarks.csv").open("w", newline="", encoding=encoding) as file:
+        csv.writer(file, delimiter=delimiter).writerows([header, *rows])
+
+
+def changed(*cells):
+    """ROWS with (number of the row in the file, column, text) changed."""
+    rows = [list(row) for row in ROWS]
+    for number, column, text in cells:
+        rows[number - 2][HEADER.index(column)] = text
+    return rows
+
+
+def load(root, *, roots=None, **changes):
+    """The folder, or `roots` in its place."""
+    config = default.get_config().data
+    config.update({"root": roots or str(root), "image_size": 32, "budget": 0} | changes)
+    return data.load(config, root.parent / "cache")
+
+
+def refused(root, **changes):
+    with pytest.raises(UserError) as caught:
+        load(root, **changes)
+    return str(caught.value)
+
+
+# What is read
+
+
+@pytest.mark.parametrize(
+    ("encoding", "delimiter"),
+    [("utf-16", ","), ("utf-16", "\t"), ("utf-8-sig", ";"), ("latin-1", ";"), ("utf-8", "\t")],
+)
+def test_encodings_and_separators(root, encoding, delimiter, caplog):
+    rows = changed((2, "subject", "Jürgen"))
+    write(root, rows=rows, encoding=encoding, delimiter=delimiter)
+    table = folder.read(root)
+    assert table.subjects == ("Jürgen", "bob", "cat", "dan")
+    np.testing.assert_array_equal(table.xy[0], [[10, 12.5], [20, 25]])
+    assert ("is separated by" in caplog.text) == (delimiter != ",")
+    assert ("is not UTF-8 and read as Latin-1 (Windows-1252): row 2 has" in caplog.text) == (encoding == "latin-1")
+
+
+def test_decimal_commas_need_another_separator(root, caplog):
+    rows = changed((2, "left_x", "10,25"), (2, "left_y", "12,5"), (5, "left_x", "9"))
+    write(root, rows=rows, delimiter=";")
+    np.testing.assert_array_equal(folder.read(root).xy[0, 0], [10.25, 12.5])
+    assert "row 2: '10,25'" in caplog.text
+    write(root, rows=rows)
+    assert "left_x is '10,25'; expected a number (with a decimal point)" in refused(root)
+
+
+def test_decimal_commas_and_points_do_not_mix(root):
+    write(root, rows=changed((3, "left_x", "1,234")), delimiter=";")
+    message = refused(root)
+    assert "row 3: '1,234' has a decimal comma, but" in message and "row 2: '12.5' a point" in message
+
+
+@pytest.mark.parametrize("word", ["NaN", "nan", "NA", "N/A", "null", "None", "-", "#N/A"])
+def test_words_for_missing_values(root, word, caplog):
+    write(root, rows=changed((3, "tip_x", word), (3, "tip_y", word), (4, "subject", "NA")))
+    table = folder.read(root)
+    assert np.isnan(table.xy[1, 1]).all() and np.isnan(table.xy).sum() == 2
+    assert table.subjects == ("ann", "bob", "NA", "dan")  # initials
+    assert f"2 cells are taken as empty: {word!r} (2)" in caplog.text
+
+
+@pytest.mark.parametrize("column", ["set", "Set", "partition", "fold", "subset", "SPLIT", " Split "])
+def test_other_names_of_the_split(root, column, caplog):
+    write(root, header=[*HEADER[:2], column, *HEADER[3:]])
+    assert load(root).split_of == ["train", "train", "val", "test"]
+    assert f"read `{column.strip()}` as `split`" in caplog.text
+
+
+def test_other_names_of_the_subject(root, caplog):
+    write(root, header=["Image", "Patient_ID", *HEADER[2:]])
+    assert folder.read(root).subjects == ("ann", "bob", "cat", "dan")
+    assert "read `Image` as `image`, `Patient_ID` as `subject`" in caplog.text
+
+
+WORDS = {
+    "train": ("Train", "TRAINING", "trn", "training set"),
+    "val": ("Val", "validation", "Valid", "dev"),
+    "test": ("Test", "testing", "test set"),
+    "test1": ("Test1",),
+}
+
+
+@pytest.mark.parametrize(("split", "word"), [(split, word) for split, words in WORDS.items() for word in words])
+def test_words_of_the_splits(root, split, word, caplog):
+    write(root, rows=changed((3, "split", word)))
+    assert load(root).split_of == ["train", split, "val", "test"]
+    assert f"words of the split are read: {word!r} as {split} (1)" in caplog.text
+
+
+def test_a_split_file_in_other_words(root, tmp_path):
+    text = 'image;Set\nA.png;Training\n"./b.png";train\nc.png;Validation\nd.png;test2\n'
+    (tmp_path / "split.csv").write_text(text, encoding="utf-8")
+    assert load(root, split=str(tmp_path / "split.csv")).split_of == ["train", "train", "val", "test2"]
+
+
+def test_columns_that_mean_nothing(root, caplog):
+    write(root, header=[*HEADER, "note", "spacing_mm_x"], rows=[[*row, "x", "1"] for row in ROWS])
+    folder.read(root)
+    said = [r.message for r in caplog.records if "mean nothing" in r.message]
+    assert len(said) == 1 and said[0].endswith("here: note, spacing_mm_x (is it `spacing_x_mm`?)")
+
+
+def test_pictures_by_another_spelling(root, caplog):
+    (root / "d.png").rename(root / "Jürgen.PNG")
+    write(root, rows=changed((5, "image", "./Ju\u0308rgen.png"), (2, "image", "A.png")))
+    assert folder.read(root).images == ("a.png", "b.png", "c.png", "Jürgen.PNG")
+    assert (
+        "2 names are spelt otherwise than their files, which exactly one file fits each; first 'A.png' is 'a.png'"
+        in (caplog.text)
+    )
+
+
+def test_raters_are_not_used(root, caplog):
+    content = {"name": "field", "landmarks": ["left", "tip"], "raters": ["senior", "junior"]}
+    (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    folder.read(root)
+    assert "`raters` is not used" in caplog.text
+
+
+def test_pairs_of_left_and_right(root, caplog):
+    names = ["left_eye", "right_eye", "L1", "R1", "ear_left", "ear_right", "left_over"]
+    write(root, header=["image", *(f"{name}_{axis}" for name in names for axis in "xy")], rows=[["a.png", *"1" * 14]])
+    content = {"landmarks": names, "flip_pairs": [["L1", "R1"]]}
+    (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    folder.read(root)
+    assert "flip_pairs does not have [left_eye, right_eye], [ear_left, ear_right]; add the pairs" in caplog.text
+    caplog.clear()
+    (root / "dataset.json").write_text(json.dumps(content | {"flip_pairs": None}), encoding="utf-8")
+    folder.read(root)
+    assert "flip_pairs" not in caplog.text
+
+
+# What is refused
+
+
+def test_a_fold_is_no_split(root):
+    write(root, header=[*HEADER[:2], "fold", *HEADER[3:]], rows=[[*row[:2], "3", *row[3:]] for row in ROWS])
+    assert "column `fold` may be the split, but has 3; expected a column `split`" in refused(root)
+
+
+@pytest.mark.parametrize(("typo", "column"), [("spilt", "split"), ("splits", "split"), ("subjct", "subject")])
+def test_a_mistyped_split_or_subject(root, typo, column):
+    write(root, header=[typo if name == column else name for name in HEADER])
+    assert f"column `{typo}` means nothing here; is it `{column}`?" in refused(root)
+
+
+@pytest.mark.parametrize("name", ["test/a", "test:1", "test" + 60 * "x", "Test\\..\\a"])
+def test_splits_that_become_no_file_names(root, name):
+    write(root, rows=changed((5, "split", name)))
+    assert f"landmarks.csv, row 5: split is {name[:60]!r}, and files are named after it" in refused(root)
+    (root.parent / "s.csv").write_text(f'image,split\na.png,train\n"d.png","{name}"\n', encoding="utf-8")
+    write(root)
+    assert "s.csv, row 3: split is" in refused(root, split=str(root.parent / "s.csv"))
+
+
+@pytest.mark.parametrize("name", ["x" * 101, "", "a\nb"])
+def test_landmarks_that_are_no_names(root, name):
+    write(root, header=[*HEADER[:5], f"{name}_x", f"{name}_y"])
+    (root / "dataset.json").write_text(json.dumps({"landmarks": ["left", name]}), encoding="utf-8")
+    assert "is no name of a landmark; expected 1 to 100 characters" in refused(root)
+
+
+def test_a_picture_named_by_300_characters(root):
+    write(root, rows=changed((5, "image", 300 * "x" + ".png")))
+    assert "row 5: picture xxx" in refused(root) and "does not exist" in refused(root)
+
+
+@pytest.mark.parametrize("name", ["._a.png", ".ipynb_checkpoints/a.png"])
+def test_files_that_programs_leave_behind(root, name):
+    (root / name).parent.mkdir(exist_ok=True)
+    Image.new("L", (40, 30)).save(root / name)
+    write(root, rows=changed((5, "image", name)))
+    assert f"row 5: {name} is a file that macOS or Jupyter leaves behind" in refused(root)
+
+
+def test_a_url(root):
+    write(root, rows=changed((5, "image", "https://example.org/a.png")))
+    assert "row 5: picture https://example.org/a.png is a URL; download it first" in refused(root)
+    with pytest.raises(UserError, match="data.root is https://example.org/set, a URL; download it first"):
+        load(root, roots="https://example.org/set")
+
+
+def test_a_name_that_two_files_fit(root):
+    Image.new("L", (40, 30)).save(root / "D.png")
+    write(root, rows=changed((5, "image", ".\\d.PNG")))
+    assert "row 5: picture .\\d.PNG may be D.png or d.png; write one of them" in refused(root)
+
+
+def test_a_val_without_annotations(root):
+    write(root, rows=changed(*((4, column, "") for column in HEADER[3:])))
+    assert "no picture whose split is `val` has an annotation" in refused(root)
+
+
+def test_training_pictures_without_annotations(root):
+    write(root, rows=changed(*((row, column, "") for row in (2, 3) for column in HEADER[3:])))
+    assert "none of those whose split is `train` has an annotation" in refused(root)
+
+
+def test_a_cell_below_no_name(root):
+    write(root, header=[*HEADER, "", "note"], rows=[[*row, "7", "x"] for row in ROWS])
+    assert "row 2: the column of '7' has no name in the header" in refused(root)
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"image,subject\na.png,J\x81rgen\n", "row 2: neither UTF-8 nor certainly Latin-1"),  # code page 850
+        ("image,subject\na.png,ann\n".encode("utf-16-le"), "not a text file .*zero byte"),
+        (b'image,split\na.png,"train\n' + b"b.png,train\n" * 20_000, "is a quotation mark not closed"),
+        (b"image," + b"x" * tables.MOST_HEADER, "the first line has .* characters or more"),
+        (b"image," + b",".join(b"x%d" % i for i in range(50_000)) + b"\n", "50001 columns; at most 10000 are read"),
+        (b"image,note\na.png," + b"x" * 20_000 + b"\n", "row 2: a cell of 20000 characters; at most 10000 fit"),
+    ],
+)
+def test_what_is_no_table_is_refused_at_once(root, content, message):
+    (root / "landmarks.csv").write_bytes(content)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=message):
+        sheet, faults = tables.read(root / "landmarks.csv"), Faults("")
+        list(sheet.rows(faults))
+        faults.raise_if_any()
+    assert time.monotonic() - began < 1
+
+
+def test_a_file_of_another_size(root, monkeypatch):
+    monkeypatch.setattr(tables, "MOST_MIB", 0)
+    with pytest.raises(UserError, match="0 MiB; files of 0 MiB or less are read"):
+        tables.read(root / "landmarks.csv")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[" * 100_000, "too deep in each other"),
+        ('{"a": ' * 100_000, "too deep in each other"),
+        ('{"landmarks": ' + "1" * 5000 + "}", "not JSON"),
+        ('{"landmarks": ["left", "tip"], "success_radii_mm": [Infinity]}', "Infinity is no number of JSON"),
+        ('{"landmarks": ["left", "tip"], "landmarks": []}', "the key 'landmarks' stands twice"),
+    ],
+)
+def test_json_that_cannot_be_read(root, text, message):
+    (root / "dataset.json").write_text(text, encoding="utf-8")
+    assert message in refused(root) and "dataset.json" in refused(root)
+
+
+def test_all_faults_of_a_folder_at_once(root):
+    """Rows, header, dataset.json and the inside of pictures, each kind once, with its number."""
+    content = {"landmarks": ["left", "tip"], "flip_pairs": [["left", "tpi"]], "normalizer": ["left", "left"]}
+    (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
+    (root / "b.png").write_text("no picture", encoding="utf-8")
+    rows = changed((2, "left_x", "ten"), (2, "left_y", "11x"), (5, "tip_x", "99"), (4, "tip_y", ""))
+    rows += [["a.png", *ROWS[0][1:]], ["e.png", *ROWS[0][1:]], ["short"], ["f.png", *ROWS[0][1:]]]
+    write(root, rows=rows)
+    lines = refused(root).splitlines()
+    assert lines[0] == f"{root}: 11 faults; the first of each kind:"
+    kinds = [line.partition(": ")[0] for line in lines[1:]]
+    assert kinds == [
+        "- 2 x dataset.json",
+        "- 2 x not a number",
+        "- 1 x half a point",
+        "- 1 x picture listed twice",
+        "- 2 x missing picture",
+        "- 1 x row of another length",
+        "- 1 x unreadable picture",
+        "- 1 x landmark outside its picture",
+    ]
+    assert "row 2: left_x is 'ten'" in lines[2] and "row 7: picture e.png does not exist" in lines[5]
+    assert "row 3, " in lines[7] and "row 5, d.png: tip lies at (99.0, 24.0)" in lines[8]
+    assert not (root.parent / "cache").exists()
+
+
+def test_all_faults_of_pictures_at_once(root):
+    (root / "a.png").write_text("no picture", encoding="utf-8")
+    (root / "c.png").write_text("none either", encoding="utf-8")
+    write(root, rows=changed((5, "tip_x", "99")))
+    lines = refused(root).splitlines()
+    assert lines[0] == f"{root}: 3 faults; the first of each kind:"
+    assert lines[1].startswith("- 2 x unreadable picture: ") and "row 2, " in lines[1]
+    assert lines[2].startswith("- 1 x landmark outside its picture: ")
+    assert not list((root.parent / "cache").rglob("*.array_record*"))
+
+
+def test_all_faults_of_a_segmentation_folder_at_once(tmp_path):
+    root = segmentation_folder.write(tmp_path / "anatomies")
+    rows = segmentation_folder.read_rows(root)
+    rows[0][2], rows[1][5] = "hands", "no"
+    rows[3][0] = "heads/none.png"
+    segmentation_folder.write_rows(root, rows)
+    segmentation_folder.change(root / "spines/2_mask.png", lambda classes: 0 * classes)
+    config = mtmd.get_config().data
+    config.update({"root": str(root), "image_size": 32, "budget": 0})
+    with pytest.raises(UserError) as caught:
+        data.load(config, tmp_path, masks=True)
+    kinds = [line.partition(": ")[0] for line in str(caught.value).splitlines()[1:]]
+    assert kinds == ["- 1 x unknown domain", "- 1 x not a number", "- 1 x missing picture", "- 1 x empty class map"]
+
+
+def test_the_faults_of_several_domains_at_once(root, landmark_folder):
+    other = landmark_folder(people=4, name="other")
+    (other / "landmarks.csv").unlink()
+    write(root, rows=changed((2, "left_x", "ten")))
+    message = refused(root, roots=f"{root},{other}")
+    assert (
+        message.startswith("data.root: 2 faults")
+        and "row 2: left_x" in message
+        and "other/landmarks.csv: no" in message
+    )
