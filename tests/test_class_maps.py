@@ -115,9 +115,16 @@ def test_some_domains_of_several_folders(root, tmp_path):
 
 
 def test_a_helping_domain_is_trained_on_only(root, tmp_path):
-    source = load(root, tmp_path, data__helping=("spines",))
+    source = load(root, tmp_path, data__helping=("spines",), data__helped=True)
     assert np.bincount(source.split("train").domain).tolist() == [4, 8]
     assert set(source.split("test").domain.tolist()) == {0}
+
+
+def test_without_help_a_helping_domain_is_left_out(root, tmp_path):
+    source = load(root, tmp_path, data__helping=("spines",), data__helped=False)
+    assert source.everything.domains == ("heads",) and source.helping == ()
+    assert np.bincount(source.split("train").domain).tolist() == [4]
+    assert all(image.startswith("heads/") for image in source.everything.images)
 
 
 def test_palette_maps_are_indices(root, tmp_path):
@@ -258,6 +265,7 @@ def test_what_is_wrong_with_a_folder(mistake, root, tmp_path):
     [
         ({"data__domains": ("heads", "hands")}, "data.domains names 'hands'; there are heads, spines"),
         ({"data__helping": ("hands",)}, "data.helping names 'hands'"),
+        ({"data__helping": ("heads", "spines")}, "data.helping names all the domains that are used"),
         ({"data__share": 0.5, "data__budget": 2}, "data.share is 0.5 and data.budget 2; give one"),
         ({"data__budget": 5}, "domain 'heads': data.budget asks for 5 training pictures, but there are 4"),
     ],

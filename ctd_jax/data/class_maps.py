@@ -70,6 +70,10 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
         unknown = [name for name in names if name not in known]
         if unknown:
             raise UserError(f"data.{key} names {unknown[0]!r}; there are {', '.join(known)}")
+    if set(chosen) <= set(config.helping):
+        raise UserError("data.helping names all the domains that are used; expected one or more that are judged")
+    if not config.helped:
+        chosen = tuple(name for name in chosen if name not in config.helping)
     if config.split:
         given = splits.of_images(folder.read_split(pathlib.Path(config.split)), everything.images)
     place = [everything.domains.index(name) for name in chosen]
@@ -79,7 +83,8 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     domain = np.array([place.index(number) for number in everything.domain[rows]], np.int32)
     classes = {name: everything.classes[name] for name in chosen}
     part = dataclasses.replace(everything.take(rows), classes=classes, domains=chosen, domain=domain)
-    return Source(part, split_of, tuple(sha256[i] for i in rows), helping=tuple(config.helping))
+    helping = tuple(name for name in config.helping if name in chosen)
+    return Source(part, split_of, tuple(sha256[i] for i in rows), helping=helping)
 
 
 def _assign(everything: ClassMaps, given: Sequence[str], sha256: Sequence[str], rows: np.ndarray, config: ConfigDict):
