@@ -29,7 +29,7 @@ class Measured:
     images: np.ndarray  # [R] str
     subjects: np.ndarray  # [R] str, "" where unknown
     names: np.ndarray  # [R] str, of the measurements
-    units: np.ndarray  # [R] "mm", "px", "deg", or "" of a ratio
+    units: np.ndarray  # [R] "mm", "px", "deg unsigned", or "" of a ratio
     value: np.ndarray  # [R] of the predicted landmarks
     true_value: np.ndarray  # [R] of the annotated landmarks
 

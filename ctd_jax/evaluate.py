@@ -3,17 +3,20 @@
 import json
 import pathlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import agreement, data, domains, files, hosts, metrics, report
+from ctd_jax import agreement, data, domains, files, hosts, mean_shape, metrics, report, versions
 from ctd_jax import workdir as workdirs
 from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
+
+TABLES = ("predictions", "mean_shape")  # files of a run, and what a `Pair` has
+Pair = tuple[Predictions, Predictions]
 
 
 def each(
@@ -76,14 +79,17 @@ def predict(
 
 def summarize(predictions: Predictions, known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
     """The numbers of metrics.json that the table alone decides."""
-    return metrics.summarize(
-        predictions,
-        normalizer=known.normalizer,
-        thresholds=config.eval.threshold.to_dict(),
-        radii_mm=known.success_radii_mm,
-        bootstrap=config.eval.bootstrap,
-        seed=config.seed,
-    )
+    return metrics.summarize(predictions, **_settings(known, config))
+
+
+def _settings(known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
+    return {
+        "normalizer": known.normalizer,
+        "thresholds": config.eval.threshold.to_dict(),
+        "radii_mm": known.success_radii_mm,
+        "bootstrap": config.eval.bootstrap,
+        "seed": config.seed,
+    }
 
 
 def evaluate(
@@ -98,8 +104,9 @@ def evaluate(
     gflops: float,
     began: float,
 ) -> dict[str, Any]:
-    """Reads the splits that `config.eval.split` names, once; writes predictions.csv, metrics.json (all of them pooled;
-    metrics_<split>.json for each of several) and the report; where dataset.json has measurements, measurements.csv too.
+    """Reads the splits that `config.eval.split` names, once; writes predictions.csv, mean_shape.csv (see `mean_shape`),
+    metrics.json (all splits pooled; metrics_<split>.json for each of several) and, last of all, the report; where
+    dataset.json has measurements, measurements.csv too.
     Where several domains are judged, each has these files in a folder of its name, and the workdir's metrics.json has
     them under `domains`. Numbers of different domains are never pooled.
 
@@ -111,21 +118,26 @@ def evaluate(
     Returns:
       The content of metrics.json.
     """
-    found = {
-        name: predict(forward, variables, source.split(name), parallel, config.eval.batch_size)
-        for name in source.covered(config.eval.split)
-    }
-    hosts.by_first(lambda: _write_all(found, source, config, workdir, n_params=n_params, gflops=gflops, began=began))
+    facts = {"n_params": n_params, "gflops": gflops, "began": began}
+    judged = {name: source.split(name) for name in source.covered(config.eval.split)}
+    found = {name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in judged.items()}
+
+    def write() -> None:
+        shape = mean_shape.of(source.split("train"), source.split("val"))
+        both = {name: (table, mean_shape.predictions(shape, judged[name])) for name, table in found.items()}
+        _write_all(both, source, config, workdir, **facts)
+
+    hosts.by_first(write)
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
 def _write_all(
-    found: dict[str, Predictions], source: data.Source, config: ConfigDict, workdir: pathlib.Path, **facts: Any
+    found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, **facts: Any
 ) -> None:
     """The results of each domain that is judged; of one alone they lie in the workdir itself."""
     judged = source.judged
     for domain, part in judged.items():
-        tables = {split: domains.table_of(found[split], domain) if domain else found[split]
+        tables = {split: tuple(domains.table_of(one, domain) if domain else one for one in found[split])
                   for split in part.covered(config.eval.split)}  # fmt: skip
         folder = workdir / domain if len(judged) > 1 else workdir
         if len(judged) > 1:
@@ -144,6 +156,7 @@ def _write_all(
             "n_params": facts["n_params"],
             "gflops": facts["gflops"],
             "config_hash": workdirs.config_hash(config),
+            "versions": versions.describe(),
             "seconds": round(time.monotonic() - facts["began"], 1),
         }
         files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
@@ -151,7 +164,7 @@ def _write_all(
 
 
 def _write(
-    parts: dict[str, Predictions],
+    parts: dict[str, Pair],
     source: data.Source,
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -161,23 +174,30 @@ def _write(
     began: float,
 ) -> None:
     known = source.landmarks
-    pooled = metrics.concatenate(list(parts.values()))
-    metrics.write_predictions(workdir / "predictions.csv", pooled)
-    pooled = metrics.read_predictions(workdir / "predictions.csv")  # every number is that of the file
+    pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
+                     for name, tables in zip(TABLES, zip(*parts.values(), strict=True), strict=True))  # fmt: skip
     if known.measurements:
         spacing = np.concatenate([source.split(name).spacing for name in parts])
         measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
+    annotated = np.isfinite(source.split("train").xy).all(axis=-1)  # [N, K]
     facts = {
         "normalizer": known.normalizer,
+        "n_train": int(annotated.any(axis=1).sum()),
         "n_params": n_params,
         "gflops": round(gflops, 6),
         "config_hash": workdirs.config_hash(config),
+        "versions": versions.describe(),
     }
 
     def write(name: str, file: str, table: Predictions) -> None:
         summary = {"split": name} | summarize(table, known, config) | facts
+        for landmark, n in zip(known.names, annotated.sum(axis=0), strict=True):
+            summary["per_landmark"][landmark]["n_train"] = int(n)
+        unseen = blind.rows(np.isin(blind.images, table.images))
+        summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
+        summary["cautions"] = report.cautions.of_landmarks(summary, table, unseen)
         if known.measurements:
             summary["measurements"] = agreement.summarize(
                 measured.rows(np.isin(measured.images, table.images)),
@@ -189,7 +209,13 @@ def _write(
         files.write_text(workdir / file, json.dumps(summary, indent=1))
 
     if len(parts) > 1:
-        for name, table in parts.items():
-            write(name, f"metrics_{name}.json", table)
+        for name in parts:
+            write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name][0].images)))
     write(config.eval.split, "metrics.json", pooled)
     report.write(workdir, source.picture)
+
+
+def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:
+    """The tables in one, as it is written and read back: every number is that of the file."""
+    metrics.write_predictions(path, metrics.concatenate(tables))
+    return metrics.read_predictions(path)

@@ -10,6 +10,7 @@ import numpy as np
 from ctd_jax.errors import UserError
 
 FORMS = 'two landmarks (a distance), three (the angle at the middle one), or {"ratio": [two other measurements]}'
+UNSIGNED = "deg unsigned"  # the unit of an angle: 0 to 180 degrees, whichever way it opens
 _KINDS = {2: "distance", 3: "angle"}
 
 
@@ -105,7 +106,7 @@ def _angle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
 
 
 def units(measurements: Sequence[Measurement], spacing: np.ndarray) -> np.ndarray:
-    """`[N, M]` "mm", "px", "deg", or "" of a ratio; `spacing` as for `values`."""
+    """`[N, M]` "mm", "px", `UNSIGNED` of an angle, or "" of a ratio; `spacing` as for `values`."""
     length = np.where(np.isnan(spacing).any(axis=-1), "px", "mm")
-    of_kind = {"distance": length, "angle": np.full_like(length, "deg", dtype="<U3"), "ratio": np.full_like(length, "")}
+    of_kind = {"distance": length, "angle": np.full(length.shape, UNSIGNED), "ratio": np.full_like(length, "")}
     return np.stack([of_kind[one.kind] for one in measurements], axis=1)

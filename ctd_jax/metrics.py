@@ -79,6 +79,11 @@ class Predictions:
             confidence=array(confidence, (n, k)),
         )
 
+    def rows(self, chosen: np.ndarray) -> "Predictions":
+        """The pictures where `chosen` [N] is true."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "landmarks"]
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
 
 def concatenate(tables: Sequence[Predictions]) -> Predictions:
     """One table of the pictures of several, which have the same landmarks."""

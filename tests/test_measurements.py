@@ -128,7 +128,7 @@ def test_what_cannot_be_told_is_missing():
 
 def test_units():
     units = measurements.units(PARSED, np.array([[0.1, 0.2], [np.nan, np.nan]]))
-    assert units.tolist() == [["", "mm", "mm", "deg", "deg"], ["", "px", "px", "deg", "deg"]]
+    assert units.tolist() == [["", "mm", "mm", *["deg unsigned"] * 2], ["", "px", "px", *["deg unsigned"] * 2]]
 
 
 # Agreement
@@ -257,9 +257,9 @@ def test_table_as_it_is_opened(tmp_path):
     assert (tmp_path / "m.csv").read_text().splitlines() == [
         "image,subject,measurement,unit,value,true_value",
         "x.png,s,ab,mm,2.5000,2.5000",
-        "x.png,s,at_a,deg,36.8699,36.8699",
+        "x.png,s,at_a,deg unsigned,36.8699,36.8699",
         "y.png,,ab,px,5.0000,",
-        "y.png,,at_a,deg,36.8699,",
+        "y.png,,at_a,deg unsigned,36.8699,",
     ]
     again = agreement.read(tmp_path / "m.csv")
     for field in ("images", "subjects", "names", "units"):
@@ -301,11 +301,21 @@ def run(tmp_path, monkeypatch, content):
     xy = np.nan_to_num(true, nan=7.0)
     xy[:, 1] += (3, 4)
     parsed = measurements.parse(content, LANDMARKS, "here")
+    marks = folder.Landmarks(LANDMARKS, measurements=parsed)
+
+    def part(name, xy):
+        images, spacing = [f"{name}_{i}.png" for i in range(3)], np.array([[2.0, 0.5]] * 3)
+        frames = np.ones(3), np.zeros((3, 2))
+        return types.SimpleNamespace(
+            name=name, landmarks=marks, images=images, subjects=images, xy=xy, spacing=spacing, size=50,
+            frames=lambda: frames,
+        )  # fmt: skip
+
     source = types.SimpleNamespace(
-        landmarks=folder.Landmarks(LANDMARKS, measurements=parsed),
+        landmarks=marks,
         names=names,
         covered=lambda name: names[1:],
-        split=lambda name: types.SimpleNamespace(name=name, spacing=np.array([[2.0, 0.5]] * 3)),
+        split=lambda name: part(name, true[3:] if name == "test2" else true[:3]),
         picture=lambda image: np.zeros((50, 50, 3), np.uint8),
     )
     source.judged = {"": source}

@@ -54,7 +54,13 @@ def make_run(workdir, *, n=12, mm=True, normalizer=("left", "right"), log=LOG, n
         values = agreement.Measured.from_predictions(table, parsed, spacing)
         agreement.write(workdir / "measurements.csv", values)
         summary["measurements"] = agreement.summarize(values, parsed, bootstrap=100, seed=0)
-    summary |= {"split": "test", "normalizer": normalizer and list(normalizer), "n_params": 1234567, "seconds": 1.0}
+    summary |= {
+        "split": "test",
+        "normalizer": normalizer and list(normalizer),
+        "n_params": 1234567,
+        "n_train": 5,
+        "seconds": 1.0,
+    }
     (workdir / "metrics.json").write_text(json.dumps(summary, allow_nan=False))
     for split in splits:
         (workdir / f"metrics_{split}.json").write_text(json.dumps(summary | {"split": split}))
@@ -105,7 +111,7 @@ def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
     for name, one in summary["per_landmark"].items():
         assert f"{name} {one['n']} {one['me_mm']:.2f}" in shown
     assert "12, of 6 subjects, none of them seen in training" in shown
-    assert "Labelled pictures trained on 3" in shown
+    assert "Labelled pictures trained on 5" in shown
     assert "train 6 3 test 12 6" in shown
     assert "1,234,567" in shown and "data.budget 3" in shown and "test1 test2" in shown
     assert "not a medical device" in shown
@@ -117,7 +123,7 @@ def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
     of = {
         "width, mm": ("width", "distance from left to right", 2),
         "shape": ("shape", "width / height", 3),
-        "at <chin>, \u00b0": ("at <chin>", "angle at chin, from left to right", 2),
+        "at <chin>, \u00b0 unsigned": ("at <chin>", "angle at chin, from left to right", 2),
     }
     for label, (name, meaning, decimals) in of.items():
         one, ci95 = found[name], found[name]["ci95"]
@@ -163,7 +169,8 @@ def test_bland_altman_figure(tmp_path):
         true_value=of([11.0, 20, np.nan]),
     )
     figure = curves.bland_altman(table, summary)
-    assert [axes.get_title() for axes in figure.axes] == list(MEASUREMENTS)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["width", "height", "shape", "at <chin> (unsigned angle)"]
     axes, one = figure.axes[0], summary["measurements"]["width"]
     points = next(line for line in axes.lines if line.get_label() == "one picture")
     np.testing.assert_allclose(points.get_xydata(), [[10.5, -1], [20.5, 1]])
@@ -199,9 +206,9 @@ def test_names_are_escaped(tmp_path):
         ({"mm": False}, "lie on average 1.", " mm"),
         ({"normalizer": None}, "Failure rate (FR), 4 mm", "Normalised"),
         ({"mm": False, "normalizer": None}, "Failure rate (FR), 10 px", " mm"),
-        ({"n": 1}, "all pictures show one subject", "(95 % interval"),
+        ({"n": 1}, "All pictures show one subject", "(95 % interval"),
         ({"n": 2}, "On 2 pictures of 1 subject,", "rough"),
-        ({"n": 4}, "only 2 subjects the intervals are rough", "shows one subject"),
+        ({"n": 4}, "only 2 subjects the intervals are rough", "show one subject"),
         ({"log": LOG.splitlines()[0] + "\n"}, "Training", "best:"),
         ({"log": ""}, "Training", "best:"),
     ],

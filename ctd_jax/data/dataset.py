@@ -73,9 +73,19 @@ class Dataset:
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
         """`[S, S, 3]` uint8 picture, and its frame."""
         picture = self.original(index)
-        box = None if np.isnan(self.boxes[index]).any() else self.boxes[index]
-        frame = Frame.fit(picture.shape[1], picture.shape[0], self.size, box, self.margin)
+        frame = self._frame(index, picture)
         return frame.resample(picture), frame
+
+    def _frame(self, index: int, picture: np.ndarray) -> Frame:
+        box = None if np.isnan(self.boxes[index]).any() else self.boxes[index]
+        return Frame.fit(picture.shape[1], picture.shape[0], self.size, box, self.margin)
+
+    def frames(self) -> tuple[np.ndarray, np.ndarray]:
+        """`[N]` scale and `[N, 2]` offset of every picture's frame; read again where they do not fit into memory."""
+        if self.cached:
+            return self._cache[1], self._cache[2]
+        frames = list(ahead(lambda i: self._frame(i, self.original(i)), range(len(self))))
+        return np.array([one.scale for one in frames]), np.array([one.offset for one in frames])
 
     @functools.cached_property
     def _subject(self) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import collections
 import dataclasses
+import functools
 import logging
 from collections.abc import Mapping
 
@@ -44,7 +45,12 @@ class Source:
         return [split for split in self.names if split == name or (name == "test" and split.startswith("test"))]
 
     def split(self, name: str) -> Dataset:
-        return self.everything.take(splits.parts(self.split_of)[name])
+        """The pictures of a split; again the same object, so that what it keeps of them in memory is kept once."""
+        return self._splits[name]
+
+    @functools.cached_property
+    def _splits(self) -> dict[str, Dataset]:
+        return {name: self.everything.take(rows) for name, rows in splits.parts(self.split_of).items()}
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """What split.csv holds."""

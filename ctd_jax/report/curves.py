@@ -89,8 +89,9 @@ def bland_altman(measured: Measured, metrics: Mapping) -> Figure:
             if band:
                 axes.axhspan(*band, color=colour, alpha=0.15, lw=0)
         legend |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
-        unit = f", {words.unit}" if words.unit else ""
-        axes.set_title(_plain(name), fontsize=9)
+        unit = f", {words.unit.removesuffix(' unsigned')}" if words.unit else ""
+        unsigned = " (unsigned angle)" if words.unit.endswith(" unsigned") else ""
+        axes.set_title(_plain(name) + unsigned, fontsize=9)
         axes.set_xlabel(f"mean of both{unit}", fontsize=8)
         axes.set_ylabel(f"predicted - annotated{unit}", fontsize=8)
         axes.tick_params(labelsize=8)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctd_jax import agreement, files
+from ctd_jax import agreement, files, versions
 from ctd_jax import metrics as metrics_
 from ctd_jax.report import curves, overlays, parts, tables
 
@@ -55,7 +55,9 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
         splits=[parts.json_of(path) for path in sorted(workdir.glob("metrics_*.json"))],
         subjects=len(set(subjects[np.isfinite(table.error_px).any(axis=1)])),
         measured=int(np.isfinite(errors).sum()),
-        trained=_trained(split, parts.json_of(workdir / "config.json")),
+        cautions=tables.cautions(metrics),
+        versions_line=versions.line(metrics.get("versions", {})),
+        twins=parts.rows(workdir / "twins.csv"),
         shared=_shared_subjects(split, table),
         counts=parts.counts(split),
         figures={name: parts.png(workdir / f"{name}.png") for name in figures},
@@ -90,13 +92,6 @@ def _split(workdir: Path, table: metrics_.Predictions) -> list[dict[str, str]]:
     helping = parts.json_of(workdir / "config.json").get("data", {}).get("helping", ())
     judged = [row for row in rows if row["image"].split("/")[0] not in helping]
     return [row | {key: row[key].partition("/")[2] for key in ("image", "subject")} for row in judged]
-
-
-def _trained(split: list[dict[str, str]], config: Mapping) -> int | None:
-    """Number of labelled pictures trained on: the budget, or all of `train`; None where the split is unknown."""
-    available = sum(row["split"] == "train" for row in split)
-    budget = config.get("data", {}).get("budget", 0)
-    return min(budget, available) if budget else available or None
 
 
 def _shared_subjects(split: list[dict[str, str]], table: metrics_.Predictions) -> int | None:

@@ -32,11 +32,11 @@ def json_of(path: Path) -> dict:
 
 
 def rows(path: Path) -> list[dict[str, str]]:
-    """Rows of a CSV file; none where it is absent."""
+    """Rows of a CSV file, the cells as `files.cell` was given them; none where it is absent."""
     if not path.exists():
         return []
     with path.open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
+        return [{key: files.plain(cell) for key, cell in row.items()} for row in csv.DictReader(file)]
 
 
 def log(path: Path) -> dict[str, list[float]]:

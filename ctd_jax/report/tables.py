@@ -56,11 +56,11 @@ def quantity(key: str, metrics: Mapping) -> Quantity:
 def measurement(name: str, metrics: Mapping) -> Quantity:
     """The words for one of `metrics["measurements"]`."""
     one = metrics["measurements"][name]
-    unit, of = {"deg": "°"}.get(one["unit"], one["unit"]), one["of"]
+    unit, of = one["unit"].replace("deg", "°"), one["of"]
     if "ratio" in of:
         return Quantity(name, unit, " / ".join(of["ratio"]))
     if len(of) == 3:
-        return Quantity(name, unit, f"angle at {of[1]}, from {of[0]} to {of[2]}")
+        return Quantity(name, "° unsigned", f"angle at {of[1]}, from {of[0]} to {of[2]}")
     return Quantity(name, unit, f"distance from {of[0]} to {of[1]}")
 
 
@@ -109,26 +109,44 @@ def radius_keys(metrics: Mapping) -> list[str]:
     return [key for key in metrics if key.startswith("sdr_le_")]
 
 
-def console(metrics: Mapping) -> str:
-    """The result table as plain text: every pooled metric with its 95 % interval, and the three worst landmarks.
-
-    `metrics` is what `metrics.json` holds (`metrics.summarize` with `split` and `normalizer` added), or has such for
-    each of its `domains`.
-    """
+def cautions(metrics: Mapping) -> list[str]:
+    """What has to be known before the numbers; of several domains each with its name."""
     if "domains" in metrics:
-        return "\n\n".join(f"{domain}\n{console(one)}" for domain, one in metrics["domains"].items())
-    rows = [
-        (f"{metrics['split']}: {metrics['n_images']} pictures, {metrics['n_points']} points", "", "", "95 % interval")
-    ]
+        return [f"{domain}: {text}" for domain, one in metrics["domains"].items() for text in cautions(one)]
+    return list(metrics.get("cautions", ()))
+
+
+def console(metrics: Mapping) -> str:
+    """The result as plain text: cautions first; every pooled metric with its 95 % interval, and that of the mean shape;
+    the three worst landmarks.
+
+    `metrics` is what `metrics.json` holds (`metrics.summarize` with `split`, `normalizer`, `mean_shape` and `cautions`
+    added), or has such for each of its `domains`.
+    """
+    each = metrics.get("domains", {"": metrics})
+    parts = [f"{domain}\n{_table(one)}".lstrip() for domain, one in each.items()]
+    return "\n\n".join(["\n".join(cautions(metrics)), *parts]).lstrip()
+
+
+def _table(metrics: Mapping) -> str:
+    head = f"{metrics['split']}: {metrics['n_images']} pictures, {metrics['n_points']} points"
+    shape = metrics.get("mean_shape", {})
+    rows = [(head, "", "", "95 % interval", "mean shape" if shape else "")]
     for key in keys(metrics):
         words = quantity(key, metrics)
-        rows.append((words.label, words.number(metrics[key]), words.unit, words.range(metrics["ci95"].get(key))))
-    widths = [max(len(row[i]) for row in rows) for i in range(4)]
-    label, number, unit, interval = widths
-    lines = [f"{a:<{label}}  {b:>{number}} {c:<{unit}}  {d:>{interval}}".rstrip() for a, b, c, d in rows]
-    lines.insert(1, "-" * (sum(widths) + 5))
+        blind = words.number(shape[key]) if key in shape else ""
+        rows.append((words.label, words.number(metrics[key]), words.unit, words.range(metrics["ci95"].get(key)), blind))
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    label, number, unit, interval, last = widths
+    lines = [
+        f"{a:<{label}}  {b:>{number}} {c:<{unit}}  {d:>{interval}}  {e:>{last}}".rstrip() for a, b, c, d, e in rows
+    ]
+    lines.insert(1, "-" * len(lines[0]))
 
     key = main_key(metrics)
     known = [name for name in by_error(metrics) if key in metrics["per_landmark"][name]]
     worst = (f"{name} {quantity(key, metrics).text(metrics['per_landmark'][name][key])}" for name in known[:3])
-    return "\n".join([*lines, f"largest mean errors: {', '.join(worst)}"])
+    lines.append(f"largest mean errors: {', '.join(worst)}")
+    if any(len(one["of"]) == 3 for one in metrics.get("measurements", {}).values()):
+        lines.append("angles are unsigned: 0 to 180\u00b0, whichever way they open")
+    return "\n".join(lines)
