@@ -72,7 +72,7 @@ def main() -> None:
     chosen["ctd_ed"] = {"rate": rate, "weight": best(tried, "ed_weight")}
     lines += tried
     tested = {m: [run(args, m, seed, "test", **chosen[m]) for seed in COMPARING] for m in chosen}
-    with (HERE / f"demo_{args.labels}.csv").open("w", newline="") as file:
+    with (HERE / f"demo_{args.labels}.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(sum(tested.values(), lines))
@@ -82,7 +82,7 @@ def main() -> None:
         "ctd_ed - ft": difference(nme["ctd_ed"], nme["ft"]),
         "ft - scratch": difference(nme["ft"], nme["scratch"]),
     }
-    (HERE / f"demo_{args.labels}.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / f"demo_{args.labels}.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 

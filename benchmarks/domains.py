@@ -63,7 +63,7 @@ def choose(args: argparse.Namespace, steps: int) -> float:
     def error(weight: float) -> float:
         changes = {"constraints.contrastive.weight": weight, "eval.split": "val"}
         found = run(args, f"val contrastive {weight:g}", CHOOSING_SEED, steps, changes).values()
-        results = [json.loads((folder / "metrics.json").read_text()) for folder in found]
+        results = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in found]
         return float(np.mean([np.log(own[own["ced_measure"]]) for own in results]))
 
     return min(args.weights, key=error) if len(args.weights) > 1 else args.weights[0]
@@ -77,8 +77,8 @@ def compare(runs: dict[str, dict[str, list[pathlib.Path]]]) -> dict[str, Any]:
         tables = {peer: [metrics.read_predictions(one / "predictions.csv") for one in of[domain]]
                   for peer, of in runs.items()}  # fmt: skip
         folder = runs[APART][domain][0]
-        facts = json.loads((folder / "metrics.json").read_text())
-        thresholds = json.loads((folder / "config.json").read_text())["eval"]["threshold"]
+        facts = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
+        thresholds = json.loads((folder / "config.json").read_text(encoding="utf-8"))["eval"]["threshold"]
         normalizer, measure = facts["normalizer"] and tuple(facts["normalizer"]), facts["ced_measure"]
         result[domain] = {"measure": measure, "n_images": facts["n_images"], "peers": {}}
         for peer, of in tables.items():
@@ -142,7 +142,7 @@ def main() -> None:
                 runs[peer][name].append(folder)
     known = vars(args) | {"roots": names, "teacher": pathlib.Path(args.teacher).name}
     result = {"arguments": {k: known[k] for k in known if k != "runs"} | weight, "domains": compare(runs)}
-    (HERE / "domains.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / "domains.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(console(result["domains"]))
 
 

@@ -37,7 +37,7 @@ def split_file(root: pathlib.Path, seed: int) -> pathlib.Path:
         table = folder.read(root)
         names = splits.assign(table.images, table.subjects, table.sha256, given=table.splits, seed=seed, budget=BUDGET)
         path.parent.mkdir(exist_ok=True)
-        with path.open("w", newline="") as file:
+        with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("image", "split"))
             writer.writerows((i, s) for i, s in zip(table.images, names, strict=True) if s != "unused")
@@ -116,7 +116,7 @@ def main() -> None:
     lines += [run(args, "ctd_ed", 0, "val", rates, weight) for weight in WEIGHTS]
     weight = min((line for line in lines if line["method"] == "ctd_ed"), key=lambda line: line["nme"])["ed_weight"]
     final = [run(args, m, s, "test", rates, weight if m == "ctd_ed" else 0.0) for s in SEEDS for m in METHODS]
-    with (HERE / "faces_fgnet.csv").open("w", newline="") as file:
+    with (HERE / "faces_fgnet.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines + final)
@@ -125,7 +125,7 @@ def main() -> None:
         "decoder_lr": rates[1],
         "ed_weight": weight,
     }
-    (HERE / "faces_fgnet.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / "faces_fgnet.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
 
 

@@ -89,7 +89,7 @@ class Bench:
         line |= {"minutes": round(result["seconds"] / 60, 2), "run": name}
         self.lines.append(line)
         print({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()}, flush=True)
-        with (HERE / "fsf_ld.csv").open("w", newline="") as out:
+        with (HERE / "fsf_ld.csv").open("w", newline="", encoding="utf-8") as out:
             writer = csv.DictWriter(out, list(line), lineterminator="\n")
             writer.writeheader()
             writer.writerows(self.lines)
@@ -204,7 +204,7 @@ def main() -> None:
             row["minus_alone"] = minus(runs[name], runs[alone])
         result["rows"][name] = row
     result["multi-task - heatmaps"] = minus(runs[MULTI_TASK], runs[HEATMAPS])
-    (HERE / "fsf_ld.json").write_text(json.dumps(result, indent=1) + "\n")
+    (HERE / "fsf_ld.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(text(result))
 
 

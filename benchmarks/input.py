@@ -121,12 +121,12 @@ def make_folder(root: Path, number: int) -> None:
         return [image, faces["subjects"][person], part, *(faces["xy"][person] + shift).round(2).ravel().tolist()]
 
     columns = [f"{name}_{axis}" for name in synthetic.LANDMARKS for axis in "xy"]
-    with (root / "landmarks.csv").open("w", newline="") as file:
+    with (root / "landmarks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "subject", "split", *columns])
         writer.writerows(ahead(write, range(number)))
     known = {"landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS, "normalizer": synthetic.NORMALIZER}
-    (root / "dataset.json").write_text(json.dumps(known))
+    (root / "dataset.json").write_text(json.dumps(known), encoding="utf-8")
 
 
 def resident_mib() -> float:
@@ -158,7 +158,7 @@ def train(root: Path, cache: Path, workdir: Path) -> tuple[list[dict[str, Any]],
     log = workdir / "log.csv"
 
     def steps() -> list[dict[str, str]]:
-        return list(csv.DictReader(log.read_text().splitlines())) if log.exists() else []
+        return list(csv.DictReader(log.read_text(encoding="utf-8").splitlines())) if log.exists() else []
 
     stages = {
         "before the first step": log.exists,
@@ -170,7 +170,7 @@ def train(root: Path, cache: Path, workdir: Path) -> tuple[list[dict[str, Any]],
         for stage, reached in list(stages.items())[len(rows) :]:
             if not reached():
                 break
-            status = Path(f"/proc/{process.pid}/status").read_text()
+            status = Path(f"/proc/{process.pid}/status").read_text(encoding="utf-8")
             most = next((line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")), None)
             if most:
                 now = time.perf_counter() - began
@@ -220,7 +220,7 @@ def main() -> None:
     result = streaming(args) if args.streaming else keeping_up(args)
     if args.json:
         known = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
-        args.json.write_text(json.dumps(known | result, indent=1) + "\n")
+        args.json.write_text(json.dumps(known | result, indent=1) + "\n", encoding="utf-8")
     if args.streaming and args.cap_mib:
         most = max(row["resident_mib"] for row in (*result["preparing"], *result["training"]))
         if most > args.cap_mib:

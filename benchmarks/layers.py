@@ -112,7 +112,7 @@ def main() -> None:
         for name, numbers in result[title].items():
             print(f"  {name:<44}" + "".join(f"{form:>10} {ms:8.1f}" for form, ms in numbers.items()))
     if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n")
+        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -184,14 +184,14 @@ def main() -> None:
                 line |= {key: one.get(key + end, "") for key in segmentation_metrics.MEASURES}
                 lines.append(line | {"seconds": one["seconds"]})
         result[share] = compare(args, runs)
-    with (HERE / "multidomain.csv").open("w", newline="") as file:
+    with (HERE / "multidomain.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
         writer.writeheader()
         writer.writerows(lines)
     teacher = pathlib.Path(args.teacher).name
     known = {key: value for key, value in vars(args).items() if key not in ("root", "runs")} | {"teacher": teacher}
     content = {"arguments": known | {"chosen": chosen}, "shares": result}
-    (HERE / "multidomain.json").write_text(json.dumps(content, indent=1) + "\n")
+    (HERE / "multidomain.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
     print(console(result))
 
 

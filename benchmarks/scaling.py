@@ -80,7 +80,7 @@ def main() -> None:
                 print(f"{row[axis]:<12}{numbers}{row['first_call_s']:15.1f}")
     if args.json:
         known = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "encoder": args.encoder}
-        args.json.write_text(json.dumps(known | {"results": results}, indent=1) + "\n")
+        args.json.write_text(json.dumps(known | {"results": results}, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

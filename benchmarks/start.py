@@ -41,7 +41,7 @@ def first_step_seconds(workdir: Path, cache: Path) -> float:
     )
     log, took = workdir / "log.csv", None
     while process.poll() is None:
-        if took is None and log.exists() and "\n1," in log.read_text():
+        if took is None and log.exists() and "\n1," in log.read_text(encoding="utf-8"):
             took = time.perf_counter() - began
         time.sleep(0.01)
     if process.returncode or took is None:
@@ -66,7 +66,9 @@ def main() -> None:
             print(f"  {name:<24}{value:6.2f}")
     if args.json:
         known = {"machine": machine(), "date": time.strftime("%Y-%m-%d")}
-        args.json.write_text(json.dumps(known | {"help_s": helps, "first_step_s": steps}, indent=1) + "\n")
+        args.json.write_text(
+            json.dumps(known | {"help_s": helps, "first_step_s": steps}, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

@@ -337,7 +337,7 @@ def machine() -> str:
 
     device = jax.devices()[0].device_kind
     with contextlib.suppress(OSError):
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
         widest = "AVX-512" if any("avx512f" in line for line in lines) else "AVX2"
         return f"{device}, {os.cpu_count()} cores, {model} ({widest})"
@@ -361,9 +361,9 @@ def main() -> None:
         peak = max(peak, peak_flops())
         show(results[-1], peak)
         if args.json:
-            args.json.write_text(json.dumps(summary(results, peak, args), indent=1) + "\n")
+            args.json.write_text(json.dumps(summary(results, peak, args), indent=1) + "\n", encoding="utf-8")
     if args.compare:
-        compare(results, json.loads(args.compare.read_text()))
+        compare(results, json.loads(args.compare.read_text(encoding="utf-8")))
 
 
 def summary(results: list[dict[str, Any]], peak: float, args: argparse.Namespace) -> dict[str, Any]:

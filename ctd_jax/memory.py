@@ -140,9 +140,9 @@ def available(root: pathlib.Path = pathlib.Path("/")) -> int | None:
     root: of the file system, where proc/ and sys/ are.
     """
     try:
-        lines = (root / "proc/meminfo").read_text().splitlines()
+        lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
         free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
-        groups = (root / "proc/self/cgroup").read_text().splitlines()
+        groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, StopIteration):
         return None
     for line in groups:
@@ -159,8 +159,8 @@ def available(root: pathlib.Path = pathlib.Path("/")) -> int | None:
 def _left(group: pathlib.Path, limit_file: str, usage_file: str) -> float:
     """Bytes that a control group can still get; files that are only cached don't count as used."""
     try:
-        limit, used = ((group / name).read_text().strip() for name in (limit_file, usage_file))
-        cached = dict(line.split() for line in (group / "memory.stat").read_text().splitlines())
+        limit, used = ((group / name).read_text(encoding="utf-8").strip() for name in (limit_file, usage_file))
+        cached = dict(line.split() for line in (group / "memory.stat").read_text(encoding="utf-8").splitlines())
     except OSError:
         return float("inf")
     if limit == "max":

@@ -84,7 +84,7 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
             f"{devices}, times train.accumulate_steps, {parts}"
         )
     parallel.check_batch(size, "train.batch_size")
-    source = data.load(config.data, cache, masks=config.task == "segmentation")
+    source = data.load(config.data, cache, masks=config.task == "segmentation", people=config.task == "recognition")
     domains.check(config, source)
     domains.warn_of_sizes(source)
     for domain, part in source.judged.items():

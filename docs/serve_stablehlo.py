@@ -8,7 +8,7 @@ import numpy as np
 from jax import export
 from PIL import Image, ImageOps
 
-with open(sys.argv[1], "rb") as file, open(f"{sys.argv[1]}.json") as beside:
+with open(sys.argv[1], "rb") as file, open(f"{sys.argv[1]}.json", encoding="utf-8") as beside:
     network, about = export.deserialize(bytearray(file.read())), json.load(beside)
 picture, S = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB"), about["size"]
 box = np.array(list(map(float, sys.argv[3:])) or [-0.5, -0.5, picture.width - 0.5, picture.height - 0.5]).reshape(2, 2)

@@ -353,3 +353,45 @@ def test_the_faults_of_several_domains_at_once(root, landmark_folder):
         and "row 2: left_x" in message
         and "other/landmarks.csv: no" in message
     )
+
+
+@pytest.mark.parametrize("name", ["tfds", "checkpoints", "x" * 70])
+def test_domains_that_become_no_folders(root, tmp_path, name):
+    (tmp_path / name).symlink_to(root)
+    assert f"can't be a domain: its results would lie in a folder named {name!r}" in refused(
+        root, roots=f"{root},{tmp_path / name}"
+    )
+    assert load(root, roots=str(tmp_path / name)).split_of == ["train", "train", "val", "test"]  # no domain
+
+
+# Pictures without annotations
+
+
+def test_of_a_helping_domain_too(root, tmp_path, landmark_folder):
+    other = landmark_folder(people=4, name="other")
+    write(root, rows=changed(*((2, column, "") for column in HEADER[3:]), (4, "split", "train")))
+    source = load(root, roots=f"{root},{other}", helping=("field",), helped=True)
+    assert source.parts["field"].split_of == ["unlabelled", "train", "train", "train"]
+    write(root, rows=changed(*((2, column, "") for column in HEADER[3:]), (5, "split", "train")))
+    source = load(root, roots=f"{root},{other}")
+    assert source.parts["field"].split_of.count("unlabelled") == 1
+    assert not np.isnan(source.split("train").xy).all((1, 2)).any()
+
+
+def test_of_people_are_as_good_as_any(root, caplog):
+    write(root, rows=changed(*((row, column, "") for row in (2, 3, 4) for column in HEADER[3:])))
+    config = default.get_config().data
+    config.update({"root": str(root), "image_size": 32, "budget": 0})
+    assert data.load(config, root.parent / "cache", people=True).split_of == ["train", "train", "val", "test"]
+    assert "annot" not in caplog.text
+
+
+def test_drawn_splits_are_of_annotated_pictures(tmp_path):
+    from ctd_jax.data import splits
+
+    images = [f"{i}.png" for i in range(40)]
+    annotated = [i % 4 == 0 for i in range(40)]
+    given = splits.assign(images, images, images, given=None, seed=0, budget=3, annotated=annotated)
+    counts = {split: given.count(split) for split in set(given)}
+    assert counts == {"unlabelled": 30, "test": 2, "val": 1, "train": 3, "unused": 4}
+    assert all(split == "unlabelled" for split, known in zip(given, annotated, strict=True) if not known)

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import pathlib
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -40,21 +41,27 @@ MISSING = (
 )
 
 
-def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Source:
+DOMAIN = re.compile(r"\w[\w .+-]{0,59}")
+TAKEN = ("checkpoints", "tfds", "config.json", "split.csv", "log.csv", "metrics.json", "report.html")  # of the workdir
+
+
+def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False, people: bool = False) -> Source:
     """Reads, checks and splits the data of `config` (the `data` part of a configuration).
 
     Args:
       config: `data` of configs/default.py.
       cache: folder for prepared pictures, unless the environment has TFDS_DATA_DIR.
       masks: pictures with class maps, of folders with segmentation.csv, instead of pictures with landmarks.
+      people: who is on a picture is learned, so that one without landmarks is as good as any.
 
     Raises:
       UserError: whatever is wrong with the data, before any training.
     """
     if not config.root:
         raise UserError(MISSING)
-    if picture_files.is_url(config.root):
-        raise UserError(f"data.root is {config.root}, a URL; download it first, and give the folder")
+    url = next(filter(picture_files.is_url, map(str.strip, config.root.split(","))), None)
+    if url:
+        raise UserError(f"data.root is {url}, a URL; download it first, and give the folder")
     if config.share < 1 and config.budget:
         raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
     if masks:
@@ -62,7 +69,7 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
     given = folder.read_split(pathlib.Path(config.split)) if config.split else None
     roots = _roots(config)
     if len(roots) == 1:
-        return _one(*roots.values(), config, cache, given)
+        return _one(*roots.values(), config, cache, given, people=people)
     foreign = [image for image in given or () if image.split("/")[0] not in _named(config)]
     if foreign:
         raise UserError(f"{config.split} names {foreign[0]}; expected <domain>/<image>, of {', '.join(_named(config))}")
@@ -72,7 +79,7 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False) -> Sou
             image.removeprefix(f"{name}/"): s for image, s in given.items() if image.startswith(f"{name}/")
         }
         try:
-            parts[name] = _one(root, config, cache, own, helps=name in config.helping)
+            parts[name] = _one(root, config, cache, own, helps=name in config.helping, people=people)
         except UserError as error:
             faults.add(f"domain {name}", f"domain {name}: {error}")
             continue
@@ -94,6 +101,11 @@ def _named(config: ConfigDict) -> dict[str, str]:
     roots: dict[str, str] = {}
     for root in filter(None, map(str.strip, listed)):
         name = root if root in synthetic.KINDS else os.path.basename(os.path.abspath(root))
+        if len(listed) > 1 and (not DOMAIN.fullmatch(name) or name in TAKEN):
+            raise UserError(
+                f"data.root: {root} can't be a domain: its results would lie in a folder named {name!r}; expected at "
+                f"most 60 letters, digits, blanks, _ - + and ., and not {' or '.join(TAKEN)}: rename it, or make a link"
+            )
         if name in roots:
             raise UserError(
                 f"data.root names two domains {name}: {roots[name]} and {root}; a domain is named by its folder, so "
@@ -122,9 +134,16 @@ def is_drawn(config: ConfigDict) -> bool:
 
 
 def _one(
-    root: str, config: ConfigDict, cache: pathlib.Path, given: Mapping[str, str] | None, *, helps: bool = False
+    root: str,
+    config: ConfigDict,
+    cache: pathlib.Path,
+    given: Mapping[str, str] | None,
+    *,
+    helps: bool = False,
+    people: bool = False,
 ) -> Source:
-    """The pictures of one folder, or drawn ones. `helps`: all of them are trained on."""
+    """The pictures of one folder, or drawn ones. `helps`: all of them are trained on; `people`: also those without
+    landmarks."""
 
     def assign(
         images: Sequence[str],
@@ -133,6 +152,7 @@ def _one(
         column: Sequence[str] | None,
         annotated: Sequence[bool] | None = None,
     ) -> list[str]:
+        annotated = None if people else annotated
         if helps:
             return splits.all_train(len(images), annotated)
         return splits.assign(
@@ -150,14 +170,16 @@ def _one(
 
     if root in synthetic.KINDS:
         return _drawn(synthetic.KINDS[root], config, assign)
-    return _folder(pathlib.Path(root), config, cache, assign)
+    source = _folder(pathlib.Path(root), config, cache, assign)
+    if not people:
+        coverage.warn(root, source.landmarks, source.everything.xy, source.split_of)
+    return source
 
 
 def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign: Callable[..., list[str]]) -> Source:
     table = folder.read(root)
     annotated = coverage.annotated(table.xy)
     split_of = assign(table.images, table.subjects, table.sha256, table.splits, annotated)
-    coverage.warn(str(root), table.landmarks, table.xy, split_of)
     from ctd_jax.data import builder
 
     encoded = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))

@@ -110,7 +110,7 @@ def _warn_of_twins(parts: Mapping[str, Source]) -> None:
     sides = collections.defaultdict(dict)
     for name, part in parts.items():
         for image, split, digest in zip(part.everything.images, part.split_of, part.sha256, strict=True):
-            if split != "unused":
+            if split not in (splits.UNUSED, splits.UNLABELLED):
                 sides[digest].setdefault(name, (split, f"{name}/{image}"))
     twins = [seen for seen in sides.values() if len({split for split, _ in seen.values()}) > 1]
     if twins:
