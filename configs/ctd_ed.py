@@ -10,6 +10,6 @@ from configs import default
 def get_config(variant: str = "demo"):
     config = default.get_config(variant)
     config.name = "ctd_ed"
-    config.constraints.ed.weight = 1e-4  # lambda of Eq. 2; ours, chosen on val (README, Results)
+    config.constraints.ed.weight = 1e-4  # lambda of Eq. 2; ours, chosen on val (docs/results.md)
     config.grid = tuple(f"constraints.ed.weight={value}" for value in (1e-4, 1e-3, 1e-2))
     return config

@@ -3,9 +3,9 @@
     python -m ctd_jax.main --config=configs/ctd_ed.py
     python -m ctd_jax.main --config=configs/ctd_ed.py:paper --config.data.root=DIR --config.teacher.weights=FILE
 
-A configuration is a file of configs/ (one for each method, and source.py, which makes a teacher; the README lists them)
-and, after a colon, its variant: demo, the default, or paper. Every key of configs/default.py can be given as
---config.KEY=VALUE:
+A configuration is a file of configs/ (one for each method, and source.py, which makes a teacher; docs/configuration.md
+lists them) and, after a colon, its variant: demo, the default, or paper. Every key of configs/default.py can be given
+as --config.KEY=VALUE:
 
     --config.data.root=DIR --config.data.budget=50 --config.train.steps=1000
 

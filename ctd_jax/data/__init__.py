@@ -36,8 +36,8 @@ __all__ = [
 ]
 
 MISSING = (
-    "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (the README says how "
-    "to make one), or the drawn faces of the demo, --config.data.root=synthetic"
+    "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (docs/data.md says "
+    "how to make one), or the drawn faces of the demo, --config.data.root=synthetic"
 )
 
 
