@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ctd_jax import data, files, hosts, report, segmentation_metrics
+from ctd_jax import data, files, hosts, mean_map, report, segmentation_metrics, versions
 from ctd_jax import evaluate as evaluate_
 from ctd_jax import workdir as workdirs
 from ctd_jax.data.ahead import ahead
@@ -44,24 +44,26 @@ def evaluate(
     n_params: int,
     began: float,
 ) -> None:
-    """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation_metrics.csv, metrics.json and
-    the report.
+    """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation_metrics.csv, mean_map.csv (the
+    same of the mean class map, see `mean_map`), metrics.json and, last of all, the report.
 
     Args:
       forward: `segmentation.forward`, compiled by `parallel` with `sharded=True`.
       n_params: of the network.
       began: `time.monotonic()` at the start of the run, for `seconds`.
     """
-    rows = []
+    rows, unseen = [], []
+    means = hosts.is_first() and mean_map.of(source.split("train"), source.split("val"))
     for name in source.covered(config.eval.split):
         part, start = source.split(name), 0
         for batch in evaluate_.each(forward, variables, part, parallel, config.eval.batch_size):
             if hosts.is_first():
                 pictures = zip(range(start, start + len(batch[0])), *batch, strict=True)
-                for found in ahead(lambda picture: _judge(part, *picture, workdir), pictures):  # noqa: B023
+                for found, blind in ahead(lambda picture: _judge(part, *picture, means, workdir), pictures):  # noqa: B023
                     rows += found
+                    unseen += blind
             start += len(batch[0])
-    hosts.by_first(lambda: _write(rows, source, config, workdir, n_params=n_params, began=began))
+    hosts.by_first(lambda: _write(rows, unseen, means, source, config, workdir, n_params=n_params, began=began))
 
 
 def _judge(
@@ -70,26 +72,34 @@ def _judge(
     probabilities: np.ndarray,
     offset: np.ndarray,
     scale: np.ndarray,
+    means: np.ndarray,
     workdir: pathlib.Path,
-) -> list[dict[str, Any]]:
-    """Writes the class map of one picture; its rows of the table."""
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Writes the class map of one picture; its rows of the table, and those of the mean map, of `mean_map.of`."""
     true = part.class_map(index)
     frame = data.Frame(float(scale), tuple(map(float, offset)), part.size)
     found = class_map(probabilities, frame, true.shape[1], true.shape[0])
     path = mask_path(workdir, part.images[index])
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(found).save(path)
+    files.write_bytes(path, report.parts.png_bytes(Image.fromarray(found)))
     domain = part.domains[part.domain[index]]
     names = {"image": part.images[index], "subject": part.subjects[index], "domain": domain}
-    return [
-        names | {"class": name} | segmentation_metrics.measure(true == i, found == i, part.spacing[index])
-        for i, name in enumerate(part.classes[domain])
-        if i
-    ]
+    blind = class_map(means[part.domain[index]], frame, true.shape[1], true.shape[0])
+
+    def rows(classes: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            names | {"class": name} | segmentation_metrics.measure(true == i, classes == i, part.spacing[index])
+            for i, name in enumerate(part.classes[domain])
+            if i
+        ]
+
+    return rows(found), rows(blind)
 
 
 def _write(
     rows: list[dict[str, Any]],
+    unseen: list[dict[str, Any]],
+    means: np.ndarray,
     source: data.Source,
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -97,16 +107,24 @@ def _write(
     n_params: int,
     began: float,
 ) -> None:
-    path = workdir / "segmentation_metrics.csv"
-    segmentation_metrics.write(path, rows)
+    scores, blind = (_written(workdir / f"{name}.csv", own)
+                     for name, own in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
     classes = source.everything.classes
-    summary = {"split": config.eval.split} | segmentation_metrics.summarize(
-        segmentation_metrics.read(path), classes, bootstrap=config.eval.bootstrap, seed=config.seed
-    )
+    settings = {"bootstrap": config.eval.bootstrap, "seed": config.seed}
+    summary = {"split": config.eval.split, "classes": {domain: list(names) for domain, names in classes.items()}}
+    summary |= segmentation_metrics.summarize(scores, classes, **settings)
+    learned = {
+        (domain, name)
+        for shares, (domain, names) in zip(means, classes.items(), strict=True)
+        for i, name in enumerate(names)
+        if shares[..., i].any()
+    }
+    summary["mean_map"] = mean_map.summarize(scores, blind, classes, **settings)
+    summary["cautions"] = report.cautions.of_class_maps(summary, scores, learned)
     summary |= {
-        "classes": {domain: list(names) for domain, names in classes.items()},
         "n_params": n_params,
         "config_hash": workdirs.config_hash(config),
+        "versions": versions.describe(),
         "seconds": round(time.monotonic() - began, 1),
     }
     files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
@@ -120,3 +138,9 @@ def _write(
             np.asarray(Image.open(mask_path(workdir, image))),
         ),
     )
+
+
+def _written(path: pathlib.Path, rows: list[dict[str, Any]]) -> segmentation_metrics.Scores:
+    """The rows, written and read back: every number is that of the file."""
+    segmentation_metrics.write(path, rows)
+    return segmentation_metrics.read(path)

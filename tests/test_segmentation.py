@@ -16,7 +16,7 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from configs import mtmd
-from ctd_jax import checkpoint, data, formats, models, segmentation_evaluate, segmentation_metrics, train
+from ctd_jax import checkpoint, data, formats, models, report, segmentation_evaluate, segmentation_metrics, train
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import Parallel
@@ -270,7 +270,7 @@ def test_the_files_of_a_run(folder_run):
     names = {p.name for p in workdir.iterdir()}
     assert names == {
         *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "masks", "metrics.json"),
-        *("segmentation_metrics.csv", "report.html", "overlays.png", "curves.png"),
+        *("segmentation_metrics.csv", "mean_map.csv", "report.html", "overlays.png", "curves.png"),
     }
     assert result == json.loads((workdir / "metrics.json").read_text())
     assert result["split"] == "test" and result["n_images"] == 4
@@ -305,6 +305,23 @@ def test_every_number_is_that_of_the_masks(folder_run):
             np.testing.assert_allclose(float(row[key] or "nan"), want[key], rtol=1e-5)
     of_skull = [float(row["dice"] or "nan") for row in table if row["class"] == "skull"]
     assert result["dice_heads_skull"] == pytest.approx(np.nanmean(of_skull), rel=1e-5)
+
+
+def test_every_result_has_the_mean_map(folder_run):
+    """Dice of mean_map.csv is that of metrics.json; four steps of training are no better, and that is said first."""
+    root, workdir, result = folder_run
+    blind = segmentation_metrics.read(workdir / "mean_map.csv")
+    own = segmentation_metrics.read(workdir / "segmentation_metrics.csv")
+    assert blind.names["image"].tolist() == own.names["image"].tolist()
+    rows = blind.of("heads", "skull")
+    assert result["mean_map"]["dice_heads_skull"] == pytest.approx(np.nanmean(blind.values["dice"][rows]), rel=1e-5)
+    assert result["mean_map"]["beaten"] == {"heads": False, "spines": False}
+    first = report.segmentation.console(result).splitlines()[0]
+    assert first.startswith("This network is no better than the mean map of the training labels of heads")
+    page = (workdir / "report.html").read_text("utf-8")
+    assert page.index(first) < page.index("the mean Dice coefficient is")
+    assert f"Made with ctd_jax {result['versions']['ctd_jax']}" in page
+    assert result == json.loads((workdir / "metrics.json").read_text())
 
 
 def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):

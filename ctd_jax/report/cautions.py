@@ -1,12 +1,13 @@
 """What a reader has to know before the numbers: sentences for the first lines of every report, most important first."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from ctd_jax.metrics import Predictions
 from ctd_jax.report import tables
+from ctd_jax.segmentation_metrics import Scores, slug
 
 STILL = 0.1  # of the spread of the annotations; predictions that vary less lie all in one place
 FAINT = 1 / 3  # of the peaks of the other landmarks; lower ones are no landmark that was found
@@ -27,6 +28,34 @@ def of_landmarks(summary: Mapping[str, Any], table: Predictions, blind: Predicti
         *_never_trained(summary),
         *_of_units(summary, table),
     ]
+
+
+def of_class_maps(summary: Mapping[str, Any], scores: Scores, learned: Collection[tuple[str, str]]) -> list[str]:
+    """Sentences on a result of segmentation.
+
+    Args:
+      summary: of metrics.json, with its `mean_map` and `classes`.
+      scores: the table that it is made from.
+      learned: (domain, class) of those that any training picture has.
+    """
+    sentences, several, shape = [], len(summary["classes"]) > 1, summary["mean_map"]
+    for domain, beaten in shape["beaten"].items():
+        key, of = f"dice_{slug(domain)}", f" of {domain}" * several
+        own, blind = (f"{100 * one[key]:.1f} %" if key in one else "unknown" for one in (summary, shape))
+        if not beaten:
+            sentences.append(
+                f"This network is no better than the mean map of the training labels{of}, placed without looking at "
+                f"the picture: Dice {own} against {blind}."
+            )
+    for domain, names in summary["classes"].items():
+        for name in names[1:]:
+            rows = scores.of(domain, name) & (scores.values["true_pixels"] > 0)
+            of = name + f" of {domain}" * several
+            if (domain, name) not in learned:
+                sentences.append(f"{of} was never trained: no training picture has it.")
+            elif rows.any() and not scores.values["pixels"][rows].any():
+                sentences.append(f"{of} was never found: in none of the {rows.sum()} pictures that have it.")
+    return sentences
 
 
 def _of_the_mean_shape(summary: Mapping[str, Any]) -> list[str]:

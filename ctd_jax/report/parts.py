@@ -21,10 +21,10 @@ from ctd_jax import files
 def page(template: str, **content: Any) -> str:
     """The HTML of one of this folder's templates."""
     folder = Path(__file__).parent
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    loader = jinja2.FileSystemLoader(folder, encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
     style = markupsafe.Markup((folder / "style.css").read_text(encoding="utf-8"))
-    text = (folder / template).read_text(encoding="utf-8")
-    return environment.from_string(text).render(style=style, **content)
+    return environment.get_template(template).render(style=style, **content)
 
 
 def json_of(path: Path) -> dict:

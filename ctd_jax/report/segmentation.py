@@ -7,8 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ctd_jax import files, segmentation_metrics
-from ctd_jax.report import curves, overlays, parts
+from ctd_jax import files, segmentation_metrics, versions
+from ctd_jax.report import curves, overlays, parts, tables
 
 SIDE = 420  # pixels of the longer side of a picture in the report
 # measure -> label, unit, meaning
@@ -36,7 +36,7 @@ def distance_keys(metrics: Mapping, domain: str) -> dict[str, str]:
 
 def rows(metrics: Mapping) -> list[dict[str, str]]:
     """A row for each domain and class, "" for their means: domain, class, and of each measure in `WORDS` its value
-    with unit, and its interval as MEASURE_interval; "" where it is unknown."""
+    with unit, and its interval as MEASURE_interval; the Dice of the mean_map; "" where it is unknown."""
     ends = segmentation_metrics.suffixes(metrics["classes"])
     found = []
     for (domain, name), end in (({("", None): ""} if len(metrics["classes"]) > 1 else {}) | ends).items():
@@ -48,28 +48,32 @@ def rows(metrics: Mapping) -> list[dict[str, str]]:
             unit = unit or key[-2:]
             row[measure] = f"{cell(key, value)} {unit}" if value is not None else ""
             row[f"{measure}_interval"] = f"{cell(key, bounds[0])} to {cell(key, bounds[1])}" if bounds else ""
+        blind = metrics.get("mean_map", {}).get(f"dice{end}")
+        row["mean_map"] = f"{cell('dice', blind)} %" if blind is not None else ""
         row["missed"] = str(metrics.get(f"missed{end}") or "")
         found.append(row)
     return found
 
 
 def console(metrics: Mapping) -> str:
-    """The result table as plain text: Dice with its 95 % interval, surface distances, of each domain and class.
+    """The result as plain text: cautions; Dice with its 95 % interval, surface distances, and the Dice of the mean
+    map, of each domain and class.
 
     `metrics` is what `metrics.json` holds.
     """
     head = f"{metrics['split']}: {metrics['n_images']} pictures"
-    lines = [(head, "Dice", "95 % interval", "average distance", "maximum")]
+    lines = [(head, "Dice", "95 % interval", "average distance", "maximum", "Dice of the mean map")]
     for row in rows(metrics):
         label = f"  {row['class']}" if row["class"] else row["domain"] or "mean of the domains"
-        lines.append((label, row["dice"], row["dice_interval"], row["assd"], row["mssd"]))
+        lines.append((label, row["dice"], row["dice_interval"], row["assd"], row["mssd"], row["mean_map"]))
     widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
     text = [
         "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
         for line in lines
     ]
     text.insert(1, "-" * (sum(widths) + 2 * len(widths) - 2))
-    return "\n".join(text)
+    first = tables.cautions(metrics)
+    return "\n".join([*first, *[""] * bool(first), *text])
 
 
 def draw(picture: np.ndarray, found: np.ndarray, true: np.ndarray | None = None, *, side: int = SIDE) -> Image.Image:
@@ -129,6 +133,10 @@ def write(workdir: Path, pictures: Callable[[str], Sequence[np.ndarray]]) -> Pat
         metrics=metrics,
         rows=rows(metrics),
         words=WORDS,
+        shared=None,
+        cautions=tables.cautions(metrics),
+        twins=parts.rows(workdir / "twins.csv"),
+        versions_line=versions.line(metrics.get("versions", {})),
         subjects=len(set(scores.names["subject"].tolist())),
         counts=parts.counts(parts.rows(workdir / "split.csv")),
         curves=parts.png(workdir / "curves.png"),
