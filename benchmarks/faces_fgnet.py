@@ -35,7 +35,7 @@ def split_file(root: pathlib.Path, seed: int) -> pathlib.Path:
     path = HERE / "splits" / f"faces_fgnet_{BUDGET}_seed{seed}.csv"
     if not path.exists():
         table = folder.read(root)
-        names = splits.assign(table.images, table.subjects, table.sha256, given=table.splits, seed=seed, budget=BUDGET)
+        names = splits.assign(table.images, table.subjects, given=table.splits, seed=seed, budget=BUDGET)
         path.parent.mkdir(exist_ok=True)
         with path.open("w", newline="", encoding="utf-8") as file:
             writer = csv.writer(file, lineterminator="\n")

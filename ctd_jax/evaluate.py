@@ -143,6 +143,7 @@ def _write_all(
         if len(judged) > 1:
             folder.mkdir(exist_ok=True)
             files.write_text(folder / "split.csv", data.splits.text(part.rows()))
+            data.twins.write(folder, part.twins)
             for name in ("config.json", "log.csv"):
                 if (workdir / name).exists():
                     files.write_text(folder / name, (workdir / name).read_text("utf-8"))

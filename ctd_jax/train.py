@@ -52,9 +52,10 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
     return task.finish(variables, parallel, workdir, began)
 
 
-def _begin(workdir: pathlib.Path, config: ConfigDict, rows: list[tuple[str, str, str, str]]) -> None:
+def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.Source) -> None:
     if hosts.is_first():
-        workdirs.claim_split(workdir, rows)
+        workdirs.claim_split(workdir, source.rows())
+        data.twins.write(workdir, source.twins)
         files.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
     elif not (workdir / "config.json").exists():
         raise UserError(
@@ -115,7 +116,7 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     norms = step.gradient_norms(task.loss, task.pulling, labels, accumulate_steps=parts)
     gradient_norms = parallel.compile(norms, sharded=False)
     validate = task.validator(parallel)
-    hosts.first_then_others(lambda: _begin(workdir, config, task.source.rows()))
+    hosts.first_then_others(lambda: _begin(workdir, config, task.source))
 
     with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir) as checkpoints:
         start = checkpoints.latest_step() or 0

@@ -10,14 +10,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import measurements
-from ctd_jax.data import class_maps, coverage, folder, picture_files, pictures, splits, synthetic
+from ctd_jax.data import class_maps, coverage, folder, picture_files, pictures, splits, synthetic, twins
 from ctd_jax.data.augment import augment, augment_classes
 from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
-from ctd_jax.data.source import Source, join
+from ctd_jax.data.source import Source, join, with_twins
 from ctd_jax.errors import UserError
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "load",
     "pictures",
     "splits",
+    "twins",
 ]
 
 MISSING = (
@@ -46,7 +47,8 @@ TAKEN = ("checkpoints", "tfds", "config.json", "split.csv", "log.csv", "metrics.
 
 
 def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False, people: bool = False) -> Source:
-    """Reads, checks and splits the data of `config` (the `data` part of a configuration).
+    """Reads, checks and splits the data of `config` (the `data` part of a configuration), and warns of near-identical
+    pictures.
 
     Args:
       config: `data` of configs/default.py.
@@ -65,11 +67,11 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False, people
     if config.share < 1 and config.budget:
         raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
     if masks:
-        return class_maps.load(config, cache)
+        return with_twins(class_maps.load(config, cache))
     given = folder.read_split(pathlib.Path(config.split)) if config.split else None
     roots = _roots(config)
     if len(roots) == 1:
-        return _one(*roots.values(), config, cache, given, people=people)
+        return with_twins(_one(*roots.values(), config, cache, given, people=people))
     foreign = [image for image in given or () if image.split("/")[0] not in _named(config)]
     if foreign:
         raise UserError(f"{config.split} names {foreign[0]}; expected <domain>/<image>, of {', '.join(_named(config))}")
@@ -92,7 +94,7 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False, people
                 f"--config.data.domains={tuple(other for other in roots if other != name)}",
             )
     faults.raise_if_any()
-    return join(parts, tuple(name for name in config.helping if name in parts))
+    return with_twins(join(parts, tuple(name for name in config.helping if name in parts)))
 
 
 def _named(config: ConfigDict) -> dict[str, str]:
@@ -148,7 +150,6 @@ def _one(
     def assign(
         images: Sequence[str],
         subjects: Sequence[str],
-        sha256: Sequence[str],
         column: Sequence[str] | None,
         annotated: Sequence[bool] | None = None,
     ) -> list[str]:
@@ -158,7 +159,6 @@ def _one(
         return splits.assign(
             images,
             subjects,
-            sha256,
             given=column if given is None else given,
             seed=config.seed,
             budget=config.budget,
@@ -179,10 +179,10 @@ def _one(
 def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign: Callable[..., list[str]]) -> Source:
     table = folder.read(root)
     annotated = coverage.annotated(table.xy)
-    split_of = assign(table.images, table.subjects, table.sha256, table.splits, annotated)
+    split_of = assign(table.images, table.subjects, table.splits, annotated)
     from ctd_jax.data import builder
 
-    encoded = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
+    encoded, looks = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
     everything = Dataset(
         landmarks=table.landmarks,
         images=table.images,
@@ -195,7 +195,7 @@ def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign:
         margin=config.margin,
         cache_mib=config.cache_mib,
     )
-    return Source(everything, split_of, table.sha256)
+    return Source(everything, split_of, table.sha256, looks=looks)
 
 
 def _drawn(kind: synthetic.Kind, config: ConfigDict, assign: Callable[..., list[str]]) -> Source:
@@ -205,7 +205,7 @@ def _drawn(kind: synthetic.Kind, config: ConfigDict, assign: Callable[..., list[
     subjects, n = tuple(faces["subjects"]), len(faces["subjects"])
     images = tuple(f"{subject}_{i}" for i, subject in enumerate(subjects))
     sha256 = tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in faces["pictures"])
-    split_of = assign(images, subjects, sha256, np.repeat(people, shots).tolist())
+    split_of = assign(images, subjects, np.repeat(people, shots).tolist())
     everything = Dataset(
         landmarks=Landmarks(
             kind.landmarks,

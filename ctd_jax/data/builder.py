@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ctd_jax.data import folder, segmentation
+from ctd_jax import files
+from ctd_jax.data import folder, segmentation, twins
+from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.data.faults import Faults
+from ctd_jax.data.pictures import decode
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
 
@@ -24,6 +27,7 @@ class LandmarkFolder(tfds.core.ShardBasedBuilder):
 
     def __init__(self, *, root: pathlib.Path, table: folder.Table, data_dir: pathlib.Path):
         self._root, self._table = root, table
+        self.looks: np.ndarray | None = None  # [N] `twins.LOOK` of the pictures, once they were prepared
         config = tfds.core.BuilderConfig(name=self._fingerprint())
         super().__init__(data_dir=os.fspath(data_dir), config=config, file_format="array_record")
 
@@ -51,14 +55,19 @@ class LandmarkFolder(tfds.core.ShardBasedBuilder):
     def _checked(self, n: int) -> Iterator[int]:
         """The indices of the pictures, until the first fault; then the others are checked, and all faults raised."""
         faults = Faults(str(self._root))
-        for index in folder.check_all(self._table, self._check_picture, "preparing pictures", faults):
+        self.looks = np.zeros(n, twins.LOOK)
+        for index in folder.check_all(self._table, self._look, "preparing pictures", faults):
             if index == n - 1:
                 faults.raise_if_any()
             if not faults:
                 yield index
 
-    def _check_picture(self, index: int) -> None:
-        folder.check_picture(self._table, index, (self._root / self._table.images[index]).read_bytes(), self._root)
+    def _look(self, index: int) -> None:
+        self.looks[index] = twins.look(self._check_picture(index))
+
+    def _check_picture(self, index: int) -> np.ndarray:
+        content = (self._root / self._table.images[index]).read_bytes()
+        return folder.check_picture(self._table, index, content, self._root)
 
     def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         table = self._table
@@ -95,8 +104,8 @@ class SegmentationFolder(LandmarkFolder):
         )
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
-    def _check_picture(self, index: int) -> None:
-        segmentation.check_picture(self._table, index, self._root)
+    def _check_picture(self, index: int) -> np.ndarray:
+        return segmentation.check_picture(self._table, index, self._root)
 
     def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
         table = self._table
@@ -113,8 +122,10 @@ class SegmentationFolder(LandmarkFolder):
 
 
 def pictures(root: pathlib.Path, table: folder.Table | segmentation.Table, cache: pathlib.Path):
-    """A random access source of the encoded pictures (and class maps), prepared under `cache` unless this content
-    already is.
+    """The pictures of a folder, prepared under `cache` unless this content already is.
+
+    Returns:
+      A random access source of the encoded pictures (and class maps), and `[N]` `twins.LOOK` of each picture.
 
     Raises:
       UserError: a picture can't be read, or a landmark or class map doesn't belong to its picture.
@@ -125,4 +136,20 @@ def pictures(root: pathlib.Path, table: folder.Table | segmentation.Table, cache
     with contextlib.redirect_stdout(io.StringIO()):
         builder.download_and_prepare()
     skip = {key: tfds.decode.SkipDecoding() for key in ("picture", "mask") if key in builder.info.features}
-    return builder.as_data_source("pictures", decoders=skip)
+    encoded = builder.as_data_source("pictures", decoders=skip)
+    return encoded, _looks(builder, table, encoded)
+
+
+def _looks(builder: LandmarkFolder, table: folder.Table | segmentation.Table, encoded: Any) -> np.ndarray:
+    """Those that the preparation made, or that lie beside the prepared pictures, else made anew; kept there."""
+    path, n = pathlib.Path(builder.data_path) / "looks.npy", len(table.images)
+    if builder.looks is None:
+        with contextlib.suppress(OSError, ValueError, EOFError):
+            found = np.load(path, mmap_mode="r")
+            if found.dtype == twins.LOOK and found.shape == (n,):
+                return found
+        decoded = ahead(lambda i: twins.look(decode(encoded[i]["picture"], table.images[i])), range(n))
+        builder.looks = np.array(list(progress(decoded, "looking at pictures", n)), twins.LOOK)
+    with contextlib.suppress(OSError), files.writing(path, binary=True) as file:  # a cache of others may be read-only
+        np.save(file, builder.looks)
+    return builder.looks

@@ -64,7 +64,7 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     Raises:
       UserError: whatever is wrong with the data, before any training.
     """
-    everything, given, sha256 = _drawn(config) if config.root == "synthetic" else _folders(config, cache)
+    everything, given, sha256, looks = _drawn(config) if config.root == "synthetic" else _folders(config, cache)
     chosen = tuple(config.domains) or everything.domains
     for key, names, known in (("domains", chosen, everything.domains), ("helping", config.helping, chosen)):
         unknown = [name for name in names if name not in known]
@@ -78,16 +78,17 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
         given = splits.of_images(folder.read_split(pathlib.Path(config.split)), everything.images)
     place = [everything.domains.index(name) for name in chosen]
     rows = [np.flatnonzero(everything.domain == number) for number in place]
-    split_of = [split for of_domain in rows for split in _assign(everything, given, sha256, of_domain, config)]
+    split_of = [split for of_domain in rows for split in _assign(everything, given, of_domain, config)]
     rows = np.concatenate(rows)
     domain = np.array([place.index(number) for number in everything.domain[rows]], np.int32)
     classes = {name: everything.classes[name] for name in chosen}
     part = dataclasses.replace(everything.take(rows), classes=classes, domains=chosen, domain=domain)
     helping = tuple(name for name in config.helping if name in chosen)
-    return Source(part, split_of, tuple(sha256[i] for i in rows), helping=helping)
+    sha256 = tuple(sha256[i] for i in rows)
+    return Source(part, split_of, sha256, helping=helping, looks=None if looks is None else looks[rows])
 
 
-def _assign(everything: ClassMaps, given: Sequence[str], sha256: Sequence[str], rows: np.ndarray, config: ConfigDict):
+def _assign(everything: ClassMaps, given: Sequence[str], rows: np.ndarray, config: ConfigDict):
     """The split of the pictures of one domain."""
     if everything.domains[everything.domain[rows[0]]] in config.helping:
         return ["train"] * len(rows)
@@ -95,7 +96,6 @@ def _assign(everything: ClassMaps, given: Sequence[str], sha256: Sequence[str], 
         return splits.assign(
             [everything.images[i] for i in rows],
             [everything.subjects[i] for i in rows],
-            [sha256[i] for i in rows],
             given=[given[i] for i in rows],
             seed=config.seed,
             budget=config.budget,
@@ -107,7 +107,7 @@ def _assign(everything: ClassMaps, given: Sequence[str], sha256: Sequence[str], 
         raise UserError(f"domain {everything.domains[everything.domain[rows[0]]]!r}: {error}") from error
 
 
-def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str], tuple[str, ...]]:
+def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str], tuple[str, ...], np.ndarray]:
     from ctd_jax.data import builder
 
     roots = [pathlib.Path(root.strip()) for root in config.root.split(",")]
@@ -121,7 +121,8 @@ def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[s
             )
         classes |= table.classes
     cache = pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache))
-    encoded = [builder.pictures(root, table, cache) for root, table in zip(roots, tables, strict=True)]
+    prepared = [builder.pictures(root, table, cache) for root, table in zip(roots, tables, strict=True)]
+    encoded = [source for source, _ in prepared]
     places = [(i, row) for i, table in enumerate(tables) for row in range(len(table.images))]
     images = [name for table in tables for name in table.names]
 
@@ -144,10 +145,11 @@ def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[s
         class_map=class_map,
     )
     given = [split for table in tables for split in table.splits or ("",) * len(table.images)]
-    return everything, given, tuple(digest for table in tables for digest in table.sha256)
+    sha256 = tuple(digest for table in tables for digest in table.sha256)
+    return everything, given, sha256, np.concatenate([looks for _, looks in prepared])
 
 
-def _drawn(config: ConfigDict) -> tuple[ClassMaps, list[str], tuple[str, ...]]:
+def _drawn(config: ConfigDict) -> tuple[ClassMaps, list[str], tuple[str, ...], None]:
     people = np.repeat(("train", "val", "test"), config.synthetic.identities)
     shots = np.repeat(config.synthetic.shots, config.synthetic.identities)
     places = [
@@ -168,7 +170,7 @@ def _drawn(config: ConfigDict) -> tuple[ClassMaps, list[str], tuple[str, ...]]:
         class_map=lambda i: drawn[i][1],
     )
     sha256 = tuple(hashlib.sha256(picture.tobytes() + classes.tobytes()).hexdigest() for picture, classes in drawn)
-    return everything, [str(people[subject]) for _, subject, _ in places], sha256
+    return everything, [str(people[subject]) for _, subject, _ in places], sha256, None
 
 
 def _class_maps(

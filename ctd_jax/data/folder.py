@@ -203,10 +203,15 @@ def _check_file(table: Table, root: pathlib.Path, index: int) -> None:
     check_picture(table, index, (root / table.images[index]).read_bytes(), root)
 
 
-def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> None:
-    """Raises UserError if the picture can't be read, or its landmarks or box don't belong to it."""
+def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) -> np.ndarray:
+    """The picture, `[H, W, 3]` uint8.
+
+    Raises:
+      UserError: it can't be read, or its landmarks or box don't belong to it.
+    """
     at = f"{table.where[index]}, {table.images[index]}"
-    height, width = pictures.decode(content, f"{table.where[index]}, {root / table.images[index]}").shape[:2]
+    picture = pictures.decode(content, f"{table.where[index]}, {root / table.images[index]}")
+    height, width = picture.shape[:2]
     size = np.array([width, height])
     outside = np.maximum(-0.5 - table.xy[index], table.xy[index] - (size - 0.5)) / size
     outside = np.nan_to_num(outside, nan=-1.0).max(-1)
@@ -228,6 +233,7 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
             "box outside its picture",
             f"{at}: the box {box} lies outside the picture of {width} x {height} pixels; correct the row",
         )
+    return picture
 
 
 def fingerprint(root: pathlib.Path, table: Table) -> str:

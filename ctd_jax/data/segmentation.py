@@ -163,8 +163,12 @@ def fingerprint(root: pathlib.Path, table: Table) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()[:16]
 
 
-def check_picture(table: Table, index: int, root: pathlib.Path) -> None:
-    """Raises UserError if the picture can't be read, or its class map can't be one of it."""
+def check_picture(table: Table, index: int, root: pathlib.Path) -> np.ndarray:
+    """The picture, `[H, W, 3]` uint8.
+
+    Raises:
+      UserError: it can't be read, or its class map can't be one of it.
+    """
     at, mask, names = table.where[index], root / table.masks[index], table.classes[table.domains[index]]
     picture = pictures.decode((root / table.images[index]).read_bytes(), f"{at}, {root / table.images[index]}")
     classes = decode(mask.read_bytes(), f"{at}, {mask}")
@@ -186,6 +190,7 @@ def check_picture(table: Table, index: int, root: pathlib.Path) -> None:
             f"{at}: class map {mask} is empty, all of it is background: nobody can tell whether it was forgotten; draw "
             "the classes in, or take the row out",
         )
+    return picture
 
 
 def decode(content: bytes, name: str) -> np.ndarray:

@@ -1,18 +1,15 @@
 """All the pictures of a configuration, of one domain or of several, and the split each is in."""
 
-import collections
 import dataclasses
 import functools
-import logging
 from collections.abc import Mapping
 
 import numpy as np
 
 from ctd_jax.data import splits
+from ctd_jax.data import twins as twins_
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
-
-_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +22,8 @@ class Source:
     parts: Mapping[str, "Source"] = dataclasses.field(default_factory=dict)  # domain -> its pictures, under their own
     # names; none: all pictures are of one kind
     helping: tuple[str, ...] = ()  # domains that are trained on and never judged
+    looks: np.ndarray | None = None  # [N] `twins.LOOK` of the pictures, where they were read from files
+    twins: twins_.Twins = twins_.Twins()  # its pictures that are near-identical
 
     @property
     def landmarks(self) -> Landmarks:
@@ -68,7 +67,6 @@ def join(parts: Mapping[str, Source], helping: tuple[str, ...] = ()) -> Source:
     The landmarks are those of all domains, `<domain>/<landmark>`; those of other domains than a picture's own are not
     annotated (NaN).
     """
-    _warn_of_twins(parts)
     sets = [part.everything for part in parts.values()]
     counts = [len(one) for one in sets]
     known = [one.landmarks for one in sets]
@@ -102,18 +100,24 @@ def join(parts: Mapping[str, Source], helping: tuple[str, ...] = ()) -> Source:
     )
     split_of = [split for part in parts.values() for split in part.split_of]
     sha256 = tuple(digest for part in parts.values() for digest in part.sha256)
-    return Source(everything, split_of, sha256, dict(parts), helping)
+    looks = None
+    if any(part.looks is not None for part in parts.values()):
+        looks = np.concatenate([_looks(part) for part in parts.values()])
+    return Source(everything, split_of, sha256, dict(parts), helping, looks)
 
 
-def _warn_of_twins(parts: Mapping[str, Source]) -> None:
-    """Of a picture that is in two domains, and tested or validated in one of them."""
-    sides = collections.defaultdict(dict)
-    for name, part in parts.items():
-        for image, split, digest in zip(part.everything.images, part.split_of, part.sha256, strict=True):
-            if split not in (splits.UNUSED, splits.UNLABELLED):
-                sides[digest].setdefault(name, (split, f"{name}/{image}"))
-    twins = [seen for seen in sides.values() if len({split for split, _ in seen.values()}) > 1]
-    if twins:
-        first = " and ".join(f"{image} ({split})" for split, image in twins[0].values())
-        _log.warning("the same picture (byte for byte) is in several domains and splits, which flatters the result: "
-                     "%d, first %s", len(twins), first)  # fmt: skip
+def _looks(part: Source) -> np.ndarray:
+    """Those of drawn pictures are blank: no two of them are twins."""
+    return np.zeros(len(part.everything), twins_.LOOK) if part.looks is None else part.looks
+
+
+def with_twins(source: Source) -> Source:
+    """`source` with its near-identical pictures, which are warned of; their looks are needed no longer."""
+    every = source.everything
+    thumbnails = None if source.looks is None else source.looks["thumbnail"]
+    found = twins_.find(every.images, every.subjects, source.split_of, source.sha256, thumbnails)
+    twins_.warn(found)
+    parts = {
+        name: dataclasses.replace(part, looks=None, twins=found.within(name)) for name, part in source.parts.items()
+    }
+    return dataclasses.replace(source, looks=None, twins=found, parts=parts)

@@ -54,7 +54,6 @@ def check_name(text: str, at: str) -> None:
 def assign(
     images: Sequence[str],
     subjects: Sequence[str],
-    sha256: Sequence[str],
     *,
     given: Sequence[str] | Mapping[str, str] | None,
     seed: int,
@@ -67,7 +66,7 @@ def assign(
     """One of train, val, test, test1, ... for each picture; any other name, or none, takes no part.
 
     Args:
-      images, subjects, sha256: of each picture.
+      images, subjects: of each picture.
       given: the split column, or a split file's image -> split, in the words of `word`; None: a fifth of the subjects
         for test. Without val, a fifth of the subjects of train.
       train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
@@ -132,7 +131,7 @@ def assign(
         for i in _in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
             splits[i] = UNUSED
     _warn_of_spellings(subjects)
-    _warn_of_leaks(images, subjects, sha256, splits)
+    _warn_of_leaks(images, subjects, splits)
     return splits
 
 
@@ -232,17 +231,14 @@ def _in_turn(order: Sequence[int], subjects: Sequence[str]) -> list[int]:
     return [order[n] for n in np.argsort(turn, kind="stable")]
 
 
-def _warn_of_leaks(
-    images: Sequence[str], subjects: Sequence[str], sha256: Sequence[str], splits: Sequence[str]
-) -> None:
-    side_of = ["test" if split.startswith("test") else split for split in splits]
-    for what, values in (("subject is", subjects), ("picture (byte for byte) is", sha256)):
-        sides: dict[str, dict[str, str]] = {}  # value -> side -> a picture there
-        for image, value, side in zip(images, values, side_of, strict=True):
-            if side in ("train", "val", "test"):
-                sides.setdefault(value, {}).setdefault(side, image)
-        shared = [seen for seen in sides.values() if len(seen) > 1]
-        if shared:
-            first = " and ".join(f"{image} ({side})" for side, image in shared[0].items())
-            _log.warning("the same %s in more than one split, which flatters the result: %d, first %s",
-                         what, len(shared), first)  # fmt: skip
+def _warn_of_leaks(images: Sequence[str], subjects: Sequence[str], splits: Sequence[str]) -> None:
+    sides: dict[str, dict[str, str]] = {}  # subject -> side -> a picture there
+    for image, subject, split in zip(images, subjects, splits, strict=True):
+        side = "test" if split.startswith("test") else split
+        if side in ("train", "val", "test"):
+            sides.setdefault(subject, {}).setdefault(side, image)
+    shared = [seen for seen in sides.values() if len(seen) > 1]
+    if shared:
+        first = " and ".join(f"{image} ({side})" for side, image in shared[0].items())
+        _log.warning("the same subject is in more than one split, which flatters the result: %d, first %s",
+                     len(shared), first)  # fmt: skip
