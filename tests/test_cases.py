@@ -53,11 +53,8 @@ def test_read_as_if_nothing_were_odd(name, tmp_path, caplog):
     np.testing.assert_array_equal(source.everything.xy, plain(tmp_path))
     parts = {split: len(source.split(split)) for split in source.names}
     assert parts == {"train": 6, "val": 3, "test": 4}
-    said = [
-        record.message
-        for record in caplog.records
-        if record.levelno == logging.WARNING and record.name.startswith("ctd_jax")
-    ]
+    about = ("ctd_jax.data.twins", "absl")  # drawn faces resemble each other
+    said = [r.message for r in caplog.records if r.levelno == logging.WARNING and not r.name.startswith(about)]
     assert (SAME[name] in "\n".join(said)) if SAME[name] else said == []
 
 

@@ -391,7 +391,7 @@ def test_drawn_splits_are_of_annotated_pictures(tmp_path):
 
     images = [f"{i}.png" for i in range(40)]
     annotated = [i % 4 == 0 for i in range(40)]
-    given = splits.assign(images, images, images, given=None, seed=0, budget=3, annotated=annotated)
+    given = splits.assign(images, images, given=None, seed=0, budget=3, annotated=annotated)
     counts = {split: given.count(split) for split in set(given)}
     assert counts == {"unlabelled": 30, "test": 2, "val": 1, "train": 3, "unused": 4}
     assert all(split == "unlabelled" for split, known in zip(given, annotated, strict=True) if not known)

@@ -22,27 +22,32 @@ def match(sheet: Sheet, known: Sequence[str], faults: Faults, *, others: bool = 
     folded = collections.defaultdict(list)
     for name in sheet.names:
         folded[_fold(name)].append(name)
-    meant = dict(sheet.meant)
+    meant, there = dict(sheet.meant), set(sheet.columns)
     for column in known:
         same = folded[_fold(column)]
-        if column in sheet.columns or not same:
+        if column in there or not same:
             continue
         if len(same) > 1:
             faults.add("column twice", f"{sheet.path}: {' and '.join(same)} may both be `{column}`; keep one of them")
         meant[same[0]] = column
-    sheet = dataclasses.replace(sheet, meant=meant)
-    if "split" in known and "split" not in sheet.columns:
-        meant |= _split(sheet, faults)
-    if "subject" in known and "subject" not in sheet.columns:
+    there |= set(meant.values())
+    if "split" in known and "split" not in there:
+        meant |= _split(dataclasses.replace(sheet, meant=meant), faults)
+    if "subject" in known and "subject" not in there:
         called = [name for name in sheet.names if _fold(name) in SUBJECT]
         meant |= {called[0]: "subject"} if called else {}
     if meant:
-        _log.warning(
-            "%s: read %s", sheet.path, tables.listed([f"`{name}` as `{column}`" for name, column in meant.items()])
-        )
+        words = [f"`{name}` as `{column}`" for name, column in meant.items()]
+        _log.warning("%s: read %s", sheet.path, tables.listed(words))
     sheet = dataclasses.replace(sheet, meant=meant)
-    unknown = [name for name in sheet.columns if name and name not in known]
-    absent = [column for column in known if column not in sheet.columns]
+    _name_unknown(sheet, known, faults, say=not others)
+    return sheet
+
+
+def _name_unknown(sheet: Sheet, known: Sequence[str], faults: Faults, *, say: bool) -> None:
+    there, wanted = set(sheet.columns), set(known)
+    unknown = [name for name in sheet.columns if name and name not in wanted]
+    absent = [column for column in known if column not in there]
     for column in ("split", "subject"):
         typo = tables.nearest(column, unknown, TYPO) if column in absent else None
         if typo:
@@ -51,11 +56,10 @@ def match(sheet: Sheet, known: Sequence[str], faults: Faults, *, others: bool = 
                 f"{sheet.path}: column `{typo}` means nothing here; is it `{column}`? then correct it, else give it "
                 "a name that is less like it",
             )
-    if unknown and not others:
-        near = {name: tables.nearest(name, absent, TYPO) for name in unknown[:50]}
+    if unknown and say:
+        near = {name: tables.nearest(name, absent, TYPO) for name in unknown[: tables.LISTED]}
         words = [f"{name} (is it `{near[name]}`?)" if near.get(name) else name for name in unknown]
         _log.warning("%s: columns that mean nothing here: %s", sheet.path, tables.listed(words))
-    return sheet
 
 
 def _split(sheet: Sheet, faults: Faults) -> dict[str, str]:

@@ -72,8 +72,8 @@ def read(root: pathlib.Path) -> Table:
 
 def _rows(root: pathlib.Path, sheet: tables.Sheet, landmarks: Landmarks, faults: Faults) -> Table:
     """The rows whose pictures exist; NaN for what is faulty in them."""
-    cells, found, names = Cells(sheet, faults), PictureFiles(root), sheet.columns
-    own = [c if set(c) <= set(names) else () for c in ((f"{n}_x", f"{n}_y") for n in landmarks.names)]
+    cells, found, names = Cells(sheet, faults), PictureFiles(root), set(sheet.columns)
+    own = [c if names.issuperset(c) else () for c in ((f"{n}_x", f"{n}_y") for n in landmarks.names)]
     seen: dict[str, str] = {}  # path -> file and row
     images, subjects, split_of, xy, spacing, boxes = [], [], [], [], [], []
     for number, row in sheet.rows(faults):
@@ -183,10 +183,10 @@ def check_all(table: Any, check: Callable[[int], None], text: str, faults: Fault
 
 
 def _check_columns(sheet: tables.Sheet, points: Sequence[tuple[str, Sequence[str]]], faults: Faults) -> None:
-    names = sheet.columns
+    names = set(sheet.columns)
     for column in (column for _, pair in points for column in pair):
         if column not in names:
-            near = tables.nearest(column, names)
+            near = None if faults.count("missing column") else tables.nearest(column, sheet.columns)
             hint = f"; the nearest is `{near}`" if near else ""
             faults.add("missing column", f"{sheet.path}: no column `{column}`, which dataset.json asks for{hint}")
 

@@ -27,7 +27,8 @@ MOST_JSON_MIB = 64
 
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
-SAVE_AS = "save it as `CSV UTF-8`"
+SAVE_AS = "save it in UTF-8 (in Excel: `CSV UTF-8`)"
+LISTED = 10  # names in a message
 # What other programs call the column `image`.
 IMAGES = ("id", "file", "filename", "file_name", "img", "picture", "image_name", "image_id", "path", "name", "photo")
 
@@ -58,7 +59,8 @@ class Sheet:
             found, at = True, f"{self.path}, row {number}"
             n = len(columns)
             if len(cells) < n or any(cells[n:]):
-                faults.add("row of another length", f"{at}: {len(cells)} cells, but the header has {n} columns")
+                hint = "; is a quotation mark not closed?" if "\n" in "".join(cells) else ""
+                faults.add("row of another length", f"{at}: {len(cells)} cells, but the header has {n} columns{hint}")
                 continue
             row = dict(zip(columns, cells, strict=False))
             stray = next((cell for name, cell in zip(columns, cells, strict=False) if not name and cell), None)
@@ -151,7 +153,7 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
     return folded[near[0]] if near else None
 
 
-def listed(names: Sequence[str], most: int = 10) -> str:
+def listed(names: Sequence[str], most: int = LISTED) -> str:
     """The first of `names`, shortened, and how many more there are."""
     shown = ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:most])
     return f"{shown} and {len(names) - most} more" if len(names) > most else shown
@@ -216,9 +218,7 @@ def _without_bom(path: pathlib.Path, lines: Iterator[bytes]) -> str:
     example = None
     for number, line in enumerate(lines, 1):
         if b"\0" in line:
-            raise UserError(
-                f"{path}: not a text file of comma-separated values (row {number} has a zero byte); {SAVE_AS}"
-            )
+            raise UserError(f"{path}: not a text file in UTF-8 (row {number} has a zero byte); {SAVE_AS}")
         try:
             line.decode("utf-8")
         except UnicodeDecodeError as error:
