@@ -1,14 +1,16 @@
 """What all commands share: flags, messages and exit codes."""
 
 import ast
-import difflib
 import functools
 import importlib.util
 import logging
+import math
 import os
 import pathlib
 import re
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -16,10 +18,12 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from ctd_jax import memory
+from ctd_jax import errors, memory, nearest
 from ctd_jax.errors import UserError
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show Python's traceback of an error.")
+# What the value of a key is, in words.
+KINDS = {int: "a whole number below 2147483648", float: "a number", bool: "true or false", tuple: "brackets and commas"}
 _HELP = ("--help", "-h", "-help", "--helpshort")
 
 
@@ -38,7 +42,7 @@ def run(
       text: what --help says above the flags.
       required: flags that must be given.
       paths: gets the arguments that are not flags; None: there must be none.
-      overrides: gets what follows `--config.`, for `configured`; None: the flag `config` takes it.
+      overrides: gets what follows `--config.`, for `configured`; None: there must be none.
     """
     if any(argument in _HELP for argument in sys.argv[1:]):
         print(f"{text.strip()}\n\nFlags:")
@@ -49,8 +53,9 @@ def run(
         rest = _parse(sys.argv, overrides)
         if rest and paths is None:
             raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")
+        _settle_paths(main.__module__)
         if paths is not None:
-            paths.extend(rest)
+            paths.extend(path_of("the command", path) for path in rest)
         for name in required:
             if flags.FLAGS[name].value is None:
                 raise UserError(f"--{name} is missing: {flags.FLAGS[name].help}")
@@ -59,9 +64,21 @@ def run(
     except UserError as error:
         _complain(f"{error}", 2)
     except KeyboardInterrupt:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # a second one doesn't wait for what is left
         _complain("stopped; a training continues from its last checkpoint when the same command starts again", 1)
+    except BrokenPipeError:  # who read the output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
     except Exception as error:
+        if told := errors.of_system(error) or _of_devices(error):
+            _complain(told, 2)
         _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
+
+
+def _of_devices(error: BaseException) -> str | None:
+    from ctd_jax import devices
+
+    return devices.explain(error)
 
 
 def _complain(message: str, code: int) -> None:
@@ -75,18 +92,46 @@ def _complain(message: str, code: int) -> None:
     sys.exit(code)
 
 
+def path_of(flag: str, text: str) -> str:
+    """`text`, a path that was given by `flag`, with ~ as the home folder.
+
+    Raises:
+      UserError: it is a URL.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise UserError(f"{flag}: {text} is a URL; fetch it first, and give the file or folder on this machine")
+    return os.path.expanduser(text)
+
+
+def _settle_paths(module: str) -> None:
+    for flag in flags.FLAGS.get_flags_for_module(module):
+        if isinstance(flag.value, str):
+            flag.value = path_of(f"--{flag.name}", flag.value)
+
+
 def configured(name: str, overrides: Sequence[str]) -> ConfigDict:
     """The configuration `FILE[:variant]` with its keys changed by `overrides`, each a KEY=VALUE.
 
     Raises:
       UserError: no such file, variant or key, or a value of another type.
     """
+    from ctd_jax import workdir as workdirs
+
     config = _load(name)
-    _check_keys(config, overrides)
+    keys = list(workdirs.flatten(config))
     for override in overrides:
-        key, _, text = override.partition("=")
+        key, equals, text = override.partition("=")
+        if key not in keys:
+            near = " or ".join(nearest.keys(key, keys))
+            raise UserError(
+                f"--config.{key}: no such key; the nearest is {near}, all of them are in configs/default.py"
+            )
+        if not equals:
+            raise UserError(f"--config.{key}: expected a value, --config.{key}=VALUE")
         *parents, last = key.split(".")
         node = functools.reduce(lambda node, part: node[part], parents, config)
+        if key in workdirs.PATH_KEYS:
+            text = ",".join(path_of(f"--config.{key}", one) for one in text.split(","))
         node[last] = _value(key, text, node[last])
     return config
 
@@ -98,14 +143,21 @@ def _value(key: str, text: str, old: Any) -> Any:
             return text
         if isinstance(old, bool):
             return {"true": True, "false": False}[text.lower()]
-        if not isinstance(old, tuple):
-            return type(old)(text)
+        if isinstance(old, int | float):
+            return _number(text, type(old))
         value = ast.literal_eval(text)
         if isinstance(value, str):
             raise ValueError("a single string")
         return tuple(value)
-    except (ValueError, SyntaxError, TypeError, KeyError) as error:
-        raise UserError(f"--config.{key}: {text!r} can't be read as {type(old).__name__}, like {old!r}") from error
+    except (ValueError, SyntaxError, TypeError, KeyError, RecursionError, MemoryError) as error:
+        raise UserError(f"--config.{key}={text}: expected {KINDS[type(old)]}, like {old!r}") from error
+
+
+def _number(text: str, kind: type) -> int | float:
+    number = kind(text)
+    if not (math.isfinite(number) and (kind is float or abs(number) < 2**31)):
+        raise ValueError(f"not finite, or too large: {text}")
+    return number
 
 
 def _parse(argv: list[str], overrides: list[str] | None) -> list[str]:
@@ -116,16 +168,9 @@ def _parse(argv: list[str], overrides: list[str] | None) -> list[str]:
             arguments[-1] = f"--config={argument}"
         else:
             arguments.append(re.sub(r"^-(?=config[.=])", "--", argument))
-    files = [a.removeprefix("--config=") for a in arguments if a.startswith("--config=")]
-    keys = [a.removeprefix("--config.") for a in arguments if a.startswith("--config.")]
     if overrides is not None:
-        overrides.extend(keys)
+        overrides.extend(a.removeprefix("--config.") for a in arguments if a.startswith("--config."))
         arguments = [a for a in arguments if not a.startswith("--config.")]
-    elif files:
-        _check_keys(_load(files[-1]), keys)
-    elif keys:
-        raise UserError(f"--config.{keys[0]}: give the configuration too, --config=configs/ctd_ed.py")
-    arguments.sort(key=lambda a: not a.startswith("--config="))  # before its keys, as ml_collections wants it
     try:
         return flags.FLAGS([argv[0], *arguments])[1:]
     except flags.Error as error:
@@ -146,39 +191,36 @@ def _load(name: str) -> ConfigDict:
         raise UserError(f"--config: expected a Python file, there is no such {file}; {found}")
     spec = importlib.util.spec_from_file_location("config", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
     try:
+        spec.loader.exec_module(module)
         return module.get_config(*[variant] if variant else [])
     except ValueError as error:
         raise UserError(f"--config={name}: {error}") from error
-
-
-def _check_keys(config: ConfigDict, overrides: Sequence[str]) -> None:
-    from ctd_jax.workdir import flatten
-
-    keys = list(flatten(config))
-    for override in overrides:
-        key, equals, _ = override.partition("=")
-        if key not in keys:
-            near = difflib.get_close_matches(key, keys, 1, cutoff=0.0)[0]
-            raise UserError(
-                f"--config.{key}: no such key; the nearest is {near}, all of them are in configs/default.py"
-            )
-        if not equals:
-            raise UserError(f"--config.{key}: expected a value, --config.{key}=VALUE")
+    except Exception as error:  # it is the user's program
+        raise UserError(
+            f"--config={name}: its get_config can't be called ({type(error).__name__}: {error}); --debug shows where"
+        ) from error
 
 
 def _set_up() -> None:
-    """Compiled programs are kept for the next start, memory for the next step; warnings go to stderr as plain lines."""
+    """Compiled programs are kept for the next start, memory for the next step; warnings, and what ends a thread, go to
+    stderr as plain lines."""
     memory.keep()
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("ctd_jax").addHandler(handler)
     logging.getLogger("ctd_jax").propagate = False
     logging.getLogger("absl").setLevel(logging.ERROR)
+    if "--debug" not in sys.argv:
+        threading.excepthook = _say_of_thread
     import jax
 
     if not jax.config.jax_compilation_cache_dir:
         cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ctd_jax"))
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+
+
+def _say_of_thread(ended: threading.ExceptHookArgs) -> None:
+    told = errors.of_system(ended.exc_value) or f"{ended.exc_type.__name__}: {ended.exc_value}"
+    logging.getLogger("ctd_jax").warning("a helping thread has ended: %s", told)

@@ -2,24 +2,39 @@
 
 import contextlib
 import csv
+import json
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from typing import IO
+from typing import IO, Any
+
+from ctd_jax.errors import UserError
 
 PARTIAL = ".partial"  # ends the name of a file that is being written
+_STREAM = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a spreadsheet knows a formula, and how `cell` has marked one
 
 
 @contextlib.contextmanager
 def writing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO]:
     """An open file that takes the place of `path` when the block ends without an error, also when the machine stops: a
-    reader sees the old content or the new one, never a part. A pipe or a device is written to and never replaced."""
+    reader sees the old content or the new one, never a part. A pipe, a device or a stream (/dev/stdout) is written to
+    and never replaced.
+
+    Raises:
+      OSError: always with the file's name.
+    """
     path = pathlib.Path(path)
     mode, text = ("wb", {}) if binary else ("w", {"encoding": "utf-8", "newline": ""})
-    if path.exists() and not path.is_file():
-        with path.open(mode, **text) as file:
+    with _named(path):
+        yield from _writing(path, mode, text)
+
+
+def _writing(path: pathlib.Path, mode: str, text: dict[str, str]) -> Iterator[IO]:
+    stream = _STREAM.fullmatch(str(path))
+    if stream or (path.exists() and not path.is_file()):
+        with open(_stream(stream) if stream else path, mode, **text) as file:
             yield file
         return
     path = path.resolve()  # of a link, what it leads to
@@ -39,6 +54,21 @@ def writing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO]:
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def _stream(match: re.Match) -> int:
+    """A copy of the open file that the path means: to open it by its path would begin a regular file anew."""
+    number = {"in": 0, "out": 1, "err": 2}.get(match[2]) if match[2] else int(match[1] or match[3])
+    return os.dup(number)
+
+
+@contextlib.contextmanager
+def _named(path: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        error.filename = error.filename or str(path)  # that of a full disk has none
+        raise
 
 
 def write_text(path: str | os.PathLike, text: str) -> None:
@@ -68,3 +98,47 @@ def cell(text: str) -> str:
 def plain(text: str) -> str:
     """The text that `cell` was given."""
     return text[1:] if text.startswith("'") and _FORMULA.match(text) else text
+
+
+def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
+    """The object in a JSON file of ours.
+
+    Args:
+      path: of the file.
+      remedy: what a user can do about a damaged one.
+
+    Raises:
+      UserError: it is not there, can't be read, or isn't JSON in UTF-8 with an object in it.
+    """
+    try:
+        found = json.loads(pathlib.Path(path).read_text("utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; {remedy}") from error
+    except RecursionError as error:
+        raise UserError(f"{path}: its brackets are nested too deep; {remedy}") from error
+    except ValueError as error:  # not JSON, or not UTF-8
+        raise UserError(f"{path}: not JSON ({error}); {remedy}") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{path}: expected a JSON object, found {type(found).__name__}; {remedy}")
+    return found
+
+
+def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
+    """Refuses a name that promises another format than is written.
+
+    Args:
+      flag: that gave the name.
+      path: where the result goes.
+      suffix: of what is written, ".csv"; "": a folder.
+
+    Raises:
+      UserError: its suffix is a well-known one, and another.
+    """
+    known = (".csv", ".json", ".xlsx", ".xls", ".ods", ".tsv", ".parquet", ".npy", ".html", ".pdf", ".txt", ".png",
+             ".jpg", ".jpeg", ".tif", ".tiff", ".zip")  # fmt: skip
+    found = pathlib.Path(path).suffix.lower()
+    if found in known and found != suffix:
+        what = f"what is written is {suffix[1:].upper()}; give a name that ends in {suffix}" if suffix else (
+            "the results are files in a folder; give the name of one"
+        )  # fmt: skip
+        raise UserError(f"--{flag}: {path} ends in {found}, but {what}")

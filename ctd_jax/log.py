@@ -2,6 +2,8 @@
 
 import contextlib
 import csv
+import logging
+import os
 import pathlib
 import time
 from collections.abc import Iterator
@@ -9,6 +11,10 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from ctd_jax import files
+
+_log = logging.getLogger(__name__)
 
 
 class NoLog:
@@ -41,19 +47,12 @@ class TrainingLog:
     """
 
     def __init__(self, workdir: pathlib.Path, columns: list[str], *, start: int, steps: int, batch_size: int):
-        from tensorboardX import SummaryWriter
-
-        path = workdir / "log.csv"
-        rows = []
-        if path.exists():
-            with path.open(newline="", encoding="utf-8") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) <= start]
-        self._file = path.open("w", newline="", encoding="utf-8")
-        self._csv = csv.DictWriter(self._file, ["step", *columns, "images_per_s"], restval="")
-        self._csv.writeheader()
-        self._csv.writerows(rows)
-        self._file.flush()
-        self._events = SummaryWriter(str(workdir / "tensorboard"), purge_step=start or None)
+        path, header = workdir / "log.csv", ["step", *columns, "images_per_s"]
+        rows = _rows(path, header, start)
+        files.write_csv(path, header, ([row[key] for key in header] for row in rows))
+        self._file = path.open("a", newline="", encoding="utf-8")
+        self._csv = csv.DictWriter(self._file, header, restval="", lineterminator="\n")
+        self._events = Events(workdir / "tensorboard", start)
         self._start, self._steps, self._batch_size = start, steps, batch_size
         self._seen = (start, time.monotonic())
         self._rate = 0.0
@@ -93,13 +92,14 @@ class TrainingLog:
         then, began = self._seen
         now = time.monotonic()
         if step > then:
-            self._rate = (step - then) * self._batch_size / (now - began)
+            self._rate = (step - then) * self._batch_size / max(now - began, 1e-6)  # a clock may stand still
             self._seen = (step, now)
             values = values | {"images_per_s": self._rate}
         self._csv.writerow({"step": step} | {key: f"{value:.6g}" for key, value in values.items()})
         self._file.flush()
-        for key, value in values.items():
-            self._events.add_scalar(key, value, step)
+        self._events.write(step, values)
+        if error:
+            self._events.flush()
         self._texts |= {"error": error} if error else {}
         self._texts |= {"loss": f"{values['loss']:.3g}"} if "loss" in values else {}
         note = f"loss {self._texts['loss']}  error {self._texts['error']}  {self._rate:.0f} images/s"
@@ -107,3 +107,47 @@ class TrainingLog:
         if self._plain and error:
             left = (self._steps - step) * self._batch_size / self._rate if self._rate else 0
             self._plain.print(f"step {step}/{self._steps}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)
+
+
+class Events:
+    """TensorBoard's file of a training that goes on after `start` steps, written by this thread: SummaryWriter's own
+    would die of a full disk unheard, and the training wait for it for ever."""
+
+    def __init__(self, folder: pathlib.Path, start: int):
+        from tensorboardX.event_file_writer import EventsWriter
+        from tensorboardX.proto import event_pb2, summary_pb2
+
+        self._event, self._value, self._summary = event_pb2.Event, summary_pb2.Summary.Value, summary_pb2.Summary
+        folder.mkdir(exist_ok=True)
+        self._writer = EventsWriter(os.fspath(folder / "events"), f".{os.getpid()}")
+        if start:  # TensorBoard then forgets what a killed process wrote after this step
+            session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
+            self._writer.write_event(self._event(wall_time=time.time(), step=start + 1, session_log=session))
+
+    def write(self, step: int, values: dict[str, float]) -> None:
+        summary = self._summary(value=[self._value(tag=key, simple_value=value) for key, value in values.items()])
+        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+
+    def flush(self) -> None:
+        self._writer.flush()
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def _rows(path: pathlib.Path, header: list[str], start: int) -> list[dict[str, str]]:
+    """The rows of a log.csv up to step `start`, with the columns of `header`. What can't be read is left out with a
+    warning; half a last row, as a killed process leaves it, without."""
+    if not path.exists():
+        return []
+    whole = path.read_text("utf-8", errors="replace").replace("\0", "").rpartition("\n")[0]  # without half a last row
+    found, bad = [], []
+    for number, row in enumerate(csv.DictReader(whole.splitlines()), 2):
+        if not (row.get("step") or "").isdecimal() or None in row or None in row.values():
+            bad.append(number)
+        elif int(row["step"]) <= start:
+            found.append({key: row.get(key, "") for key in header})
+    if bad or (start and not found):
+        where = f"line {bad[0]} first" if bad else f"no row before step {start}"
+        _log.warning("%s is damaged (%s): its curves have a gap; the run itself is not touched", path, where)
+    return found

@@ -24,21 +24,21 @@ Exit code: 0 done; 2 something you can mend, the message says how; 1 anything el
 import pathlib
 
 from absl import flags
-from ml_collections import config_flags
 
 from ctd_jax import command
 
-_CONFIG = config_flags.DEFINE_config_file(
-    "config", None, "Configuration file, and its variant after a colon: configs/ctd_ed.py:paper.", lock_config=True
+_CONFIG = flags.DEFINE_string(
+    "config", None, "Configuration file, and its variant after a colon: configs/ctd_ed.py:paper."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<config>-<variant>.")
 _DISTRIBUTED = flags.DEFINE_bool(
     "distributed", False, "One of several processes: JAX finds the cluster, or JAX_COORDINATOR_ADDRESS and others say."
 )
+_overrides: list[str] = []
 
 
 def main() -> None:
-    config = _CONFIG.value
+    config = command.configured(_CONFIG.value, _overrides)
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.name}-{config.variant}")
 
     from ctd_jax import hosts
@@ -62,4 +62,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, required=("config",))
+    command.run(main, __doc__, required=("config",), overrides=_overrides)

@@ -1,6 +1,6 @@
 """The story of a run: read, check, train, keep the best, evaluate once, report."""
 
-import json
+import contextlib
 import logging
 import pathlib
 import platform
@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, domains, feed, files, hosts, memory, step
+from ctd_jax import checkpoint, data, devices, domains, feed, files, hosts, memory, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
@@ -45,18 +45,22 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
     hosts.together(lambda: workdirs.claim(workdir, config))
     if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
-        return json.loads((workdir / "metrics.json").read_text("utf-8"))
-    task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
-    hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
-    variables = _fit(task, config, workdir, parallel)
-    return task.finish(variables, parallel, workdir, began)
+        return files.read_json(
+            workdir / "metrics.json",
+            f"remove {TASKS[config.task].last_file} from there, and the same command evaluates anew",
+        )
+    with contextlib.ExitStack() as stack:
+        hosts.by_first(lambda: stack.enter_context(workdirs.held(workdir, config)))
+        task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
+        hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
+        variables = _fit(task, config, workdir, parallel)
+        return task.finish(variables, parallel, workdir, began)
 
 
 def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.Source) -> None:
     if hosts.is_first():
-        workdirs.claim_split(workdir, source.rows())
+        workdirs.begin(workdir, config, source.rows())
         data.twins.write(workdir, source.twins)
-        files.write_text(workdir / "config.json", json.dumps(config.to_dict(), indent=1))
     elif not (workdir / "config.json").exists():
         raise UserError(
             f"{workdir.absolute()} on {platform.node()} has not the config.json that the first process wrote; give a "
@@ -98,6 +102,7 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
 def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel) -> dict[str, Any]:
     """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error.
     Writes nothing before it is known that a step fits into memory."""
+    hosts.by_first(devices.say)
     steps, parts = config.train.steps, config.train.accumulate_steps
     variables = task.init(config.seed)
     labels = task.labels(variables["params"])

@@ -36,6 +36,14 @@ def test_a_value_has_the_type_of_the_one_before(override, value):
     assert node == value and type(node) is type(value)
 
 
+def test_the_home_folder(monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    config = command.configured(FT, ["data.root=~/faces,~/hands", "teacher.weights=~/t.safetensors", "data.split=~x"])
+    assert config.data.root == "/home/anna/faces,/home/anna/hands"
+    assert config.teacher.weights == "/home/anna/t.safetensors"
+    assert config.data.split == "~x"
+
+
 def test_the_last_override_and_the_variant_hold():
     config = command.configured(f"{FT}:paper", ["train.steps=3", "train.steps=4"])
     assert (config.train.steps, config.variant) == (4, "paper")
@@ -45,13 +53,22 @@ def test_the_last_override_and_the_variant_hold():
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("train.steps=1.5", "--config.train.steps: '1.5' can't be read as int"),
-        ("train.encoder_lr=fast", "--config.train.encoder_lr: 'fast' can't be read as float"),
-        ("teacher.start=perhaps", "--config.teacher.start: 'perhaps' can't be read as bool"),
-        ("model.decoder_channels=8", r"--config.model.decoder_channels: '8' can't be read as tuple, like \(64, 64\)"),
-        ("model.decoder_channels=(8", "can't be read as tuple"),
-        ("constraints.ed.layers=stage1", "--config.constraints.ed.layers: 'stage1' can't be read as tuple"),
-        ("constraints.ed.layers=('stage1')", "can't be read as tuple"),
+        ("train.steps=1.5", "--config.train.steps=1.5: expected a whole number below 2147483648, like 800"),
+        ("train.encoder_lr=fast", "--config.train.encoder_lr=fast: expected a number, like 0.001"),
+        ("train.encoder_lr=nan", "--config.train.encoder_lr=nan: expected a number"),
+        ("train.encoder_lr=1e400", "--config.train.encoder_lr=1e400: expected a number"),
+        ("seed=99999999999999999999", "--config.seed=9+: expected a whole number below"),
+        ("teacher.start=perhaps", "--config.teacher.start=perhaps: expected true or false, like True"),
+        (
+            "model.decoder_channels=8",
+            r"--config.model.decoder_channels=8: expected brackets and commas, like \(64, 64\)",
+        ),
+        ("model.decoder_channels=(8", "expected brackets and commas"),
+        ("model.decoder_channels=" + "(" * 3000, "expected brackets and commas"),
+        ("constraints.ed.layers=stage1", "--config.constraints.ed.layers=stage1: expected brackets and commas"),
+        ("constraints.ed.layers=('stage1')", "expected brackets and commas"),
+        ("data.root=https://zenodo.org/a.zip", "--config.data.root: https://zenodo.org/a.zip is a URL; fetch it first"),
+        ("data.root=faces,s3://bucket/a", "--config.data.root: s3://bucket/a is a URL"),
         ("train.stps=3", "--config.train.stps: no such key; the nearest is train.steps"),
         ("train=3", "--config.train: no such key"),
         ("train.steps", "--config.train.steps: expected a value"),

@@ -19,7 +19,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import checkpoint, files, memory, models, step, train
+from ctd_jax import checkpoint, files, memory, models, step, train, versions
 from ctd_jax import workdir as workdirs
 from ctd_jax.data import synthetic
 from ctd_jax.parallel import Parallel
@@ -54,7 +54,7 @@ def main(cli, monkeypatch, tmp_path, teacher_file):
 def assert_complaint(result, *parts):
     code, _, error = result
     assert code == 2, error
-    assert error.startswith(("error: ", "memory of each of 4 devices: "))
+    assert error.startswith(("error: ", "ctd_jax "))
     assert error.count("error: ") == 1
     assert "Traceback" not in error
     for part in parts:
@@ -66,8 +66,11 @@ def assert_complaint(result, *parts):
 
 def test_what_a_run_says(finished_run):
     """A process of its own: nothing but the run's own words."""
-    _, out, error = finished_run
-    said, *lines = error.splitlines()
+    run, out, error = finished_run
+    made, said, *lines = error.splitlines()
+    config = json.loads((run / "config.json").read_text())
+    assert made == versions.line(config["versions"][0]) and made.endswith("4 x cpu")
+    assert f"jax {jax.__version__}, " in made
     size = r"[\d.]+ [MG]iB"
     parts = f"parameters {size}, optimiser {size}, activations {size}, in all {size} of {size}"
     assert re.fullmatch(f"memory(: | of each of [0-9]+ devices: ){parts}", said)
@@ -280,9 +283,12 @@ def test_help_teaches():
         (["--config=configs/ctd_ed.py:papre"], ["'papre'", "demo and paper"]),
         (["--config=configs/ft.py", "--config.train.stps=3"], ["train.stps", "the nearest is train.steps"]),
         (["--config", "configs/ft.py", "--config.train.stps=3"], ["train.stps", "the nearest is train.steps"]),
-        (["--config=configs/ft.py", "--config.train.steps=many"], ["--config.train.steps=many"]),
+        (
+            ["--config=configs/ft.py", "--config.train.steps=many"],
+            ["--config.train.steps=many: expected a whole number", "like 800"],
+        ),
         (["--config=configs/ft.py", "--config.train.steps"], ["--config.train.steps=VALUE"]),
-        (["--config.seed=1"], ["--config.seed=1: give the configuration too"]),
+        (["--config.seed=1"], ["--config is missing"]),
         (
             ["--config=configs/ctd_ed.py:paper"],
             ["no data", "--config.data.root=DIR", "no teacher", "--config.teacher.weights"],
@@ -447,7 +453,7 @@ def test_a_loss_that_is_not_a_number(main, tmp_path):
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(main, tmp_path, monkeypatch):
     monkeypatch.setattr(memory, "available", lambda: 2**20)
     code, _, error = main(train__batch_size=16)
-    said, message = error.splitlines()
+    _, said, message = error.splitlines()
     assert code == 2 and said.startswith("memory of each of 4 devices: parameters ")
     assert message.startswith("error: a step with 16 pictures does not fit into a device's memory: parameters ")
     assert "of 0.2 MiB" in message and "--config.train.remat=True" in message

@@ -1,10 +1,13 @@
 """Whose folder it is: nothing in a stranger's is touched."""
 
 import json
+import os
+import shutil
 
 import pytest
 
 from configs import ctd_ed, ft
+from ctd_jax import versions
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 
@@ -98,4 +101,143 @@ def test_a_damaged_or_missing_config_json(run):
         workdirs.read_config(run)
     (run / "config.json").unlink()
     with pytest.raises(UserError, match="config.json: no such file"):
+        workdirs.read_config(run)
+
+
+# ---------------------------------------------------------------- what a killed process leaves behind
+
+
+@pytest.mark.parametrize(
+    "names", [["config.json.partial"], ["split.csv", "config.json.partial"], ["split.csv.partial"]]
+)
+def test_a_run_that_was_killed_before_it_began_begins_again(tmp_path, names):
+    """It may even have had other pictures: nothing has been trained on them."""
+    for name in names:
+        (tmp_path / name).write_text("image,subject,split,sha256\nz.pn")
+    config = ctd_ed.get_config()
+    with workdirs.held(tmp_path, config):
+        workdirs.begin(tmp_path, config, ROWS)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "split.csv"]
+    assert workdirs.flatten(workdirs.read_config(tmp_path)) == workdirs.flatten(config)
+    assert (tmp_path / "split.csv").read_text().count("\n") == 3
+
+
+def test_left_overs_of_a_domain_are_taken_away_too(run):
+    (run / "hands").mkdir()
+    for path in (run / "metrics.json.partial", run / "hands" / "report.html.partial"):
+        path.touch()
+    with workdirs.held(run, ctd_ed.get_config()):
+        assert not list(run.rglob("*.partial"))
+
+
+def test_a_run_in_use_is_refused(run):
+    config = ctd_ed.get_config()
+    with (
+        workdirs.held(run, config),
+        pytest.raises(UserError, match=f"in use by process {os.getpid()} on "),
+        workdirs.held(run, config),
+    ):
+        pass
+
+
+# ---------------------------------------------------------------- versions
+
+
+def test_config_json_names_what_made_the_run(tmp_path, caplog, monkeypatch):
+    config = ctd_ed.get_config()
+    workdirs.begin(tmp_path, config, ROWS)
+    first = json.loads((tmp_path / "config.json").read_text())["versions"]
+    assert first == [versions.describe()]
+    workdirs.begin(tmp_path, config, ROWS)
+    assert json.loads((tmp_path / "config.json").read_text())["versions"] == first
+    assert not caplog.text
+    monkeypatch.setattr(versions, "describe", lambda: first[0] | {"jax": "9.9"})
+    workdirs.claim(tmp_path, config)
+    workdirs.begin(tmp_path, config, ROWS)
+    assert f"other versions than before (jax {first[0]['jax']}, now 9.9)" in caplog.text
+    assert [one["jax"] for one in json.loads((tmp_path / "config.json").read_text())["versions"]][1:] == ["9.9"]
+
+
+# ---------------------------------------------------------------- where the files lie
+
+
+@pytest.fixture
+def elsewhere(tmp_path):
+    """A run of a folder, a split, weights and a teacher's run, and copies of all of them in another place."""
+    first, second, config = tmp_path / "first", tmp_path / "second", ctd_ed.get_config()
+    (first / "faces" / "images").mkdir(parents=True)
+    (first / "faces" / "images" / "a.png").write_bytes(b"picture")
+    (first / "faces" / "landmarks.csv").write_text("image,chin_x,chin_y\n")
+    (first / "split.csv").write_text("image,split\n")
+    (first / "teacher.safetensors").write_bytes(b"weights")
+    (first / "teacher").mkdir()
+    (first / "teacher" / "config.json").write_text("{}")
+    shutil.copytree(first, second)
+    paths = {"data.root": "faces", "data.split": "split.csv", "teacher.weights": "teacher.safetensors"}
+    paths |= {"teacher.run": "teacher"}
+
+    def of(place, **others):
+        config.update_from_flattened_dict({key: f"{place}/{name}" for key, name in paths.items()} | others)
+        return config
+
+    workdirs.begin(tmp_path / "run", of(first), ROWS)
+    return tmp_path / "run", first, second, of
+
+
+def test_contents_decide_not_where_they_lie(elsewhere, monkeypatch):
+    run, first, second, of = elsewhere
+    code = workdirs.config_hash(of(first))
+    workdirs.claim(run, of(second))
+    assert workdirs.config_hash(of(second)) == code
+    monkeypatch.chdir(first)
+    workdirs.claim(run, of("."))
+    assert workdirs.config_hash(of(".")) == code
+    shutil.rmtree(first)
+    workdirs.claim(run, of(second))
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("faces/landmarks.csv", "data.root"),
+        ("faces/images/a.png", "data.root"),
+        ("split.csv", "data.split"),
+        ("teacher.safetensors", "teacher.weights"),
+        ("teacher/config.json", "teacher.run"),
+    ],
+)
+def test_other_contents_are_refused(elsewhere, name, key):
+    run, first, second, of = elsewhere
+    before = content(run)
+    (second / name).write_bytes(b"something else")
+    with pytest.raises(UserError, match=rf"another configuration: {key} was .*first.*, is .*second.*holds differs"):
+        workdirs.claim(run, of(second))
+    (second / name).unlink()
+    with pytest.raises(UserError, match=f"another configuration: {key} was"):
+        workdirs.claim(run, of(second))
+    assert content(run) == before
+
+
+def test_a_word_is_not_a_path(run):
+    config = ctd_ed.get_config()
+    config.teacher.weights = "none"
+    with pytest.raises(UserError, match="teacher.weights was 'embedded', is 'none'"):
+        workdirs.claim(run, config)
+    assert workdirs.config_hash(config) != workdirs.config_hash(ctd_ed.get_config())
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (b"", "not JSON"),
+        (b"\xff\xfe{}", "not JSON"),
+        (b"[1]", "expected a JSON object, found list"),
+        (b"[" * 100_000, "nested too deep"),
+        (b'{"task": "landmarks", "data": {}, "model": 3}', "no model, teacher, train, eval, so it is damaged"),
+        (b'{"data": {}, "model": {}, "teacher": {}, "train": {}, "eval": {}}', "no task, so it is damaged"),
+    ],
+)
+def test_every_damage_of_config_json_has_a_message(run, text, message):
+    (run / "config.json").write_bytes(text)
+    with pytest.raises(UserError, match=rf"config.json: .*{message}.*restore the file, or start again"):
         workdirs.read_config(run)

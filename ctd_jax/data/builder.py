@@ -5,17 +5,19 @@ import io
 import itertools
 import os
 import pathlib
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
-from ctd_jax import files
+from ctd_jax import errors, files, lock
 from ctd_jax.data import folder, segmentation, twins
 from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.pictures import decode
+from ctd_jax.errors import UserError
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
 
@@ -121,22 +123,38 @@ class SegmentationFolder(LandmarkFolder):
             yield index, example
 
 
-def pictures(root: pathlib.Path, table: folder.Table | segmentation.Table, cache: pathlib.Path):
-    """The pictures of a folder, prepared under `cache` unless this content already is.
+def pictures(
+    root: pathlib.Path, table: folder.Table | segmentation.Table, cache: pathlib.Path
+) -> tuple["Prepared", np.ndarray]:
+    """The pictures of a folder, prepared under `cache` unless this content already is. A process that finds another at
+    it waits; what a killed one has left half is taken away.
 
     Returns:
       A random access source of the encoded pictures (and class maps), and `[N]` `twins.LOOK` of each picture.
 
     Raises:
-      UserError: a picture can't be read, or a landmark or class map doesn't belong to its picture.
+      UserError: a picture can't be read, or a landmark or class map doesn't belong to its picture; what has been
+        prepared before is damaged.
     """
     tfds.disable_progress_bar()
     kind = SegmentationFolder if isinstance(table, segmentation.Table) else LandmarkFolder
-    builder = kind(root=root, table=table, data_dir=cache)
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare()
+
+    def build() -> LandmarkFolder:
+        with _naming_damage(cache / kind.name):
+            return kind(root=root, table=table, data_dir=cache)
+
+    builder = build()
+    place = pathlib.Path(builder.data_dir)
+    if not place.exists():
+        with lock.held(place.parent, wait=True):
+            builder = build()  # it learns of pictures that another process has prepared by now
+            for half in place.parent.glob("incomplete.*"):
+                shutil.rmtree(half)
+            with contextlib.redirect_stdout(io.StringIO()):
+                builder.download_and_prepare()
     skip = {key: tfds.decode.SkipDecoding() for key in ("picture", "mask") if key in builder.info.features}
-    encoded = builder.as_data_source("pictures", decoders=skip)
+    with _naming_damage(place):
+        encoded = Prepared(builder.as_data_source("pictures", decoders=skip), place)
     return encoded, _looks(builder, table, encoded)
 
 
@@ -153,3 +171,34 @@ def _looks(builder: LandmarkFolder, table: folder.Table | segmentation.Table, en
     with contextlib.suppress(OSError), files.writing(path, binary=True) as file:  # a cache of others may be read-only
         np.save(file, builder.looks)
     return builder.looks
+
+
+class Prepared:
+    """The examples that lie prepared in a folder, by number.
+
+    Raises:
+      UserError: when one is read that is damaged.
+    """
+
+    def __init__(self, source: Any, place: pathlib.Path):
+        self._source, self._place = source, place
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        with _naming_damage(self._place):
+            return self._source[index]
+
+
+@contextlib.contextmanager
+def _naming_damage(place: pathlib.Path) -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # a damaged file can raise nearly anything
+        if isinstance(error, UserError) or (errors.of_system(error) and not isinstance(error, FileNotFoundError)):
+            raise
+        raise UserError(
+            f"{place}: the prepared pictures in it are damaged ({error}); remove this folder, and the same command "
+            "prepares them anew"
+        ) from error

@@ -1,0 +1,48 @@
+"""What a run computes on, said at its start; and what is said where that is not what was wanted."""
+
+import logging
+import os
+import pathlib
+import sys
+import traceback
+
+from ctd_jax import versions
+
+# Files of a driver -> what the machine has then, and how JAX learns of it.
+DRIVERS = {
+    "/proc/driver/nvidia/version": ("an NVIDIA GPU", "pip install 'jax[cuda12]'"),
+    "/dev/kfd": ("an AMD GPU", "pip install 'jax[rocm]'"),
+    "/dev/accel0": ("a TPU", "pip install 'jax[tpu]'"),
+}
+_log = logging.getLogger(__name__)
+
+
+def say() -> None:
+    """Versions and devices in one line on stderr, and a warning where an accelerator is not used."""
+    import jax
+
+    print(versions.line(versions.describe()), file=sys.stderr, flush=True)
+    wanted = [name for name in (jax.config.jax_platforms or "").split(",") if name]
+    if jax.default_backend() != "cpu" or wanted == ["cpu"]:
+        return
+    if wanted:
+        _log.warning("JAX_PLATFORMS is %s, but JAX found no %s and computes on the CPU", ",".join(wanted), wanted[0])
+        return
+    for file, (what, remedy) in DRIVERS.items():
+        if pathlib.Path(file).exists():
+            _log.warning("this machine seems to have %s, but JAX computes on the CPU; %s lets it use it, "
+                         "JAX_PLATFORMS=cpu says that the CPU is meant", what, remedy)  # fmt: skip
+
+
+def explain(error: BaseException) -> str | None:
+    """What a user is told where JAX can't start on the devices that JAX_PLATFORMS asks for; None: another error."""
+    said = str(error).partition(" (set JAX_PLATFORMS=")[0]
+    frames = traceback.extract_tb(error.__traceback__)
+    speechless = isinstance(error, AssertionError) and frames and frames[-1].filename.endswith("xla_bridge.py")
+    if not (said.startswith("Unable to initialize backend") or speechless):
+        return None
+    wanted = os.environ.get("JAX_PLATFORMS", "")
+    return (
+        f"JAX_PLATFORMS is {wanted!r}, and JAX can't start on it: {said or 'it finds no such device'}; unset it, or "
+        "give what is there (cpu always is). For an NVIDIA GPU, pip install 'jax[cuda12]'"
+    )
