@@ -148,6 +148,13 @@ def test_columns_that_mean_nothing(root, caplog):
     assert len(said) == 1 and said[0].endswith("here: note, spacing_mm_x (is it `spacing_x_mm`?)")
 
 
+def test_a_column_of_row_numbers(root, caplog):
+    """As pandas writes one."""
+    write(root, header=["", *HEADER], rows=[[str(i), *row] for i, row in enumerate(ROWS)])
+    assert folder.read(root).images == ("a.png", "b.png", "c.png", "d.png")
+    assert "columns that mean nothing here: one without a name" in caplog.text
+
+
 def test_pictures_by_another_spelling(root, caplog):
     (root / "d.png").rename(root / "Jürgen.PNG")
     write(root, rows=changed((5, "image", "./Ju\u0308rgen.png"), (2, "image", "A.png")))
@@ -176,6 +183,15 @@ def test_pairs_of_left_and_right(root, caplog):
     (root / "dataset.json").write_text(json.dumps(content | {"flip_pairs": None}), encoding="utf-8")
     folder.read(root)
     assert "flip_pairs" not in caplog.text
+
+
+def test_landmarks_that_differ_in_capitals_only(root):
+    """Neither column is taken for the other's."""
+    write(root, header=["image", "a_x", "a_y", "A_x", "A_y", "M\u00fc_X", "M\u00fc_Y"], rows=[["a.png", *"123456"]])
+    (root / "dataset.json").write_text(json.dumps({"landmarks": ["A", "a", "Mu\u0308"]}), encoding="utf-8")
+    np.testing.assert_array_equal(folder.read(root).xy[0], [[3, 4], [1, 2], [5, 6]])
+    write(root, header=["image", "a_x", "a_y", "M\u00fc_X", "M\u00fc_Y"], rows=[["a.png", *"1234"]])
+    assert "2 x missing column" in refused(root) and "no column `A_x`" in refused(root)
 
 
 # What is refused
@@ -234,19 +250,9 @@ def test_a_name_that_two_files_fit(root):
     assert "row 5: picture .\\d.PNG may be D.png or d.png; write one of them" in refused(root)
 
 
-def test_a_val_without_annotations(root):
-    write(root, rows=changed(*((4, column, "") for column in HEADER[3:])))
-    assert "no picture whose split is `val` has an annotation" in refused(root)
-
-
 def test_training_pictures_without_annotations(root):
     write(root, rows=changed(*((row, column, "") for row in (2, 3) for column in HEADER[3:])))
     assert "none of those whose split is `train` has an annotation" in refused(root)
-
-
-def test_a_cell_below_no_name(root):
-    write(root, header=[*HEADER, "", "note"], rows=[[*row, "7", "x"] for row in ROWS])
-    assert "row 2: the column of '7' has no name in the header" in refused(root)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +261,7 @@ def test_a_cell_below_no_name(root):
         (b"image,subject\na.png,J\x81rgen\n", "row 2: neither UTF-8 nor certainly Latin-1"),  # code page 850
         ("image,subject\na.png,ann\n".encode("utf-16-le"), "not a text file .*zero byte"),
         (b'image,split\na.png,"train\n' + b"b.png,train\n" * 20_000, "is a quotation mark not closed"),
+        (b"sep=;\nimage;split\na.png;train\n", "found sep=;; the first line is for Excel alone: take it out"),
         (b"image," + b"x" * tables.MOST_HEADER, "the first line has .* characters or more"),
         (b"image," + b",".join(b"x%d" % i for i in range(50_000)) + b"\n", "50001 columns; at most 10000 are read"),
         (b"image,note\na.png," + b"x" * 20_000 + b"\n", "row 2: a cell of 20000 characters; at most 10000 fit"),
@@ -262,12 +269,12 @@ def test_a_cell_below_no_name(root):
 )
 def test_what_is_no_table_is_refused_at_once(root, content, message):
     (root / "landmarks.csv").write_bytes(content)
-    began = time.monotonic()
+    began = time.process_time()
     with pytest.raises(UserError, match=message):
         sheet, faults = tables.read(root / "landmarks.csv"), Faults("")
         list(sheet.rows(faults))
         faults.raise_if_any()
-    assert time.monotonic() - began < 1
+    assert time.process_time() - began < 1
 
 
 def test_a_file_of_another_size(root, monkeypatch):

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import logging
+import unicodedata
 from collections.abc import Sequence
 
 from ctd_jax.data import splits, tables
@@ -22,9 +23,9 @@ def match(sheet: Sheet, known: Sequence[str], faults: Faults, *, others: bool = 
     folded = collections.defaultdict(list)
     for name in sheet.names:
         folded[_fold(name)].append(name)
-    meant, there = dict(sheet.meant), set(sheet.columns)
+    meant, there, wanted = dict(sheet.meant), set(sheet.columns), set(known)
     for column in known:
-        same = folded[_fold(column)]
+        same = [name for name in folded[_fold(column)] if name not in wanted]
         if column in there or not same:
             continue
         if len(same) > 1:
@@ -46,7 +47,7 @@ def match(sheet: Sheet, known: Sequence[str], faults: Faults, *, others: bool = 
 
 def _name_unknown(sheet: Sheet, known: Sequence[str], faults: Faults, *, say: bool) -> None:
     there, wanted = set(sheet.columns), set(known)
-    unknown = [name for name in sheet.columns if name and name not in wanted]
+    unknown = [name or "one without a name" for name in sheet.columns if name not in wanted]
     absent = [column for column in known if column not in there]
     for column in ("split", "subject"):
         typo = tables.nearest(column, unknown, TYPO) if column in absent else None
@@ -80,4 +81,4 @@ def _split(sheet: Sheet, faults: Faults) -> dict[str, str]:
 
 
 def _fold(name: str) -> str:
-    return "_".join(name.casefold().replace("-", " ").replace("_", " ").split())
+    return "_".join(unicodedata.normalize("NFC", name).casefold().replace("-", " ").replace("_", " ").split())

@@ -34,8 +34,6 @@ def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[st
                 "%s: no training picture has the landmark %s; what is predicted for it was never learned: annotate "
                 "some, or take it out of `landmarks` of dataset.json", where, tables.listed(missing),
             )  # fmt: skip
-        elif split.startswith("test") and len(missing) == len(landmarks.names) > 0:
-            _log.warning("%s: no picture of %s has an annotated landmark: nothing can be measured there", where, split)
         elif split.startswith("test") and landmarks.normalizer:
             both = known[rows][:, [landmarks.names.index(name) for name in landmarks.normalizer]].all(-1)
             if not both.any():

@@ -79,7 +79,7 @@ def assign(
 
     Raises:
       UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures, a
-        `train_split` that no row has, a val without annotations.
+        `train_split` that no row has.
     """
     train_split = word(train_split)
     if isinstance(given, Mapping):
@@ -108,15 +108,6 @@ def assign(
     _leave_out(splits, annotated)
     if "train" not in splits:
         raise UserError("no training pictures: none of those whose split is `train` has an annotation")
-    if (
-        annotated is not None
-        and "val" in splits
-        and not any(a for a, s in zip(annotated, splits, strict=True) if s == "val")
-    ):
-        raise UserError(
-            "no picture whose split is `val` has an annotation, and nothing could be chosen by them; annotate some, or "
-            "leave none in val: some of train are then drawn for it"
-        )
     if "val" not in splits:
         _move(splits, subjects, "val", np.random.default_rng([seed, 2]))
     train = [i for i, split in enumerate(splits) if split == "train"]

@@ -63,10 +63,7 @@ class Sheet:
                 faults.add("row of another length", f"{at}: {len(cells)} cells, but the header has {n} columns{hint}")
                 continue
             row = dict(zip(columns, cells, strict=False))
-            stray = next((cell for name, cell in zip(columns, cells, strict=False) if not name and cell), None)
-            if stray is not None:
-                faults.add("cell without a column", f"{at}: the column of {stray[:50]!r} has no name in the header")
-            elif max(map(len, cells)) > MOST_CELL:
+            if max(map(len, cells)) > MOST_CELL:
                 faults.add("long cell", f"{at}: a cell of {max(map(len, cells))} characters; at most {MOST_CELL} fit")
             elif not row["image"]:
                 message = f"{at}: the cell `image` is empty; name a picture, or take out the row"
@@ -161,6 +158,8 @@ def listed(names: Sequence[str], most: int = LISTED) -> str:
 
 def _hint(names: Sequence[str]) -> str:
     expected = "expected a header of image, subject, split and two columns of each landmark, NAME_x and NAME_y"
+    if names and names[0].startswith("sep="):
+        return "; the first line is for Excel alone: take it out"
     called = next((name for name in names if name.casefold() in IMAGES), None) or nearest("image", names)
     return f"; {expected}" + (f"; is it `{called}`? then rename it to image" if called else "") if any(names) else ""
 
