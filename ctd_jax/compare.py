@@ -9,6 +9,9 @@ difference) are those of a bootstrap: people are drawn with replacement, each wi
 speak of other people, not of other trainings: repeat those with another seed before you believe a small difference.
 With fewer than 20 people the interval is too narrow (of 5, it holds the truth in 84 % of the cases, not in 95).
 
+Where A or B is a run, the error of the mean shape of its training labels (A's, if both are) stands beside theirs. It is
+a table too: RUN/mean_shape.csv can be A or B.
+
 Normaliser, radii and the threshold of a failure are those of A, or of B where only B is a run. For two tables there is
 no NME, the radii are 2, 2.5, 3 and 4 mm, and a failure is an error above 4 mm, where mm are known, else above 10 px.
 Others:
@@ -54,6 +57,7 @@ def main() -> None:
     a, b = map(metrics.read_predictions, tables)
     a = paired.aligned(a, b, (str(paths[0]), str(paths[1])))
     result = paired.difference([a], [b], **_settings(run), bootstrap=RESAMPLES, seed=0)
+    result["mean_shape"] = _mean_shape(run) if run else {}
     if result["n_subjects"] < 2:
         _log.warning("there is only one subject, which says nothing about others: no interval and no p-value")
     if _OUT.value:
@@ -62,7 +66,22 @@ def main() -> None:
             files.write_text(pathlib.Path(_OUT.value), json.dumps(content, indent=1))
         except OSError as error:
             raise UserError(f"--out: the result can't be written ({error}); give another file") from error
-    print(f"A  {paths[0]}\nB  {paths[1]}\n\n{report.comparison(result)}")
+    lost = [f"{name} is no better than the mean shape of its training labels."
+            for name, one in zip("AB", map(_mean_shape, paths), strict=True) if one and not one["beaten"]]  # fmt: skip
+    print("\n".join([*lost, f"A  {paths[0]}", f"B  {paths[1]}", "", report.comparison(result)]))
+
+
+def _mean_shape(path: pathlib.Path) -> dict:
+    """What metrics.json of a run says of it; nothing of a table, or a run of an older version."""
+    return _result(path).get("mean_shape", {}) if (path / "metrics.json").exists() else {}
+
+
+def _result(run: pathlib.Path) -> dict:
+    path = run / "metrics.json"
+    try:
+        return json.loads(path.read_text("utf-8"))
+    except (OSError, json.JSONDecodeError) as error:
+        raise UserError(f"{path}: can't be read ({error}); is the run finished?") from error
 
 
 def _settings(run: pathlib.Path | None) -> dict:
@@ -71,11 +90,7 @@ def _settings(run: pathlib.Path | None) -> dict:
 
     settings = {"normalizer": None, "thresholds": THRESHOLDS, "radii_mm": RADII_MM}
     if run:
-        path = run / "metrics.json"
-        try:
-            known = json.loads(path.read_text("utf-8"))
-        except (OSError, json.JSONDecodeError) as error:
-            raise UserError(f"{path}: can't be read ({error}); is the run finished?") from error
+        known = _result(run)
         radii = [float(key[7:-2]) for key in known if key.startswith("sdr_le_")]
         settings = {
             "normalizer": tuple(known["normalizer"]) if known.get("normalizer") else None,

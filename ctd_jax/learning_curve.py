@@ -119,6 +119,8 @@ class Runs:
         labels = sum(row[2] == "train" and row[0].split("/")[0] not in config.data.helping for row in rows)
         line = {"method": name, "setting": setting, "budget": budget or "all", "labels": labels, "seed": seed}
         line |= {"split": result["split"], "measure": result["ced_measure"], "error": result[result["ced_measure"]]}
+        if "mean_shape" in result:  # not in a run of an older version
+            line["mean_shape"] = result["mean_shape"][result["ced_measure"]]
         line |= {key: value for key, value in result.items() if isinstance(value, float) and key != "seconds"}
         for path in sorted(workdir.glob("metrics_*.json")):  # of each of several test splits
             split, part = path.stem.removeprefix("metrics_"), json.loads(path.read_text("utf-8"))

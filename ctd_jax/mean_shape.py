@@ -2,7 +2,7 @@
 
 Placed as well as may be: in the network's square, which the size of the picture or its box decides. Each landmark lies
 at the mean or at the median (of each axis) of its training points there, whichever is nearer on average to its points
-in train and val; one without a training point lies in the middle. The evaluated pictures decide nothing.
+in train and val; one without a training point lies in the middle. The test pictures decide nothing.
 """
 
 from collections.abc import Mapping
@@ -50,8 +50,7 @@ def summarize(table: Predictions, blind: Predictions, settings: Mapping[str, Any
     """What metrics.json holds of the mean shape: each metric of `metrics.summarize`, and `network_minus_it`, which is
     `paired.difference` in the measure that the CED is built from, of all landmarks and of each (`per_landmark`).
 
-    `beaten`: the network's error is less, and the 95 % interval of the difference leaves out 0; where there is no
-    interval (one subject), the first is enough.
+    `beaten`: see there.
 
     Args:
       table: of the network; blind: of the mean shape, see `predictions`.
@@ -67,5 +66,11 @@ def summarize(table: Predictions, blind: Predictions, settings: Mapping[str, Any
         "ci95": summary["ci95"],
         "per_landmark": summary["per_landmark"],
         "network_minus_it": {"measure": measure} | minus,
-        "beaten": minus["difference"] < 0 and minus.get("ci95", (0, -1))[1] < 0,
+        "beaten": beaten(minus),
     }
+
+
+def beaten(minus: Mapping[str, Any]) -> bool:
+    """Whether the network's error is less, and the 95 % interval of the difference leaves out 0; where there is no
+    interval (one subject), the first is enough. `minus`: `difference`, and `ci95` if any."""
+    return minus["difference"] < 0 and minus.get("ci95", (0, -1))[1] < 0

@@ -278,6 +278,11 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
         assert (code, error) == (0, "")
         got = json.loads((tmp_path / "d.json").read_text())["differences"]
         assert set(got) == {"me_px", "me_mm", "nme_p0_p1", "auc@0.07", "fr@0.07", "sdr_le_1.5mm"}
+    shape = {"mean_shape": {"me_px": 4.321, "beaten": False}}
+    (run / "metrics.json").write_text(json.dumps(summary | {"normalizer": ["p0", "p1"]} | shape))
+    code, out, error = cli("ctd_jax.compare", "B.csv", "run")
+    assert (code, error) == (0, "") and out.startswith("B is no better than the mean shape of its training labels.\nA ")
+    assert "mean shape" in out and next(line for line in out.splitlines() if " px " in line).endswith("  4.32")
     (run / "metrics.json").unlink()
     code, _, error = cli("ctd_jax.compare", "run", "B.csv")
     assert code == 2 and "is the run finished?" in error

@@ -13,7 +13,19 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import domains as domains_config
 from configs import helping
-from ctd_jax import checkpoint, data, domains, evaluate, heatmaps, landmark_teacher, landmarks, metrics, step, train
+from ctd_jax import (
+    checkpoint,
+    data,
+    domains,
+    evaluate,
+    heatmaps,
+    landmark_teacher,
+    landmarks,
+    metrics,
+    report,
+    step,
+    train,
+)
 from ctd_jax.data import folder, schedule, synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
@@ -310,7 +322,14 @@ def test_each_domain_has_the_files_and_names_of_a_run_of_its_own(finished):
         assert ("me_mm" in own) == (name == "mm")
         assert "report.html" in {p.name for p in (run / name).iterdir()}
         assert own["measurements"]["mouth_width"]["unit"] == name
-    assert "px/report.html" in (run / "report.html").read_text()
+        assert own["cautions"][0].startswith("This network is no better than the mean shape")  # after four steps
+        blind = metrics.read_predictions(run / name / "mean_shape.csv")
+        assert own["mean_shape"]["me_px"] == pytest.approx(blind.error_px.mean(), rel=1e-6)
+        assert own["cautions"][0] in (run / name / "report.html").read_text()
+    first = f"mm: {result['domains']['mm']['cautions'][0]}"
+    assert report.console(result).splitlines()[0] == first
+    page = (run / "report.html").read_text()
+    assert "px/report.html" in page and page.index(first) < page.index("<table>") and "Made with ctd_jax" in page
     rows = (run / "split.csv").read_text().splitlines()
     assert len(rows) == 17 and rows[1].startswith("mm/images/")
 

@@ -71,6 +71,7 @@ def test_curve_csv_has_a_line_for_each_run(curve):
         result = json.loads((curve / line["run"] / "metrics.json").read_text())
         assert line["split"] == result["split"] == ("val" if line["seed"] == CHOOSING else "test")
         assert float(line["error"]) == result[line["measure"]] == result["nme_left_eye_outer_right_eye_outer"]
+        assert float(line["mean_shape"]) == result["mean_shape"][line["measure"]]
         assert line["config_hash"] == result["config_hash"] and float(line["me_px"]) == result["me_px"]
         assert not (curve / line["run"] / "checkpoints").exists()
     assert len({line["run"] for line in lines}) == 12
@@ -234,6 +235,9 @@ def write_run(folder, errors_px):
     subjects = [f"s{i}" for i in range(n)]
     table = metrics.Predictions.from_points(names, subjects, ("a", "b"), xy, true_xy=true_xy, spacing=unknown)
     metrics.write_predictions(folder / "predictions.csv", table)
+    unseen = true_xy + [[6.0, 0.0], [0.0, 6.0]]
+    blind = metrics.Predictions.from_points(names, subjects, ("a", "b"), unseen, true_xy=true_xy, spacing=unknown)
+    metrics.write_predictions(folder / "mean_shape.csv", blind)
     facts = {"normalizer": None, "ced_measure": "me_px", "split": "test", "n_images": n}
     (folder / "metrics.json").write_text(json.dumps(facts))
     threshold = {"nme": 0.1, "mm": 4.0, "px": 10.0}
@@ -288,6 +292,19 @@ def test_differences_from_the_reference(drawn):
     # The means over the seeds are 4.75, 5 and 5.25 px: 1 resample of 27 holds the first only, more than 2.5 %.
     assert point["ci95"] == pytest.approx([4.75, 5.25], abs=1e-3)
     assert "minus_reference" not in drawn["methods"]["ft"]["budgets"]["20"]
+
+
+def test_the_mean_shape_is_in_the_table_and_the_picture(drawn):
+    """It is 6 px off; ft is 8 px off with 5 labels, and worse 9 px."""
+    for method, lost in (("ft", ["5"]), ("other", []), ("worse", ["5"])):
+        points = drawn["methods"][method]["budgets"]
+        assert [labels for labels, point in points.items() if not point["beats_mean_shape"]] == lost
+        assert all(point["mean_shape"] == pytest.approx(6.0, abs=1e-3) for point in points.values())
+    lines = report.learning.console(drawn).splitlines()
+    assert lines[0] == "No better than the mean shape of the training labels: ft with 5 labels; worse with 5 labels."
+    assert ["mean", "shape", "6.00", "6.00", "6.00"] in [line.split() for line in lines]
+    line = next(line for line in report.learning.plot(drawn).axes[0].lines if line.get_label() == "mean shape")
+    np.testing.assert_allclose(line.get_xydata(), [[5, 6], [20, 6], [80, 6]], atol=1e-3)
 
 
 def test_console_leaves_unknown_cells_empty(drawn):

@@ -10,10 +10,11 @@ MOST_LANDMARKS = 10  # shown; of more, the best and the worst half of so many
 def comparison(result: Mapping) -> str:
     """Two tables as plain text: A, B and A - B of every metric, and of the landmarks where they differ most."""
     n = f"{result['n_images']} pictures, {result['n_subjects']} subjects, {result['n_points']} points"
-    measures = [(n, "", "A", "B", "A - B", "95 % interval", "p", "better")]
+    blind = result.get("mean_shape", {})
+    measures = [(n, "", "A", "B", "A - B", "95 % interval", "p", "better", "mean shape" if blind else "")]
     for key, row in result["differences"].items():
         words = tables.quantity(key, result)
-        measures.append((words.label, words.unit, *_cells(words, row), _better(key, row)))
+        measures.append((words.label, words.unit, *_cells(words, row), _better(key, row), _number(words, key, blind)))
 
     key = tables.main_key(result["differences"])
     words = tables.quantity(key, result)
@@ -30,6 +31,10 @@ def comparison(result: Mapping) -> str:
         f"Landmarks are not corrected for their number: of {len(known)}, chance alone marks {len(known) / 20:.1f}.",
     ]
     return "\n\n".join([_table(measures), _table(landmarks), "\n".join(notes)])
+
+
+def _number(words: tables.Quantity, key: str, of: Mapping) -> str:
+    return words.number(of[key]) if key in of else ""
 
 
 def _cells(words: tables.Quantity, row: Mapping) -> tuple[str, ...]:

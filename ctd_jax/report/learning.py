@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ctd_jax import metrics, paired
+from ctd_jax import mean_shape, metrics, paired
 from ctd_jax.report import curves, tables
 
 RESAMPLES = 10_000
@@ -22,9 +22,11 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
     """The content of curve.json, from the lines of curve.csv and the predictions.csv of the runs that they name.
 
     `methods`: name -> `setting`, and `budgets`: labels -> `error`, the mean over the seeds; `seeds`, that of each;
-    `ci95`, of the mean over the seeds, by bootstrap over subjects; `minus_reference`: `difference`, `ci95` and `p` of
-    `paired.difference`; `reference_labels`: labels with which the reference has this error, on straight lines between
-    its points in log(labels), null where it never has; `labels_saved`: these, less the labels.
+    `ci95`, of the mean over the seeds, by bootstrap over subjects; `mean_shape`, the error of the mean shape of the
+    training labels, and `beats_mean_shape` (see `mean_shape.beaten`; both absent for runs of an older version);
+    `minus_reference`: `difference`, `ci95` and `p` of `paired.difference`; `reference_labels`: labels with which the
+    reference has this error, on straight lines between its points in log(labels), null where it never has;
+    `labels_saved`: these, less the labels.
 
     Args:
       lines: of the runs that are compared.
@@ -50,16 +52,25 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
         bounds = metrics.interval(np.where(told, errors, 0.0), 1.0 * told, units, bootstrap=RESAMPLES, seed=0)
         seeds = {str(line["seed"]): line["error"] for line in of}
         point = {"error": float(np.mean(list(seeds.values()))), "ci95": bounds[:, 0].tolist(), "seeds": seeds}
-        if method != reference and (reference, labels) in predictions:
+
+        def minus(others: list[metrics.Predictions]) -> dict[str, Any]:
             against = paired.difference(
-                tables_,
-                predictions[reference, labels],
+                tables_,  # noqa: B023 (called at once)
+                others,
                 normalizer=normalizer,
                 thresholds=config["eval"]["threshold"],
                 radii_mm=(),
                 bootstrap=RESAMPLES,
                 seed=0,
             )["differences"][measure]
+            return {key: against[key] for key in ("b", "difference", "ci95", "p") if key in against}
+
+        unseen = [out / line["run"] / "mean_shape.csv" for line in of]
+        if all(path.exists() for path in unseen):  # not in runs of an older version
+            against = minus([metrics.read_predictions(path) for path in unseen])
+            point |= {"mean_shape": against["b"], "beats_mean_shape": mean_shape.beaten(against)}
+        if method != reference and (reference, labels) in predictions:
+            against = minus(predictions[reference, labels])
             point["minus_reference"] = {key: against[key] for key in ("difference", "ci95", "p") if key in against}
         methods.setdefault(method, {"setting": of[0]["setting"], "budgets": {}})["budgets"][str(labels)] = point
     for method in methods.values():
@@ -93,7 +104,8 @@ def _labels_for(error: float, points: Mapping[str, Mapping[str, Any]]) -> float 
 
 
 def console(result: Mapping[str, Any]) -> str:
-    """The table for the terminal: error of each method, and its difference from the reference with p."""
+    """The table for the terminal: which methods are no better than the mean shape; error of each method, and its
+    difference from the reference with p."""
     scale, reference = result["scale"], result["reference"]
     methods = result["methods"]
     budgets = sorted({int(labels) for method in methods.values() for labels in method["budgets"]})
@@ -107,6 +119,9 @@ def console(result: Mapping[str, Any]) -> str:
             rows.append(["  p", *(_p(d["p"]) if d and "p" in d else "" for d in against)])
             saved = [(point or {}).get("labels_saved") for point in points]
             rows.append(["  labels saved", *("" if n is None else f"{n:+.0f}" for n in saved)])
+    blind = _mean_shape(result)
+    if blind:
+        rows.append(["mean shape", *(f"{blind[budget] * scale:.2f}" if budget in blind else "" for budget in budgets)])
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
         "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
@@ -117,7 +132,27 @@ def console(result: Mapping[str, Any]) -> str:
     )
     tests = sum(name != reference for name in methods) * len(budgets)
     note = f"p: paired bootstrap over subjects, not corrected for {tests} comparisons; it does not speak of other seeds"
-    return "\n".join([head, "-" * len(lines[0]), *(line.rstrip() for line in lines), "-" * len(lines[0]), note])
+    return "\n".join(
+        [*_cautions(result), head, "-" * len(lines[0]), *(line.rstrip() for line in lines), "-" * len(lines[0]), note]
+    )
+
+
+def _mean_shape(result: Mapping[str, Any]) -> dict[int, float]:
+    """Labels -> error of the mean shape, over the methods; it differs between seeds, which have other pictures."""
+    found = collections.defaultdict(list)
+    for method in result["methods"].values():
+        for labels, point in method["budgets"].items():
+            if "mean_shape" in point:
+                found[int(labels)].append(point["mean_shape"])
+    return {labels: float(np.mean(errors)) for labels, errors in sorted(found.items())}
+
+
+def _cautions(result: Mapping[str, Any]) -> list[str]:
+    lost = []
+    for name, method in result["methods"].items():
+        labels = [labels for labels, point in method["budgets"].items() if not point.get("beats_mean_shape", True)]
+        lost += [f"{name} with {', '.join(labels)} labels"] if labels else []
+    return [f"No better than the mean shape of the training labels: {'; '.join(lost)}."] if lost else []
 
 
 def _p(value: float) -> str:
@@ -141,9 +176,16 @@ def plot(result: Mapping[str, Any]) -> Figure:
             axes.fill_between(x, low, high, color=colour, alpha=0.10, lw=0)
         for at, (_, point) in zip(x, points, strict=True):
             axes.plot([at] * len(point["seeds"]), [scale * e for e in point["seeds"].values()], ".", color=colour, ms=4)
+    blind = _mean_shape(result)
+    if blind:
+        style = {"color": curves.GREY, "ls": ":", "lw": 1.4}
+        axes.plot(list(blind), [scale * error for error in blind.values()], label="mean shape", **style)
+        if len(blind) == 1:
+            axes.axhline(scale * next(iter(blind.values())), **style)
     ticks = sorted({int(labels) for method in result["methods"].values() for labels in method["budgets"]})
     axes.set_xscale("log")
     errors = [point["error"] for method in result["methods"].values() for point in method["budgets"].values()]
+    errors += blind.values()
     if max(errors) > 4 * min(errors):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
