@@ -37,7 +37,7 @@ INSTALL = (
     "pip install -e . && python -m ctd_jax.main --config=configs/ctd_ed.py",
     "pip install -e '.[test]' && pytest",
 )
-SMALLER = {"train.steps": 2, "eval.every": 2, "eval.bootstrap": 5}  # than a run of tiny.KEYS
+SMALLER = {"train.steps": 2, "eval.every": 2}  # than a run of tiny.KEYS
 SECTIONS = (
     "augment",
     "constraints",
