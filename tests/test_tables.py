@@ -141,6 +141,16 @@ def test_a_split_file_in_other_words(root, tmp_path):
     assert load(root, split=str(tmp_path / "split.csv")).split_of == ["train", "train", "val", "test2"]
 
 
+def test_a_split_file_of_several_domains(root, tmp_path, landmark_folder):
+    other = landmark_folder(people=4, name="other")
+    rows = [f"field\\{name}.png,{split}" for name, split in zip("abcd", ("Train", "train", "val", "test"), strict=True)]
+    rows += [f"other/images/00{i}.png,{split}" for i, split in enumerate(("train", "train", "val", "test"))]
+    (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]), encoding="utf-8")
+    source = load(root, roots=f"{root},{other}", split=str(tmp_path / "split.csv"))
+    assert source.parts["field"].split_of == ["train", "train", "val", "test"]
+    assert source.parts["other"].split_of[:5] == ["train", "train", "val", "test", "unused"]
+
+
 def test_columns_that_mean_nothing(root, caplog):
     write(root, header=[*HEADER, "note", "spacing_mm_x"], rows=[[*row, "x", "1"] for row in ROWS])
     folder.read(root)
@@ -222,6 +232,11 @@ def test_landmarks_that_are_no_names(root, name):
     write(root, header=[*HEADER[:5], f"{name}_x", f"{name}_y"])
     (root / "dataset.json").write_text(json.dumps({"landmarks": ["left", name]}), encoding="utf-8")
     assert "is no name of a landmark; expected 1 to 100 characters" in refused(root)
+
+
+def test_a_folder_named_by_300_characters(root):
+    assert "no such folder" in refused(root, roots="x" * 300)
+    assert "no such file" in refused(root, split="x" * 300)
 
 
 def test_a_picture_named_by_300_characters(root):

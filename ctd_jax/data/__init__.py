@@ -72,6 +72,14 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False, people
     roots = _roots(config)
     if len(roots) == 1:
         return with_twins(_one(*roots.values(), config, cache, given, people=people))
+    return with_twins(_several(roots, config, cache, given, people=people))
+
+
+def _several(
+    roots: Mapping[str, str], config: ConfigDict, cache: pathlib.Path, given: Mapping[str, str] | None, *, people: bool
+) -> Source:
+    """The pictures of several domains."""
+    given = given and {image if "/" in image else image.replace("\\", "/"): split for image, split in given.items()}
     foreign = [image for image in given or () if image.split("/")[0] not in _named(config)]
     if foreign:
         raise UserError(f"{config.split} names {foreign[0]}; expected <domain>/<image>, of {', '.join(_named(config))}")
@@ -94,12 +102,12 @@ def load(config: ConfigDict, cache: pathlib.Path, *, masks: bool = False, people
                 f"--config.data.domains={tuple(other for other in roots if other != name)}",
             )
     faults.raise_if_any()
-    return with_twins(join(parts, tuple(name for name in config.helping if name in parts)))
+    return join(parts, tuple(name for name in config.helping if name in parts))
 
 
 def _named(config: ConfigDict) -> dict[str, str]:
     """Domain -> folder, or kind of drawing, of all that `config.root` lists."""
-    listed = [config.root] if pathlib.Path(config.root).is_dir() else config.root.split(",")
+    listed = [config.root] if os.path.isdir(config.root) else config.root.split(",")
     roots: dict[str, str] = {}
     for root in filter(None, map(str.strip, listed)):
         name = root if root in synthetic.KINDS else os.path.basename(os.path.abspath(root))

@@ -5,6 +5,7 @@ import dataclasses
 import json
 import logging
 import math
+import os
 import pathlib
 import re
 from collections.abc import Sequence
@@ -49,9 +50,9 @@ def read(path: pathlib.Path, columns: Sequence[str], faults: Faults) -> Landmark
     """
     ends = {column.casefold(): column for column in columns}
     found = [c[:-2] for folded, c in ends.items() if folded.endswith("_x") and f"{folded[:-2]}_y" in ends]
-    if not path.is_file() and not found:
+    if not os.path.isfile(path) and not found:
         return Landmarks(())
-    if not path.is_file():
+    if not os.path.isfile(path):
         example = json.dumps({"name": path.parent.name, "landmarks": found, "flip_pairs": None, "normalizer": None})
         raise UserError(f"{path}: no such file; from the columns of landmarks.csv it could be\n{example}")
     content = tables.load_json(path)

@@ -49,7 +49,7 @@ def read(root: pathlib.Path) -> Table:
     Raises:
       UserError: all that is wrong, in which file and row, what was expected and what to do.
     """
-    if not root.is_dir():
+    if not os.path.isdir(root):
         raise UserError(
             f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
         )
@@ -239,7 +239,7 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
 def fingerprint(root: pathlib.Path, table: Table) -> str:
     """Changes when the content of the folder does."""
     digest = hashlib.sha256()
-    files = [path.read_bytes() for path in (root / "landmarks.csv", root / "dataset.json") if path.is_file()]
+    files = [path.read_bytes() for path in (root / "landmarks.csv", root / "dataset.json") if os.path.isfile(path)]
     for part in (*files, *table.sha256):
         digest.update(hashlib.sha256(part if isinstance(part, bytes) else part.encode()).digest())
     return digest.hexdigest()[:16]

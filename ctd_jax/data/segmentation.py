@@ -7,6 +7,7 @@ A class map is an 8-bit PNG of its picture's size: each pixel holds the index of
 import dataclasses
 import hashlib
 import io
+import os
 import pathlib
 import re
 from collections.abc import Mapping
@@ -55,7 +56,7 @@ def read(root: pathlib.Path) -> Table:
       UserError: what is wrong, in which file and row, what was expected and what to do.
     """
     path = root / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; `data.root` expects a folder with {FILE}, classes.json and pictures")
     faults = Faults(str(root))
     sheet = columns.match(tables.read(path), [*REQUIRED, "subject", "split", *folder.SPACING], faults)
@@ -118,7 +119,7 @@ def _rows(root: pathlib.Path, sheet: tables.Sheet, classes: Classes, faults: Fau
 
 def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     example = '{"DOMAIN": ["background", "first class", ...], ...}'
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; expected the names of each domain's classes, {example}")
     content = tables.load_json(path)
     if not isinstance(content, dict) or not content:

@@ -9,6 +9,7 @@ import dataclasses
 import difflib
 import json
 import logging
+import os
 import pathlib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -196,7 +197,7 @@ def _encoding(path: pathlib.Path, most: int) -> str:
     Bytes from 0x80 to 0x9F are letters in the encodings of DOS and the old Macintosh, and marks in Windows-1252: a file
     that has them is refused. Without them, Latin-1 and Windows-1252 are the same.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path}: no such file")
     try:
         size = path.stat().st_size
