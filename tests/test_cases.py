@@ -130,3 +130,21 @@ def test_pictures_of_odd_sizes_give_a_batch(name, tmp_path):
     source = load(name, tmp_path)
     batch = source.split("train").batch(np.arange(6))
     assert batch["mask"].all() and np.isfinite(batch["xy"]).all() and batch["picture"].shape == (6, 32, 32, 3)
+
+
+def test_fractions_of_the_picture_are_refused(tmp_path):
+    with pytest.raises(UserError, match="all landmarks of all pictures lie within the first pixels, the last at 0.92"):
+        load("coordinates_are_fractions_0_1", tmp_path)
+
+
+def test_minus_one_is_no_point(tmp_path, caplog):
+    found, want = load("missing_as_minus_one", tmp_path).everything.xy, plain(tmp_path)
+    assert np.isnan(found[:, 0]).all()
+    np.testing.assert_array_equal(found[:, 1:], want[:, 1:])
+    assert "13 points at (-1, -1) are taken as not annotated, first" in caplog.text
+    assert "outside the picture" not in caplog.text
+
+
+def test_boxes_that_miss_the_landmarks(tmp_path, caplog):
+    load("boxes_as_x_y_width_height", tmp_path)
+    assert "all 13 rows: landmarks lie outside of their box" in caplog.text

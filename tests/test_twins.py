@@ -32,7 +32,7 @@ def named(found):
 
 @pytest.fixture(scope="module")
 def faces():
-    return synthetic.faces(range(24), 2, size=96, seed=0)
+    return synthetic.faces(range(24), 2, size=144, seed=0)
 
 
 def darker(picture):

@@ -10,7 +10,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import measurements
-from ctd_jax.data import class_maps, coverage, folder, picture_files, pictures, splits, synthetic, twins
+from ctd_jax.data import class_maps, coverage, folder, label_checks, picture_files, pictures, splits, synthetic, twins
 from ctd_jax.data.augment import augment, augment_classes
 from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
@@ -191,6 +191,7 @@ def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign:
     from ctd_jax.data import builder
 
     encoded, looks = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
+    label_checks.check(table, split_of, looks)
     everything = Dataset(
         landmarks=table.landmarks,
         images=table.images,

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import files
-from ctd_jax.data import about, columns, pictures, splits, tables
+from ctd_jax.data import about, columns, label_checks, pictures, splits, tables
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.data.cells import Cells
@@ -61,6 +61,7 @@ def read(root: pathlib.Path) -> Table:
     sheet = columns.match(sheet, known, faults)
     _check_columns(sheet, points, faults)
     table = _rows(root, sheet, landmarks, faults)
+    table = dataclasses.replace(table, xy=label_checks.without_marks(table.xy, landmarks.names, table.where))
     if faults:
         check = functools.partial(_check_file, table, root)
         list(check_all(table, check, "checking pictures", faults))
