@@ -137,6 +137,7 @@ def _write(
             everything.class_map(places[image]),
             np.asarray(Image.open(mask_path(workdir, image))),
         ),
+        lambda image: everything.original(places[image]),
     )
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from ctd_jax import agreement, files, versions
 from ctd_jax import metrics as metrics_
-from ctd_jax.report import curves, overlays, parts, tables
+from ctd_jax.report import curves, overlays, pairs, parts, tables
 
 PANEL_SIDE = 420  # pixels of the longer side of a picture in the report
 
@@ -19,7 +19,8 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
 
     Args:
       workdir: holds `config.json`, `predictions.csv`, `metrics.json` (with "split" and "normalizer"); and, if there are
-        any, `metrics_<split>.json`, `log.csv` and `split.csv`; `measurements.csv`, if `metrics.json` has measurements.
+        any, `metrics_<split>.json`, `log.csv`, `split.csv` and `twins.csv`; `measurements.csv`, if `metrics.json` has
+        measurements.
       pictures: gives the original picture of an image name, `[H, W, 3]` uint8; called for the few that are shown.
 
     Returns:
@@ -57,7 +58,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
         measured=int(np.isfinite(errors).sum()),
         cautions=tables.cautions(metrics),
         versions_line=versions.line(metrics.get("versions", {})),
-        twins=parts.rows(workdir / "twins.csv"),
+        pairs=pairs.read(workdir, {row["image"] for row in split}, set(table.images.tolist()), pictures),
         shared=_shared_subjects(split, table),
         counts=parts.counts(split),
         figures={name: parts.png(workdir / f"{name}.png") for name in figures},

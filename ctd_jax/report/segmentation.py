@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 from ctd_jax import files, segmentation_metrics, versions
-from ctd_jax.report import curves, overlays, parts, tables
+from ctd_jax.report import curves, overlays, pairs, parts, tables
 
 SIDE = 420  # pixels of the longer side of a picture in the report
 # measure -> label, unit, meaning
@@ -112,21 +112,24 @@ def legend(width: int) -> Image.Image:
     return strip
 
 
-def write(workdir: Path, pictures: Callable[[str], Sequence[np.ndarray]]) -> Path:
+def write(
+    workdir: Path, pictures: Callable[[str], Sequence[np.ndarray]], originals: Callable[[str], np.ndarray]
+) -> Path:
     """Writes `report.html`, `overlays.png` and `curves.png` into the workdir; returns the path of the page.
 
     Args:
-      workdir: holds `config.json`, `metrics.json`, `segmentation_metrics.csv` and, if there are any, `log.csv` and
-        `split.csv`.
+      workdir: holds `config.json`, `metrics.json`, `segmentation_metrics.csv` and, if there are any, `log.csv`,
+        `twins.csv` and `split.csv`.
       pictures: image name -> `[H, W, 3]` uint8 picture, `[H, W]` annotated and `[H, W]` predicted classes; called for
         the few that are shown.
+      originals: image name -> picture, also of those that were trained on.
     """
     metrics = parts.json_of(workdir / "metrics.json")
     scores = segmentation_metrics.read(workdir / "segmentation_metrics.csv")
     panels = list(_panels(scores, metrics["classes"], pictures))
     files.write_bytes(workdir / "overlays.png", parts.png_bytes(overlays.montage(panels, SIDE, legend)))
     parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
-    config = parts.json_of(workdir / "config.json")
+    config, split = parts.json_of(workdir / "config.json"), parts.rows(workdir / "split.csv")
     page = parts.page(
         "segmentation.html",
         name=workdir.resolve().name,
@@ -135,10 +138,10 @@ def write(workdir: Path, pictures: Callable[[str], Sequence[np.ndarray]]) -> Pat
         words=WORDS,
         shared=None,
         cautions=tables.cautions(metrics),
-        twins=parts.rows(workdir / "twins.csv"),
+        pairs=pairs.read(workdir, {row["image"] for row in split}, set(scores.names["image"].tolist()), originals),
         versions_line=versions.line(metrics.get("versions", {})),
         subjects=len(set(scores.names["subject"].tolist())),
-        counts=parts.counts(parts.rows(workdir / "split.csv")),
+        counts=parts.counts(split),
         curves=parts.png(workdir / "curves.png"),
         groups={group: [(p, parts.jpeg(p.image)) for p in panels if p.group == group] for group in metrics["classes"]},
         legend=parts.jpeg(legend(440)),
