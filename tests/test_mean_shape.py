@@ -257,4 +257,5 @@ def test_the_report_is_the_last_file_of_a_run(tmp_path, monkeypatch):
     )
     evaluated("a_landmark_only_in_test", tmp_path, monkeypatch)
     assert written[-1] == tmp_path / "report.html" and written.count(written[-1]) == 1
+    assert written[-1].read_text("utf-8").count("never trained") == 1
     assert {"metrics.json", "predictions.csv", "mean_shape.csv", "ced.png", "overlays.png"} <= {p.name for p in written}

@@ -240,6 +240,7 @@ def test_twins_are_shown_side_by_side(tmp_path):
     shown = written(tmp_path)
     assert "1 of the 12 evaluated pictures is nearly identical with pictures of the training" in shown.text
     assert "2 pairs of pictures look like the same one" in shown.text
+    assert "none of them seen in training" not in shown.text
     assert shown.text.index("train and test, correlation 0.9912 t2.png, images/3.png") < shown.text.index(
         "t0.png, t1.png"
     )
