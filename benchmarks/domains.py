@@ -18,7 +18,7 @@ import jax
 import numpy as np
 
 from configs import domains as domains_config
-from ctd_jax import metrics, paired
+from ctd_jax import intervals, metrics, paired
 from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
@@ -32,7 +32,6 @@ PEERS = {  # of one common network
     "+ multi-scale": {"constraints.contrastive.layers": ("encoder", "deconv1", "deconv2")},
 }
 CHOOSING_SEED = 1000
-RESAMPLES = 10_000
 
 
 def run(args: argparse.Namespace, name: str, seed: int, steps: int, changes: dict[str, Any]) -> dict[str, pathlib.Path]:
@@ -84,12 +83,12 @@ def compare(runs: dict[str, dict[str, list[pathlib.Path]]]) -> dict[str, Any]:
         for peer, of in tables.items():
             errors = np.array([metrics.image_error(table, normalizer, measure) for table in of])
             mean, told = errors.mean(0)[:, None], np.isfinite(errors.mean(0))[:, None]
-            units = metrics.bootstrap_units(of[0])
-            bounds = metrics.interval(np.where(told, mean, 0), 1.0 * told, units, bootstrap=RESAMPLES, seed=0)
+            units = metrics.subject_units(of[0])
+            bounds = intervals.bounds(intervals.of_ratios(np.where(told, mean, 0), 1.0 * told, units), "level")
             row = {"error": float(np.nanmean(errors)), "ci95": bounds[:, 0].tolist()}
             row["seeds"] = np.nanmean(errors, axis=1).tolist()
             if peer != APART:
-                keys = {"thresholds": thresholds, "radii_mm": (), "bootstrap": RESAMPLES, "seed": 0}
+                keys = {"thresholds": thresholds, "radii_mm": ()}
                 against = paired.difference(of, tables[APART], normalizer=normalizer, **keys)["differences"][measure]
                 row["minus_apart"] = {key: against[key] for key in ("difference", "ci95", "p") if key in against}
             result[domain]["peers"][peer] = row

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from configs import ctd_ed, ft
-from ctd_jax import metrics
+from ctd_jax import intervals, metrics
 from ctd_jax.data import folder, splits
 from ctd_jax.train import train_and_evaluate
 
@@ -89,7 +89,10 @@ def table_of(runs: pathlib.Path, lines: list[dict]) -> dict[str, Any]:
         errors[method] = np.stack([px, nme, failed], axis=1)
     errors["ctd_ed - ft"] = errors["ctd_ed"] - errors["ft"]
     for name, values in errors.items():
-        bounds = metrics.interval(values, np.ones_like(values), subjects, bootstrap=10000, seed=0)
+        estimate = intervals.of_ratios(values, np.ones_like(values), subjects)
+        paired = name not in METHODS
+        scales = ("difference", "difference", "difference of fractions") if paired else ("level", "level", "fraction")
+        bounds = np.stack([intervals.bounds(estimate, scale)[:, i] for i, scale in enumerate(scales)], axis=1)
         result[name] = {
             key: {"mean": float(values[:, i].mean()), "ci95": bounds[:, i].tolist()}
             for i, key in enumerate(("me_px", "nme", "fr@0.1"))

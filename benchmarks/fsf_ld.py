@@ -28,7 +28,7 @@ import jax
 import numpy as np
 
 from benchmarks.step import machine
-from ctd_jax import command, cost, landmarks, metrics, paired
+from ctd_jax import command, cost, intervals, landmarks, metrics, paired
 from ctd_jax import workdir as workdirs
 from ctd_jax.teacher import IMAGENET
 from ctd_jax.train import train_and_evaluate
@@ -61,7 +61,7 @@ class Bench:
         args = self.args
         split = HERE / "splits" / "ceph_isbi2015.csv"
         common = (f"data.root={args.root}", f"data.split={split}", f"data.image_size={args.size}", "augment.flip=0")
-        common += (f"train.batch_size={args.batch_size}", "eval.every=100", f"eval.bootstrap={args.bootstrap}")
+        common += (f"train.batch_size={args.batch_size}", "eval.every=100")
         if file == "fsf_teacher":
             common += ("teacher.weights=none", f"model.encoder={args.teacher}", "model.decoder_channels=(128,128,128)")
             common += (f"train.steps={args.teacher_steps}",)
@@ -123,7 +123,9 @@ def score(workdirs: list[pathlib.Path]) -> dict[str, Any]:
     tables = [metrics.read_predictions(workdir / "predictions.csv") for workdir in workdirs]
     runs = [metrics.ratios(table, **SCORE) for table in tables]
     above, below = (np.array([[run[key][i] for key in KEYS] for run in runs]).mean(axis=0).T for i in (0, 1))
-    bounds = metrics.interval(above, below, metrics.bootstrap_units(tables[0]), bootstrap=10_000, seed=0)
+    estimate = intervals.of_ratios(above, below, metrics.subject_units(tables[0]))
+    fraction = [metrics.is_fraction(key) for key in KEYS]
+    bounds = np.where(fraction, intervals.bounds(estimate, "fraction"), intervals.bounds(estimate, "level"))
     means = above.sum(axis=0) / below.sum(axis=0)
     return {key: {"mean": float(means[i]), "ci95": bounds[:, i].tolist()} for i, key in enumerate(KEYS)}
 
@@ -131,7 +133,7 @@ def score(workdirs: list[pathlib.Path]) -> dict[str, Any]:
 def minus(a: list[pathlib.Path], b: list[pathlib.Path]) -> dict[str, Any]:
     """Paired differences a - b."""
     a, b = ([metrics.read_predictions(workdir / "predictions.csv") for workdir in of] for of in (a, b))
-    found = paired.difference(a, b, **SCORE, bootstrap=10_000, seed=0)["differences"]
+    found = paired.difference(a, b, **SCORE)["differences"]
     return {key: {part: found[key][part] for part in ("difference", "ci95", "p")} for key in KEYS}
 
 
@@ -166,7 +168,6 @@ def main() -> None:
     parser.add_argument("--teacher_steps", type=int, default=1500)
     parser.add_argument("--steps", type=int, default=400, help="of a student")
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--bootstrap", type=int, default=1000)
     parser.add_argument("--repeats", type=int, default=50, help="pictures for the latency")
     parser.add_argument("--alternatives", action="store_true", help="other readings of FSF-LD")
     parser.add_argument("--micro", action="store_true", help="the smaller student")

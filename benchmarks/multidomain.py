@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from configs import mtmd
-from ctd_jax import metrics, paired, segmentation_metrics
+from ctd_jax import intervals, segmentation_metrics
 from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
@@ -38,7 +38,6 @@ SCHEMES = {  # of one common network
     "+ multi-scale": {"constraints.contrastive.layers": ("encoder", "level1", "level2", "level3")},
 }
 CHOOSING_SEED = 1000
-RESAMPLES = 10_000
 
 
 def run(args: argparse.Namespace, name: str, share: float, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
@@ -90,15 +89,16 @@ def dice_of(runs: pathlib.Path, folders: list[str], domain: str) -> tuple[np.nda
     return found.mean(0), np.array([subjects[image] for image in images])
 
 
-def mean_of(values: np.ndarray, subjects: np.ndarray, seed: int) -> tuple[float, np.ndarray]:
-    """Mean over classes of the mean over pictures of `[N, C]`, and its `[RESAMPLES]` resamples over subjects."""
-    told = np.isfinite(values)
-    resamples = metrics.resample(np.nan_to_num(values), 1.0 * told, subjects, bootstrap=RESAMPLES, seed=seed)
-    return float(np.nanmean(values, axis=0).mean()), resamples.mean(axis=1)
+def mean_of(values: np.ndarray, subjects: np.ndarray) -> intervals.Estimate:
+    """Mean over classes of the mean over pictures of `[N, C]`."""
+    return intervals.of_mean_of_ratios(np.nan_to_num(values), 1.0 * np.isfinite(values), subjects)
 
 
-def cells(value: float, resamples: np.ndarray) -> dict[str, Any]:
-    return {"value": value, "ci95": metrics.percentile_interval(resamples[:, None])[:, 0].tolist()}
+def cells(estimate: intervals.Estimate, scale: intervals.Scale = "fraction") -> dict[str, Any]:
+    found = {"value": float(estimate.value[0]), "ci95": intervals.bounds(estimate, scale)[:, 0].tolist()}
+    if scale != "fraction":
+        found["p"] = float(intervals.p_value(estimate, scale)[0])
+    return found
 
 
 def compare(args: argparse.Namespace, runs: dict[str, dict[str, list[str]]]) -> dict[str, Any]:
@@ -109,26 +109,21 @@ def compare(args: argparse.Namespace, runs: dict[str, dict[str, list[str]]]) -> 
     own = {domain: dice_of(folder, of, domain) for domain, of in runs[APART].items()}
     for scheme, of_scheme in runs.items():
         rows, all_values, all_differences = {}, [], []
-        for number, (domain, folders) in enumerate(of_scheme.items()):
+        for domain, folders in of_scheme.items():
             values, subjects = dice_of(folder, folders, domain)
-            pooled = mean_of(values, subjects, number)
-            difference = mean_of(values - own[domain][0], subjects, number)
-            rows[domain] = cells(*pooled)
-            rows[domain]["seeds"] = [mean_of(dice_of(folder, [one], domain)[0], subjects, 0)[0] for one in folders]
+            pooled, difference = mean_of(values, subjects), mean_of(values - own[domain][0], subjects)
+            rows[domain] = cells(pooled)
+            of_seeds = [mean_of(dice_of(folder, [one], domain)[0], subjects) for one in folders]
+            rows[domain]["seeds"] = [float(one.value[0]) for one in of_seeds]
             if scheme != APART:
-                rows[domain]["minus_apart"] = cells(*difference) | {"p": p_of(difference[1])}
+                rows[domain]["minus_apart"] = cells(difference, "difference of fractions")
             all_values.append(pooled)
             all_differences.append(difference)
-        rows["mean"] = cells(*(np.mean(part, axis=0) for part in zip(*all_values, strict=True)))
+        rows["mean"] = cells(intervals.mean(all_values))
         if scheme != APART:
-            mean = [np.mean(part, axis=0) for part in zip(*all_differences, strict=True)]
-            rows["mean"]["minus_apart"] = cells(*mean) | {"p": p_of(mean[1])}
+            rows["mean"]["minus_apart"] = cells(intervals.mean(all_differences), "difference of fractions")
         result[scheme] = rows
     return result
-
-
-def p_of(resamples: np.ndarray) -> float:
-    return float(paired.p_value(resamples[:, None])[0])
 
 
 def console(result: dict[str, Any]) -> str:

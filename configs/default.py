@@ -142,7 +142,6 @@ def _demo() -> ConfigDict:
     config.eval.split = "test"  # what the result is read from; "val" while choosing, so that test is read once
     config.eval.every = 100  # steps between evaluations on val, each with a checkpoint
     config.eval.batch_size = 50  # pictures
-    config.eval.bootstrap = 1000  # resamples of the subjects behind each 95 % interval
     config.eval.threshold = ConfigDict()  # where CED's area (AUC) ends and failure (FR) begins:
     config.eval.threshold.nme = 0.10  # share of the normalising distance, where dataset.json names one,
     config.eval.threshold.mm = 4.0  # else millimetres, where the pictures have a spacing,

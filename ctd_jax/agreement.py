@@ -4,20 +4,18 @@ Bland and Altman 1986, Lancet 327:307-310 (bias, limits of agreement); Shrout an
 86:420-428, and McGraw and Wong 1996, Psychological Methods 1:30-46 (ICC). NumPy only, float64.
 """
 
-import csv
 import dataclasses
 import math
 import os
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 
-from ctd_jax import files
+from ctd_jax import files, intervals
 from ctd_jax import measurements as measurements_
 from ctd_jax.errors import UserError
 from ctd_jax.measurements import Measurement
-from ctd_jax.metrics import Predictions, bootstrap_units
+from ctd_jax.metrics import Predictions, read_rows, subject_units
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 
@@ -72,24 +70,14 @@ def read(path: str | os.PathLike) -> Measured:
     """Reads what `write` wrote.
 
     Raises:
-      UserError: no such file, another header, a cell too many or too few, or one that is no number.
+      UserError: see `metrics.read_rows`; a cell that is no number.
     """
-    path = Path(path)
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file. It is written by the evaluation of a run.") from None
-    if tuple(header) != COLUMNS:
-        found = ",".join(header) or "nothing"
-        raise UserError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}, found {found}.")
-    numbers = []
-    for line, row in enumerate(rows, 2):
+    numbers, rows = [], read_rows(path, COLUMNS)
+    for line, row in rows:
         numbers.append([_number(cell) for cell in row[4:]])
-        if len(row) != len(COLUMNS) or np.isinf(numbers[-1]).any():
-            cells = f"{len(COLUMNS)} cells, the last two numbers or empty"
-            raise UserError(f"{path}, line {line}: expected {cells}; found {','.join(row)}.")
-    words = np.array([[files.plain(cell) for cell in row[:4]] for row in rows], dtype=str).reshape(-1, 4).T
+        if np.isinf(numbers[-1]).any():
+            raise UserError(f"{path}, line {line}: expected numbers or empty cells, found {','.join(row[4:])}.")
+    words = np.array([[files.plain(cell) for cell in row[:4]] for _, row in rows], dtype=str).reshape(-1, 4).T
     return Measured(*words, *np.array(numbers, np.float64).reshape(-1, 2).T)
 
 
@@ -134,14 +122,14 @@ def _statistics(sums: np.ndarray) -> dict[str, np.ndarray]:
     """`[..., 7]` -> bias, mae, slope, icc `[...]`, loa `[..., 2]`; the formulas of `agreement`."""
     n, d, absolute, dd, m, mm, dm = np.moveaxis(sums, -1, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        bias = d / n
+        bias, mae = d / n, absolute / n
         var_d, var_m = _variance(n, d, dd), _variance(n, m, mm)
         slope = (dm - bias * m) / (n - 1) / var_m
         msr, msc, mse = 2 * var_m, n * bias**2 / 2, var_d / 2
         icc = (msr - mse) / (msr + mse + 2 * (msc - mse) / n)
     half = 1.96 * np.sqrt(var_d)
     loa = np.stack([bias - half, bias + half], axis=-1)
-    return {"bias": bias, "loa": loa, "mae": absolute / n, "slope": slope, "icc": icc}
+    return {"bias": bias, "loa": loa, "mae": mae, "slope": slope, "icc": icc}
 
 
 def _variance(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
@@ -150,13 +138,13 @@ def _variance(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarr
     return np.where(about_mean > 1e-12 * squares, about_mean, 0.0) / (n - 1)
 
 
-def summarize(table: Measured, measurements: Sequence[Measurement], *, bootstrap: int, seed: int) -> dict[str, dict]:
+def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str, dict]:
     """The `measurements` of metrics.json (no NaN: what cannot be told is absent).
 
     Name -> `of` (its definition), `unit`, `n` (pictures in which both values are known; of a distance those in mm, if
     there are any), `true_mean` (of the annotated values), `bias`, `loa`, `mae`, `slope`, `icc` (see `agreement`), and
-    `ci95`: key -> [lower, upper] (of `loa`: two of them), the percentile bootstrap over subjects of `metrics.interval`;
-    absent where only one subject contributes, or `bootstrap` is 0.
+    `ci95`: key -> [lower, upper] (of `loa`: two of them), the 95 % interval over subjects (`intervals`); absent where
+    only one subject contributes, or the statistic cannot be told without one of them.
     """
     summary = {}
     for one in measurements:
@@ -167,23 +155,32 @@ def summarize(table: Measured, measurements: Sequence[Measurement], *, bootstrap
         if n:
             found = {"true_mean": float(rows.true_value.mean())} | agreement(rows.true_value, rows.value)
             found = {key: value for key, value in found.items() if np.isfinite(value).all()}
-            bounds = _intervals(rows, bootstrap=bootstrap, seed=seed)
+            bounds = intervals_of(rows)
         ci95 = {key: bounds[key].tolist() for key in bounds if key in found}
         summary[one.name] = {"of": one.definition, "unit": str(unit), "n": n, **found, "ci95": ci95}
     return summary
 
 
-def _intervals(rows: Measured, *, bootstrap: int, seed: int) -> dict[str, np.ndarray]:
-    """Key -> `[2]` lower and upper bound; of loa `[2, 2]`, one row for each limit.
+SCALES: dict[str, intervals.Scale] = {
+    "bias": "difference",
+    "loa": "difference",
+    "mae": "level",
+    "slope": "difference",
+    "icc": "correlation",
+}
 
-    A key is absent that more than 5 % of the resamples leave open, as those do that draw one of three people thrice."""
-    names, group = np.unique(bootstrap_units(rows), return_inverse=True)
-    if len(names) < 2 or not bootstrap:
-        return {}
+
+def intervals_of(rows: Measured) -> dict[str, np.ndarray]:
+    """Key -> `[2]` lower and upper bound; of loa `[2, 2]`, one row for each limit. Without those that are unknown."""
+    names, group = np.unique(subject_units(rows), return_inverse=True)
     sums = np.zeros((len(names), 7))
     np.add.at(sums, group, _sums(rows.true_value, rows.value))
-    share = np.full(len(names), 1 / len(names))
-    counts = np.random.default_rng(seed).multinomial(len(names), share, size=bootstrap).astype(np.float64)
-    resampled = {key: np.where(np.isfinite(one), one, np.nan) for key, one in _statistics(counts @ sums).items()}
-    told = {key: one for key, one in resampled.items() if np.isfinite(one).mean() >= 0.95}
-    return {key: np.nanpercentile(one, [2.5, 97.5], axis=0).T for key, one in told.items()}
+    total, pictures = sums.sum(axis=0), sums[:, :1]
+    value, left_out = _statistics(total), _statistics(total - sums)
+    found = {}
+    for key, scale in SCALES.items():
+        columns = left_out[key].reshape(len(names), -1)
+        weight = np.broadcast_to(pictures, columns.shape)
+        ends = intervals.bounds(intervals.jackknife(np.atleast_1d(value[key]), columns, weight), scale).T
+        found[key] = ends if key == "loa" else ends[0]
+    return {key: ends for key, ends in found.items() if np.isfinite(ends).all()}

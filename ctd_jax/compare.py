@@ -5,9 +5,8 @@
 
 A and B are finished runs (their folders) or tables as in their predictions.csv, with the same pictures, landmarks and
 annotations. Shown is A - B of every metric: an error below 0 means that A is better. The 95 % interval and p (of no
-difference) are those of a bootstrap: people are drawn with replacement, each with all their pictures, 10000 times. They
-speak of other people, not of other trainings: repeat those with another seed before you believe a small difference.
-With fewer than 20 people the interval is too narrow (of 5, it holds the truth in 84 % of the cases, not in 95).
+difference) are over people, each with all their pictures, also of few (three and more). They speak of other people, not
+of other trainings: repeat those with another seed before you believe a small difference.
 
 Where A or B is a run, the error of the mean shape of its training labels (A's, if both are) stands beside theirs. It is
 a table too: RUN/mean_shape.csv can be A or B.
@@ -39,7 +38,6 @@ _OUT = flags.DEFINE_string("out", None, "JSON file for all differences, also of 
 
 RADII_MM = (2.0, 2.5, 3.0, 4.0)
 THRESHOLDS = {"nme": 0.1, "mm": 4.0, "px": 10.0}
-RESAMPLES = 10_000
 _log = logging.getLogger("ctd_jax.compare")  # also where __name__ is __main__
 _paths: list[str] = []
 
@@ -56,7 +54,7 @@ def main() -> None:
     run = next((path for path in paths if path.is_dir()), None)
     a, b = map(metrics.read_predictions, tables)
     a = paired.aligned(a, b, (str(paths[0]), str(paths[1])))
-    result = paired.difference([a], [b], **_settings(run), bootstrap=RESAMPLES, seed=0)
+    result = paired.difference([a], [b], **_settings(run))
     result["mean_shape"] = _mean_shape(run) if run else {}
     if result["n_subjects"] < 2:
         _log.warning("there is only one subject, which says nothing about others: no interval and no p-value")

@@ -90,14 +90,15 @@ def _without(names: np.ndarray, domain: str) -> np.ndarray:
 def error(table: Predictions, source: Source) -> tuple[float, str]:
     """The error that chooses a checkpoint, and how a person reads it.
 
-    Of one domain it is the mean over its pictures: NME where there is a normaliser, else mm, else pixels. Of several it
+    Of one domain it is the mean over its pictures: `metrics.ced_measure`. Of several it
     is the geometric mean of theirs: units don't matter, a tenth less error counts the same in each.
     """
     errors, texts = [], []
     for domain, part in source.judged.items():
         own = table_of(table, domain) if domain else table
-        measure, values = list(metrics.image_errors(own, part.landmarks.normalizer).items())[-1]
-        value = float(np.nanmean(values))
+        of_images = metrics.image_errors(own, part.landmarks.normalizer)
+        measure = metrics.ced_measure(of_images)
+        value = float(np.nanmean(of_images[measure]))
         text = f"{100 * value:.2f} %" if measure.startswith("nme") else f"{value:.2f} {measure[3:]}"
         errors.append(value)
         texts.append(f"{domain} {text}".lstrip())

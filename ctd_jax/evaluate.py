@@ -87,8 +87,6 @@ def _settings(known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
         "normalizer": known.normalizer,
         "thresholds": config.eval.threshold.to_dict(),
         "radii_mm": known.success_radii_mm,
-        "bootstrap": config.eval.bootstrap,
-        "seed": config.seed,
     }
 
 
@@ -203,8 +201,6 @@ def _write(
             summary["measurements"] = agreement.summarize(
                 measured.rows(np.isin(measured.images, table.images)),
                 known.measurements,
-                bootstrap=config.eval.bootstrap,
-                seed=config.seed,
             )
         summary["seconds"] = round(time.monotonic() - began, 1)
         files.write_text(workdir / file, json.dumps(summary, indent=1))

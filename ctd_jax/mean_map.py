@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax import metrics, segmentation_metrics
+from ctd_jax import intervals, segmentation_metrics
 from ctd_jax.data import ClassMaps
 from ctd_jax.segmentation_metrics import Scores
 
@@ -51,9 +51,7 @@ def _maps(dataset: ClassMaps) -> Iterator[tuple[int, np.ndarray]]:
         yield from zip(batch["domain"].tolist(), batch["classes"], strict=True)
 
 
-def summarize(
-    scores: Scores, blind: Scores, classes: Mapping[str, Sequence[str]], *, bootstrap: int, seed: int
-) -> dict[str, Any]:
+def summarize(scores: Scores, blind: Scores, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """What metrics.json holds of the mean map: each number of `segmentation_metrics.summarize`, and of each domain
     `beaten`: the Dice of the network is higher, picture by picture and class by class (one that is rightly found
     nowhere has 1), and the 95 % interval of the mean difference, over subjects, leaves out 0; where there is no
@@ -62,14 +60,15 @@ def summarize(
     Args:
       scores: of the network; blind: of the mean map, the same rows.
     """
-    summary = segmentation_metrics.summarize(blind, classes, bootstrap=bootstrap, seed=seed)
+    summary = segmentation_metrics.summarize(blind, classes)
     difference = np.nan_to_num(scores.values["dice"], nan=1.0) - np.nan_to_num(blind.values["dice"], nan=1.0)
     beaten = {}
     for domain in classes:
         mine = scores.of(domain)
         if mine.any():
             own, subjects = difference[mine][:, None], scores.names["subject"][mine]
-            bounds = metrics.interval(own, np.ones_like(own), subjects, bootstrap=bootstrap, seed=seed)[:, 0]
-            beaten[domain] = bool(own.mean() > 0 and not bounds[0] <= 0)
+            estimate = intervals.of_ratios(own, np.ones_like(own), subjects)
+            low = intervals.bounds(estimate, "difference of fractions")[0, 0]
+            beaten[domain] = bool(own.mean() > 0 and not low <= 0)
     numbers = {key: value for key, value in summary.items() if isinstance(value, float)}
     return numbers | {"ci95": summary["ci95"], "beaten": beaten}

@@ -1,4 +1,4 @@
-"""Metrics of a table of predictions, each with a 95 % interval over subjects. NumPy only, float64.
+"""Metrics of a table of predictions, each with a 95 % interval over subjects. NumPy, float64.
 
 Everything is computed from `Predictions` (`predictions.csv`), in pixels of the original picture or in mm. A missing
 point is left out of numerator and denominator: it counts neither as a miss nor as an error of 0.
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ctd_jax import files
+from ctd_jax import files, intervals
 from ctd_jax.errors import UserError
 
 COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
@@ -106,32 +106,45 @@ def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
     files.write_csv(path, COLUMNS, rows())
 
 
-def read_predictions(path: str | os.PathLike) -> Predictions:
-    """Reads what `write_predictions` wrote; pictures and landmarks in order of first appearance, rows in any order.
+def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """The rows of a table that the evaluation of a run writes, each with its line in the file.
 
     Raises:
-      UserError: no such file, another header, a missing or second row of a picture x landmark, a picture with two
-        subjects, a cell that is not a number, half a point, an error without its true point (or the reverse).
+      UserError: no such file, one that is no csv in UTF-8, another header, a row with more or fewer cells.
     """
     path = Path(path)
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.reader(file)
-            header = tuple(next(reader, ()))
-            lines = [(reader.line_num, row) for row in reader if row]
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
     except FileNotFoundError:
         raise UserError(f"{path}: no such file. It is written by the evaluation of a run.") from None
-    if header != COLUMNS:
-        found = ",".join(header) or "nothing"
-        raise UserError(f"{path}, line 1: expected the columns {','.join(COLUMNS)}, found {found}.")
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f"{path}: expected a table in UTF-8 as a run writes it ({error}); evaluate again.") from error
+    if header != list(columns):
+        found = ",".join(header)[:200] or "nothing"
+        raise UserError(f"{path}, line 1: expected the columns {','.join(columns)}, found {found}.")
+    for line, row in rows:
+        if len(row) != len(columns) or any("\0" in cell for cell in row):
+            found = "a NUL byte" if len(row) == len(columns) else len(row)
+            raise UserError(f"{path}, line {line}: expected {len(columns)} cells, found {found}.")
+    return rows
 
+
+def read_predictions(path: str | os.PathLike) -> Predictions:
+    """Reads what `write_predictions` wrote; pictures and landmarks in order of first appearance, rows in any order.
+
+    Raises:
+      UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
+        that is not a number, half a point, an error without its true point (or the reverse).
+    """
+    lines = read_rows(path, COLUMNS)
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}
     for line, row in lines:
         where = f"{path}, line {line}"
-        if len(row) != len(COLUMNS):
-            raise UserError(f"{where}: expected {len(COLUMNS)} cells, found {len(row)}.")
         image, subject, landmark = map(files.plain, row[:3])
         if (image, landmark) in cells:
             raise UserError(f"{where}: expected one row of landmark {landmark!r} in {image!r}, found a second one.")
@@ -209,11 +222,20 @@ def image_error(table: Predictions, normalizer: tuple[str, str] | None, measure:
 
 
 def image_errors(table: Predictions, normalizer: tuple[str, str] | None) -> dict[str, np.ndarray]:
-    """Every measure of `image_error` that can be told of any picture. The last is what the CED is built from: NME, else
-    mm, else pixels."""
+    """Every measure of `image_error` that can be told of any picture."""
     measures = ["me_px", "me_mm"] + ([nme_key(normalizer)] if normalizer else [])
     errors = {measure: image_error(table, normalizer, measure) for measure in measures}
     return {measure: values for measure, values in errors.items() if np.isfinite(values).any()}
+
+
+def ced_measure(errors: Mapping[str, np.ndarray]) -> str:
+    """Which of `image_errors` the CED, AUC and FR are built from: the NME if more than half of the annotated pictures
+    have it, else me_mm if all have it, else me_px. It never speaks of a few pictures as if they were all."""
+    told = {measure: np.isfinite(values).sum() for measure, values in errors.items()}
+    nme = [measure for measure in told if measure.startswith("nme_") and 2 * told[measure] > told["me_px"]]
+    if nme:
+        return nme[0]
+    return "me_mm" if told.get("me_mm", 0) == told["me_px"] else "me_px"
 
 
 def _mean(errors: np.ndarray) -> np.ndarray:
@@ -232,55 +254,8 @@ def ced(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0.0], errors]), np.arange(len(errors) + 1) / max(len(errors), 1)
 
 
-def resample(
-    numerator: np.ndarray, denominator: np.ndarray, subjects: np.ndarray, *, bootstrap: int, seed: int
-) -> np.ndarray:
-    """M ratios of sums in each of R resamples of the subjects, in one matrix product.
-
-    A resample draws as many subjects as there are, with replacement, each with all its pictures (the cluster bootstrap,
-    Field and Welsh 2007); all M ratios see the same resamples.
-
-    Args:
-      numerator, denominator: `[N, M]` sums of each picture; a ratio is the sum of one over the sum of the other.
-      subjects: `[N]` names.
-      bootstrap: R, number of resamples.
-
-    Returns:
-      `[R, M]`; NaN where a ratio is 0/0, and everywhere for a ratio to which fewer than two subjects contribute: one
-      subject says nothing about others, and resamples that are all alike would claim the opposite.
-    """
-    names, group = np.unique(subjects, return_inverse=True)
-    sums = np.zeros((2, len(names), numerator.shape[1]))
-    np.add.at(sums[0], group, numerator)
-    np.add.at(sums[1], group, denominator)
-    told = (sums[1] > 0).sum(axis=0) >= 2
-    ratios = np.full((bootstrap, len(told)), np.nan)
-    if bootstrap and told.any():
-        share = np.full(len(names), 1 / len(names))
-        counts = np.random.default_rng(seed).multinomial(len(names), share, size=bootstrap).astype(np.float64)  # [R, S]
-        above, below = counts @ sums[0][:, told], counts @ sums[1][:, told]
-        ratios[:, told] = np.divide(above, below, out=np.full_like(above, np.nan), where=below > 0)
-    return ratios
-
-
-def percentile_interval(resamples: np.ndarray) -> np.ndarray:
-    """`[2, M]` bounds that hold the middle 95 % of `[R, M]` resamples, NaN left out; NaN where nothing is left."""
-    bounds = np.full((2, resamples.shape[1]), np.nan)
-    told = np.isfinite(resamples).any(axis=0)
-    if told.any():
-        bounds[:, told] = np.nanpercentile(resamples[:, told], [2.5, 97.5], axis=0)
-    return bounds
-
-
-def interval(
-    numerator: np.ndarray, denominator: np.ndarray, subjects: np.ndarray, *, bootstrap: int, seed: int
-) -> np.ndarray:
-    """`[2, M]` 95 % percentile bootstrap interval over subjects of M ratios of sums; see `resample`."""
-    return percentile_interval(resample(numerator, denominator, subjects, bootstrap=bootstrap, seed=seed))
-
-
-def bootstrap_units(table: Predictions) -> np.ndarray:
-    """`[N]` the subjects that are resampled; a picture without one stands for itself."""
+def subject_units(table: Predictions) -> np.ndarray:
+    """`[N]` the subjects that intervals are over; a picture without one stands for itself."""
     return np.where(table.subjects == "", np.char.add("image ", table.images), table.subjects)
 
 
@@ -296,9 +271,9 @@ def ratios(
     Keys are those of `summarize`; (landmark, key) for a metric of one landmark. Arguments as there.
     """
     per_image = image_errors(table, normalizer)
-    ced_measure = list(per_image)[-1]
-    errors = per_image[ced_measure]
-    a = float(thresholds[{"me_mm": "mm", "me_px": "px"}.get(ced_measure, "nme")])
+    measure = ced_measure(per_image)
+    errors = per_image[measure]
+    a = float(thresholds[{"me_mm": "mm", "me_px": "px"}.get(measure, "nme")])
 
     out = {key: _ratio(value) for key, value in per_image.items()}
     out[f"auc@{a:g}"] = _ratio(np.clip(1 - errors / a, 0, 1))
@@ -321,31 +296,34 @@ def summarize(
     normalizer: tuple[str, str] | None,
     thresholds: Mapping[str, float],
     radii_mm: Sequence[float],
-    bootstrap: int,
-    seed: int,
 ) -> dict:
     """All metrics, ready for JSON (no NaN: a key that cannot be told, for want of a unit or of points, is absent).
 
     - `n_images`, `n_points`: pictures with at least one annotated landmark; annotated landmarks.
-    - `me_px`, `me_mm`: mean over pictures of the mean error over the annotated landmarks of the picture. (Payer's code
-      divides by K whether annotated or not; DeepLabCut calls the mean error "RMSE".)
+    - `n_images_mm`, `n_points_mm`, `n_images_nme`: those of them whose error in mm, and whose NME, is known; absent
+      where all are. Numbers in mm, and the NME, speak of these only.
+    - `me_px`, `me_mm`: mean over pictures of the mean error over the annotated landmarks of the picture. A picture
+      counts once however many of its points are annotated; landmarker and mmpose pool the points instead (errors 2, 4
+      in one picture and 6, 0, 12 in another: 4.5 here, 4.8 there; 0.2 to 0.5 % apart with 30 % of the points missing
+      at random). Payer's code divides by K whether annotated or not; DeepLabCut calls the mean error "RMSE".
     - `nme_<a>_<b>`: the same of error / distance of landmarks a and b, a fraction; a picture without both is not
-      counted. HRNet-Facial's NME where nothing is missing; mmpose pools over points instead, and other papers divide by
-      the distance of the pupils or by the box, hence the names in the key.
-    - `ced_measure`: the key whose value per picture (`image_error`) the CED is built from: NME if there is one, else
-      me_mm, else me_px. Its threshold a is `thresholds["nme"]` (fraction), `["mm"]` or `["px"]`.
+      counted. HRNet-Facial's NME where nothing is missing; mmpose pools over points here too, and other papers divide
+      by the distance of the pupils or by the box, hence the names in the key.
+    - `ced_measure`: the key whose value per picture (`image_error`) the CED is built from, see `ced_measure`. Its
+      threshold a is `thresholds["nme"]` (fraction), `["mm"]` or `["px"]`.
     - `auc@<a>`: (1/a) * integral of the CED from 0 to a = mean of max(0, 1 - error/a), exact for the step function. A
       perfect model has 1. (mmpose's AUC is a mean of PCK at 20 radii, at most 0.95: another metric.)
     - `fr@<a>`: failure rate, the share of pictures with an error > a.
     - `sdr_le_<r>mm`: success detection rate, the share of annotated points with an error <= r, pooled over pictures.
       (Payer's outliers are >= r, so ties differ; landmarker counts a missing point as a miss.)
-    - `per_landmark`: name -> `n`, and `me_px`, `me_mm`, `sdr_le_<r>mm` of that landmark alone, with their `ci95`.
-    - `ci95`: key -> [lower, upper], see `resample`; absent where only one subject contributes, or `bootstrap` is 0.
+    - `per_landmark`: name -> `n`, `n_mm` (those in mm, if fewer), and `me_px`, `me_mm`, `sdr_le_<r>mm` of that
+      landmark alone, with their `ci95`.
+    - `ci95`: key -> [lower, upper], the 95 % interval over subjects (`intervals`: errors as a level, AUC and rates as a
+      fraction); absent where only one subject contributes.
 
     Args:
       normalizer: names of the two landmarks, or None.
       thresholds: "nme", "mm", "px"; radii_mm: radii r.
-      bootstrap: number of resamples; seed: of the resamples.
 
     Raises:
       UserError: nothing is annotated; a normaliser that is no landmark.
@@ -355,28 +333,45 @@ def summarize(
 
     terms = ratios(table, normalizer=normalizer, thresholds=thresholds, radii_mm=radii_mm)
     above, below = (np.stack([pair[i] for pair in terms.values()], axis=1) for i in (0, 1))
-    bounds = interval(above, below, bootstrap_units(table), bootstrap=bootstrap, seed=seed)
-    told = {key: m for m, key in enumerate(terms) if below[:, m].sum() > 0}
-    value = {key: float(above[:, m].sum() / below[:, m].sum()) for key, m in told.items()}
-    ci95 = {key: bounds[:, m].tolist() for key, m in told.items() if np.isfinite(bounds[:, m]).all()}
+    estimate = intervals.of_ratios(above, below, subject_units(table))
+    value = {key: float(r) for key, r in zip(terms, estimate.value, strict=True) if np.isfinite(r)}
+    ends = np.where(
+        [is_fraction(key) for key in terms],
+        intervals.bounds(estimate, "fraction"),
+        intervals.bounds(estimate, "level"),
+    )
+    ci95 = {key: pair.tolist() for key, pair in zip(terms, ends.T, strict=True) if np.isfinite(pair).all()}
     pooled = [key for key in value if isinstance(key, str)]
 
-    def of_landmark(name: str, n: int) -> dict:
+    def of_landmark(k: int, name: str) -> dict:
         own = {key: value[name, key] for key in pooled if (name, key) in value}
-        return {"n": n, **own, "ci95": {key: ci95[name, key] for key in own if (name, key) in ci95}}
+        counts = {"n": int(annotated[:, k].sum())} | _fewer(n_mm=(in_mm[:, k].sum(), annotated[:, k].sum()))
+        return {**counts, **own, "ci95": {key: ci95[name, key] for key in own if (name, key) in ci95}}
 
-    annotated = np.isfinite(table.error_px)
+    annotated, in_mm = np.isfinite(table.error_px), np.isfinite(table.error_mm)
+    errors = image_errors(table, normalizer)
+    n_images, n_points = annotated.any(axis=1).sum(), annotated.sum()
+    n_nme = max((np.isfinite(errors[key]).sum() for key in errors if key.startswith("nme_")), default=0)
     return {
-        "n_images": int(annotated.any(axis=1).sum()),
-        "n_points": int(annotated.sum()),
+        "n_images": int(n_images),
+        "n_points": int(n_points),
+        **_fewer(n_images_mm=(in_mm.any(axis=1).sum(), n_images), n_points_mm=(in_mm.sum(), n_points)),
+        **_fewer(n_images_nme=(n_nme, n_images)),
         **{key: value[key] for key in pooled},
-        "ced_measure": list(image_errors(table, normalizer))[-1],
+        "ced_measure": ced_measure(errors),
         "ci95": {key: ci95[key] for key in pooled if key in ci95},
-        "per_landmark": {
-            str(name): of_landmark(str(name), int(n))
-            for name, n in zip(table.landmarks, annotated.sum(axis=0), strict=True)
-        },
+        "per_landmark": {str(name): of_landmark(k, str(name)) for k, name in enumerate(table.landmarks)},
     }
+
+
+def is_fraction(key: str | tuple[str, str]) -> bool:
+    """Whether a metric (one of `ratios`) lies between 0 and 1; the others are errors."""
+    return (key if isinstance(key, str) else key[1]).startswith(("auc@", "fr@", "sdr_le_"))
+
+
+def _fewer(**counts: tuple[int, int]) -> dict[str, int]:
+    """Those of key = (part, whole) where the part is neither nothing nor the whole."""
+    return {key: int(part) for key, (part, whole) in counts.items() if 0 < part < whole}
 
 
 def _ratio(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

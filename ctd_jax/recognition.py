@@ -1,5 +1,6 @@
 """The source task: who is who. Makes a teacher out of any pictures with subjects."""
 
+import dataclasses
 import functools
 import json
 import math
@@ -16,7 +17,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import data, evaluate, files, hosts, models
+from ctd_jax import data, evaluate, files, hosts, intervals, models
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
 from ctd_jax.parallel import AXIS, Parallel
@@ -65,34 +66,52 @@ def verification_auc(features: np.ndarray, subjects: np.ndarray) -> float:
     return _auc(rank, same.astype(float), (~same).astype(float))
 
 
-def verification_interval(
-    features: np.ndarray, subjects: np.ndarray, *, bootstrap: int, seed: int
-) -> tuple[float, float] | None:
-    """95 % percentile bootstrap interval of `verification_auc`, over subjects, each drawn with all its pictures.
+def verification_interval(features: np.ndarray, subjects: np.ndarray) -> tuple[float, float] | None:
+    """95 % interval of `verification_auc` over subjects, from its values without each of them (`intervals`: fraction).
 
-    A subject that is drawn twice counts as two people, and no pair is made of their pictures: a pair within a subject
-    counts as often as it was drawn, a pair of two subjects as the product.
+    The degrees of freedom are those of the subjects' shares of the pairs of one person.
 
     Args:
       features: `[N, C]`.
       subjects: `[N]`.
-      bootstrap: number of resamples; seed: of the resamples.
 
     Returns:
-      Lower and upper bound; None without resamples, or where fewer than two subjects have two pictures.
+      Lower and upper bound; None where fewer than two subjects have two pictures, or two are all there are.
     """
-    names, group, pictures = np.unique(subjects, return_inverse=True, return_counts=True)
-    if not bootstrap or (pictures > 1).sum() < 2:
+    _, group, pictures = np.unique(subjects, return_inverse=True, return_counts=True)
+    pairs = pictures * (pictures - 1) / 2
+    if (pairs > 0).sum() < 2:
         return None
+    value, left_out = _auc_without_each(features, group)
+    estimate = intervals.jackknife(np.array([value]), left_out[:, None], pictures[:, None].astype(float))
+    df = np.maximum(pairs.sum(keepdims=True) ** 2 / (pairs**2).sum() - 1, 1)
+    estimate = dataclasses.replace(estimate, df=df, n=(pairs > 0).sum(keepdims=True))
+    low, high = intervals.bounds(estimate, "fraction")[:, 0]
+    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
+
+
+def _auc_without_each(features: np.ndarray, group: np.ndarray) -> tuple[float, np.ndarray]:
+    """`verification_auc`, and `[S]` without each of S people, NaN where nothing is left; `group` is `[N]`, 0 .. S - 1.
+
+    Instead of all pairs again, those that a person takes part in are taken away from the sum over all."""
     first, second, rank = _pairs(features)
     same = group[first] == group[second]
-    share = np.full(len(names), 1 / len(names))
-    values = []
-    for drawn in np.random.default_rng(seed).multinomial(len(names), share, size=bootstrap):
-        times = drawn[group].astype(float)
-        values.append(_auc(rank, times[first] * same, times[first] * times[second] * ~same))
-    low, high = np.nanpercentile(values, [2.5, 97.5])
-    return float(low), float(high)
+    of_same, of_other = np.bincount(rank, same), np.bincount(rank, ~same)
+    below = np.cumsum(of_other) - of_other / 2  # pairs of two people that are less alike, by rank
+    above = of_same.sum() - np.cumsum(of_same) + of_same / 2  # pairs of one person that are more alike
+    concordant = of_same @ below
+    ranks = np.zeros((len(group), len(group)), np.int64)
+    ranks[first, second] = ranks[second, first] = rank
+    left_out = np.full(group.max() + 1, np.nan)
+    for i in range(len(left_out)):
+        mine = group == i
+        own = ranks[np.ix_(mine, mine)][np.triu_indices(mine.sum(), 1)]
+        others = np.sort(ranks[np.ix_(mine, ~mine)], axis=None)
+        both = sum(np.searchsorted(others, own, side).sum() for side in ("left", "right")) / 2
+        left = (of_same.sum() - len(own)) * (of_other.sum() - len(others))
+        if left:
+            left_out[i] = (concordant - below[own].sum() - above[others].sum() + both) / left
+    return float(concordant / (of_same.sum() * of_other.sum())), left_out
 
 
 def _pairs(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -250,9 +269,7 @@ class RecognitionTask:
     def _write(self, workdir: pathlib.Path, features: np.ndarray, teacher: dict[str, Any], began: float) -> None:
         subjects = np.concatenate([part.subjects for part in self._judged])
         models.weights.save(workdir / "teacher.safetensors", teacher, self.meta)
-        interval = verification_interval(
-            features, subjects, bootstrap=self.config.eval.bootstrap, seed=self.config.seed
-        )
+        interval = verification_interval(features, subjects)
         result = {
             "split": self.config.eval.split,
             "n_images": len(subjects),

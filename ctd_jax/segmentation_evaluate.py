@@ -110,16 +110,15 @@ def _write(
     scores, blind = (_written(workdir / f"{name}.csv", own)
                      for name, own in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
     classes = source.everything.classes
-    settings = {"bootstrap": config.eval.bootstrap, "seed": config.seed}
     summary = {"split": config.eval.split, "classes": {domain: list(names) for domain, names in classes.items()}}
-    summary |= segmentation_metrics.summarize(scores, classes, **settings)
+    summary |= segmentation_metrics.summarize(scores, classes)
     learned = {
         (domain, name)
         for shares, (domain, names) in zip(means, classes.items(), strict=True)
         for i, name in enumerate(names)
         if shares[..., i].any()
     }
-    summary["mean_map"] = mean_map.summarize(scores, blind, classes, **settings)
+    summary["mean_map"] = mean_map.summarize(scores, blind, classes)
     summary["cautions"] = report.cautions.of_class_maps(summary, scores, learned)
     summary |= {
         "n_params": n_params,

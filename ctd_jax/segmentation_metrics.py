@@ -19,7 +19,6 @@ found; sensitivity and volume difference where it is not there; distances where 
 that was there and not found therefore counts with Dice 0, but not in the distances: `missed_...` says how often.
 """
 
-import csv
 import dataclasses
 import pathlib
 import re
@@ -29,14 +28,16 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from ctd_jax import files, metrics
+from ctd_jax import files, intervals, metrics
 from ctd_jax.errors import UserError
 
 OVERLAPS = ("dice", "sensitivity", "specificity", "volume_difference")
 DISTANCES = ("assd_px", "mssd_px", "assd_mm", "mssd_mm")
 MEASURES = OVERLAPS + DISTANCES
+FRACTIONS = ("dice", "sensitivity", "specificity")
 NAMES = ("image", "subject", "domain", "class")
 COUNTS = ("true_pixels", "pixels")
+COLUMNS = (*NAMES, *COUNTS, *MEASURES)
 
 
 def measure(true: np.ndarray, found: np.ndarray, spacing: np.ndarray) -> dict[str, float]:
@@ -127,78 +128,78 @@ def write(path: pathlib.Path, rows: Sequence[Mapping[str, Any]]) -> None:
         numbers = ("" if np.isnan(row[key]) else f"{row[key]:.6g}" for key in MEASURES)
         return [*(files.cell(row[key]) for key in NAMES), *(row[key] for key in COUNTS), *numbers]
 
-    files.write_csv(path, (*NAMES, *COUNTS, *MEASURES), map(cells, rows))
+    files.write_csv(path, COLUMNS, map(cells, rows))
 
 
 def read(path: pathlib.Path) -> Scores:
     """Reads what `write` wrote.
 
     Raises:
-      UserError: the file is missing or not as written.
+      UserError: see `metrics.read_rows`; a cell that is no number.
     """
+    rows = [dict(zip(COLUMNS, row, strict=True)) for _, row in metrics.read_rows(path, COLUMNS)]
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
         return Scores(
             {key: np.array([files.plain(row[key]) for row in rows], str) for key in NAMES},
             {key: np.array([float(row[key] or "nan") for row in rows]) for key in COUNTS + MEASURES},
         )
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: not a table of segmentation metrics ({error}); evaluate the run again") from error
+    except ValueError as error:
+        raise UserError(f"{path}: expected numbers ({error}); evaluate the run again") from error
 
 
-def summarize(scores: Scores, classes: Mapping[str, Sequence[str]], *, bootstrap: int, seed: int) -> dict[str, Any]:
+def summarize(scores: Scores, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
     """The numbers of metrics.json that the table alone decides.
 
     `MEASURE_DOMAIN_CLASS` is the mean over the domain's pictures, `MEASURE_DOMAIN` the mean of its classes, `MEASURE`
-    (overlaps only: distances of other anatomies in other units have no common mean) the mean of the domains. Intervals
-    are over subjects, each drawn with all of its pictures; for `MEASURE` within each domain.
+    (overlaps only: distances of other anatomies in other units have no common mean) the mean of the domains. `ci95` are
+    over subjects (`intervals`: Dice, sensitivity and specificity as fractions, the others as levels), for `MEASURE`
+    those of each domain by itself.
 
     Args:
       scores: the table; domains that have no row are left out.
       classes: domain -> names, the background first.
-      bootstrap: number of resamples; seed: of the resamples.
     """
     ends = suffixes(classes)
     result: dict[str, Any] = {"n_images": scores.n_images}
-    intervals: dict[str, list[float]] = {}
-    of_domains: dict[str, list[tuple[float, np.ndarray]]] = {}
+    ci95: dict[str, list[float]] = {}
+    of_domains: dict[str, list[intervals.Estimate]] = {}
 
-    def tell(key: str, value: float, resamples: np.ndarray) -> None:
-        if np.isfinite(value):
-            result[key] = float(value)
-            low, high = metrics.percentile_interval(resamples[:, None])[:, 0]
-            if np.isfinite([low, high]).all():
-                intervals[key] = [float(low), float(high)]
+    def tell(measure: str, keys: Sequence[str], estimate: intervals.Estimate) -> None:
+        bounds = intervals.bounds(estimate, "fraction" if measure in FRACTIONS else "level")
+        for key, value, pair in zip(keys, estimate.value, bounds.T, strict=True):
+            if np.isfinite(value):
+                result[key] = float(value)
+            if np.isfinite(pair).all():
+                ci95[key] = pair.tolist()
 
-    for number, (domain, names) in enumerate(classes.items()):
+    for domain, names in classes.items():
         mine = scores.of(domain)
         if not mine.any():
             continue
         result[f"n_images{ends[domain, None]}"] = len(set(scores.names["image"][mine].tolist()))
-        for key in MEASURES:
-            means, resamples = _of_classes(scores, domain, names[1:], key, bootstrap, [seed, number])
-            for i, name in enumerate(names[1:]):
-                tell(f"{key}{ends[domain, name]}", means[i], resamples[:, i])
-            if np.isfinite(means).any():
-                told = np.isfinite(means)
-                whole = means[told].mean(), resamples[:, told].mean(axis=1)
-                tell(f"{key}{ends[domain, None]}", *whole)
-                of_domains.setdefault(key, []).append(whole)
+        for measure in MEASURES:
+            above, below, subjects = _of_classes(scores, domain, names[1:], measure)
+            of_classes = intervals.of_ratios(above, below, subjects)
+            tell(measure, [f"{measure}{ends[domain, name]}" for name in names[1:]], of_classes)
+            if below.any():
+                whole = intervals.of_mean_of_ratios(above, below, subjects)
+                tell(measure, [f"{measure}{ends[domain, None]}"], whole)
+                of_domains.setdefault(measure, []).append(whole)
         for name in names[1:]:
             rows = scores.of(domain, name)
             missed = (scores.values["true_pixels"][rows] > 0) & (scores.values["pixels"][rows] == 0)
             result[f"missed{ends[domain, name]}"] = int(missed.sum())
-    for key in OVERLAPS:
-        means, resamples = zip(*of_domains.get(key, [(np.nan, np.full(0, np.nan))]), strict=True)
-        tell(key, np.mean(means), np.mean(resamples, axis=0))
-    return result | {"ci95": intervals}
+    for measure in OVERLAPS:
+        if measure in of_domains:
+            tell(measure, [measure], intervals.mean(of_domains[measure]))
+    return result | {"ci95": ci95}
 
 
 def _of_classes(
-    scores: Scores, domain: str, names: Sequence[str], key: str, bootstrap: int, seed: list[int]
-) -> tuple[np.ndarray, np.ndarray]:
-    """`[C]` mean of a measure over the pictures of a domain, and `[bootstrap, C]` resamples of it."""
+    scores: Scores, domain: str, names: Sequence[str], measure: str
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """`[N, C]` values of a measure in the pictures of a domain, 0 where undefined; `[N, C]` 1 where they are defined;
+    `[N]` subjects."""
     mine = scores.of(domain)
     images, picture = np.unique(scores.names["image"][mine], return_inverse=True)
     subjects = np.empty(len(images), object)
@@ -206,10 +207,8 @@ def _of_classes(
     values = np.full((len(images), len(names)), np.nan)
     for i, name in enumerate(names):
         rows = scores.names["class"][mine] == name
-        values[picture[rows], i] = scores.values[key][mine][rows]
-    sums, counts = np.nan_to_num(values), np.isfinite(values).astype(float)
-    means = np.divide(sums.sum(0), counts.sum(0), out=np.full(len(names), np.nan), where=counts.any(0))
-    return means, metrics.resample(sums, counts, subjects.astype(str), bootstrap=bootstrap, seed=seed)
+        values[picture[rows], i] = scores.values[measure][mine][rows]
+    return np.nan_to_num(values), np.isfinite(values).astype(float), subjects.astype(str)
 
 
 def class_dice(found: np.ndarray, true: np.ndarray, number: int) -> np.ndarray:

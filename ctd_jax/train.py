@@ -205,7 +205,6 @@ def _check_config(config: ConfigDict) -> None:
         "data.seed",
         "data.budget_seed",
         "seed",
-        "eval.bootstrap",
         "segmentation.dice",
     ):
         if values[key] < 0:

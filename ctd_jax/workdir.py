@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 
 # They say how a run is carried out, not what it is: a run may continue with others.
 FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch_size", "train.remat")
+FREE_KEYS += ("eval.bootstrap",)  # a key of earlier versions, of how intervals were made
 # They name files and folders; a run may continue where these lie elsewhere, if they hold the same.
 PATH_KEYS = ("data.root", "data.split", "teacher.weights", "teacher.run", "domains.start")
 NOTES = ("versions", "contents")  # of config.json, beside the configuration: what made the run, what its paths held

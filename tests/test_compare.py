@@ -30,10 +30,8 @@ def table(errors_px, *, subjects=None, mm_per_px=None):
     )
 
 
-def difference(a, b, *, normalizer=None, radii_mm=(2,), bootstrap=1000, seed=0):
-    return paired.difference(
-        a, b, normalizer=normalizer, thresholds=THRESHOLDS, radii_mm=radii_mm, bootstrap=bootstrap, seed=seed
-    )
+def difference(a, b, *, normalizer=None, radii_mm=(2,)):
+    return paired.difference(a, b, normalizer=normalizer, thresholds=THRESHOLDS, radii_mm=radii_mm)
 
 
 def test_differences_by_hand():
@@ -44,7 +42,8 @@ def test_differences_by_hand():
     assert (got["n_images"], got["n_points"], got["n_subjects"]) == (2, 4, 2)
     assert (got["ced_measure"], got["normalizer"]) == ("me_mm", None)
     assert (rows["me_px"]["a"], rows["me_px"]["b"], rows["me_px"]["difference"]) == (2, 3.5, -1.5)
-    assert rows["me_px"]["ci95"] == [-2, -1]  # of the first picture twice, and of the second
+    half = scipy.stats.t.ppf(0.975, 1) * 0.5  # of -1 and -2
+    assert rows["me_px"]["ci95"] == pytest.approx([-1.5 - half, -1.5 + half])
     assert rows["me_mm"]["difference"] == -0.75
     assert rows["fr@1.6"]["difference"] == -0.5
     assert rows["sdr_le_2mm"]["difference"] == 0.25
@@ -56,71 +55,64 @@ def test_differences_by_hand():
     assert all(swapped[key]["difference"] == -row["difference"] for key, row in rows.items())
 
 
-@pytest.mark.parametrize("shift", [0.0, 0.35])
-def test_interval_and_p_match_scipy(shift):
-    """One picture of each subject, one landmark: the paired bootstrap of a mean."""
-    random = np.random.default_rng(4)
-    a, b = random.gamma(4, 1, (2, 60))
+@pytest.mark.parametrize("n", [3, 12])
+@pytest.mark.parametrize("shift", [0.0, 0.35, 2.0])
+def test_interval_and_p_match_scipy(shift, n):
+    """One picture of each subject, one landmark: the paired t test."""
+    a, b = np.random.default_rng(4).gamma(4, 1, (2, n))
     a = np.abs(0.5 * a + 0.5 * b + shift)
-    got = difference([table(a[:, None])], [table(b[:, None])], bootstrap=20000)["differences"]["me_px"]
-    want = scipy.stats.bootstrap(
-        (a, b),
-        lambda x, y, axis: np.mean(x - y, axis=axis),
-        paired=True,
-        n_resamples=20000,
-        method="percentile",
-        rng=np.random.default_rng(0),
-    )
-    width = np.ptp(want.confidence_interval)
+    got = difference([table(a[:, None])], [table(b[:, None])])["differences"]["me_px"]
+    want = scipy.stats.ttest_rel(a, b)
     assert got["difference"] == pytest.approx(np.mean(a - b))
-    np.testing.assert_allclose(got["ci95"], want.confidence_interval, atol=0.03 * width)
-    d = want.bootstrap_distribution
-    assert got["p"] == pytest.approx(2 * min(np.mean(d <= 0), np.mean(d >= 0)), abs=0.01)
-    assert got["p"] == pytest.approx(scipy.stats.ttest_rel(a, b).pvalue, abs=0.03)
+    np.testing.assert_allclose(got["ci95"], want.confidence_interval(0.95))
+    assert got["p"] == pytest.approx(want.pvalue)
 
 
 def test_interval_of_clusters_matches_a_loop():
-    """Subjects with one to four pictures, points missing: pictures of a subject stay together, and the success rate is
-    pooled over points."""
+    """Subjects with one to four pictures, points missing: each with all its pictures is left out once, the success rate
+    is pooled over points, and degrees of freedom are those of the shares of pictures or points."""
     random = np.random.default_rng(5)
-    subjects = np.repeat(np.arange(25), random.integers(1, 5, 25))
-    errors = random.gamma(3, 2, (2, len(subjects), 3)) + random.gamma(2, 2, (25, 1))[subjects]
+    subjects = np.repeat(np.arange(9), random.integers(1, 5, 9))
+    errors = random.gamma(3, 2, (2, len(subjects), 3)) + random.gamma(2, 2, (9, 1))[subjects]
     errors[:, random.random((len(subjects), 3)) < 0.2] = NAN
     a, b = (table(e, subjects=[f"s{i}" for i in subjects], mm_per_px=0.2) for e in errors)
-    got = difference([a], [b], bootstrap=4000)["differences"]
-    want = {"me_px": [], "sdr_le_2mm": []}
-    for _ in range(4000):
-        rows = np.concatenate([np.flatnonzero(subjects == s) for s in random.integers(0, 25, 25)])
+    got = difference([a], [b])["differences"]
+
+    def numbers(rows):
         one, two = errors[:, rows]
-        want["me_px"].append(np.nanmean(np.nanmean(one, axis=1)) - np.nanmean(np.nanmean(two, axis=1)))
         hits = [np.mean(e[np.isfinite(e)] * 0.2 <= 2) for e in (one, two)]
-        want["sdr_le_2mm"].append(hits[0] - hits[1])
-    for key, values in want.items():
-        bounds = np.percentile(values, [2.5, 97.5])
-        np.testing.assert_allclose(got[key]["ci95"], bounds, atol=0.06 * np.ptp(bounds), err_msg=key)
+        means = [np.nanmean(np.nanmean(e, axis=1)) for e in (one, two)]
+        return np.array([means[0] - means[1], hits[0] - hits[1]])
+
+    everything = numbers(np.arange(len(subjects)))
+    left_out = np.array([numbers(subjects != s) for s in range(9)])
+    se = np.sqrt(8 / 9 * ((left_out - everything) ** 2).sum(axis=0))
+    told = np.isfinite(errors[0])
+    counts = np.array([[told.any(axis=1)[subjects == s].sum(), told[subjects == s].sum()] for s in range(9)])
+    df = counts.sum(axis=0) ** 2 / (counts**2).sum(axis=0) - 1
+    half = scipy.stats.t.ppf(0.975, df) * se
+    p = 2 * scipy.stats.t.sf(np.abs(everything) / se, df)
+    for i, key in enumerate(("me_px", "sdr_le_2mm")):
+        np.testing.assert_allclose(got[key]["ci95"], [everything[i] - half[i], everything[i] + half[i]])
+        assert got[key]["p"] == pytest.approx(p[i])
 
 
-def test_coverage_where_nothing_differs():
-    """200 data sets of 40 people whose pictures differ together, no method being better: about 95 % of the intervals
-    hold 0 (one over pictures would hold it in about 66 %), and p is above 0.05 in the same ones."""
+@pytest.mark.parametrize("people", [5, 40])
+def test_coverage_where_nothing_differs(people):
+    """200 data sets of people whose pictures differ together, no method being better: about 95 % of the intervals hold
+    0 (one over pictures would hold it in about 66 %), and p is above 0.05 in the same ones."""
     inside, accepted = [], []
     for seed in range(200):
         random = np.random.default_rng(seed)
-        subjects = np.repeat(np.arange(40), random.integers(1, 7, 40))
-        offset = random.normal(size=40)[subjects] + 0.5 * random.normal(size=len(subjects))
+        subjects = np.repeat(np.arange(people), random.integers(1, 7, people))
+        offset = random.normal(size=people)[subjects] + 0.5 * random.normal(size=len(subjects))
         a, b = (table(10 + sign * offset[:, None] / 2, subjects=[f"s{i}" for i in subjects]) for sign in (1, -1))
-        row = difference([a], [b], bootstrap=500, seed=seed)["differences"]["me_px"]
+        row = difference([a], [b])["differences"]["me_px"]
         low, high = row["ci95"]
         inside.append(low <= 0 <= high)
-        accepted.append(row["p"] > 0.05)
-    assert 0.90 <= np.mean(inside) <= 0.98
-    assert np.mean(np.equal(inside, accepted)) >= 0.98
-
-
-def test_p_by_hand():
-    """Of four resamples one is not above 0: 2 (1 + 1) / 5; never 0, never above 1; NaN is left out."""
-    resamples = np.array([[-1, 1, 0, NAN, -1], [1, 2, 0, NAN, NAN], [2, 3, 0, NAN, 1], [3, 4, 1e-17, NAN, 2]])
-    np.testing.assert_allclose(paired.p_value(resamples), [4 / 5, 2 / 5, 1, NAN, 1])
+        accepted.append(row["p"] >= 0.05)
+    assert 0.92 <= np.mean(inside) <= 0.99
+    assert inside == accepted
 
 
 def test_runs_are_averaged_picture_by_picture():
@@ -165,14 +157,13 @@ def compare(cli, tmp_path, monkeypatch):
 
 
 def test_command_shows_and_writes_the_differences(compare, tmp_path):
-    a, b = (table(e, mm_per_px=0.5) for e in ([[1, 3, 2], [2, 2, 5]], [[2, 4, 2], [2, 6, 1]]))
+    a, b = (table(3 * e, mm_per_px=0.5) for e in ([[1, 3, 2], [2, 2, 5]], [[2, 4, 2], [2, 6, 1]]))
     code, out, error = compare(a, b, "--out=d.json", "--normalizer=p0,p1", "--radii=1,2", "--threshold=0.05")
     assert (code, error) == (0, "")
-    assert "2 pictures, 2 subjects, 6 points" in out
+    assert "6 pictures, 6 subjects, 18 points" in out
     lines = {line.split("  ")[0]: line.split() for line in out.splitlines() if line}
-    assert (
-        lines["Failure rate (FR), 5 %"][-8:] == ["0.00", "50.00", "0.00", "0.00", "to", "0.00", "1.0000"][-8:] or True
-    )
+    # Of 0 and -1, thrice: -0.5 -+ 2.571 sqrt(0.3 / 6), cut at -1; scipy.stats.ttest_1samp has p = 0.0756
+    assert lines["Failure rate (FR), 5 %"][-7:] == ["50.00", "100.00", "-50.00", "-100.00", "to", "7.48", "0.0756"]
     order = [line.split()[0] for line in out.splitlines() if line.startswith(("p0 ", "p1 ", "p2 "))]
     assert order == ["p1", "p0", "p2"]  # A's best first
     assert lines["p1"][-1] == "A"
@@ -269,9 +260,7 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     metrics.write_predictions(run / "predictions.csv", BASE)
     metrics.write_predictions("B.csv", table([[2, 3], [2, 1], [4, 1]], mm_per_px=0.5))
     (run / "config.json").write_text(json.dumps({"eval": {"threshold": THRESHOLDS | {"nme": 0.07}}}))
-    summary = metrics.summarize(
-        BASE, normalizer=("p0", "p1"), thresholds=THRESHOLDS, radii_mm=(1.5,), bootstrap=0, seed=0
-    )
+    summary = metrics.summarize(BASE, normalizer=("p0", "p1"), thresholds=THRESHOLDS, radii_mm=(1.5,))
     (run / "metrics.json").write_text(json.dumps(summary | {"normalizer": ["p0", "p1"]}))
     for pair in (("run", "B.csv"), ("B.csv", "run")):
         code, _, error = cli("ctd_jax.compare", *pair, "--out=d.json")

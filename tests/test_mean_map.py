@@ -68,9 +68,8 @@ def scores(dice):
 )
 def test_a_network_has_to_beat_it(dice, beaten):
     own, blind = scores(dice), scores([0.5] * len(dice))
-    settings = {"bootstrap": 500, "seed": 0}
-    summary = {"classes": CLASSES} | segmentation_metrics.summarize(own, CLASSES, **settings)
-    summary["mean_map"] = mean_map.summarize(own, blind, CLASSES, **settings)
+    summary = {"classes": CLASSES} | segmentation_metrics.summarize(own, CLASSES)
+    summary["mean_map"] = mean_map.summarize(own, blind, CLASSES)
     assert summary["mean_map"]["beaten"] == {"spines": beaten}
     assert summary["mean_map"]["dice_spines_disc"] == 0.5
     found = report.cautions.of_class_maps(summary, own, {("spines", "disc")})
@@ -80,8 +79,8 @@ def test_a_network_has_to_beat_it(dice, beaten):
 
 def test_a_class_never_found_or_never_trained():
     own = scores([0.0] * 4)
-    summary = {"classes": CLASSES} | segmentation_metrics.summarize(own, CLASSES, bootstrap=0, seed=0)
-    summary["mean_map"] = mean_map.summarize(own, own, CLASSES, bootstrap=0, seed=0)
+    summary = {"classes": CLASSES} | segmentation_metrics.summarize(own, CLASSES)
+    summary["mean_map"] = mean_map.summarize(own, own, CLASSES)
     found = report.cautions.of_class_maps(summary, own, {("spines", "disc")})
     assert found[1:] == ["disc was never found: in none of the 4 pictures that have it."]
     found = report.cautions.of_class_maps(summary, own, ())

@@ -1,16 +1,19 @@
+import csv
 import dataclasses
 import json
+import pathlib
 
 import numpy as np
 import pytest
 import scipy.integrate
 import scipy.stats
 
-from ctd_jax import metrics
+from ctd_jax import agreement, metrics, segmentation_metrics
 from ctd_jax.errors import UserError
 
 THRESHOLDS = {"nme": 0.1, "mm": 4.0, "px": 10.0}
 NAN = float("nan")
+CASES = pathlib.Path(__file__).parents[1] / ".." / "shared" / "cases"
 
 
 def table(errors_px, *, subjects=None, mm_per_px=None):
@@ -31,10 +34,8 @@ def table(errors_px, *, subjects=None, mm_per_px=None):
     )
 
 
-def summarize(predictions, *, normalizer=None, radii_mm=(2, 2.5, 3, 4), bootstrap=200, seed=0):
-    return metrics.summarize(
-        predictions, normalizer=normalizer, thresholds=THRESHOLDS, radii_mm=radii_mm, bootstrap=bootstrap, seed=seed
-    )
+def summarize(predictions, *, normalizer=None, radii_mm=(2, 2.5, 3, 4)):
+    return metrics.summarize(predictions, normalizer=normalizer, thresholds=THRESHOLDS, radii_mm=radii_mm)
 
 
 def test_errors_by_hand():
@@ -82,6 +83,7 @@ def test_partly_known_spacing_and_normalizer():
     assert got["nme_p0_p1"] == pytest.approx((3 / 50 + 8 / 50) / 2)  # picture 2 lacks a normaliser point
     assert got["me_px"] == pytest.approx((3 + 8 + 7) / 3)
     assert got["fr@0.1"] == 0.5 and got["auc@0.1"] == pytest.approx(0.4 / 2)
+    assert (got["n_images_mm"], got["n_points_mm"], got["n_images_nme"]) == (2, 3, 2)
 
 
 def test_failure_is_strictly_above_the_threshold():
@@ -107,37 +109,75 @@ def test_perfect_model():
     got = summarize(table(np.zeros((3, 2)), mm_per_px=1.0), normalizer=("p0", "p1"))
     assert (got["me_px"], got["me_mm"], got["nme_p0_p1"], got["fr@0.1"]) == (0, 0, 0, 0)
     assert (got["auc@0.1"], got["sdr_le_2mm"]) == (1, 1)
-    assert got["ci95"]["auc@0.1"] == [1, 1]
+    assert got["ci95"]["auc@0.1"] == pytest.approx([0.05 ** (1 / 3), 1])  # three subjects don't make it certain
+    assert got["ci95"]["fr@0.1"] == pytest.approx([0, 1 - 0.05 ** (1 / 3)])
+    assert got["ci95"]["me_px"] == [0, 0]
 
 
-def test_interval_matches_scipy():
-    """One picture per subject: the cluster bootstrap is the ordinary one."""
-    errors = np.random.default_rng(1).gamma(2, 2, size=(60, 1))
-    want = scipy.stats.bootstrap(
-        (errors[:, 0],), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(2)
-    ).confidence_interval
-    got = summarize(table(errors), bootstrap=20_000)
-    np.testing.assert_allclose(got["ci95"]["me_px"], want, rtol=0.01)
-    np.testing.assert_allclose(got["per_landmark"]["p0"]["ci95"]["me_px"], want, rtol=0.01)
+def log_t(values):
+    """By hand: of n independent values, the interval of log(mean) after the delta method, n - 1 degrees of freedom."""
+    mean, se = np.mean(values), np.std(values, ddof=1) / np.sqrt(len(values))
+    return np.exp(scipy.stats.t.interval(0.95, len(values) - 1, loc=np.log(mean), scale=se / mean))
 
 
-def test_interval_resamples_subjects_not_pictures():
+def test_interval_of_one_picture_a_subject_by_hand():
+    errors = np.random.default_rng(1).gamma(2, 2, size=(6, 1))
+    got = summarize(table(errors))
+    np.testing.assert_allclose(got["ci95"]["me_px"], log_t(errors[:, 0]))
+    np.testing.assert_allclose(got["per_landmark"]["p0"]["ci95"]["me_px"], log_t(errors[:, 0]))
+
+
+def test_interval_is_over_subjects_not_pictures():
     """30 equal pictures of each of 4 subjects tell no more than one of each."""
     level = np.array([1.0, 2.0, 4.0, 9.0])
-    want = scipy.stats.bootstrap(
-        (level,), np.mean, n_resamples=20_000, method="percentile", rng=np.random.default_rng(3)
-    ).confidence_interval
     points = table(np.repeat(level, 30)[:, None], subjects=np.repeat(list("abcd"), 30))
-    np.testing.assert_allclose(summarize(points, bootstrap=20_000)["ci95"]["me_px"], want, rtol=0.05)
-    by_picture = summarize(dataclasses.replace(points, subjects=np.full(120, "")), bootstrap=2_000)["ci95"]["me_px"]
-    assert np.ptp(by_picture) < 0.5 * np.ptp(want)
+    np.testing.assert_allclose(summarize(points)["ci95"]["me_px"], log_t(level))
+    by_picture = summarize(dataclasses.replace(points, subjects=np.full(120, "")))["ci95"]["me_px"]
+    np.testing.assert_allclose(by_picture, log_t(np.repeat(level, 30)))
 
 
-def test_interval_follows_the_seed_and_can_be_switched_off():
-    points = table(np.random.default_rng(4).gamma(2, 2, size=(9, 2)))
-    assert summarize(points, seed=1) == summarize(points, seed=1)
-    assert summarize(points, seed=1)["ci95"] != summarize(points, seed=2)["ci95"]
-    assert summarize(points, bootstrap=0)["ci95"] == {}
+def test_pictures_count_alike_however_many_points_they_have():
+    """Errors 2 and 6 in one picture, 1 in another with a point missing: 2.5, where the mean of the points is 3. With
+    30 % of the points missing at random both are within 1 % of each other, as the definition of `me_px` says."""
+    assert summarize(table([[2, 6], [1, NAN]]))["me_px"] == (4 + 1) / 2
+    random = np.random.default_rng(0)
+    errors = random.gamma(4, 1, (150, 19)) * np.exp(0.3 * random.normal(size=(150, 1)))
+    errors[random.random(errors.shape) < 0.3] = NAN
+    assert abs(summarize(table(errors))["me_px"] / np.nanmean(errors) - 1) < 0.01
+
+
+def test_mm_of_some_pictures_are_said_to_be_so():
+    """One of four pictures has a spacing: its error in mm is not that of the test."""
+    points = table([[2, 4], [6, 10], [8, 8], [1, NAN]], mm_per_px=0.5)
+    points.error_mm[1:] = NAN
+    got = summarize(points)
+    assert (got["n_images"], got["n_images_mm"], got["n_points"], got["n_points_mm"]) == (4, 1, 7, 2)
+    assert got["me_mm"] == 1.5 and got["ced_measure"] == "me_px" and "fr@10" in got
+    assert [(one["n"], one["n_mm"]) for one in got["per_landmark"].values()] == [(4, 1), (3, 1)]
+    everywhere = summarize(table([[2, 4], [6, NAN], [NAN, NAN]], mm_per_px=0.5))  # of what is annotated
+    assert everywhere["ced_measure"] == "me_mm" and not [key for key in everywhere if key.startswith("n_images_")]
+
+
+def test_the_nme_of_most_pictures_is_what_the_ced_measures():
+    points = table([[2, 4], [6, 10], [NAN, 7]])
+    assert summarize(points, normalizer=("p0", "p1"))["ced_measure"] == "nme_p0_p1"
+    few = table([[2, 4], [NAN, 10], [NAN, 7]])
+    got = summarize(few, normalizer=("p0", "p1"))
+    assert got["ced_measure"] == "me_px" and got["n_images_nme"] == 1 and got["nme_p0_p1"] == pytest.approx(0.06)
+
+
+@pytest.mark.skipif(not CASES.exists(), reason="shared/cases is not here")
+def test_case_of_a_spacing_in_one_test_picture():
+    with (CASES / "spacing_in_one_test_picture_only" / "landmarks.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "test"]
+    names = [key[:-2] for key in rows[0] if key.endswith("_x")]
+    true = np.array([[[float(row[f"{name}_{axis}"]) for axis in "xy"] for name in names] for row in rows])
+    spacing = [[float(row[f"spacing_{axis}_mm"] or "nan") for axis in "xy"] for row in rows]
+    images = [row["image"] for row in rows]
+    points = metrics.Predictions.from_points(images, images, names, true + (3, 4), true_xy=true, spacing=spacing)
+    got = summarize(points)
+    assert (got["me_px"], got["me_mm"]) == pytest.approx((5, 2.5))
+    assert (got["n_images"], got["n_images_mm"], got["ced_measure"]) == (4, 1, "me_px")
 
 
 @pytest.mark.parametrize("subjects", [["s"] * 3, ["", "s", "s"]])
@@ -209,3 +249,30 @@ def test_wrong_header_and_no_file(tmp_path):
         metrics.read_predictions(path)
     with pytest.raises(UserError, match="none.csv: no such file"):
         metrics.read_predictions(tmp_path / "none.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("a\u00e9".encode("latin-1"), "table in UTF-8"),
+        ("image,x\n".encode("utf-16"), "table in UTF-8"),
+        (",".join(metrics.COLUMNS).encode() + b"\n" + b"x" * 200_000, "field larger than field limit"),
+        (
+            ",".join(metrics.COLUMNS).encode() + b"\na\0,s,p,1,2,1,2,0,,\n",
+            "p.csv, line 2: .* found a NUL byte|line contains NUL",
+        ),
+    ],
+)
+def test_what_is_no_table(tmp_path, content, message):
+    (tmp_path / "p.csv").write_bytes(content)
+    with pytest.raises(UserError, match=message):
+        metrics.read_predictions(tmp_path / "p.csv")
+    with pytest.raises(UserError, match="p.csv"):
+        agreement.read(tmp_path / "p.csv")
+    with pytest.raises(UserError, match="p.csv"):
+        segmentation_metrics.read(tmp_path / "p.csv")
+
+
+def test_a_folder_is_no_table(tmp_path):
+    with pytest.raises(UserError, match="expected a table"):
+        metrics.read_predictions(tmp_path)

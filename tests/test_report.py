@@ -45,15 +45,13 @@ def make_run(workdir, *, n=12, mm=True, normalizer=("left", "right"), log=LOG, n
     metrics.write_predictions(workdir / "predictions.csv", table)
     table = metrics.read_predictions(workdir / "predictions.csv")
     thresholds = {"nme": 0.1, "mm": 4.0, "px": 10.0}
-    summary = metrics.summarize(
-        table, normalizer=normalizer, thresholds=thresholds, radii_mm=(2, 2.5), bootstrap=100, seed=0
-    )
+    summary = metrics.summarize(table, normalizer=normalizer, thresholds=thresholds, radii_mm=(2, 2.5))
     if measured:
         parsed = measurements.parse(measured, table.landmarks.tolist(), "here")
         spacing = np.full((n, 2), 0.5 if mm else np.nan)
         values = agreement.Measured.from_predictions(table, parsed, spacing)
         agreement.write(workdir / "measurements.csv", values)
-        summary["measurements"] = agreement.summarize(values, parsed, bootstrap=100, seed=0)
+        summary["measurements"] = agreement.summarize(values, parsed)
     summary |= {
         "split": "test",
         "normalizer": normalizer and list(normalizer),

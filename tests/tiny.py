@@ -27,7 +27,6 @@ KEYS = {
     "train.batch_size": 4,
     "eval.every": 2,
     "eval.batch_size": 4,
-    "eval.bootstrap": 20,
 }
 STILL = {"augment__flip": 0.0, "augment__scale": 0.0, "augment__shift": 0.0}
 

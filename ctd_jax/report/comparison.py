@@ -26,7 +26,7 @@ def comparison(result: Mapping) -> str:
     landmarks += [(name, words.unit, *_cells(words, row), _better(key, row)) for name, row in shown]
 
     notes = [
-        f"better: where the interval leaves out 0; p: two-sided; {result['bootstrap']} resamples of the subjects.",
+        "better: where the interval leaves out 0; p: two-sided; over the subjects (jackknife, Student's t).",
         "Both speak of other subjects, not of other trainings: two seeds of one method can differ as clearly.",
         f"Landmarks are not corrected for their number: of {len(known)}, chance alone marks {len(known) / 20:.1f}.",
     ]

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
+from ctd_jax import intervals
 from ctd_jax import metrics as metrics_
 from ctd_jax.agreement import Measured
 from ctd_jax.report import tables
@@ -19,7 +20,7 @@ COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#000000", "#E69F00")
 _NOT_TERMS = ("_lr", "_per_s", "seconds")  # columns of the log that are no term of the loss
 
 
-def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping, *, bootstrap: int = 1000, seed: int = 0) -> Figure:
+def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping) -> Figure:
     """The CED of the pictures with its threshold and, over subjects, the pointwise 95 % band.
 
     Args:
@@ -36,7 +37,7 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping, *, bootstrap
     axes = figure.add_subplot()
     grid = np.linspace(0, end, 241)
     within = (errors[:, None] <= grid).astype(np.float64)
-    low, high = metrics_.interval(within, np.ones_like(within), subjects, bootstrap=bootstrap, seed=seed)
+    low, high = intervals.bounds(intervals.of_ratios(within, np.ones_like(within), subjects), "fraction")
     if np.isfinite(low).all():
         axes.fill_between(
             grid * words.scale, low * 100, high * 100, color=BLUE, alpha=0.18, lw=0, step="post", label="95 % band"

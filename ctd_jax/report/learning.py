@@ -11,10 +11,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ctd_jax import mean_shape, metrics, paired
+from ctd_jax import intervals, mean_shape, metrics, paired
 from ctd_jax.report import curves, tables
 
-RESAMPLES = 10_000
 FEW = 5  # methods whose bands can be told apart
 
 
@@ -22,7 +21,7 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
     """The content of curve.json, from the lines of curve.csv and the predictions.csv of the runs that they name.
 
     `methods`: name -> `setting`, and `budgets`: labels -> `error`, the mean over the seeds; `seeds`, that of each;
-    `ci95`, of the mean over the seeds, by bootstrap over subjects; `mean_shape`, the error of the mean shape of the
+    `ci95`, of the mean over the seeds, over subjects; `mean_shape`, the error of the mean shape of the
     training labels, and `beats_mean_shape` (see `mean_shape.beaten`; both absent for runs of an older version);
     `minus_reference`: `difference`, `ci95` and `p` of `paired.difference`; `reference_labels`: labels with which the
     reference has this error, on straight lines between its points in log(labels), null where it never has;
@@ -48,8 +47,8 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
         tables_ = predictions[method, labels]
         errors = np.mean([metrics.image_error(table, normalizer, measure) for table in tables_], axis=0)[:, None]
         told = np.isfinite(errors)
-        units = metrics.bootstrap_units(tables_[0])
-        bounds = metrics.interval(np.where(told, errors, 0.0), 1.0 * told, units, bootstrap=RESAMPLES, seed=0)
+        estimate = intervals.of_ratios(np.where(told, errors, 0.0), 1.0 * told, metrics.subject_units(tables_[0]))
+        bounds = intervals.bounds(estimate, "level")
         seeds = {str(line["seed"]): line["error"] for line in of}
         point = {"error": float(np.mean(list(seeds.values()))), "ci95": bounds[:, 0].tolist(), "seeds": seeds}
 
@@ -60,8 +59,6 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
                 normalizer=normalizer,
                 thresholds=config["eval"]["threshold"],
                 radii_mm=(),
-                bootstrap=RESAMPLES,
-                seed=0,
             )["differences"][measure]
             return {key: against[key] for key in ("b", "difference", "ci95", "p") if key in against}
 
@@ -131,7 +128,7 @@ def console(result: Mapping[str, Any]) -> str:
         f"{result['label']}, {result['unit']}; {result['n_images']} pictures of {result['split']}, mean over the seeds"
     )
     tests = sum(name != reference for name in methods) * len(budgets)
-    note = f"p: paired bootstrap over subjects, not corrected for {tests} comparisons; it does not speak of other seeds"
+    note = f"p: paired, over subjects, not corrected for {tests} comparisons; it does not speak of other seeds"
     return "\n".join(
         [*_cautions(result), head, "-" * len(lines[0]), *(line.rstrip() for line in lines), "-" * len(lines[0]), note]
     )

@@ -34,7 +34,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     table = metrics_.read_predictions(workdir / "predictions.csv")
     normalizer = tuple(metrics["normalizer"]) if metrics.get("normalizer") else None
     errors = metrics_.image_error(table, normalizer, metrics["ced_measure"])
-    subjects = metrics_.bootstrap_units(table)
+    subjects = metrics_.subject_units(table)
     split = _split(workdir, table)
 
     panels = list(_panels(table, errors, metrics, pictures))
