@@ -259,7 +259,8 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     run.mkdir()
     metrics.write_predictions(run / "predictions.csv", BASE)
     metrics.write_predictions("B.csv", table([[2, 3], [2, 1], [4, 1]], mm_per_px=0.5))
-    (run / "config.json").write_text(json.dumps({"eval": {"threshold": THRESHOLDS | {"nme": 0.07}}}))
+    config = {"task": "landmarks"} | {part: {} for part in ("data", "model", "teacher", "train")}
+    (run / "config.json").write_text(json.dumps(config | {"eval": {"threshold": THRESHOLDS | {"nme": 0.07}}}))
     summary = metrics.summarize(BASE, normalizer=("p0", "p1"), thresholds=THRESHOLDS, radii_mm=(1.5,))
     (run / "metrics.json").write_text(json.dumps(summary | {"normalizer": ["p0", "p1"]}))
     for pair in (("run", "B.csv"), ("B.csv", "run")):
