@@ -112,7 +112,8 @@ def _landmarks(workdir: pathlib.Path, config: Any) -> Network:
         "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
     }
     margin = config.data.margin if meta["boxes"] else 0.0
-    about = {"landmarks": meta["landmarks"], "boxes": meta["boxes"], "margin": margin}
+    grey = (meta.get("grey") or {}).get(_DOMAIN.value or "", {})
+    about = {"landmarks": meta["landmarks"], "boxes": meta["boxes"], "margin": margin, "grey": grey}
     forward = landmarks.forward(model, meta["input"])
     return Network("landmarks", model, variables, forward, outputs, about, _differences_of_landmarks)
 
@@ -122,7 +123,7 @@ def _class_maps(workdir: pathlib.Path, config: Any) -> Network:
 
     alone, S = segmentation.Alone.of(workdir, config, _DOMAIN.value), config.data.image_size
     outputs = {"probabilities": ((S, S, len(alone.classes)), "of each class in each pixel of the input, sum 1")}
-    about = {"classes": list(alone.classes), "boxes": False, "margin": 0.0}
+    about = {"classes": list(alone.classes), "boxes": False, "margin": 0.0, "grey": alone.grey}
 
     def forward(variables: Any, batch: Any) -> tuple[Any]:
         return (alone.forward(variables, {"picture": batch["picture"]}),)
@@ -195,6 +196,8 @@ def _metadata(workdir: pathlib.Path, network: Network, size: int, b: Any) -> dic
 
     return network.about | {
         "size": size,
+        "grey_unit": "which values become 0 and 255 in pictures of more than 8 bits, of whole numbers (integer) or "
+        "fractions (float); a kind that is not there was not seen in training",
         "frame": "the square about the middle of the picture, or of its box where boxes is true, whose side is the "
         "longer one x (1 + 2 margin), scaled to size x size pixels; black where there is no picture",
         "input": {formats.INPUT: {"shape": [str(b), size, size, 3], "dtype": "uint8", "unit": "RGB, 0 to 255"}},

@@ -33,7 +33,7 @@ def writing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO]:
 
 def _writing(path: pathlib.Path, mode: str, text: dict[str, str]) -> Iterator[IO]:
     stream = _STREAM.fullmatch(str(path))
-    if stream or (path.exists() and not path.is_file()):
+    if is_stream(path):
         with open(_stream(stream) if stream else path, mode, **text) as file:
             yield file
         return
@@ -54,6 +54,12 @@ def _writing(path: pathlib.Path, mode: str, text: dict[str, str]) -> Iterator[IO
             os.fsync(folder)
         finally:
             os.close(folder)
+
+
+def is_stream(path: str | os.PathLike) -> bool:
+    """Whether `writing` writes to `path` and never replaces it."""
+    path = pathlib.Path(path)
+    return bool(_STREAM.fullmatch(str(path))) or (path.exists() and not path.is_file() and not path.is_dir())
 
 
 def _stream(match: re.Match) -> int:

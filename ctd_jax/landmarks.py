@@ -163,6 +163,7 @@ class LandmarkTask(StudentTask):
             "landmarks": list(self.landmarks.names),
             "encoder": self.encoder,
             "input": self.teacher.input,
+            "grey": self.source.grey_of_run,
             "boxes": bool(np.isfinite(self.train.boxes).all()),
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,

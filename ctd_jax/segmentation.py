@@ -124,12 +124,14 @@ class Alone:
     Attributes:
       forward: see `forward`, without "domain".
       variables: as trained.
+      grey: of the pictures that it was trained on, see `data.grey`.
     """
 
     classes: tuple[str, ...]
     model: models.SegmentationNet
     forward: Callable
     variables: dict[str, Any]
+    grey: Mapping[str, tuple[float, float]]
 
     @classmethod
     def of(cls, run: pathlib.Path, config: ConfigDict, name: str | None) -> "Alone":
@@ -159,7 +161,8 @@ class Alone:
         config.domains.norm = config.domains.heads = False
         own = {name: known[name]}
         model = build(config, meta["encoder"], own)
-        return cls(known[name], model, forward(model, meta["input"], Layout.of(own, heads=False)), variables)
+        body = forward(model, meta["input"], Layout.of(own, heads=False))
+        return cls(known[name], model, body, variables, (meta.get("grey") or {}).get(name, {}))
 
 
 class SegmentationTask(StudentTask):
@@ -248,6 +251,7 @@ class SegmentationTask(StudentTask):
             "domains": [{"name": domain, "classes": list(names)} for domain, names in self.classes.items()],
             "encoder": self.encoder,
             "input": self.teacher.input,
+            "grey": self.source.grey_of_run,
             "teacher weights": checkpoint.digest(self.teacher.variables),
         }
 

@@ -134,7 +134,7 @@ def _write(
         lambda image: (
             everything.original(places[image]),
             everything.class_map(places[image]),
-            np.asarray(Image.open(mask_path(workdir, image))),
+            np.asarray(Image.open(mask_path(workdir, image), formats=("PNG",))),
         ),
         lambda image: everything.original(places[image]),
     )

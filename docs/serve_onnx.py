@@ -10,7 +10,18 @@ from PIL import Image, ImageOps
 
 network = onnxruntime.InferenceSession(sys.argv[1])
 about = {key: json.loads(value) for key, value in network.get_modelmeta().custom_metadata_map.items()}
-picture, S = ImageOps.exif_transpose(Image.open(sys.argv[2])).convert("RGB"), about["size"]
+file, S = Image.open(sys.argv[2], formats=["PNG", "JPEG", "BMP", "TIFF", "WEBP"]), about["size"]
+kind = {"I": "integer", "F": "float"}.get(file.mode[0])  # grey of more than 8 bits
+known = kind in about["grey"] if kind else ";16" not in str(file.tile)  # else the training saw none such, or colour
+odd = file.format == "TIFF" and (file.n_frames > 1 or (kind and file.tag_v2.get(262) == 0))  # pages; a negative
+picture = ImageOps.exif_transpose(file)
+if not known or odd or (picture.has_transparency_data and picture.convert("RGBA").getextrema()[3] == (0, 0)):
+    sys.exit(f"{sys.argv[2]}: not a kind of picture that this example reads; save it as an 8-bit PNG, not transparent")
+if kind:  # the range that became 0 to 255 in training
+    low, high = about["grey"][kind]
+    values = np.nan_to_num((np.asarray(picture, float) - low) * (255 / (high - low)), posinf=0, neginf=0)
+    picture = Image.fromarray(np.clip(np.rint(values), 0, 255).astype(np.uint8))
+picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture.convert("RGBA")).convert("RGB")
 box = np.array(list(map(float, sys.argv[3:])) or [-0.5, -0.5, picture.width - 0.5, picture.height - 0.5]).reshape(2, 2)
 scale = S / max(box[1] - box[0]) / (1 + 2 * about["margin"])  # network = scale * picture + offset
 offset = (S - 1) / 2 - scale * box.mean(0)

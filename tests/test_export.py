@@ -232,12 +232,56 @@ def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tm
     for size in ((200, 91), (27, 70)):
         face.resize(size).save(tmp_path / "face.png")
         np.testing.assert_allclose(served(), predicted(), atol=0.01)
+    transparent = face.convert("RGBA")
+    transparent.putalpha(Image.linear_gradient("L").resize(face.size))
+    transparent.save(tmp_path / "face.png")
+    np.testing.assert_allclose(served(), predicted(), atol=0.01)
 
     best = checkpoint.best
     monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
     assert run_export(to)[0] == 0
     (tmp_path / "boxes.csv").write_text("image,box_x0,box_y0,box_x1,box_y1\nface.png,3,5.5,21.25,60\n")
     np.testing.assert_allclose(served(3, 5.5, 21.25, 60), predicted("--boxes=boxes.csv"), atol=0.01)
+
+
+@pytest.mark.parametrize("to", ["stablehlo", "onnx"])
+def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_run, to, tmp_path, monkeypatch):
+    """12 bits below 0 too, and fractions; what the run saw none of is refused."""
+    form_of(to)
+    grey = np.asarray(Image.fromarray(synthetic.draw(3, 0, size=64, seed=5)[0]).convert("L"))
+    hounsfield = (grey * 16.0 - 1024).astype(np.int32)
+    hounsfield[5, 5] = 30000
+    fractions = (grey / 200).astype(np.float32)
+    fractions[7, 7] = np.nan
+
+    def served(picture, **options):
+        picture.save(tmp_path / "face.tif", **options)
+        command = [sys.executable, REPO / "docs" / f"serve_{to}.py", tmp_path / "out/landmarks", "face.tif"]
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+
+    def refused(picture, **options):
+        done = served(picture, **options)
+        assert done.returncode == 1 and done.stderr.startswith("face.tif: not a kind of picture"), done.stderr
+
+    assert run_export(to)[0] == 0
+    refused(Image.fromarray(hounsfield))
+    refused(Image.fromarray(fractions))
+    best = checkpoint.best
+    kept = {"grey": {"": {"integer": [-1024.0, 4095.0], "float": [0.0, 1.0]}}}
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | kept))
+    assert run_export(to)[0] == 0
+    assert json.loads((tmp_path / "out/landmarks.json").read_text())["grey"] == kept["grey"][""]
+    for values in (hounsfield, fractions):
+        done = served(Image.fromarray(values))
+        assert done.returncode == 0, done.stderr
+        code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", "face.tif", "--out=p.csv")
+        assert code == 0, error
+        with (tmp_path / "p.csv").open(newline="") as file:
+            want = [[float(row[key]) for key in ("x", "y", "confidence")] for row in csv.DictReader(file)]
+        found = np.array([line.split(",")[1:] for line in done.stdout.splitlines()], float)
+        np.testing.assert_allclose(found, want, atol=0.01)
+    refused(Image.fromarray(grey).convert("RGBA").point(lambda x: 0))
+    refused(Image.fromarray(grey), save_all=True, append_images=[Image.fromarray(grey)])
 
 
 @pytest.mark.parametrize(

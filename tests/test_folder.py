@@ -166,7 +166,7 @@ def test_split_file(root, tmp_path):
 def test_boxes_file(root, tmp_path):
     file = tmp_path / "boxes.csv"
     file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,3.5,4\n")
-    np.testing.assert_array_equal(folder.read_boxes(file)["a.png"], [1, 2, 3.5, 4])
+    np.testing.assert_array_equal(folder.read_boxes(file)["a.png"].box, [1, 2, 3.5, 4])
     file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,0.5,4\n")
     with pytest.raises(UserError, match=r"boxes.csv, row 2: box is .*; expected x0 < x1 and y0 < y1"):
         folder.read_boxes(file)

@@ -153,6 +153,8 @@ def test_damaged_or_something_else():
                 continue
     short_header, huge = bytearray(encoded(GREY, "PNG")), bytearray(encoded(GREY, "BMP"))
     short_header[11], huge[21] = 0, 255  # Pillow raises ValueError and DecompressionBombError
-    for content in (b"", b"image,subject\n", b"\x00" * 1000, bytes(short_header), bytes(huge)):
+    for content in (b"", b"image,subject\n", b"\x00" * 1000, bytes(short_header)):
         with pytest.raises(UserError, match="some.png: not a readable picture"):
             pictures.decode(content, "some.png")
+    with pytest.raises(UserError, match="some.png: the picture has more than 80,000,000 pixels"):
+        pictures.decode(bytes(huge), "some.png")

@@ -2,7 +2,12 @@
 
 import csv
 import json
+import os
+import pathlib
 import shutil
+import stat
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -11,6 +16,7 @@ from PIL import Image
 from ctd_jax import checkpoint, data
 from ctd_jax.data import synthetic
 
+CASES = pathlib.Path(__file__).parents[1] / "../shared/cases"
 K = len(synthetic.LANDMARKS)
 COLUMNS = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence"
 
@@ -97,12 +103,11 @@ def test_unreadable_pictures_are_reported_and_the_rest_done(predict, tmp_path):
     code, _, error = predict("folder")
     assert code == 2
     assert "Traceback" not in error
-    lines = error.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["WARNING", "WARNING", "error"]
-    assert "folder/text.png" in lines[0]
-    assert "folder/truncated.jpg" in lines[1]
+    first, *named = error.splitlines()
+    assert first.startswith("error: 2 of 3 pictures could not be done, the other 1 are in out/predictions.csv:")
+    assert [line.split(":")[0] for line in named] == ["  folder/text.png", "  folder/truncated.jpg"]
+    assert all("not a readable picture" in line for line in named)
     assert "0x" not in error  # no address of a Python object
-    assert "2 of 3 pictures" in lines[2]
     assert {row["image"] for row in rows(tmp_path / "out/predictions.csv")} == {"folder/good.png"}
 
 
@@ -124,6 +129,129 @@ def test_boxes_crop(predict, tmp_path, monkeypatch):
     code, _, error = predict("crop.png", "--boxes=boxes.csv")
     assert code == 2
     assert "no row whose image is crop.png" in error
+    assert "nowhere.csv: no such file" in predict("whole.png", "--boxes=nowhere.csv")[2]
+
+
+def test_boxes_that_can_not_be_right(predict, tmp_path, monkeypatch):
+    best = checkpoint.best
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
+    for name in ("one.png", "two.png"):
+        face(tmp_path / name)
+
+    def refused(*rows_):
+        (tmp_path / "boxes.csv").write_text("\n".join(["image,box_x0,box_y0,box_x1,box_y1", *rows_, ""]))
+        code, _, error = predict("one.png", "two.png", "--boxes=boxes.csv")
+        assert code == 2
+        return error
+
+    error = refused("one.png,0,0,40,36", "two.png,0,0,40,36", "./one.png,20,20,40,36")
+    assert "row 4" in error and "has another box in boxes.csv, row 2" in error
+    assert "boxes.csv, row 3" in refused("one.png,0,0,40,36", "two.png,50,40,30,20")  # x, y, width, height
+    assert not (tmp_path / "out").exists()
+    error = refused("one.png,0,0,40,36", "two.png,500,500,600,600")
+    assert "1 of 2 pictures could not be done" in error
+    assert "two.png: boxes.csv, row 3: the box" in error and "lies outside the picture of 64 x 64 pixels" in error
+    assert set(points(tmp_path / "out/predictions.csv")) == {"one.png"}
+
+
+def test_what_is_no_picture_does_not_stop_the_others(predict, tmp_path):
+    """The user's pictures only, and none of the kinds of file that can't be read is tried."""
+    inside = tmp_path / "in"
+    face(inside / "good.png")
+    face(inside / ".ipynb_checkpoints/good-checkpoint.png")
+    face(inside / "__MACOSX/good.png")
+    (inside / "._good.png").write_bytes(b"\x00\x05\x16\x07")
+    os.mkfifo(inside / "pipe.png")
+    (inside / "loop.png").symlink_to("loop.png")
+    (inside / "circle").symlink_to(inside)
+    (inside / "device.png").symlink_to("/dev/zero")
+    face(tmp_path / "latin.png").rename(os.fsdecode(os.fsencode(inside) + b"/gr\xfcn.png"))
+    code, out, error = predict("in")
+    assert code == 2 and "1 pictures" in out, error
+    assert "4 of 5 pictures could not be done, the other 1 are in out/predictions.csv:" in error
+    assert error.count("not a file but a pipe, a socket or a device") == 2
+    assert "in/loop.png: a link that leads nowhere, or in a circle" in error
+    assert "in/gr\\xfcn.png: its name is not UTF-8, so no table can hold it; rename the file" in error
+    assert set(points(tmp_path / "out/predictions.csv")) == {"in/good.png"}
+    code, out, error = predict("in/loop.png", "in/pipe.png", out="none.csv")
+    assert (code, out) == (2, "") and "2 of 2 pictures could not be done, nothing was written" in error
+    assert not (tmp_path / "none.csv").exists()
+
+
+@pytest.mark.parametrize("flag", ["--out", "--measurements", "--overlays"])
+def test_no_picture_is_overwritten(predict, finished_run, tmp_path, flag):
+    """Nor what the run keeps."""
+    face(tmp_path / "in/a.png")
+    name = "in/a.csv" if flag != "--overlays" else "in/a.png.png"
+    shutil.copy("in/a.png", name)
+    (tmp_path / "link.csv").symlink_to(name)
+    before = {path: path.read_bytes() for path in (tmp_path / "in").iterdir()}
+    for place in [name, "link.csv"] if flag != "--overlays" else ["in"]:
+        code, _, error = predict("in/a.png", name, f"{flag}={place}")
+        assert code == 2 and f"{flag} would overwrite the picture" in error
+        assert len(error.splitlines()) == 1
+    assert {path: path.read_bytes() for path in (tmp_path / "in").iterdir()} == before
+    if flag != "--overlays":
+        code, _, error = predict("in/a.png", f"{flag}={finished_run[0]}/predictions.csv")
+        assert code == 2 and "is where the run keeps its own" in error
+
+
+def test_a_table_for_a_pipe(predict, finished_run, tmp_path):
+    face(tmp_path / "one.png")
+    command = [sys.executable, "-m", "ctd_jax.predict", f"--workdir={finished_run[0]}", "one.png", "--out=/dev/stdout"]
+    repo = pathlib.Path(__file__).parents[1]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, env=os.environ | {"PYTHONPATH": repo})
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[0] == COLUMNS and len(done.stdout.splitlines()) == 1 + K
+    assert "1 pictures" in done.stderr
+    assert not stat.S_ISREG(os.stat("/dev/stdout", follow_symlinks=False).st_mode)
+
+
+def test_paths_from_home(predict, tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    face(tmp_path / "one.png")
+    assert predict("~/one.png", out="~/p/predictions.csv")[0] == 0
+    assert set(points(tmp_path / "p/predictions.csv")) == {str(tmp_path / "one.png")}
+
+
+def test_very_small_and_very_wide_pictures(predict, tmp_path):
+    for name, size in (("small.png", (8, 8)), ("wide.png", (600, 20)), ("one.png", (1, 1))):
+        face(tmp_path / name, size)
+    assert predict("small.png", "wide.png", "one.png")[0] == 0
+    found = points(tmp_path / "out/predictions.csv")
+    assert all(np.isfinite(xy).all() for xy in found.values())
+    assert (found["small.png"] > -1).all() and (found["small.png"] < 8).all()
+
+
+def test_the_grey_range_is_that_of_the_run(predict, tmp_path, monkeypatch):
+    """A run that saw 12 bits reads 12 bits, however bright the picture; one that saw 8 says that it guesses."""
+    grey = np.asarray(Image.open(face(tmp_path / "8.png", mode="L")))
+    grey = (grey * (255 / grey.max())).astype(np.uint8)
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 4).save(tmp_path / "10.png")  # all below 1024
+    Image.fromarray(np.rint(grey * (1020 / 4095)).astype(np.uint8)).save(tmp_path / "dark.png")
+    code, _, error = predict("8.png", "10.png", out="guessed.csv")
+    assert code == 0
+    assert "WARNING: the run knows no grey range for pictures of more than 8 bits (integer): 0 to 1023" in error
+    found = points(tmp_path / "guessed.csv")
+    np.testing.assert_allclose(found["10.png"], found["8.png"], atol=0.05)
+    best = checkpoint.best
+    kept = {"grey": {"": {"integer": [0.0, 4095.0]}}}
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | kept))
+    code, _, error = predict("dark.png", "10.png", out="kept.csv")
+    assert (code, error) == (0, "")
+    found = points(tmp_path / "kept.csv")
+    np.testing.assert_allclose(found["10.png"], found["dark.png"], atol=0.05)
+
+
+@pytest.mark.parametrize("path", sorted(CASES.glob("picture_*")), ids=lambda path: path.name)
+def test_cases_of_pictures(predict, tmp_path, path):
+    code, _, error = predict(path)
+    assert code == 0, error
+    reference, found = (xy for _, xy in sorted(points(tmp_path / "out/predictions.csv").items(), key=lambda one:
+                                               "reference" not in one[0]))  # fmt: skip
+    (name,) = [file.name for file in path.iterdir() if file.name not in ("README", "reference.png")]
+    assert name in error or np.abs(found - reference).max() < 0.5, error
 
 
 def test_each_picture_is_read_when_its_turn_comes(predict, finished_run, tmp_path, monkeypatch):
@@ -145,7 +273,14 @@ def test_each_picture_is_read_when_its_turn_comes(predict, finished_run, tmp_pat
         (["one.png", "--out="], "--out: . is a folder"),
         (["one.png", "--out=empty"], "empty is a folder"),
         (["one.png", "--overlays=one.png"], "one.png is a file"),
-        (["one.png", "--boxes=nowhere.csv"], "nowhere.csv: no such file"),
+        (
+            ["one.png", "--boxes=nowhere.csv"],
+            "was trained on whole pictures, not on what is in a box; leave out --boxes",
+        ),
+        (["one.png", "--out=x.xlsx"], "--out: x.xlsx does not end in .csv"),
+        (["one.png", "--out=x"], "--out: x does not end in .csv"),
+        (["one.png", "--measurements=x.ods"], "--measurements: x.ods does not end in .csv"),
+        (["https://example.org/one.png"], "https://example.org/one.png: this is a URL; download the file"),
         (["one.png", "--workdir=empty"], "config.json: no such file"),
     ],
 )

@@ -10,7 +10,18 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import measurements
-from ctd_jax.data import class_maps, coverage, folder, label_checks, picture_files, pictures, splits, synthetic, twins
+from ctd_jax.data import (
+    class_maps,
+    coverage,
+    folder,
+    label_checks,
+    picture_files,
+    pictures,
+    splits,
+    survey,
+    synthetic,
+    twins,
+)
 from ctd_jax.data.augment import augment, augment_classes
 from ctd_jax.data.class_maps import ClassMaps
 from ctd_jax.data.dataset import Dataset
@@ -33,6 +44,7 @@ __all__ = [
     "load",
     "pictures",
     "splits",
+    "survey",
     "twins",
 ]
 
@@ -192,6 +204,7 @@ def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign:
 
     encoded, looks = builder.pictures(root, table, pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache)))
     label_checks.check(table, split_of, looks)
+    grey = survey.prepared(encoded, table.images, [""] * len(table.images), folder=encoded.place, root=root)
     everything = Dataset(
         landmarks=table.landmarks,
         images=table.images,
@@ -199,12 +212,12 @@ def _folder(root: pathlib.Path, config: ConfigDict, cache: pathlib.Path, assign:
         xy=table.xy,
         spacing=table.spacing,
         boxes=table.boxes,
-        original=lambda i: pictures.decode(encoded[i]["picture"], table.images[i]),
+        original=lambda i: pictures.decode(encoded[i]["picture"], table.images[i], grey.get("")),
         size=config.image_size,
         margin=config.margin,
         cache_mib=config.cache_mib,
     )
-    return Source(everything, split_of, table.sha256, looks=looks)
+    return Source(everything, split_of, table.sha256, looks=looks, grey=grey)
 
 
 def _drawn(kind: synthetic.Kind, config: ConfigDict, assign: Callable[..., list[str]]) -> Source:

@@ -181,13 +181,13 @@ class Prepared:
     """
 
     def __init__(self, source: Any, place: pathlib.Path):
-        self._source, self._place = source, place
+        self._source, self.place = source, place
 
     def __len__(self) -> int:
         return len(self._source)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        with _naming_damage(self._place):
+        with _naming_damage(self.place):
             return self._source[index]
 
 

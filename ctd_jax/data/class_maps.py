@@ -9,14 +9,16 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax.data import drawn_anatomies, folder, pictures, segmentation, splits
+from ctd_jax.data import drawn_anatomies, folder, pictures, segmentation, splits, survey
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
+from ctd_jax.data.grey import Grey
 from ctd_jax.data.segmentation import Classes
 from ctd_jax.data.source import Source
 from ctd_jax.errors import UserError
 
+Ranges = dict[str, Grey]  # domain -> grey range of its pictures
 OUTSIDE = 255  # in a class map of the network: no pixel of the picture, counted nowhere
 
 
@@ -64,7 +66,8 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     Raises:
       UserError: whatever is wrong with the data, before any training.
     """
-    everything, given, sha256, looks = _drawn(config) if config.root == "synthetic" else _folders(config, cache)
+    read = _drawn(config) if config.root == "synthetic" else _folders(config, cache)
+    everything, given, sha256, looks, grey = read
     chosen = tuple(config.domains) or everything.domains
     for key, names, known in (("domains", chosen, everything.domains), ("helping", config.helping, chosen)):
         unknown = [name for name in names if name not in known]
@@ -85,7 +88,9 @@ def load(config: ConfigDict, cache: pathlib.Path) -> Source:
     part = dataclasses.replace(everything.take(rows), classes=classes, domains=chosen, domain=domain)
     helping = tuple(name for name in config.helping if name in chosen)
     sha256 = tuple(sha256[i] for i in rows)
-    return Source(part, split_of, sha256, helping=helping, looks=None if looks is None else looks[rows])
+    looks = None if looks is None else looks[rows]
+    grey = {name: grey[name] for name in chosen if name in grey}
+    return Source(part, split_of, sha256, helping=helping, looks=looks, grey=grey)
 
 
 def _assign(everything: ClassMaps, given: Sequence[str], rows: np.ndarray, config: ConfigDict):
@@ -107,7 +112,9 @@ def _assign(everything: ClassMaps, given: Sequence[str], rows: np.ndarray, confi
         raise UserError(f"domain {everything.domains[everything.domain[rows[0]]]!r}: {error}") from error
 
 
-def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[str], tuple[str, ...], np.ndarray]:
+def _folders(
+    config: ConfigDict, cache: pathlib.Path
+) -> tuple[ClassMaps, list[str], tuple[str, ...], np.ndarray, Ranges]:
     from ctd_jax.data import builder
 
     roots = [pathlib.Path(root.strip()) for root in config.root.split(",")]
@@ -123,16 +130,19 @@ def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[s
     cache = pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache))
     prepared = [builder.pictures(root, table, cache) for root, table in zip(roots, tables, strict=True)]
     encoded = [source for source, _ in prepared]
+    grey: Ranges = {}
+    for root, table, content in zip(roots, tables, encoded, strict=True):
+        grey |= survey.prepared(content, table.names, table.domains, folder=content.place, root=root)
     places = [(i, row) for i, table in enumerate(tables) for row in range(len(table.images))]
     images = [name for table in tables for name in table.names]
 
     def original(index: int) -> np.ndarray:
         i, row = places[index]
-        return pictures.decode(encoded[i][row]["picture"], images[index])
+        return pictures.decode(encoded[i][row]["picture"], images[index], grey[tables[i].domains[row]])
 
     def class_map(index: int) -> np.ndarray:
         i, row = places[index]
-        return segmentation.decode(encoded[i][row]["mask"], images[index])
+        return pictures.decode_classes(encoded[i][row]["mask"], images[index])
 
     everything = _class_maps(
         config,
@@ -146,10 +156,10 @@ def _folders(config: ConfigDict, cache: pathlib.Path) -> tuple[ClassMaps, list[s
     )
     given = [split for table in tables for split in table.splits or ("",) * len(table.images)]
     sha256 = tuple(digest for table in tables for digest in table.sha256)
-    return everything, given, sha256, np.concatenate([looks for _, looks in prepared])
+    return everything, given, sha256, np.concatenate([looks for _, looks in prepared]), grey
 
 
-def _drawn(config: ConfigDict) -> tuple[ClassMaps, list[str], tuple[str, ...], None]:
+def _drawn(config: ConfigDict) -> tuple[ClassMaps, list[str], tuple[str, ...], None, Ranges]:
     people = np.repeat(("train", "val", "test"), config.synthetic.identities)
     shots = np.repeat(config.synthetic.shots, config.synthetic.identities)
     places = [
@@ -170,7 +180,7 @@ def _drawn(config: ConfigDict) -> tuple[ClassMaps, list[str], tuple[str, ...], N
         class_map=lambda i: drawn[i][1],
     )
     sha256 = tuple(hashlib.sha256(picture.tobytes() + classes.tobytes()).hexdigest() for picture, classes in drawn)
-    return everything, [str(people[subject]) for _, subject, _ in places], sha256, None
+    return everything, [str(people[subject]) for _, subject, _ in places], sha256, None, {}
 
 
 def _class_maps(

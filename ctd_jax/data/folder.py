@@ -228,12 +228,7 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
                 f"{message} by more than a tenth of it; correct the row, or empty its two cells",
             )
         _log.warning(message)
-    box = table.boxes[index]
-    if not np.isnan(box).any() and (box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0):
-        raise Fault(
-            "box outside its picture",
-            f"{at}: the box {box} lies outside the picture of {width} x {height} pixels; correct the row",
-        )
+    Box(table.boxes[index], at).check_inside(width, height)
     return picture
 
 
@@ -267,23 +262,40 @@ def read_split(path: pathlib.Path) -> dict[str, str]:
     return split_of
 
 
-def read_boxes(path: pathlib.Path) -> dict[str, np.ndarray]:
-    """Image -> `[4]` x0, y0, x1, y1 in pixels, from a csv file with columns image and box_*."""
+@dataclasses.dataclass(frozen=True)
+class Box:
+    """Where a picture's object is: `[4]` x0, y0, x1, y1 in pixels; and the file and row that say so."""
+
+    box: np.ndarray
+    where: str
+
+    def check_inside(self, width: int, height: int) -> None:
+        """Raises Fault if it lies outside the picture."""
+        box = self.box
+        if not np.isnan(box).any() and (box[0] > width or box[1] > height or box[2] < 0 or box[3] < 0):
+            raise Fault(
+                "box outside its picture",
+                f"{self.where}: the box {box} lies outside the picture of {width} x {height} pixels; correct the row",
+            )
+
+
+def read_boxes(path: pathlib.Path) -> dict[str, Box]:
+    """Image -> its box, from a csv file with columns image and box_*."""
     faults = Faults(str(path))
     sheet = columns.match(tables.read(path), ["image", *BOX], faults, others=True)
     if not set(BOX) <= set(sheet.columns):
         found = tables.listed(sheet.columns)
         raise UserError(f"{path}: expected the columns {', '.join(BOX)}, found {found}")
-    cells, boxes, first = Cells(sheet, faults), {}, {}
+    cells, boxes = Cells(sheet, faults), {}
     for number, row in sheet.rows(faults):
-        at = f"{path}, row {number}"
+        at, image = f"{path}, row {number}", os.path.normpath(files.plain(row["image"]))
         box = np.array([cells.number(row[column], column, at) for column in BOX])
         if not np.isinf(box).any():
             with faults.collecting("box"):
                 _check_box(box, at)
-        if row["image"] in boxes:
-            faults.add("two boxes of a picture", f"{at}: {row['image']} has another box in {first[row['image']]}")
-        boxes[row["image"]], first[row["image"]] = box, at
+        if image in boxes:
+            faults.add("two boxes of a picture", f"{at}: {image} has another box in {boxes[image].where}")
+        boxes[image] = Box(box, at)
     cells.say()
     faults.raise_if_any()
     return boxes

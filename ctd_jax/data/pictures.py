@@ -1,37 +1,198 @@
 """Picture files to 8-bit RGB arrays, whatever the file holds."""
 
+import contextlib
+import dataclasses
 import io
+import warnings
+from collections.abc import Callable, Iterator
+from typing import IO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from ctd_jax.data import grey as greys
 from ctd_jax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # no other is tried: some start other programs
+MOST_PIXELS = 80_000_000  # in a picture; a larger one is more likely a trap, or needs gigabytes
+MOST_PAGES = 64  # of a TIFF that are looked at
+PHOTOMETRIC, PLANAR, BITS = 262, 284, 258  # TIFF tags
+OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B"}
+
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST_PIXELS is less
 
 
-def decode(content: bytes, name: str) -> np.ndarray:
+@dataclasses.dataclass(frozen=True)
+class Stored:
+    """What a file holds, upright.
+
+    Attributes:
+      values: `[H, W, 3]` uint8, or of more bits `[H, W]` or `[H, W, 3]`.
+      white_is_least: the values are those of a negative.
+      note: what else is in the file, for people; "": nothing.
+    """
+
+    values: np.ndarray
+    white_is_least: bool = False
+    note: str = ""
+
+
+def decode(content: bytes, name: str, grey: greys.Grey | None = None) -> np.ndarray:
     """`[H, W, 3]` uint8 RGB picture: turned upright by its EXIF tag, grey repeated, transparency laid over black.
 
-    Grey pictures of more than 8 bits are divided by the largest value of their bit depth, which their brightest pixel
-    tells: a radiograph with 12 of 16 bits in use keeps its contrast. Fractional ones may also go from 0 to 1.
+    Args:
+      content: of the file.
+      name: what messages call it.
+      grey: the ranges of pictures of more than 8 bits; of a kind that is not in it, the picture's own.
 
     Raises:
-      UserError: `content` is not a whole picture; `name` is what the message calls it.
+      UserError: `content` is not a whole picture of one of `FORMATS`, has too many pixels, or nothing to be seen.
     """
-    try:
-        picture = ImageOps.exif_transpose(Image.open(io.BytesIO(content)))
-    except Exception as error:  # Pillow's decoders raise nearly anything
-        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+    stored = read(content, name)
+    values = stored.values
+    if values.dtype == np.uint8:
+        return values
+    kind = greys.kind(values)
+    range_ = (grey or {}).get(kind) or greys.shared([greys.bounds(values)], kind)
+    values = greys.to_8_bits(values, range_)
+    if stored.white_is_least:
+        values = 255 - values
+    return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+
+
+def read(content: bytes, name: str) -> Stored:
+    """The values that the file holds. Arguments and errors: see `decode`."""
+    with _readable(name, "picture"):
+        picture, note = _open(content, FORMATS, name)
+        negative = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0  # Pillow turns 8 bits round, not more
+        raw = _raw_mode(picture)
+        if ";16" in raw and raw.split(";")[0] in ("RGB", "RGBA", "RGBX", "LA"):
+            return Stored(_colour_of_16_bits(lambda: _open(content, FORMATS, name)[0], raw, name), note=note)
+        picture = ImageOps.exif_transpose(picture)
+        if picture.mode.startswith(("I", "F")):
+            values = np.asarray(picture)
+            return Stored(values.astype(values.dtype.newbyteorder("=")), negative, note)
+        if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
+            picture = picture.convert("RGBA")
+            if picture.getextrema()[3] == (0, 0):
+                raise _invisible(name)
+            picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
+        return Stored(np.asarray(picture.convert("RGB")), note=note)
+
+
+def is_deep(content: bytes | IO[bytes], name: str) -> tuple[bool, str]:
+    """Whether a file has more than 8 bits in a channel, and `Stored.note`; only its head is read."""
+    with _readable(name, "picture"):
+        picture, note = _open(content, FORMATS, name)
+        return picture.mode.startswith(("I", "F")) or ";16" in _raw_mode(picture), note
+
+
+def decode_classes(content: bytes, name: str) -> np.ndarray:
+    """`[H, W]` uint8 classes of a class map, turned upright as its picture is.
+
+    Raises:
+      UserError: `content` is no 8-bit PNG of one channel; `name` is what the message calls it.
+    """
+    with _readable(name, "class map", "a class map is a PNG, since JPEG changes classes; save it as one"):
+        picture = ImageOps.exif_transpose(_open(content, ("PNG",), name)[0])
+    if picture.mode not in ("L", "P", "1"):
         raise UserError(
-            f"{name}: not a readable picture ({reason}); replace the file, or take it out of the list"
-        ) from error
-    if picture.mode.startswith(("I", "F")):
-        values = np.nan_to_num(np.asarray(picture, np.float64), posinf=0, neginf=0)
-        depth = max(1 if picture.mode == "F" else 8, int(np.ceil(np.log2(max(values.max(), 1.0) + 1))))
-        values = np.clip(np.rint(values * 255 / (2**depth - 1)), 0, 255).astype(np.uint8)
-        return np.repeat(values[..., None], 3, axis=2)
-    if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
-        picture = picture.convert("RGBA")
-        picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
-    return np.asarray(picture.convert("RGB"))
+            f"{name}: a class map has one channel of 8 bits, this file has mode {picture.mode}; save the index of each "
+            "pixel's class as a grey or palette PNG"
+        )
+    return np.asarray(picture).astype(np.uint8)
+
+
+@contextlib.contextmanager
+def _readable(name: str, what: str, mend: str = "replace the file, or take it out of the list") -> Iterator[None]:
+    """What Pillow's decoders raise, nearly anything, as UserError."""
+    try:
+        yield
+    except UserError:
+        raise
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        raise UserError(f"{name}: {_too_large(what)}") from error
+    except Exception as error:
+        reason = "of no known format" if isinstance(error, UnidentifiedImageError) else error
+        raise UserError(f"{name}: not a readable {what} ({reason}); {mend}") from error
+
+
+def _too_large(what: str) -> str:
+    return f"the {what} has more than {MOST_PIXELS:,} pixels, which is the limit; scale it down"
+
+
+def _open(content: bytes | IO[bytes], formats: tuple[str, ...], name: str) -> tuple[Image.Image, str]:
+    """The picture of a file, nothing decoded yet: of several pages the first of the largest; and a note of them."""
+    picture = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=formats)
+    note = ""
+    if picture.format == "TIFF" and picture.is_animated:
+        sizes = _page_sizes(picture)
+        page = max(range(len(sizes)), key=lambda i: sizes[i][0] * sizes[i][1])
+        picture.seek(page)
+        note = f"{len(sizes)} pages, of which page {page + 1} of {' x '.join(map(str, sizes[page]))} pixels is taken"
+    elif picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:  # MPO: a telephone's JPEG with a preview
+        note = f"{picture.n_frames} frames, of which the first is taken"
+    if picture.width * picture.height > MOST_PIXELS:
+        raise UserError(f"{name}: {_too_large('picture')} (it has {picture.width} x {picture.height})")
+    return picture, note
+
+
+def _page_sizes(picture: Image.Image) -> list[tuple[int, int]]:
+    sizes = []
+    for page in range(MOST_PAGES):
+        try:
+            picture.seek(page)
+        except EOFError:
+            break
+        sizes.append(picture.size)
+    return sizes
+
+
+def _raw_mode(picture: Image.Image) -> str:
+    """How the file lays out a pixel, in Pillow's words, such as "RGB;16B"; "": unknown."""
+    arguments = picture.tile[0][3] if getattr(picture, "tile", None) else ""
+    raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    tags = getattr(picture, "tag_v2", {})
+    if tags.get(PLANAR) == 2 and max(tags.get(BITS, (8,))) > 8:
+        raise ValueError("16-bit channels that lie one after the other")
+    return raw if isinstance(raw, str) else ""
+
+
+def _colour_of_16_bits(reopen: Callable[[], Image.Image], raw: str, name: str) -> np.ndarray:
+    """`[H, W, 3]` or, of grey with transparency, `[H, W]` uint16; laid over black.
+
+    Pillow keeps the high byte of each channel. Told that the bytes are the other way round, it keeps the low one."""
+    if raw == "LA;16B":  # four bytes of two channels, taken for four channels
+        both = np.asarray(_upright_as(reopen(), "RGBA")).astype(np.uint16)
+        values = both[..., ::2] << 8 | both[..., 1::2]
+    else:
+        layout, order = raw.split(";")
+        high, low = (
+            np.asarray(_upright_as(reopen(), f"{layout};{bytes_}")).astype(np.uint16)
+            for bytes_ in (order, OTHER_BYTE[order])
+        )
+        values = high << 8 | low
+    if raw.startswith(("RGBA", "LA")):
+        alpha = values[..., -1:]
+        if not alpha.any():
+            raise _invisible(name)
+        values = np.rint(values[..., :-1] * (alpha / 65535)).astype(np.uint16)
+    return values if values.shape[2] == 3 else values[..., 0]
+
+
+def _upright_as(picture: Image.Image, raw: str) -> Image.Image:
+    """The picture, its bytes laid out as `raw` says."""
+
+    def told(arguments):
+        return (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
+
+    picture.tile = [tile[:3] + (told(tile[3]),) for tile in picture.tile]
+    return ImageOps.exif_transpose(picture)
+
+
+def _invisible(name: str) -> UserError:
+    return UserError(
+        f"{name}: every pixel is transparent (alpha is 0 everywhere), so there is nothing to be seen; save the picture "
+        "without transparency"
+    )

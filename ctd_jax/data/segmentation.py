@@ -6,14 +6,12 @@ A class map is an 8-bit PNG of its picture's size: each pixel holds the index of
 
 import dataclasses
 import hashlib
-import io
 import os
 import pathlib
 import re
 from collections.abc import Mapping
 
 import numpy as np
-from PIL import Image
 
 from ctd_jax.data import columns, folder, pictures, splits, tables
 from ctd_jax.data.cells import Cells
@@ -172,7 +170,7 @@ def check_picture(table: Table, index: int, root: pathlib.Path) -> np.ndarray:
     """
     at, mask, names = table.where[index], root / table.masks[index], table.classes[table.domains[index]]
     picture = pictures.decode((root / table.images[index]).read_bytes(), f"{at}, {root / table.images[index]}")
-    classes = decode(mask.read_bytes(), f"{at}, {mask}")
+    classes = pictures.decode_classes(mask.read_bytes(), f"{at}, {mask}")
     (H, W), (height, width) = picture.shape[:2], classes.shape
     if (height, width) != (H, W):
         raise Fault(
@@ -192,22 +190,3 @@ def check_picture(table: Table, index: int, root: pathlib.Path) -> np.ndarray:
             "the classes in, or take the row out",
         )
     return picture
-
-
-def decode(content: bytes, name: str) -> np.ndarray:
-    """`[H, W]` uint8 classes of a class map.
-
-    Raises:
-      UserError: `content` is no 8-bit picture of one channel; `name` is what the message calls it.
-    """
-    try:
-        picture = Image.open(io.BytesIO(content))
-        picture.load()
-    except Exception as error:  # Pillow's decoders raise nearly anything
-        raise UserError(f"{name}: not a readable class map ({error}); replace the file") from error
-    if picture.mode not in ("L", "P", "1"):
-        raise UserError(
-            f"{name}: a class map has one channel of 8 bits, this file has mode {picture.mode}; save the index of each "
-            "pixel's class as a grey or palette PNG"
-        )
-    return np.asarray(picture).astype(np.uint8)

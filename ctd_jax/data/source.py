@@ -10,6 +10,7 @@ from ctd_jax.data import splits
 from ctd_jax.data import twins as twins_
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
+from ctd_jax.data.grey import Grey
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class Source:
     helping: tuple[str, ...] = ()  # domains that are trained on and never judged
     looks: np.ndarray | None = None  # [N] `twins.LOOK` of the pictures, where they were read from files
     twins: twins_.Twins = twins_.Twins()  # its pictures that are near-identical
+    grey: Mapping[str, Grey] = dataclasses.field(default_factory=dict)  # domain, or "" -> of pictures of > 8 bits
 
     @property
     def landmarks(self) -> Landmarks:
@@ -38,6 +40,11 @@ class Source:
     def names(self) -> list[str]:
         """train, val, and the test splits there are."""
         return list(splits.parts(self.split_of))
+
+    @property
+    def grey_of_run(self) -> dict[str, Grey] | None:
+        """`grey` as a checkpoint keeps it; None: all pictures have 8 bits."""
+        return {name: dict(one) for name, one in self.grey.items() if one} or None
 
     def covered(self, name: str) -> list[str]:
         """The splits that `eval.split` means: "test" is every test split."""
@@ -103,7 +110,8 @@ def join(parts: Mapping[str, Source], helping: tuple[str, ...] = ()) -> Source:
     looks = None
     if any(part.looks is not None for part in parts.values()):
         looks = np.concatenate([_looks(part) for part in parts.values()])
-    return Source(everything, split_of, sha256, dict(parts), helping, looks)
+    grey = {name: part.grey[""] for name, part in parts.items() if part.grey}
+    return Source(everything, split_of, sha256, dict(parts), helping, looks, grey=grey)
 
 
 def _looks(part: Source) -> np.ndarray:

@@ -1,0 +1,191 @@
+"""The pictures that somebody names on a command line: files, and folders that are searched through and through."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+
+from ctd_jax.data import folder, pictures, survey
+from ctd_jax.data.ahead import ahead
+from ctd_jax.data.grey import Grey
+from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+MOST_SHOWN = 20  # pictures that a message names
+NOT_THE_USERS = "__MACOSX"  # beside what begins with a dot, as ._a.png and .ipynb_checkpoints/ do
+
+
+@dataclasses.dataclass
+class Given:
+    """The pictures of a command.
+
+    Attributes:
+      files: those that may be read.
+      faults: why the others, and those that turn out to be unreadable, are not done.
+      boxes: of the files; empty: whole pictures.
+      grey: their ranges.
+    """
+
+    files: list[pathlib.Path]
+    faults: dict[pathlib.Path, str]
+    boxes: Mapping[pathlib.Path, folder.Box]
+    grey: Grey
+
+    @classmethod
+    def of(cls, paths: Sequence[str], *, boxes: pathlib.Path | None, grey: Grey) -> "Given":
+        """
+        Args:
+          paths: files and folders.
+          boxes: a csv file of them; None: whole pictures.
+          grey: the ranges of the run that sees the pictures; where it has none, theirs are found, with a warning.
+
+        Raises:
+          UserError: see `find`; or a picture has no box, or several.
+        """
+        files, faults = find(paths)
+        return cls(files, faults, _boxes(boxes, files) if boxes else {}, _grey(files, grey))
+
+    def read(self, size: int) -> Iterator[dict[pathlib.Path, np.ndarray]]:
+        """The pictures, `size` at a time, with progress; one that can't be read is left out and among `faults`."""
+        chunks = [self.files[i : i + size] for i in range(0, len(self.files), size)]
+        console = Console(stderr=True)
+        for chunk in track(chunks, "predicting", console=console, disable=not console.is_terminal):
+            read = {}
+            for file in chunk:
+                try:
+                    read[file] = self._picture(file)
+                except (UserError, OSError) as error:
+                    self.faults[file] = str(error)
+            if read:
+                yield read
+
+    def _picture(self, file: pathlib.Path) -> np.ndarray:
+        picture = pictures.decode(file.read_bytes(), str(file), self.grey)
+        if file in self.boxes:
+            self.boxes[file].check_inside(picture.shape[1], picture.shape[0])
+        return picture
+
+    def beside(self, where: pathlib.Path, file: pathlib.Path) -> pathlib.Path:
+        """A PNG for `file` in the folder `where`, named by the path below what all files have in common: no two share
+        a name."""
+        root = pathlib.Path(os.path.commonpath([one.resolve().parent for one in self.files]))
+        return where / file.resolve().relative_to(root).with_name(f"{file.name}.png")
+
+    def check_kept(self, outputs: Mapping[str, Iterable[pathlib.Path]]) -> None:
+        """Raises UserError if one of the files that a flag will have written is one of the pictures."""
+        mine = {os.path.realpath(file) for file in (*self.files, *self.faults)}
+        for flag, written in outputs.items():
+            for path in written:
+                if os.path.realpath(path) in mine:
+                    raise UserError(f"{flag} would overwrite the picture {shown(path)}; give another place")
+
+    def check_done(self, where: pathlib.Path) -> None:
+        """Raises UserError, one message of all pictures that could not be done, if there are any."""
+        if not self.faults:
+            return
+        total = len({*self.files, *self.faults})
+        named = [f"  {why if why.startswith(str(path)) else f'{shown(path)}: {why}'}"
+                 for path, why in self.faults.items()]  # fmt: skip
+        more = [f"  and {len(named) - MOST_SHOWN} more"] * (len(named) > MOST_SHOWN)
+        rest = f"the other {total - len(named)} are in {where}" if len(named) < total else "nothing was written"
+        first = f"{len(named)} of {total} pictures could not be done, {rest}:"
+        raise UserError("\n".join([first, *named[:MOST_SHOWN], *more]))
+
+
+def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, str]]:
+    """The picture files, each once; and those that are there but can't be read, with the reason.
+
+    Raises:
+      UserError: none is named, or there is no such file or folder, or no picture in a folder.
+    """
+    if not paths:
+        raise UserError("no pictures: name files or folders")
+    found: dict[pathlib.Path, str] = {}
+    for path in map(expand, paths):
+        if path.is_dir():
+            inside = [p for p in sorted(path.rglob("*")) if _is_picture(p.relative_to(path)) and not p.is_dir()]
+            if not inside:
+                raise UserError(
+                    f"{shown(path)}: no pictures in this folder; their names end in {', '.join(pictures.SUFFIXES)}"
+                )
+            found |= {p: _fault(p) for p in inside}
+        elif path.exists() or path.is_symlink():
+            found[path] = _fault(path)
+        else:
+            raise UserError(f"{shown(path)}: no such file or folder")
+    return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
+
+
+def expand(path: str) -> pathlib.Path:
+    """`path` with ~ as the user's folder.
+
+    Raises:
+      UserError: it is a URL.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
+        raise UserError(f"{path}: this is a URL; download the file, and give its name here")
+    return pathlib.Path(path).expanduser()
+
+
+def shown(path: pathlib.Path) -> str:
+    """The name of a file for a message, whatever its bytes are."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _is_picture(path: pathlib.Path) -> bool:
+    mine = not any(part.startswith(".") or part == NOT_THE_USERS for part in path.parts)
+    return mine and path.suffix.lower() in pictures.SUFFIXES
+
+
+def _fault(path: pathlib.Path) -> str:
+    """Why a file can't be a picture by its kind or name; "": it can."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError:
+        return "its name is not UTF-8, so no table can hold it; rename the file"
+    if path.is_file():
+        return ""
+    if not path.exists():
+        return "a link that leads nowhere, or in a circle"
+    return "not a file but a pipe, a socket or a device"
+
+
+def _boxes(path: pathlib.Path, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, folder.Box]:
+    given = folder.read_boxes(path)
+    missing = [file for file in files if os.path.normpath(file) not in given]
+    if missing:
+        raise UserError(
+            f"{path}: no row whose image is {missing[0]}; expected one for each picture, and {len(missing)} of "
+            f"{len(files)} have none"
+        )
+    return {file: given[os.path.normpath(file)] for file in files}
+
+
+def _grey(files: Sequence[pathlib.Path], known: Grey) -> Grey:
+    """`known`, and the ranges of other kinds of pictures from all of the files; warns of what `survey.remarks` says."""
+    seen = [one for one in ahead(_look, files) if one]
+    guessed = {kind: range_ for kind, range_ in survey.ranges(seen).items() if kind not in known}
+    for kind, (low, high) in guessed.items():
+        mine = [one.name for one in seen if one.kind == kind]
+        _log.warning(
+            "the run knows no grey range for pictures of more than 8 bits (%s): %g to %g is taken, a guess from the "
+            "%d that are given (first %s)", kind, low, high, len(mine), mine[0],
+        )  # fmt: skip
+    grey = {**guessed, **known}
+    for line in survey.remarks(seen, grey):
+        _log.warning(line)
+    return grey
+
+
+def _look(file: pathlib.Path) -> survey.Seen | None:
+    try:
+        with file.open("rb") as opened:
+            return survey.look(opened, str(file))
+    except (UserError, OSError):
+        return None  # it is named when its turn comes
