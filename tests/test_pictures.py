@@ -1,6 +1,8 @@
 """Every kind of picture file comes out as upright 8-bit RGB."""
 
 import io
+import struct
+import zlib
 
 import numpy as np
 import pytest
@@ -158,3 +160,133 @@ def test_damaged_or_something_else():
             pictures.decode(content, "some.png")
     with pytest.raises(UserError, match="some.png: the picture has more than 80,000,000 pixels"):
         pictures.decode(bytes(huge), "some.png")
+
+
+def png_of_16_bits(values, colour_type):
+    """A PNG whose channels are the last axis, written by hand: Pillow can't (RFC 2083)."""
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    height, width = values.shape[:2]
+    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+
+
+def tiff_of_16_bits(values, byte_order):
+    """An uncompressed RGB TIFF (TIFF 6.0, section 6)."""
+    height, width = values.shape[:2]
+    pack = {"<": b"II*\0", ">": b"MM\0*"}[byte_order]
+    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8 + 2 + 9 * 12 + 4), (259, 3, 1, 1), (262, 3, 1, 2)]
+    tags += [(273, 4, 1, 128), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, values.size * 2)]
+    head = pack + struct.pack(f"{byte_order}IH", 8, len(tags))
+    for tag, kind, count, value in tags:
+        single = kind == 3 and count == 1
+        head += struct.pack(f"{byte_order}HHI" + ("HH" if single else "I"), tag, kind, count, value, *[0] * single)
+    head += struct.pack(f"{byte_order}I3H", 0, 16, 16, 16)
+    return head.ljust(128, b"\0") + values.astype(f"{byte_order}u2").tobytes()
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+@pytest.mark.parametrize("kind", ["png", "tiff_little", "tiff_big"])
+def test_colour_of_many_bits(bits, kind):
+    values = RNG.integers(0, 2**bits, (30, 47, 3), dtype=np.uint16)
+    values[0, 0] = 2**bits - 1
+    content = {
+        "png": lambda: png_of_16_bits(values, 2),
+        "tiff_little": lambda: tiff_of_16_bits(values, "<"),
+        "tiff_big": lambda: tiff_of_16_bits(values, ">"),
+    }[kind]()
+    want = np.rint(values / (2**bits - 1) * 255)
+    np.testing.assert_array_equal(pictures.decode(content, "some.png"), want)
+    half = pictures.decode(content, "some.png", {"integer": (0, 2 ** (bits + 1) - 1)})
+    np.testing.assert_array_equal(half, np.rint(values / (2 ** (bits + 1) - 1) * 255))
+
+
+def test_transparency_of_many_bits():
+    values = RNG.integers(0, 4096, (30, 47, 3), dtype=np.uint16)
+    values[0, 0] = 4095
+    alpha = np.full((30, 47, 1), 65535, np.uint16)
+    alpha[5:9] = 0
+    want = np.rint(values / 4095 * 255)
+    want[5:9] = 0
+    found = pictures.decode(png_of_16_bits(np.concatenate([values, alpha], 2), 6), "some.png")
+    np.testing.assert_array_equal(found, want)
+    found = pictures.decode(png_of_16_bits(np.concatenate([values[..., :1], alpha], 2), 4), "some.png")
+    np.testing.assert_array_equal(found, repeated(want[..., 0]))
+    for channels in (1, 3):
+        nothing = np.concatenate([values[..., :channels], 0 * alpha], 2)
+        with pytest.raises(UserError, match="some.png: every pixel is transparent"):
+            pictures.decode(png_of_16_bits(nothing, {1: 4, 3: 6}[channels]), "some.png")
+
+
+def test_wholly_transparent():
+    nothing = np.concatenate([COLOUR, np.zeros((30, 47, 1), np.uint8)], 2)
+    palette = Image.fromarray(GREY * 0)
+    palette.putpalette([1, 2, 3] * 256)
+    for content in (encoded(nothing), encoded(palette, transparency=0)):
+        with pytest.raises(UserError, match="some.png: every pixel is transparent.*save the picture without"):
+            pictures.decode(content, "some.png")
+
+
+@pytest.mark.parametrize("bits", [12, 16])
+def test_white_is_the_least_value(bits):
+    """TIFF 6.0, PhotometricInterpretation 0. (Of 8 bits Pillow itself turns the values round, both ways.)"""
+    values = RNG.integers(0, 2**bits, (30, 47), dtype=np.uint16)
+    values[0, :2] = 0, 2**bits - 1
+    want = repeated(255 - np.rint(values / (2**bits - 1) * 255))
+    np.testing.assert_array_equal(decoded(values, "TIFF", tiffinfo={262: 0}), want)
+
+
+def test_signed_of_16_bits():
+    values = RNG.integers(-1024, 3072, (30, 47)).astype(np.int16)
+    values[0, :3] = -1024, 3071, 0
+    found = decoded(values.view(np.uint16), "TIFF", tiffinfo={339: 2})
+    np.testing.assert_array_equal(found, repeated(np.rint((values.astype(int) + 1024) / 5119 * 255)))
+
+
+def test_the_page_of_full_size():
+    thumbnail, page, other = (Image.fromarray(COLOUR).resize(size) for size in ((12, 8), (47, 30), (47, 30)))
+    content = encoded(thumbnail, "TIFF", save_all=True, append_images=[page, Image.fromarray(COLOUR[::-1])])
+    stored = pictures.read(content, "some.tif")
+    np.testing.assert_array_equal(stored.values, COLOUR)
+    assert stored.note == "3 pages, of which page 2 of 47 x 30 pixels is taken"
+    for kind in ("GIF", "WEBP", "PNG"):
+        content = encoded(page, kind, save_all=True, append_images=[thumbnail.resize(page.size), other])
+        assert pictures.read(content, "some").note == "3 frames, of which the first is taken", kind
+    assert pictures.read(encoded(page, "TIFF"), "some").note == ""
+
+
+def test_no_other_format_is_tried(monkeypatch):
+    """An EPS named a.png would start Ghostscript."""
+    from PIL import EpsImagePlugin
+
+    for start in ("Ghostscript", "has_ghostscript"):
+        monkeypatch.setattr(EpsImagePlugin, start, lambda *_, **__: pytest.fail("Ghostscript is started"))
+    eps = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n%%EOF\n"
+    for content in (eps, encoded(COLOUR, "PPM"), encoded(COLOUR, "ICO"), encoded(COLOUR, "PCX")):
+        with pytest.raises(UserError, match="a.png: not a readable picture .of no known format"):
+            pictures.decode(content, "a.png")
+
+
+def test_limit_of_pixels():
+    """Known from the head of the file: nothing is unpacked."""
+    huge = Image.new("1", (10_000, 8001))
+    for kind in ("PNG", "BMP", "TIFF"):
+        with pytest.raises(UserError, match=r"has more than 80,000,000 pixels.*10000 x 8001"):
+            pictures.decode(encoded(huge, kind), "some.png")
+
+
+@pytest.mark.parametrize("orientation", STORED)
+def test_class_maps_are_turned_as_pictures_are(orientation):
+    classes = RNG.integers(0, 4, (30, 47), dtype=np.uint8)
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    content = encoded(STORED[orientation](classes), exif=exif)
+    np.testing.assert_array_equal(pictures.decode_classes(content, "some.png"), classes)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "TIFF"])
+def test_a_class_map_is_a_png(kind):
+    with pytest.raises(UserError, match="some.jpg: not a readable class map .*; a class map is a PNG"):
+        pictures.decode_classes(encoded(GREY % 4, kind), "some.jpg")
