@@ -59,7 +59,7 @@ _paths: list[str] = []
 def main() -> None:
     from ctd_jax import workdir as workdirs
 
-    workdir = pathlib.Path(_WORKDIR.value).expanduser()
+    workdir = pathlib.Path(_WORKDIR.value)
     config = workdirs.read_config(workdir)
     tasks = {"landmarks": _landmarks, "segmentation": _class_maps}
     if config.task not in tasks:
@@ -68,7 +68,8 @@ def main() -> None:
 
 
 def _path(value: str | None) -> pathlib.Path | None:
-    return pathlib.Path(value).expanduser() if value is not None else None
+    """Of a flag; None: it is not given."""
+    return pathlib.Path(value) if value is not None else None
 
 
 def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:

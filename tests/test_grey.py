@@ -27,7 +27,7 @@ def ramp(low, high, kind=np.uint16):
 
 
 def said(caplog):
-    return [record.getMessage() for record in caplog.records if record.name.startswith("ctd_jax")]
+    return [record.getMessage() for record in caplog.records if record.name == "ctd_jax.data.survey"]
 
 
 def with_pixels(values, share, value):

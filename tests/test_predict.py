@@ -280,7 +280,7 @@ def test_each_picture_is_read_when_its_turn_comes(predict, finished_run, tmp_pat
         (["one.png", "--out=x.xlsx"], "--out: x.xlsx does not end in .csv"),
         (["one.png", "--out=x"], "--out: x does not end in .csv"),
         (["one.png", "--measurements=x.ods"], "--measurements: x.ods does not end in .csv"),
-        (["https://example.org/one.png"], "https://example.org/one.png: this is a URL; download the file"),
+        (["https://example.org/one.png"], "https://example.org/one.png is a URL; fetch it first"),
         (["one.png", "--workdir=empty"], "config.json: no such file"),
     ],
 )

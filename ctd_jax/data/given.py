@@ -4,7 +4,6 @@ import dataclasses
 import logging
 import os
 import pathlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import numpy as np
@@ -107,7 +106,7 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
     if not paths:
         raise UserError("no pictures: name files or folders")
     found: dict[pathlib.Path, str] = {}
-    for path in map(expand, paths):
+    for path in map(pathlib.Path, paths):
         if path.is_dir():
             inside = [p for p in sorted(path.rglob("*")) if _is_picture(p.relative_to(path)) and not p.is_dir()]
             if not inside:
@@ -120,17 +119,6 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
         else:
             raise UserError(f"{shown(path)}: no such file or folder")
     return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
-
-
-def expand(path: str) -> pathlib.Path:
-    """`path` with ~ as the user's folder.
-
-    Raises:
-      UserError: it is a URL.
-    """
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:/", path):
-        raise UserError(f"{path}: this is a URL; download the file, and give its name here")
-    return pathlib.Path(path).expanduser()
 
 
 def shown(path: pathlib.Path) -> str:
