@@ -64,12 +64,12 @@ def main() -> None:
     tasks = {"landmarks": _landmarks, "segmentation": _class_maps}
     if config.task not in tasks:
         raise UserError(f"{workdir}: this run learned {config.task}; give one that learned {' or '.join(tasks)}")
-    tasks[config.task](workdir, config, _path(_OUT.value), _path(_OVERLAYS.value))
+    tasks[config.task](workdir, config, pathlib.Path(_OUT.value), _path(_OVERLAYS.value))
 
 
 def _path(value: str | None) -> pathlib.Path | None:
     """Of a flag; None: it is not given."""
-    return pathlib.Path(value) if value is not None else None
+    return pathlib.Path(value) if value else None
 
 
 def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
