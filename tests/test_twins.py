@@ -7,10 +7,14 @@ import time
 
 import numpy as np
 import pytest
+import segmentation_folder
+import tiny
 from PIL import Image
 
+from ctd_jax import data, train
 from ctd_jax.data import builder, drawn_anatomies, folder, pictures, segmentation, synthetic, twins
 from ctd_jax.data.ahead import ahead
+from ctd_jax.report import parts
 
 SHARED = pathlib.Path(__file__).parents[2] / "shared" / "data"
 CEPH = """
@@ -140,13 +144,14 @@ def test_written_and_read(faces, tmp_path):
     looks = np.array([twins.look(picture) for picture in shown], twins.LOOK)
     found = twins.find(["=a.png", "ü,b.png"], ["anna", "-ben"], ["test1", "train"], ["1", "2"], looks["thumbnail"])
     twins.write(tmp_path, found)
-    assert twins.read(tmp_path) == list(found.pairs)
+    (row,) = parts.rows(tmp_path / "twins.csv")
+    assert twins.Twin(**row | {"correlation": float(row["correlation"])}) == found.pairs[0]
     with (tmp_path / "twins.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.reader(file))
     assert rows[0] == ["image_a", "split_a", "subject_a", "image_b", "split_b", "subject_b", "correlation"]
     assert rows[1][:6] == ["ü,b.png", "train", "'-ben", "'=a.png", "test1", "anna"]
     twins.write(tmp_path / "none", twins.Twins())  # no file where there is nothing to say
-    assert twins.read(tmp_path / "none") == []
+    assert not (tmp_path / "none").exists()
 
 
 def test_of_one_domain():
@@ -179,6 +184,50 @@ def test_looks_are_kept_beside_the_prepared_pictures(landmark_folder, tmp_path, 
     decoded.clear()
     builder.pictures(root, table, tmp_path)
     assert not decoded
+
+
+def copied(root, source, copy):
+    """Writes a darker copy of a picture over another, as of an exposure of its own."""
+    Image.fromarray(darker(np.asarray(Image.open(root / source).convert("RGB")))).save(root / copy)
+
+
+def test_twins_of_several_folders(landmark_folder, tmp_path, caplog):
+    roots = [landmark_folder(people=8, shots=1, size=144, name=name) for name in ("north", "south")]
+    for image in (roots[1] / "images").iterdir():  # south's people are others, but for one
+        Image.fromarray(np.asarray(Image.open(image))[:, ::-1]).save(image)
+    (roots[1] / "images" / "006.png").write_bytes((roots[0] / "images" / "000.png").read_bytes())
+    copied(roots[0], "images/001.png", "images/007.png")
+    config = tiny.config("none", data__root=f"{roots[0]},{roots[1]}").data
+    source = data.load(config, tmp_path)
+    assert {(twin.image_a, twin.image_b) for twin in source.twins.pairs} == {
+        ("north/images/000.png", "south/images/006.png"),
+        ("north/images/001.png", "north/images/007.png"),
+    }
+    assert named(source.parts["north"].twins) == {("images/001.png", "images/007.png")}
+    assert not source.parts["south"].twins.pairs and source.looks is None
+    assert "2 pairs of near-identical pictures: 2 of train and test, under two subjects, first north/" in caplog.text
+    one = data.load(tiny.config("none", data__root=str(roots[0])).data, tmp_path)
+    assert named(one.twins) == {("images/001.png", "images/007.png")}
+
+
+def test_twins_of_a_segmentation_folder(tmp_path):
+    root = segmentation_folder.write(tmp_path / "anatomies")
+    copied(root, "heads/0.png", "heads/7.png")
+    config = tiny.config("none", data__root=str(root)).data
+    source = data.load(config, tmp_path / "cache", masks=True)
+    assert named(source.twins) == {("heads/0.png", "heads/7.png")}
+
+
+def test_a_run_lists_them_where_it_begins(landmark_folder, tmp_path):
+    root = landmark_folder(people=8, shots=1, size=144)
+    copied(root, "images/001.png", "images/007.png")
+    config = tiny.config("none", data__root=str(root))
+    train._begin(tmp_path, config, data.load(config.data, tmp_path / "tfds"))
+    (row,) = parts.rows(tmp_path / "twins.csv")
+    assert (row["image_a"], row["split_a"], row["image_b"], row["split_b"]) == (
+        *("images/001.png", "train"),
+        *("images/007.png", "test"),
+    )
 
 
 # Real pictures

@@ -10,7 +10,6 @@ drawings of several people may have 0.988 and 0.824. A copy that was cropped, tu
 always one of fewer than 128 pixels that was resized or compressed much.
 """
 
-import csv
 import dataclasses
 import logging
 from collections import Counter, defaultdict
@@ -141,16 +140,6 @@ def write(workdir: Path, twins: Twins) -> None:
     if twins.pairs:
         rows = ([files.cell(str(value)) for value in dataclasses.astuple(twin)] for twin in twins.pairs)
         files.write_csv(workdir / FILE, COLUMNS, rows)
-
-
-def read(workdir: Path) -> list[Twin]:
-    """The pairs that `write` wrote; none where it wrote none."""
-    path = workdir / FILE
-    if not path.exists():
-        return []
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.reader(file))[1:]
-    return [Twin(*map(files.plain, row[:-1]), correlation=float(row[-1])) for row in rows]
 
 
 def are_twins(first: np.ndarray, second: np.ndarray) -> bool:
