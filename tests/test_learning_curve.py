@@ -332,7 +332,7 @@ def test_console_leaves_unknown_cells_empty(drawn):
         (["--configs=ft,configs/ft.py:paper"], ["are both named ft"]),
         ([], ["--configs is missing"]),
         (["--configs=ft", "--config.train.stps=1"], ["no such key", "train.steps"]),
-        (["--configs=ft", "--config.train.steps=many"], ["'many' can't be read as int"]),
+        (["--configs=ft", "--config.train.steps=many"], ["--config.train.steps=many: expected a whole number"]),
         (["--configs=ft", "--budgets=2,9"], ["ft: data.budget asks for 9", "there are 8"]),
         (["--configs=ft", "--budgets=2", "--choose_at=9"], ["ft: data.budget asks for 9", "there are 8"]),
         (["--configs=ft", "--budgets=2,8,all"], ["--budgets has 8 and all", "leave one out"]),
