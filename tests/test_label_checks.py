@@ -168,6 +168,24 @@ def test_spacing_in_another_unit(drawn, said):
     )
 
 
+def test_spacing_of_class_maps(caplog):
+    looks = np.zeros(20, twins.LOOK)
+    looks["size"] = 200
+    spacing, domains = np.repeat([[0.5, 0.5], [0.1, 0.1]], 10, 0), ["heads"] * 10 + ["spines"] * 10
+    where = [f"segmentation.csv, row {i + 2}" for i in range(20)]
+    label_checks.check_spacings(where, spacing, domains, looks)
+    assert not caplog.records
+    spacing[12] = 0.0001
+    label_checks.check_spacings(where, spacing, domains, looks)
+    spacing[:10] /= 1000
+    label_checks.check_spacings(where, spacing, domains, looks)
+    assert [record.message.partition(" than")[0].partition(" mm")[0] for record in caplog.records] == [
+        "segmentation.csv, row 14: the spacing is 20 times smaller",
+        "10 rows, first segmentation.csv, row 2 (all of heads): from end to end the pictures span 0.1",
+        "segmentation.csv, row 14: the spacing is 20 times smaller",
+    ]
+
+
 def test_one_annotation_under_two_pictures(drawn, said):
     table, looks = planted(drawn, lambda xy, table: table.xy[[3, 3]], [30, 31])
     (message,) = said(table, looks)

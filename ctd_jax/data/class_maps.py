@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax.data import drawn_anatomies, folder, pictures, segmentation, splits, survey
+from ctd_jax.data import drawn_anatomies, folder, label_checks, pictures, segmentation, splits, survey
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
@@ -130,6 +130,8 @@ def _folders(
     cache = pathlib.Path(os.environ.get("TFDS_DATA_DIR", cache))
     prepared = [builder.pictures(root, table, cache) for root, table in zip(roots, tables, strict=True)]
     encoded = [source for source, _ in prepared]
+    for table, (_, looks) in zip(tables, prepared, strict=True):
+        label_checks.check_spacings(table.where, table.spacing, table.domains, looks)
     grey: Ranges = {}
     for root, table, content in zip(roots, tables, encoded, strict=True):
         grey |= survey.prepared(content, table.names, table.domains, folder=content.place, root=root)

@@ -83,11 +83,27 @@ def check(table: Any, split_of: Sequence[str], looks: np.ndarray) -> None:
         *_scales(table.xy, size),
         *_shapes(table.xy, table.landmarks),
         *_boxes(table.xy, table.boxes),
-        *_spacings(table.xy, table.spacing),
+        *_spacings(_ends(table.xy), table.spacing, "the landmarks"),
         *_copies(table, looks["thumbnail"]),
     ]
     for rows, text in found:
         _log.warning("%s: %s", _which(rows, table.where, split_of), text)
+
+
+def check_spacings(where: Sequence[str], spacing: np.ndarray, domains: Sequence[str], looks: np.ndarray) -> None:
+    """Warns of pictures whose spacing seems to be of another unit.
+
+    Args:
+      where: file and row of each of N pictures.
+      spacing: `[N, 2]` mm per pixel.
+      domains: of each, which are compared among themselves.
+      looks: `twins.LOOK` of each.
+    """
+    names = np.array(domains)
+    for domain in dict.fromkeys(domains):
+        mine = np.flatnonzero(names == domain)
+        for rows, text in _spacings(looks["size"][mine], spacing[mine], "the pictures"):
+            _log.warning("%s: %s", _which(mine[rows], where, domains), text)
 
 
 def _which(rows: np.ndarray, where: Sequence[str], split_of: Sequence[str]) -> str:
@@ -193,7 +209,7 @@ def _shapes(xy: np.ndarray, landmarks: Any) -> Iterator[Finding]:
     upright = len(angles) and np.quantile(angles, 0.9) < UPRIGHT
     shape = shapes.median_shape(points, turned=not upright)
     own = shapes.fit(points, shape, turned=not upright)[0]
-    yield from _upside_down(rows, points, landmarks.names)
+    yield from _upside_down(rows, points[:: max(1, len(rows) // 2000)], landmarks.names)
     changes = _changes(points, landmarks, upright)
     residuals = np.array([shapes.fit(changed, shape, turned=not upright)[0] for _, changed in changes])
     best = np.nan_to_num(residuals, nan=2.0).argmin(0)
@@ -248,6 +264,12 @@ def _below(words: Sequence[str]) -> list[str]:
     return [ABOVE.get(word, word) for word in words]
 
 
+def _ends(xy: np.ndarray) -> np.ndarray:
+    """`[N, 2]` pixels between the outermost points along x and y; not positive where there are fewer than two."""
+    low, high = (np.where(np.isnan(xy), fill, xy) for fill in (np.inf, -np.inf))
+    return high.max(1) - low.min(1)
+
+
 def _boxes(xy: np.ndarray, boxes: np.ndarray) -> Iterator[Finding]:
     low, high = boxes[:, None, :2], boxes[:, None, 2:]
     known = ~np.isnan(xy).any(-1)
@@ -262,22 +284,21 @@ def _boxes(xy: np.ndarray, boxes: np.ndarray) -> Iterator[Finding]:
         yield rows, f"landmarks lie outside of their box, and what lies outside the network does not see{hint}"
 
 
-def _spacings(xy: np.ndarray, spacing: np.ndarray) -> Iterator[Finding]:
-    mm = spacing.mean(1)
-    for rows, side in _far_from_median(mm, OTHER_SPACING):
+def _spacings(extent: np.ndarray, spacing: np.ndarray, what: str) -> Iterator[Finding]:
+    """`extent` is `[N, 2]` pixels, of what `what` says."""
+    for rows, side in _far_from_median(spacing.mean(1), OTHER_SPACING):
         yield (
             rows,
             f"the spacing is {OTHER_SPACING:g} times {'smaller' if side < 0 else 'larger'} than in most rows, or more: "
             "metres, micrometres? Expected millimetres per pixel",
         )
-    low, high = (np.where(np.isnan(xy), fill, xy) for fill in (np.inf, -np.inf))
-    span = ((high.max(1) - low.min(1)) * spacing).max(1)
+    span = (extent * spacing).max(1)
     known = span[span > 0]
     if len(known) and not SPAN_MM[0] <= np.median(known) <= SPAN_MM[1]:
         yield (
             np.flatnonzero(span > 0),
-            f"from end to end the landmarks span {np.median(known):.3g} mm by the spacing: metres or micrometres? "
-            "Expected millimetres per pixel",
+            f"from end to end {what} span {np.median(known):.3g} mm by the spacing: metres or micrometres? Expected "
+            "millimetres per pixel",
         )
 
 
