@@ -33,15 +33,16 @@ def quantity(key: str, metrics: Mapping) -> Quantity:
     if key == "me_px":
         return Quantity("Mean error (ME)", "px", "Mean over pictures of the mean distance to the annotated points.")
     if key == "me_mm":
-        return Quantity("Mean error (ME)", "mm", "The same in millimetres, in pictures whose spacing is known.")
+        label = "Mean error (ME)" + _of_some(key, metrics)
+        return Quantity(label, "mm", "The same in millimetres, in pictures whose spacing is known.")
     if key.startswith("nme_"):
         a, b = metrics["normalizer"]
         meaning = f"Error of each picture as a share of the distance from {a} to {b} in that picture, then the mean."
-        return Quantity("Normalised mean error (NME)", "%", meaning)
+        return Quantity("Normalised mean error (NME)" + _of_some(key, metrics), "%", meaning)
     if key.startswith("sdr_le_"):
         radius = key.removeprefix("sdr_le_").removesuffix("mm")
         meaning = f"Share of all annotated points found within {radius} mm (boundary included)."
-        return Quantity(f"Success detection rate (SDR), {radius} mm", "%", meaning)
+        return Quantity(f"Success detection rate (SDR), {radius} mm" + _of_some(key, metrics), "%", meaning)
     measure = quantity(metrics["ced_measure"], metrics)
     name, _, threshold = key.partition("@")
     limit = f"{float(threshold) * measure.scale:g} {measure.unit}"
@@ -87,8 +88,15 @@ def keys(metrics: Mapping) -> list[str]:
 
 
 def main_key(metrics: Mapping) -> str:
-    """The error that heads the report: in mm where the spacing is known, else in pixels."""
-    return "me_mm" if "me_mm" in metrics else "me_px"
+    """The error that heads the report: in mm where the spacing of every picture is known, else in pixels."""
+    return "me_mm" if "me_mm" in metrics and "n_images_mm" not in metrics else "me_px"
+
+
+def _of_some(key: str, metrics: Mapping) -> str:
+    """How many pictures or points a metric is of, where it is not of all that are annotated."""
+    what = "points" if key.startswith("sdr_le_") else "images"
+    n = f"n_{what}_{'nme' if key.startswith('nme_') else 'mm'}"
+    return f", {metrics[n]} of {metrics[f'n_{what}']} {what.replace('images', 'pictures')}" if n in metrics else ""
 
 
 def by_error(metrics: Mapping) -> list[str]:
