@@ -63,9 +63,10 @@ def run(
         main()
     except UserError as error:
         _complain(f"{error}", 2)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         signal.signal(signal.SIGINT, lambda *_: os._exit(1))  # a second one doesn't wait for what is left
-        _complain("stopped; a training continues from its last checkpoint when the same command starts again", 1)
+        again = "stopped; a training continues from its last checkpoint when the same command starts again"
+        _complain(str(error) or again, 1)
     except BrokenPipeError:  # who read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import agreement, data, domains, files, hosts, mean_shape, metrics, report, versions
+from ctd_jax import agreement, data, domains, files, finite, hosts, mean_shape, metrics, report, versions
 from ctd_jax import workdir as workdirs
 from ctd_jax.metrics import Predictions
 from ctd_jax.parallel import Parallel
@@ -34,6 +34,9 @@ def each(
     Yields:
       Of one batch after the other, the tree of NumPy arrays `[n, ...]`; `offset` [n, 2] and `scale` [n] of each
       picture's frame.
+
+    Raises:
+      NotFinite: the arrays have NaN or infinite numbers.
     """
     devices = len(parallel.devices)
     size = -(-batch_size // devices) * devices
@@ -44,7 +47,9 @@ def each(
         seen = {key: batch[key][place] for key in ("picture", "domain") if key in batch}
         seen, offset, scale = parallel.shard((seen, batch["offset"][place], batch["scale"][place]))
         found = parallel.gather((body(variables, seen), offset, scale))
-        yield jax.tree.map(lambda x: x[: len(dataset) - start], found)  # noqa: B023 (called at once)
+        found = jax.tree.map(lambda x: x[: len(dataset) - start], found)  # noqa: B023 (called at once)
+        finite.check_outputs(found[0], dataset.images[start : start + size])
+        yield found
 
 
 def apply(

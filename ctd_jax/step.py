@@ -13,6 +13,7 @@ from jax import Array
 from ctd_jax.order import after
 from ctd_jax.parallel import AXIS
 
+GRADIENT = "gradient"  # among the means of a step: the norm of the loss's, by all parameters that learn
 # (params, batch_stats, frozen, batch, keys) -> ([B] loss, (batch_stats, {name: [B] term})); one random key per picture.
 Loss = Callable[[Any, Any, Any, dict[str, Array], Array], tuple[Array, tuple[Any, dict[str, Array]]]]
 
@@ -71,7 +72,7 @@ def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulat
     """`step(state, constants, batch) -> (state, means)`: one update from one device's share of the batch.
 
     Randomness depends on the seed, the step and a picture's place in the global batch, not on the number of devices or
-    parts. `means` has `loss` and each of its terms.
+    parts. `means` has `loss`, each of its terms, and `GRADIENT`.
 
     Args:
       loss: of the task.
@@ -90,6 +91,7 @@ def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulat
         gradient = functools.partial(jax.grad(mean_loss, has_aux=True), state.params)
         keys = _keys(constants, state.step, batch)
         grads, (batch_stats, means) = _mean(gradient, accumulate_steps, batch, keys)
+        means[GRADIENT] = optax.tree.norm(jax.tree.map(lambda g, part: 0.0 if part == "frozen" else g, grads, labels))
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         rates = {part: learning_rate(constants, part, state.step) for part in constants.learning_rates}
         updates = jax.tree.map(lambda u, part: -rates.get(part, 0.0) * u, updates, labels)
@@ -101,7 +103,7 @@ def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulat
 
 def several(step: Callable) -> Callable:
     """`steps(state, (constants, pictures), indices) -> (state, means)`: one call of `step` after the other without the
-    host in between; `means` are those of the last.
+    host in between; `means` are `[n]`, of each.
 
     Args:
       step: of `make`.
@@ -116,8 +118,7 @@ def several(step: Callable) -> Callable:
         def one(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
             return step(state, constants, jax.tree.map(lambda x: x[rows], pictures))
 
-        state, means = jax.lax.scan(one, state, indices.T)
-        return state, jax.tree.map(lambda x: x[-1], means)
+        return jax.lax.scan(one, state, indices.T)
 
     return steps
 

@@ -5,6 +5,7 @@ import logging
 import pathlib
 import platform
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import jax
@@ -12,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, devices, domains, feed, files, hosts, memory, step
+from ctd_jax import checkpoint, data, devices, domains, feed, files, finite, hosts, memory, step
 from ctd_jax import teacher as teachers
 from ctd_jax import workdir as workdirs
 from ctd_jax.errors import UserError
@@ -21,6 +22,7 @@ from ctd_jax.log import NoLog, TrainingLog
 from ctd_jax.parallel import Parallel
 from ctd_jax.recognition import RecognitionTask
 from ctd_jax.segmentation import SegmentationTask
+from ctd_jax.stopping import Signals, Stopped
 
 _log = logging.getLogger(__name__)
 TASKS = {"landmarks": LandmarkTask, "segmentation": SegmentationTask, "recognition": RecognitionTask}
@@ -38,10 +40,19 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
 
     Raises:
       UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found
-        before the first step.
+        before the first step; or numbers that are not finite.
+      Stopped: by SIGTERM or Ctrl-C; what was reached is kept.
     """
+    with Signals() as signals:
+        return _train_and_evaluate(config, workdir, cache, signals)
+
+
+def _train_and_evaluate(
+    config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None, signals: Signals
+) -> dict[str, Any]:
     began = time.monotonic()
     hosts.check_same({"configuration": config.to_dict()})
+    checkpoint.check_path(workdir)
     hosts.together(lambda: workdirs.claim(workdir, config))
     if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
@@ -53,7 +64,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
         hosts.by_first(lambda: stack.enter_context(workdirs.held(workdir, config)))
         task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
         hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
-        variables = _fit(task, config, workdir, parallel)
+        variables = _fit(task, config, workdir, parallel, signals)
         return task.finish(variables, parallel, workdir, began)
 
 
@@ -99,7 +110,7 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
     return TASKS[config.task](config, source), parallel
 
 
-def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel) -> dict[str, Any]:
+def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel, signals: Signals) -> dict[str, Any]:
     """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error.
     Writes nothing before it is known that a step fits into memory."""
     hosts.by_first(devices.say)
@@ -123,32 +134,40 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     validate = task.validator(parallel)
     hosts.first_then_others(lambda: _begin(workdir, config, task.source))
 
-    with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir) as checkpoints:
-        start = checkpoints.latest_step() or 0
-        if start:
-            state = parallel.replicate(checkpoint.restore(checkpoints, start, template, task.meta))
-            _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-        rates = step.schedule(config)
-        columns = [
-            "loss",
-            *task.terms,
-            *(f"{part}_lr" for part in rates(0)),
-            *(f"gradient_{term}" for term in task.pulling),
-            "val_error",
-        ]
+    start, saved, whole = hosts.together(lambda: checkpoint.resume(workdir, template, task.meta))
+    hosts.check_same({"checkpoint": start})
+    if start:
+        state = parallel.replicate(saved)
+        _log.warning("continuing %s from step %d of %d", workdir, start, steps)
+    hosts.by_first(lambda: checkpoint.remove_after(workdir, start))
+    rates = step.schedule(config)
+    columns = [
+        "loss",
+        *task.terms,
+        *(f"{part}_lr" for part in rates(0)),
+        *(f"gradient_{term}" for term in task.pulling),
+        "val_error",
+    ]
+    watch = finite.Watch(parallel.first, _names(task, config))
+    with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
         log = NoLog()
         if hosts.is_first():
             log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
-        with log:
+        with log, signals.noted(), _saying_what_is_kept(checkpoints, watch):
             for number, dispatch, last_batch in pictures.dispatches(start):
                 known = ahead_of_time and jax.tree.map(jnp.shape, dispatch) == shapes
                 state, means = (compiled if known else body)(state, inputs, dispatch)
+                watch.add(number, means)
                 log.tick(number)
                 evaluating = number % config.eval.every == 0 or number == steps
-                if evaluating or number % feed.LOG_EVERY == 0:
-                    values = {key: float(value) for key, value in parallel.first(means).items()}
-                    _check_finite(values["loss"], number, workdir)
-                    log.record(number, values | {f"{part}_lr": rate for part, rate in rates(number - 1).items()})
+                looking = evaluating or number % feed.LOG_EVERY == 0
+                if looking:
+                    values = watch.look()
+                    log.record(
+                        number,
+                        {key: values[key] for key in ("loss", *task.terms)}
+                        | {f"{part}_lr": rate for part, rate in rates(number - 1).items()},
+                    )
                 if evaluating:
                     with log.pause():
                         error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
@@ -159,9 +178,33 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
                         _warn_of_dead_terms(norms)
                     with log.pause():  # after its row: a run that stops in between loses neither
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
+                if why := signals.asked(together=looking):
+                    if not evaluating:
+                        checkpoint.save(checkpoints, number, parallel.first(state), task.meta, None)
+                    checkpoints.wait_until_finished()
+                    raise Stopped(
+                        f"stopped by {why} at step {number} of {steps}; the same command continues from there"
+                    )
         checkpoints.wait_until_finished()
-        best = checkpoint.restore(checkpoints, checkpoints.best_step(), template, task.meta)
-    return {"params": best.params, "batch_stats": best.batch_stats}
+    best = hosts.together(lambda: checkpoint.best_state(workdir))[0]
+    return {"params": best["params"], "batch_stats": best["batch_stats"]}
+
+
+def _names(task: Any, config: ConfigDict) -> dict[str, str]:
+    """How the message calls each term of the loss."""
+    names = {term: f"constraints.{term}" if term in config.constraints else term for term in task.terms}
+    return names | {step.GRADIENT: "the gradient of the loss"}
+
+
+@contextlib.contextmanager
+def _saying_what_is_kept(checkpoints: checkpoint.Manager, watch: finite.Watch) -> Iterator[None]:
+    """Context in which an error of `finite` says which checkpoints there are."""
+    try:
+        yield
+    except finite.NotFinite as error:
+        steps = ", ".join(map(str, sorted(checkpoints.all_steps())))
+        kept = f"The checkpoints of step {steps} stay as they are" if steps else "There is no checkpoint yet"
+        raise UserError(f"after step {watch.step}: {error}. {kept}") from error
 
 
 def _warn_of_dead_terms(norms: dict[str, float]) -> None:
@@ -175,14 +218,6 @@ def _warn_of_dead_terms(norms: dict[str, float]) -> None:
                 "raise %s.weight (the columns gradient_... of log.csv compare them)",
                 term, norm / own, term,
             )  # fmt: skip
-
-
-def _check_finite(loss: float, number: int, workdir: pathlib.Path) -> None:
-    if not np.isfinite(loss):
-        raise UserError(
-            f"the loss is {loss} at step {number}; lower train.encoder_lr and train.decoder_lr, in a new --workdir. "
-            f"Earlier checkpoints stay in {workdir / 'checkpoints'}"
-        )
 
 
 def _check_config(config: ConfigDict) -> None:

@@ -61,11 +61,7 @@ def assert_same_run(run, want):
         for key in found.keys() - {"images_per_s"}:
             number = [float(row[key] or "nan") for row in (found, expected)]
             assert number[0] == pytest.approx(number[1], rel=1e-5, abs=1e-5, nan_ok=True), key
-    states = []
-    for folder in (run, want):
-        with checkpoint.manager(folder, read_only=True) as checkpoints:
-            args = checkpoint.ocp.args.Composite(state=checkpoint.ocp.args.StandardRestore())
-            states.append(checkpoints.restore(4, args=args).state)
+    states = [checkpoint.read(folder / "checkpoints" / "4") for folder in (run, want)]
     for part in ("params", "batch_stats"):
         jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *(state[part] for state in states))
     for found, expected in zip(rows(run / "predictions.csv"), rows(want / "predictions.csv"), strict=True):

@@ -235,12 +235,7 @@ def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
     logs = [[row | {"images_per_s": ""} for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
     assert logs[0] == logs[1]
     assert [row["step"] for row in logs[0]] == ["2", "2", "4", "4", "6", "6", "7", "7"]
-    states = []
-    for name in ("whole", "killed"):
-        with checkpoint.manager(tmp_path / name) as checkpoints:
-            assert checkpoints.latest_step() == 7
-            args = checkpoint.ocp.args.Composite(state=checkpoint.ocp.args.StandardRestore())
-            states.append(checkpoints.restore(7, args=args).state)
+    states = [checkpoint.read(tmp_path / name / "checkpoints" / "7") for name in ("whole", "killed")]
     assert len(models_leaves(states[0]["params"])) == len(models_leaves(states[1]["params"])) > 10
     for key in ("params", "batch_stats"):
         for a, b in zip(*(models_leaves(state[key]) for state in states), strict=True):
@@ -439,15 +434,24 @@ def test_other_annotations_than_at_the_start(finished_run, tmp_path, cli):
     assert_complaint(result, "annotations of this run have changed since it began", "new --workdir")
 
 
-def test_a_loss_that_is_not_a_number(main, tmp_path):
-    result = main(train__encoder_lr=1e30, train__decoder_lr=1e30, train__steps=6)
-    code, _, error = result
-    message = error[error.index("error: ") :]
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        # one step that throws the parameters far away: its own loss is finite, and so are they
+        ({"train__encoder_lr": 1e30, "eval__every": 1}, "after step 1: what the network says is NaN or infinite for 4"),
+        # seen only at the end of four steps
+        ({"train__encoder_lr": 1e30, "train__decoder_lr": 1e30, "eval__every": 4}, "at step 2 heatmap is nan, "),
+    ],
+)
+def test_nothing_that_is_not_finite_is_kept(main, tmp_path, changes, said):
+    code, _, error = main(**changes)
     assert code == 2
-    assert "the loss is" in message
-    assert "lower train.encoder_lr and train.decoder_lr" in message
+    message = error[error.index("error: ") :]
+    assert said in message
+    assert "lower train.encoder_lr and train.decoder_lr" in message and "There is no checkpoint yet" in message
     assert "Traceback" not in error
     assert not (tmp_path / "run" / "metrics.json").exists()
+    assert list((tmp_path / "run" / "checkpoints").iterdir()) == []
 
 
 def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(main, tmp_path, monkeypatch):

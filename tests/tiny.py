@@ -66,7 +66,8 @@ def task(teacher: pathlib.Path, module=ctd_ed, **changes) -> LandmarkTask:
 
 
 def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None):
-    """Function of batches that starts anew each time: the final state, and the means of each step, as NumPy."""
+    """Function of batches that starts anew each time: the final state, and the means of each step (without the
+    gradient's norm), as NumPy."""
     parallel = Parallel(kind, jax.devices()[:devices])
     start = jax.device_get(task.init(0))
     labels = task.labels(start["params"])
@@ -82,7 +83,7 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
         frozen, means = parallel.first(constants.frozen), []
         for batch in batches:
             state, mean = compiled(state, constants, parallel.shard(batch))
-            means.append({name: float(value) for name, value in parallel.first(mean).items()})
+            means.append({name: float(value) for name, value in parallel.first(mean).items() if name != step.GRADIENT})
         jax.tree.map(np.testing.assert_array_equal, parallel.first(constants.frozen), frozen)
         return parallel.first(state), means
 

@@ -153,7 +153,7 @@ class Dataset:
         if self.domains:
             order = schedules.order(self.domain, seed=seed, kind=schedule, temperature=temperature)
         else:
-            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat()
+            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat(schedules.EPOCHS)
         return order.batch(batch_size)
 
     def training_batches(self, *, start: int, batch_size: int, **order: Any) -> Iterator[dict[str, np.ndarray]]:

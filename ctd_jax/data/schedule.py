@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+EPOCHS = 2**32  # endless; Grain's own endless order has a length that batches of one picture overflow
 KINDS = ("proportional", "balanced", "temperature")
 
 
@@ -33,6 +34,6 @@ def order(domain: np.ndarray, *, seed: int, kind: str, temperature: float) -> An
     import grain
 
     members = [np.flatnonzero(domain == d) for d in np.unique(domain)]
-    parts = [grain.MapDataset.source(indices).seed(seed).shuffle().repeat() for indices in members]
+    parts = [grain.MapDataset.source(indices).seed(seed).shuffle().repeat(EPOCHS) for indices in members]
     counts = np.array([len(indices) for indices in members])
     return grain.MapDataset.mix(parts, shares(counts, kind=kind, temperature=temperature).tolist())

@@ -29,9 +29,10 @@ def fold(model: nn.Module, variables: Any, size: int) -> dict[str, Any]:
     for norm, (convolution, epsilon) in _pairs(model, variables, size).items():
         gamma, beta = (params.pop((*norm, name)) for name in ("scale", "bias"))
         mean, var = (statistics.pop((*norm, name)) for name in ("mean", "var"))
-        scale = gamma / np.sqrt(var + epsilon)
-        params[*convolution, "kernel"] = params[*convolution, "kernel"] * scale  # [..., output channel]
-        params[*norm, "bias"] = beta - scale * mean
+        with np.errstate(over="ignore", invalid="ignore"):  # what comes of it is found in the outputs
+            scale = gamma / np.sqrt(var + epsilon)
+            params[*convolution, "kernel"] = params[*convolution, "kernel"] * scale  # [..., output channel]
+            params[*norm, "bias"] = beta - scale * mean
     return {"params": unflatten_dict(params), "batch_stats": unflatten_dict(statistics)}
 
 

@@ -1,8 +1,8 @@
 """Weights that travel: safetensors files with what is needed to use them.
 
-Keys are "params/..." and "batch_stats/...", float32. The metadata's one key "ctd_jax" is JSON: `encoder` (keyword
-arguments of `build_encoder`), `input` (channels "RGB" or "BGR", scale, mean, std: uint8 RGB -> reorder -> / scale ->
-- mean -> / std) and `source` (text).
+Keys are "params/..." and "batch_stats/...", float32. The metadata's key "ctd_jax" is JSON: `encoder` (keyword arguments
+of `build_encoder`), `input` (channels "RGB" or "BGR", scale, mean, std: uint8 RGB -> reorder -> / scale -> - mean ->
+/ std) and `source` (text). Its key "sha256" is `digests.of_tree` of the file's keys and "ctd_jax"; older files lack it.
 """
 
 import json
@@ -16,9 +16,11 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
-from ctd_jax import files
+from ctd_jax import digests, files, finite
 from ctd_jax.errors import UserError
 
+SEAL = "sha256"
+NOT_WEIGHTS = "no network can use them; take another file"
 REMEDY = "expected a .safetensors file written by `python -m convert.<name>` or by a run of this project."
 
 
@@ -26,11 +28,14 @@ def save(path: str | os.PathLike, variables: Mapping[str, Any], meta: Mapping[st
     """Writes a tree of arrays (`{"params": ..., "batch_stats": ...}`); an old file stays until the new one is whole.
 
     Raises:
-      UserError: the file cannot be written there.
+      UserError: the file cannot be written there, or the arrays have NaN or infinite numbers.
     """
     tensors = {k: np.ascontiguousarray(v, np.float32) for k, v in flatten_dict(variables, sep="/").items()}
+    finite.check_arrays(tensors, f"{path}: these weights have", NOT_WEIGHTS)
+    text = json.dumps(meta)
+    metadata = {"ctd_jax": text, SEAL: _seal(tensors, text)}
     try:
-        files.write_bytes(path, safetensors.numpy.save(tensors, metadata={"ctd_jax": json.dumps(meta)}))
+        files.write_bytes(path, safetensors.numpy.save(tensors, metadata=metadata))
     except OSError as error:
         raise UserError(f"{path}: the weights cannot be written there ({error.strerror}).") from error
 
@@ -39,7 +44,8 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
     """`(variables, meta)` of a file written by `save`; the arrays are NumPy's.
 
     Raises:
-      UserError: no such file, not a safetensors file, or one without our metadata.
+      UserError: no such file, not a safetensors file, or one without our metadata; a damaged one, or one with NaN or
+        infinite numbers.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such weight file; {REMEDY}")
@@ -52,7 +58,14 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{path}: not a safetensors file ({error}); {REMEDY}") from error
     except (KeyError, json.JSONDecodeError) as error:
         raise UserError(f"{path}: its metadata does not say which encoder this is; {REMEDY}") from error
+    if SEAL in metadata and metadata[SEAL] != _seal(variables, metadata["ctd_jax"]):
+        raise UserError(f"{path}: damaged, these are not the weights that were written; make or copy the file again")
+    finite.check_arrays(variables, f"{path}: these weights have", NOT_WEIGHTS)
     return unflatten_dict(variables, sep="/"), meta
+
+
+def _seal(tensors: Mapping[str, np.ndarray], meta: str) -> str:
+    return digests.of_tree({"tensors": dict(tensors), "meta": np.frombuffer(meta.encode(), np.uint8)})
 
 
 def match(variables: Mapping[str, Any], template: Mapping[str, Any], path: str | os.PathLike) -> None:
