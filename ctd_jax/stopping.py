@@ -17,8 +17,8 @@ class Stopped(KeyboardInterrupt):
 
 class Signals:
     """Context of a run. Within `noted`, SIGTERM and the first Ctrl-C are noted, and the training looks for them between
-    two steps; a second one, and both at other times, end the run where it is. Elsewhere than in the main thread it does
-    nothing."""
+    two steps; a second Ctrl-C, and both at other times, end the run where it is. Elsewhere than in the main thread it
+    does nothing."""
 
     def __init__(self) -> None:
         self._noting = False
@@ -44,7 +44,7 @@ class Signals:
             self._noting = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if not self._noting or self._asked:
+        if not self._noting or (self._asked and number == signal.SIGINT):
             raise Stopped(f"stopped by {_name(number)}; the same command continues from the last checkpoint, if any")
         self._asked = _name(number)
 
