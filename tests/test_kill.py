@@ -68,7 +68,7 @@ runpy.run_module("ctd_jax.main", run_name="__main__")
 def traced(landmark_folder, teacher_file, tmp_path_factory):
     """The configuration, the workdir of a run that was left alone, and copies of it at each place."""
     folder, root = tmp_path_factory.mktemp("traced"), landmark_folder(size=32, shots=1)
-    changes = {"data__root": str(root), "eval__bootstrap": 0}
+    changes = {"data__root": str(root)}
     arguments = [f"--config={REPO / 'configs' / 'ctd_ed.py'}", *tiny.arguments(teacher_file, **changes)]
     arguments.append(f"--workdir={folder / 'run'}")
     command = [sys.executable, "-c", TRACED, str(folder / "run"), str(folder / "copies"), *arguments]
