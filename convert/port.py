@@ -15,6 +15,7 @@ import numpy as np
 
 from convert import engines, state_dict
 from convert.networks import seems
+from ctd_jax import command, files
 from ctd_jax.errors import UserError
 
 State = Mapping[str, np.ndarray]  # the file's arrays by the file's keys
@@ -143,7 +144,7 @@ def convert(path: str, describe: Callable[[State, str], Original]) -> tuple[dict
 def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] | None = None) -> int:
     """The command line of a converter, whose docstring is `doc`; returns the exit code."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
-    parser.add_argument("file", help="a state dict: PyTorch's, or a pickled dict of NumPy arrays")
+    parser.add_argument("file", help="a state dict: PyTorch's, safetensors, or a pickled dict of NumPy arrays")
     parser.add_argument("--out", required=True, help="the .safetensors file to write")
     args = parser.parse_args(argv)
 
@@ -152,8 +153,10 @@ def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] |
     from ctd_jax import models
 
     try:
-        variables, meta, engine, differences = convert(args.file, describe)
-        models.weights.save(args.out, variables, meta)
+        file, out = command.path_of("FILE", args.file), command.path_of("--out", args.out)
+        files.expect("out", out, ".safetensors")
+        variables, meta, engine, differences = convert(file, describe)
+        models.weights.save(out, variables, meta)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
@@ -161,5 +164,7 @@ def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] |
     for stage, difference in differences.items():
         print(f"  {stage:<10} {difference:.1e}")
     print("\n".join(f"{key}: {value}" for key, value in meta.items()))
-    print(f"wrote {args.out}: {sum(x.size for x in jax.tree.leaves(variables)):,} numbers")
+    if not meta["encoder"]["num_outputs"]:
+        print("no classifier in the file: constraints.cd can't be used with this teacher")
+    print(f"wrote {out}: {sum(x.size for x in jax.tree.leaves(variables)):,} numbers")
     return 0

@@ -39,7 +39,7 @@ def original(
     """
     absent = np.zeros(())  # `port` will notice what is missing
     width = (*state.get(f"{rename('conv1')}.weight", absent).shape, 64)[0] or 64
-    num_outputs = state.get(f"{rename('fc')}.bias", absent).size
+    num_outputs = state.get(f"{rename('fc')}.bias", np.zeros(0)).size  # a backbone has no classifier
     other, command = ("ImageNet", "torchvision") if caffe else ("VGGFace2", "vggface2")
     if num_outputs == CLASSES[other]:
         raise UserError(
@@ -87,6 +87,7 @@ def forward(net: Any, x: Any, *, network: str, caffe: bool, rename: Callable[[st
                 x = unit(x, f"{block}.downsample.0", f"{block}.downsample.1", stride, 0)
             x = (x + y).clip(0)
         out[f"stage{i}"] = x
-    out["pooled"] = x.mean((2, 3))
-    out["classifier"] = net.linear(out["pooled"], rename("fc"))
+    if f"{rename('fc')}.bias" in net.state:
+        out["pooled"] = x.mean((2, 3))
+        out["classifier"] = net.linear(out["pooled"], rename("fc"))
     return out

@@ -1,14 +1,21 @@
-"""Reads the arrays of a state dict without running its code: PyTorch's formats, old (before 1.6) and new (zip), and
-pickled dicts of NumPy arrays, of Python 2 and 3. PyTorch is not needed.
+"""Reads the arrays of a state dict without running its code: PyTorch's formats, old (before 1.6) and new (zip),
+safetensors, and pickled dicts of NumPy arrays, of Python 2 and 3. PyTorch is not needed.
 
 A pickle is a program. This one may name only what a plain state dict needs (`ALLOWED`), and gets stand-ins of our own
 for it; any other name ends the reading before anything has been called. Layouts: `_legacy_save` and `_save` in
 PyTorch's `serialization.py`, `_rebuild_tensor_v2` in its `_utils.py`; `__reduce__` of NumPy's `ndarray` and `dtype`.
+
+A small file may ask for much memory. All arrays together may take four times the file's bytes and `SLACK` more, a
+pickle `MOST_OPCODES` steps; both are looked up before anything is made.
 """
 
 import collections
+import functools
+import io
 import math
+import mmap
 import os
+import pathlib
 import pickle
 import pickletools
 import re
@@ -18,6 +25,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
+import safetensors
+import safetensors.numpy
 
 from ctd_jax.errors import UserError
 
@@ -27,7 +36,12 @@ STORAGES = {
     "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "<?",
 }  # fmt: skip
 EXTENSIONS = {"EXT1", "EXT2", "EXT4"}
-REMEDY = "expected a file written by torch.save(model.state_dict(), path), or a pickled dict of NumPy arrays."
+PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.")  # of networks inside of others
+SLACK = 2**24  # bytes
+MOST_OPCODES = 1_000_000  # a ResNet-50 has 10,000
+REMEDY = (
+    "expected a file written by torch.save(model.state_dict(), path) or safetensors, or a pickled dict of NumPy arrays."
+)
 
 
 class Storage(NamedTuple):
@@ -94,9 +108,13 @@ class Unpickler(pickle.Unpickler):
 
     def load(self) -> Any:
         start = self.file.tell()
-        # Python keeps what an extension's code has stood for, and would give it out without asking `find_class`.
-        if EXTENSIONS & {opcode.name for opcode, _, _ in pickletools.genops(self.file)}:
-            raise UserError("its pickle asks for something by a number (copyreg); refused, and nothing was run.")
+        for steps, (opcode, argument, _) in enumerate(pickletools.genops(self.file)):
+            # Python keeps what an extension's code has stood for, and would give it out without asking `find_class`.
+            if opcode.name in EXTENSIONS:
+                raise UserError("its pickle asks for something by a number (copyreg); refused, and nothing was run.")
+            # Python makes room for as many memories as the largest number says.
+            if steps > MOST_OPCODES or (opcode.name.endswith("PUT") and int(argument) > MOST_OPCODES):
+                raise UserError(f"its pickle has more than {MOST_OPCODES:,} steps or memories; refused. {REMEDY}")
         self.file.seek(start)
         return super().load()
 
@@ -117,15 +135,23 @@ class Unpickler(pickle.Unpickler):
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The state dict in a file: names and arrays, in its order, without a wrapping `state_dict` and without `module.`.
+    """The state dict in a file: names and arrays, in its order, without a wrapping `state_dict` and without `module.`
+    or the
+    like.
 
     Raises:
       UserError: no such file, none of the formats, damaged, not a state dict, or its pickle asks for more than arrays.
     """
     try:
-        with open(path, "rb") as file:
-            tree, load_storage = (_read_zip if zipfile.is_zipfile(file) else _read_pickles)(file)
-            return {name: _array(leaf, load_storage) for name, leaf in _leaves(tree).items()}
+        if not pathlib.Path(path).is_file():
+            raise UserError(f"no such file; {REMEDY}")
+        with open(path, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file:
+            if _is_safetensors(file):
+                return _named(safetensors.numpy.load_file(path))
+            tree, load_storage = _read_zip(opened) if zipfile.is_zipfile(opened) else _read_pickles(file)
+            leaves = _leaves(tree)
+            _check_room(sum(map(_nbytes, leaves.values())), len(file), "its arrays")
+            return {name: _array(leaf, load_storage) for name, leaf in leaves.items()}
     except OSError as error:
         raise UserError(f"{path}: {error.strerror or error}; {REMEDY}") from error
     except UserError as error:
@@ -134,13 +160,32 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         raise UserError(f"{path}: not a state dict, or damaged ({error}); {REMEDY}") from error
 
 
-def _read_pickles(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+def _is_safetensors(file: mmap.mmap) -> bool:
+    """Eight bytes, the length of a JSON object; and the object."""
+    return file[8:9] == b"{" and int.from_bytes(file[:8], "little") <= len(file) - 8
+
+
+def _check_room(nbytes: int, size: int, what: str) -> None:
+    most = 4 * size + SLACK
+    if nbytes > most:
+        raise UserError(
+            f"{what} would take {nbytes:,} bytes, and the file has {size:,}; allowed are {most:,}. This is no plain "
+            f"state dict, so it was not read; {REMEDY}"
+        )
+
+
+def _nbytes(leaf: "Tensor | Array") -> int:
+    dtype = leaf.storage.dtype if isinstance(leaf, Tensor) else "u1"  # an array lies in the pickle as it is
+    return math.prod(leaf.shape) * np.dtype(dtype).itemsize
+
+
+def _read_pickles(file: mmap.mmap) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     """One pickle of NumPy arrays; or PyTorch's: pickles of a magic number, a version, the system, the tree and the
-    storages' keys; then the storages, in turn."""
+    storages' keys; then the storages, in turn. The file is mapped: no length that it claims reads past its end."""
     file.seek(0)
     unpickler = Unpickler(file)
     tree = unpickler.load()
-    if tree != LEGACY_MAGIC:
+    if not isinstance(tree, int) or tree != LEGACY_MAGIC:
         return tree, lambda storage: np.frombuffer(b"", storage.dtype)  # a tensor here has no numbers
     _version, system = Unpickler(file).load(), Unpickler(file).load()
     if not system["little_endian"]:
@@ -164,11 +209,16 @@ def _read_zip(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
     pickles = [name for name in names if name.endswith("data.pkl")]
     if len(pickles) != 1 or any(name.endswith("constants.pkl") for name in names):
         raise UserError(f"a zip file, but not one with a state dict; {REMEDY}")
+    _check_room(
+        sum(part.file_size for part in archive.infolist()), os.fstat(file.fileno()).st_size, "what its zip holds"
+    )
     folder = pickles[0].removesuffix("data.pkl")
     if f"{folder}byteorder" in names and archive.read(f"{folder}byteorder") != b"little":
         raise UserError("written on a big-endian machine; load and save it again with PyTorch on this one.")
-    tree = Unpickler(archive.open(pickles[0])).load()
-    return tree, lambda storage: np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
+    tree = Unpickler(io.BytesIO(archive.read(pickles[0]))).load()
+    return tree, functools.lru_cache(1)(
+        lambda storage: np.frombuffer(archive.read(f"{folder}data/{storage.key}"), storage.dtype)
+    )
 
 
 def _leaves(tree: Any) -> dict[str, Tensor | Array]:
@@ -177,7 +227,15 @@ def _leaves(tree: Any) -> dict[str, Tensor | Array]:
             tree = tree[wrapper]
     if not isinstance(tree, Mapping) or not tree or not all(isinstance(x, Tensor | Array) for x in tree.values()):
         raise UserError(f"it does not hold a dict of arrays; {REMEDY}")
-    return {str(name).removeprefix("module."): leaf for name, leaf in tree.items()}
+    return _named(tree)
+
+
+def _named(leaves: Mapping[Any, Any]) -> dict[str, Any]:
+    """The leaves without the words of `PREFIXES` that all their names begin with."""
+    named = {str(name): leaf for name, leaf in leaves.items()}
+    while prefix := next((one for one in PREFIXES if all(name.startswith(one) for name in named)), ""):
+        named = {name.removeprefix(prefix): leaf for name, leaf in named.items()}
+    return named
 
 
 def _array(leaf: Tensor | Array, load_storage: Callable[[Storage], np.ndarray]) -> np.ndarray:

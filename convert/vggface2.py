@@ -6,6 +6,10 @@ Two ports of the authors' Caffe network are public, and both are read: github.co
 dict of NumPy arrays with torchvision's names; pictures in BGR, as in Caffe), and the import by way of MatConvNet
 (robots.ox.ac.uk/~albanie/pytorch-models.html; Caffe's names; RGB, as the authors' own `pytorch_feature_extractor.py` in
 github.com/ox-vgg/vgg_face2 feeds it). Both have Caffe's strides and pooling, and take 0..255 minus the mean.
+
+The authors' network takes 224 x 224 pixels. At 256 x 256 its 7 x 7 pooling leaves 2 x 2 cells and its forward fails, so
+that it has no classifier output there. Ours is the classifier of the mean over all cells, which differs from the mean
+over those windows by up to 9 %; at 224 x 224 they are the same.
 """
 
 import re

@@ -26,7 +26,7 @@ import pathlib
 
 from absl import flags
 
-from ctd_jax import command
+from ctd_jax import command, files
 from ctd_jax.errors import UserError
 
 _NORMALIZER = flags.DEFINE_list("normalizer", None, "Two landmarks: the NME is the error / their distance.")
@@ -43,8 +43,10 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    from ctd_jax import files, metrics, paired, report
+    from ctd_jax import metrics, paired, report
 
+    if _OUT.value:
+        files.expect("out", _OUT.value, ".json")
     if len(_paths) != 2:
         raise UserError(f"expected two runs or tables, A and B, found {len(_paths)}; --help shows examples")
     paths = [pathlib.Path(path) for path in _paths]
@@ -75,11 +77,7 @@ def _mean_shape(path: pathlib.Path) -> dict:
 
 
 def _result(run: pathlib.Path) -> dict:
-    path = run / "metrics.json"
-    try:
-        return json.loads(path.read_text("utf-8"))
-    except (OSError, json.JSONDecodeError) as error:
-        raise UserError(f"{path}: can't be read ({error}); is the run finished?") from error
+    return files.read_json(run / "metrics.json", "is the run finished? Else restore the file")
 
 
 def _settings(run: pathlib.Path | None) -> dict:

@@ -36,7 +36,7 @@ def say() -> None:
 
 def explain(error: BaseException) -> str | None:
     """What a user is told where JAX can't start on the devices that JAX_PLATFORMS asks for; None: another error."""
-    said = str(error).partition(" (set JAX_PLATFORMS=")[0]
+    said = str(error).partition(" (set JAX_PLATFORMS=")[0].rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)
     speechless = isinstance(error, AssertionError) and frames and frames[-1].filename.endswith("xla_bridge.py")
     if not (said.startswith("Unable to initialize backend") or speechless):

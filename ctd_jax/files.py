@@ -27,7 +27,7 @@ def writing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO]:
     """
     path = pathlib.Path(path)
     mode, text = ("wb", {}) if binary else ("w", {"encoding": "utf-8", "newline": ""})
-    with _named(path):
+    with naming(path):
         yield from _writing(path, mode, text)
 
 
@@ -69,11 +69,12 @@ def _stream(match: re.Match) -> int:
 
 
 @contextlib.contextmanager
-def _named(path: pathlib.Path) -> Iterator[None]:
+def naming(path: pathlib.Path) -> Iterator[None]:
+    """An OSError that leaves the block without a file's name, as that of a full disk does, gets this one."""
     try:
         yield
     except OSError as error:
-        error.filename = error.filename or str(path)  # that of a full disk has none
+        error.filename = error.filename or str(path)
         raise
 
 
@@ -141,7 +142,7 @@ def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
       UserError: its suffix is a well-known one, and another.
     """
     known = (".csv", ".json", ".xlsx", ".xls", ".ods", ".tsv", ".parquet", ".npy", ".html", ".pdf", ".txt", ".png",
-             ".jpg", ".jpeg", ".tif", ".tiff", ".zip")  # fmt: skip
+             ".jpg", ".jpeg", ".tif", ".tiff", ".zip", ".pt", ".pth", ".pkl", ".h5")  # fmt: skip
     found = pathlib.Path(path).suffix.lower()
     if found in known and found != suffix:
         what = f"what is written is {suffix[1:].upper()}; give a name that ends in {suffix}" if suffix else (

@@ -16,6 +16,7 @@ the methods each, with the same --out, and at last for all of them. Writes curve
 per run).
 """
 
+import contextlib
 import json
 import pathlib
 import shutil
@@ -25,7 +26,7 @@ from typing import Any
 
 from absl import flags
 
-from ctd_jax import command, files
+from ctd_jax import command, files, lock
 from ctd_jax.errors import UserError
 
 _CONFIGS = flags.DEFINE_list("configs", None, "Methods: names in configs/, or FILE.py:variant, with commas between.")
@@ -40,8 +41,6 @@ _overrides: list[str] = []
 
 
 def main() -> None:
-    from ctd_jax import report
-
     methods = _methods()
     budgets = sorted({_budget(text) for text in _BUDGETS.value}, key=lambda b: b or float("inf"))
     choose_at = _budget(_CHOOSE_AT.value) if _CHOOSE_AT.value else budgets[len(budgets) // 2]
@@ -51,9 +50,28 @@ def main() -> None:
     if _SEEDS.value < 1:
         raise UserError(f"--seeds is {_SEEDS.value}; expected 1 or more")
     out = pathlib.Path(_OUT.value)
+    files.expect("out", out, "")
+    if out.exists() and not out.is_dir():
+        raise UserError(f"--out: {out} is a file; give a folder for the results and the runs")
     grids = {name: tuple(config.grid) or ("",) for name, (_, config) in methods.items()}
     _check_grids(grids)
-    _check(methods, grids, [*budgets, choose_at], out)
+    with contextlib.ExitStack() as stack:
+        for name in methods:  # side by side, each process has its own
+            stack.enter_context(lock.held(out / "runs" / name))
+        _check(methods, grids, [*budgets, choose_at], out)
+        _run(methods, grids, budgets, choose_at, reference, out)
+
+
+def _run(
+    methods: dict[str, tuple[str, Any]],
+    grids: dict[str, tuple[str, ...]],
+    budgets: list[int],
+    choose_at: int,
+    reference: str,
+    out: pathlib.Path,
+) -> None:
+    """Chooses, trains and compares."""
+    from ctd_jax import report
 
     runs = Runs(
         methods, out, sum(len(g) for g in grids.values() if len(g) > 1) + len(methods) * len(budgets) * _SEEDS.value
@@ -111,7 +129,9 @@ class Runs:
         config.eval.split = split or config.eval.split
         workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{workdirs.config_hash(config)}"
         began, finished = time.monotonic(), (workdir / "report.html").exists()
-        result = json.loads((workdir / "metrics.json").read_text("utf-8")) if finished else None
+        workdirs.claim(workdir, config)
+        remedy = f"remove {workdir}, and the same command trains it anew"
+        result = files.read_json(workdir / "metrics.json", remedy) if finished else None
         result = result or train_and_evaluate(config, workdir, self._out / "tfds")
         shutil.rmtree(workdir / "checkpoints", ignore_errors=True)  # of many runs, they would fill the disk
         jax.clear_caches()  # a run compiles anew, from the cache on disk
@@ -123,7 +143,7 @@ class Runs:
             line["mean_shape"] = result["mean_shape"][result["ced_measure"]]
         line |= {key: value for key, value in result.items() if isinstance(value, float) and key != "seconds"}
         for path in sorted(workdir.glob("metrics_*.json")):  # of each of several test splits
-            split, part = path.stem.removeprefix("metrics_"), json.loads(path.read_text("utf-8"))
+            split, part = path.stem.removeprefix("metrics_"), files.read_json(path, remedy)
             line |= {
                 f"{key}_{split}": value for key, value in part.items() if isinstance(value, float) and key != "seconds"
             }

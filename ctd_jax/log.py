@@ -119,6 +119,7 @@ class Events:
 
         self._event, self._value, self._summary = event_pb2.Event, summary_pb2.Summary.Value, summary_pb2.Summary
         folder.mkdir(exist_ok=True)
+        self._folder = folder
         self._writer = EventsWriter(os.fspath(folder / "events"), f".{os.getpid()}")
         if start:  # TensorBoard then forgets what a killed process wrote after this step
             session = event_pb2.SessionLog(status=event_pb2.SessionLog.START)
@@ -126,10 +127,12 @@ class Events:
 
     def write(self, step: int, values: dict[str, float]) -> None:
         summary = self._summary(value=[self._value(tag=key, simple_value=value) for key, value in values.items()])
-        self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
+        with files.naming(self._folder):
+            self._writer.write_event(self._event(wall_time=time.time(), step=step, summary=summary))
 
     def flush(self) -> None:
-        self._writer.flush()
+        with files.naming(self._folder):
+            self._writer.flush()
 
     def close(self) -> None:
         self._writer.close()

@@ -1,8 +1,11 @@
 """A configuration changed by what follows --config. on the command line."""
 
+import logging
 import pathlib
+import signal
 import subprocess
 import sys
+import threading
 
 import pytest
 
@@ -106,3 +109,105 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", script, command], cwd=repo, capture_output=True, text=True, check=True)
     *text, last = done.stdout.splitlines()
     assert len(text) > 5 and last == "imported:"
+
+
+# ---------------------------------------------------------------- the door
+
+
+@pytest.fixture
+def door(monkeypatch, capsys):
+    """Runs a command that ends as `work` does; gives exit code and what stderr has."""
+    logger = logging.getLogger("ctd_jax")
+    handlers, hook, interrupt = list(logger.handlers), threading.excepthook, signal.getsignal(signal.SIGINT)
+
+    def call(work):
+        monkeypatch.setattr(sys, "argv", ["command"])
+        with pytest.raises(SystemExit) as end:
+            command.run(work, "")
+        return end.value.code, capsys.readouterr().err
+
+    yield call
+    logger.handlers, logger.propagate, threading.excepthook = handlers, True, hook
+    signal.signal(signal.SIGINT, interrupt)
+
+
+def raises(error):
+    def work():
+        raise error
+
+    return work
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UserError("too small"), 2, "error: too small\n"),
+        (OSError(28, "No space left on device", "/runs/a"), 2, "error: /runs/a: No space left on device; make room"),
+        (PermissionError(13, "Permission denied", "/root/a"), 2, "error: /root/a: Permission denied; give a place"),
+        (ValueError("INTERNAL: can't write: No space left on device"), 2, "error: No space left on device; make room"),
+        (KeyboardInterrupt(), 1, "error: stopped; a training continues"),
+        (KeyError("x"), 1, "error: KeyError: 'x'\nThis should not happen"),
+    ],
+)
+def test_how_a_command_ends(door, error, code, said):
+    found, err = door(raises(error))
+    assert found == code
+    assert err.startswith(said) and "Traceback" not in err
+
+
+def test_a_thread_ends_in_one_line(door):
+    def work():
+        thread = threading.Thread(target=raises(OSError(28, "No space left on device", "/runs/a")))
+        thread.start()
+        thread.join()
+        raise UserError("the end")
+
+    code, err = door(work)
+    assert code == 2
+    warning, last = err.splitlines()
+    assert warning.startswith("WARNING: a helping thread has ended: /runs/a: No space left on device; make room")
+    assert last == "error: the end"
+
+
+READER = """
+import sys
+from ctd_jax import command
+command.run(lambda: [print("line", i) for i in range(100_000)], "")
+"""
+
+
+def test_who_reads_the_output_may_leave():
+    repo = pathlib.Path(__file__).parents[1]
+    with subprocess.Popen([sys.executable, "-c", READER], cwd=repo, stdout=-1, stderr=-1) as process:
+        process.stdout.readline()
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+def test_a_configuration_that_is_no_program(tmp_path):
+    (tmp_path / "a.py").write_text("def get_config(:")
+    (tmp_path / "b.py").write_text("x = 1")
+    for name, found in (("a", "SyntaxError"), ("b", "AttributeError")):
+        with pytest.raises(UserError, match=rf"--config=.*{name}.py: its get_config can't be called \({found}"):
+            command.configured(str(tmp_path / f"{name}.py"), [])
+
+
+def test_flags_know_the_home_folder_and_no_urls(cli, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    code, _, error = cli("ctd_jax.predict", "--workdir=~/run", "a.png", "--out=a.csv")
+    assert code == 2 and f"{tmp_path / 'run' / 'config.json'}: no such file" in error
+    code, _, error = cli("ctd_jax.predict", "--workdir=gs://bucket/run", "a.png", "--out=a.csv")
+    assert code == 2 and "--workdir: gs://bucket/run is a URL" in error
+    code, _, error = cli("ctd_jax.predict", f"--workdir={tmp_path}", "https://a.b/c.png", "--out=a.csv")
+    assert code == 2 and "https://a.b/c.png is a URL" in error
+
+
+def test_a_result_is_not_written_under_the_name_of_another_format(cli, tmp_path):
+    for module, flag, said in (
+        ("ctd_jax.compare", "--out=d.xlsx", "d.xlsx ends in .xlsx, but what is written is JSON"),
+        ("ctd_jax.learning_curve", "--out=d.xlsx", "d.xlsx ends in .xlsx, but the results are files in a folder"),
+    ):
+        more = ["--configs=" + FT] if module.endswith("curve") else []
+        code, _, error = cli(module, flag, *more)
+        assert code == 2 and said in error

@@ -105,7 +105,7 @@ def test_a_command_ends_with_one_message_and_code_2(name, tmp_path):
     run = subprocess.run(command, cwd=Path(__file__).parents[1], capture_output=True, text=True)
     assert run.returncode == 2
     assert run.stderr.count("\n") == 1
-    assert "absent.pt: No such file" in run.stderr
+    assert "absent.pt: no such file" in run.stderr
     assert not list(tmp_path.iterdir())
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+import safetensors.numpy
 import state_files
 from golden.seeded import picture, resnet_shapes, resnet_state
 
@@ -157,9 +158,9 @@ def others():
             [vggface2, torchvision],
         ),
         "ResNet-10": (resnet_state([1, 1, 1, 1], False), r"a ResNet of \[1, 1, 1, 1\] blocks", [torchvision]),
-        "headless": (
-            {key: x for key, x in resnet50.items() if "fc" not in key},
-            "2 missing: fc.weight, fc.bias|2 missing: fc.bias, fc.weight",
+        "half a head": (
+            {key: x for key, x in resnet50.items() if key != "fc.weight"},
+            "1 missing: fc.weight",
             [vggface2, torchvision],
         ),
         "IResNet": (
@@ -192,3 +193,36 @@ def test_the_number_of_classes_tells_imagenet_from_vggface2(tmp_path):
         message = f"w.pkl: it seems to be ResNet-{case[-2:]} .*, as it has {classes} classes; take .*convert.{right}`"
         with pytest.raises(UserError, match=message):
             port.convert(tmp_path / "w.pkl", converter.original)
+
+
+# ---------------------------------------------------------------- backbones, and other files
+
+
+@pytest.mark.parametrize("style", ["without fc", "sequential", "in a safetensors file"])
+def test_a_backbone_without_its_classifier(style, tmp_path, capsys):
+    """PyTorch's own numbers, but for the classifier's, which the file has not."""
+    backbone = {key: value for key, value in state("resnet18").items() if not key.startswith("fc.")}
+    if style == "sequential":
+        places = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}
+        backbone = {f"{places[key.split('.')[0]]}.{key.partition('.')[2]}": x for key, x in backbone.items()}
+    if style == "in a safetensors file":
+        backbone = {f"backbone.{key}": np.ascontiguousarray(x) for key, x in backbone.items()}
+        out = convert(torchvision, tmp_path / "w", safetensors.numpy.save(backbone))
+    else:
+        out = convert(torchvision, tmp_path / "w.pkl", pickle.dumps(backbone))
+    assert "constraints.cd can't be used" in capsys.readouterr().out
+    variables, meta = models.weights.load(out)
+    assert meta["encoder"]["num_outputs"] == 0 and "classifier" not in variables["params"]
+    whole = convert(torchvision, tmp_path / "whole.pkl", pickle.dumps(state("resnet18")))
+    want, _ = models.weights.load(whole)
+    del want["params"]["classifier"]
+    jax.tree.map(np.testing.assert_array_equal, variables, want)
+
+
+def test_a_result_of_another_format_and_a_url_are_refused(tmp_path, capsys):
+    for arguments, message in (
+        ([str(tmp_path / "w"), "--out=teacher.pt"], "teacher.pt ends in .pt"),
+        (["https://download.pytorch.org/resnet18.pth", "--out=w.safetensors"], "is a URL; fetch it first"),
+    ):
+        assert port.main(torchvision.original, "Converts.", arguments) == 2
+        assert message in capsys.readouterr().err

@@ -3,13 +3,18 @@
 import collections
 import contextlib
 import copyreg
+import io
 import os
 import pickle
+import struct
 import subprocess
+import tracemalloc
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pytest
+import safetensors.numpy
 import state_files
 from state_files import Reference, integer, legacy, pickled, text, zipped
 
@@ -212,5 +217,65 @@ def test_a_tensor_cannot_reach_outside_its_storage(tmp_path):
 def test_an_array_cannot_be_larger_than_its_numbers(tmp_path):
     content = state_files.numpy_python2({"a": np.zeros((3, 4), np.float32)})
     for harmless, hostile in ((integer(3), integer(2**30)), (b"U\x02f4", b"U\x02f8")):
-        with pytest.raises(UserError, match="damaged"):
+        with pytest.raises(UserError, match="damaged|would take 4,294,967,296 bytes"):
             read(tmp_path / "w.pkl", content.replace(harmless, hostile, 1))
+
+
+# ---------------------------------------------------------------- safetensors, and what would take much memory
+
+
+@pytest.mark.parametrize("prefix", ["", "module.", "backbone.", "model.encoder."])
+def test_safetensors(prefix, tmp_path):
+    state = {"b.weight": np.float32([[1, 2], [3, 4]]), "a.bias": np.float16([5]), "n": np.array([7])}
+    content = safetensors.numpy.save({f"{prefix}{key}": value for key, value in state.items()})
+    found = read(tmp_path / "w.safetensors", content)
+    assert found.keys() == state.keys()
+    for key, value in state.items():
+        np.testing.assert_array_equal(found[key], value, strict=True)
+    with pytest.raises(UserError, match="w.safetensors: not a state dict, or damaged"):
+        read(tmp_path / "w.safetensors", content[:-1])
+
+
+def compressed(state, numbers):
+    """The zip format, compressed, whose one storage holds `numbers` zeros."""
+    tree = state_files.tensors(state) + b"."
+    tree = tree.replace(integer(state["a"].size), integer(numbers), 1)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data.pkl", tree)
+        archive.writestr("archive/data/0", bytes(4 * numbers))
+    return buffer.getvalue()
+
+
+def measured(path):
+    tracemalloc.start()
+    try:
+        with pytest.raises(UserError) as told:
+            state_dict.read(path)
+        return str(told.value), tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+HUGE = 10**7  # numbers; 40 MB, of a file of 40 KB
+BIG = {
+    "zip": lambda: (compressed({"a": np.zeros(7, np.float32)}, HUGE), "what its zip holds would take 40,0"),
+    "one number, seen ten million times": lambda: (
+        zipped(state_files.tensors({"a": np.zeros(7, np.float32)}).replace(integer(7), integer(HUGE)).replace(
+            integer(1) + b"\x85", integer(0) + b"\x85") + b".", [bytes(28)]), "its arrays would take 40,000,000 bytes"),
+    "memory": lambda: (b"\x80\x02}r\xff\xff\xff\x7f.", "more than 1,000,000 steps or memories"),
+    "steps": lambda: (b"\x80\x02" + b"N0" * 600_000 + b"}.", "more than 1,000,000 steps or memories"),
+    "a long name": lambda: (b"\x80\x04\x8d" + (2**40).to_bytes(8, "little") + b"a.", "damaged"),
+    "a long block": lambda: (
+        state_files.torch_legacy({"a": np.zeros(7, np.float32)}).replace(
+            struct.pack("<q", 7) + bytes(28), struct.pack("<q", 2**40)), "the file ends too early"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BIG)
+def test_a_small_file_cannot_take_much_memory(name, tmp_path):
+    content, message = BIG[name]()
+    (tmp_path / "w.pt").write_bytes(content)
+    told, most = measured(tmp_path / "w.pt")
+    assert message in told
+    assert most < 2**23 + 4 * len(content)

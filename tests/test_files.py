@@ -2,10 +2,15 @@
 
 import os
 import pathlib
+import subprocess
+import sys
 
 import pytest
 
 from ctd_jax import files
+from ctd_jax.errors import UserError
+
+REPO = pathlib.Path(__file__).parents[1]
 
 
 def test_a_file_takes_its_place_in_one_move(tmp_path):
@@ -56,3 +61,46 @@ def test_no_formula_and_the_name_comes_back(text):
     safe = files.cell(text)
     assert safe[:1] not in tuple("=+-@\t\r") or not text
     assert files.plain(safe) == text
+
+
+STREAM = """
+from ctd_jax import files
+print("before", flush=True)
+files.write_text("/dev/stdout", "through")
+print("after", flush=True)
+"""
+
+
+def test_the_standard_output_is_written_to_also_where_it_is_a_file(tmp_path):
+    with (tmp_path / "out.txt").open("w") as out:
+        subprocess.run([sys.executable, "-c", STREAM], cwd=REPO, stdout=out, check=True)
+    assert (tmp_path / "out.txt").read_text() == "before\nthroughafter\n"
+    assert [p.name for p in tmp_path.iterdir()] == ["out.txt"]
+
+
+def test_a_full_disk_is_named_with_its_file(tmp_path):
+    """`ulimit -f`, as bash has it: 1 KiB blocks."""
+    code = f"from ctd_jax import files; files.write_text({str(tmp_path / 'a.txt')!r}, 'x' * 5000)"
+    command = f'ulimit -f 2; exec {sys.executable} -c "{code}"'
+    done = subprocess.run(["bash", "-c", command], cwd=REPO, capture_output=True, text=True)
+    assert done.stderr.splitlines()[-1] == f"OSError: [Errno 27] File too large: '{tmp_path / 'a.txt'}'"
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(OSError, match="No space left on device: '/dev/full'"):
+        files.write_text("/dev/full", "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "not JSON"),
+        (b"\xff", "not JSON"),
+        (b"3", "found int"),
+        (b"[" * 99999, "nested too deep"),
+        (None, "no such"),
+    ],
+)
+def test_json_that_is_none(tmp_path, content, message):
+    if content is not None:
+        (tmp_path / "a.json").write_bytes(content)
+    with pytest.raises(UserError, match=f"a.json: .*{message}.*; make it anew"):
+        files.read_json(tmp_path / "a.json", "make it anew")

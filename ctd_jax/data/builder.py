@@ -150,7 +150,7 @@ def pictures(
             builder = build()  # it learns of pictures that another process has prepared by now
             for half in place.parent.glob("incomplete.*"):
                 shutil.rmtree(half)
-            with contextlib.redirect_stdout(io.StringIO()):
+            with contextlib.redirect_stdout(io.StringIO()), files.naming(place):
                 builder.download_and_prepare()
     skip = {key: tfds.decode.SkipDecoding() for key in ("picture", "mask") if key in builder.info.features}
     with _naming_damage(place):
