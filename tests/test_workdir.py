@@ -241,3 +241,10 @@ def test_every_damage_of_config_json_has_a_message(run, text, message):
     (run / "config.json").write_bytes(text)
     with pytest.raises(UserError, match=rf"config.json: .*{message}.*restore the file, or start again"):
         workdirs.read_config(run)
+
+
+@pytest.mark.parametrize("damage", [b"", b"\xff\0", b"image,subject,split,sha256\na.png,an", b"\0" * 200])
+def test_every_damage_of_split_csv_has_a_message(run, damage):
+    (run / "split.csv").write_bytes(damage)
+    with pytest.raises(UserError, match=r"split.csv is damaged \(.*restore it, or start again in a new folder"):
+        workdirs.claim_split(run, ROWS)

@@ -147,8 +147,21 @@ def text(rows: Sequence[tuple[str, str, str, str]]) -> str:
 
 
 def read(path: pathlib.Path) -> list[tuple[str, ...]]:
-    with path.open(newline="", encoding="utf-8") as file:
-        return [tuple(map(files.plain, row)) for row in csv.reader(file)][1:]
+    """The rows of a split.csv.
+
+    Raises:
+      UserError: it is not there, or damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            header, *rows = [tuple(map(files.plain, row)) for row in csv.reader(file)]
+        if header != COLUMNS or any(len(row) != len(COLUMNS) for row in rows):
+            raise ValueError(f"expected the columns {', '.join(COLUMNS)} in each row")
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file; restore it, or start again in a new folder") from error
+    except (ValueError, csv.Error) as error:  # not UTF-8 too
+        raise UserError(f"{path} is damaged ({error}); restore it, or start again in a new folder") from error
+    return rows
 
 
 def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
