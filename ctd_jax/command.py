@@ -214,6 +214,7 @@ def _set_up() -> None:
     logging.getLogger("absl").setLevel(logging.ERROR)
     if "--debug" not in sys.argv:
         threading.excepthook = _say_of_thread
+        sys.unraisablehook = _say_unless_interrupted
     import jax
 
     if not jax.config.jax_compilation_cache_dir:
@@ -225,3 +226,9 @@ def _set_up() -> None:
 def _say_of_thread(ended: threading.ExceptHookArgs) -> None:
     told = errors.of_system(ended.exc_value) or f"{ended.exc_type.__name__}: {ended.exc_value}"
     logging.getLogger("ctd_jax").warning("a helping thread has ended: %s", told)
+
+
+def _say_unless_interrupted(dropped: Any) -> None:
+    """Of an error where none can be raised, such as a callback of the garbage collection."""
+    if not isinstance(dropped.exc_value, KeyboardInterrupt):
+        sys.__unraisablehook__(dropped)

@@ -44,9 +44,9 @@ class Signals:
             self._noting = False
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if not self._noting or (self._asked and number == signal.SIGINT):
+        before, self._asked = self._asked, _name(number)  # in any case: Python drops what is raised in a callback
+        if not self._noting or (before and number == signal.SIGINT):
             raise Stopped(f"stopped by {_name(number)}; the same command continues from the last checkpoint, if any")
-        self._asked = _name(number)
 
     def asked(self, *, together: bool) -> str:
         """What this run was asked to stop by, "" if it wasn't. `together`: all processes are here, and hear of it if

@@ -8,6 +8,7 @@ import pathlib
 import runpy
 import subprocess
 import sys
+import threading
 
 # Tests compile more than they compute: level 0 halves their time.
 _XLA_FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
@@ -78,6 +79,8 @@ def cli(monkeypatch, capsys):
         logger = logging.getLogger("ctd_jax")
         handlers = list(logger.handlers)
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command has its own
+        monkeypatch.setattr(threading, "excepthook", threading.excepthook)
         capsys.readouterr()
         try:
             runpy.run_module(module, run_name="__main__")

@@ -119,6 +119,7 @@ def door(monkeypatch, capsys):
     """Runs a command that ends as `work` does; gives exit code and what stderr has."""
     logger = logging.getLogger("ctd_jax")
     handlers, hook, interrupt = list(logger.handlers), threading.excepthook, signal.getsignal(signal.SIGINT)
+    dropped = sys.unraisablehook
 
     def call(work):
         monkeypatch.setattr(sys, "argv", ["command"])
@@ -127,7 +128,7 @@ def door(monkeypatch, capsys):
         return end.value.code, capsys.readouterr().err
 
     yield call
-    logger.handlers, logger.propagate, threading.excepthook = handlers, True, hook
+    logger.handlers, logger.propagate, threading.excepthook, sys.unraisablehook = handlers, True, hook, dropped
     signal.signal(signal.SIGINT, interrupt)
 
 
