@@ -27,7 +27,7 @@ from typing import Any
 
 from absl import flags
 
-from ctd_jax import command, files
+from ctd_jax import command, files, versions
 from ctd_jax.errors import UserError
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of `python -m ctd_jax.main`.")
@@ -207,7 +207,8 @@ def _metadata(workdir: pathlib.Path, network: Network, size: int, b: Any) -> dic
         },
         "precision": "float32",
         "config_hash": workdirs.config_hash(workdirs.read_config(workdir)),
-        "versions": {name: metadata.version(name) for name in ("jax", *formats.FORMATS[_TO.value].packages)},
+        "versions": versions.describe()
+        | {name: metadata.version(name) for name in formats.FORMATS[_TO.value].packages},
     }
 
 
@@ -313,7 +314,7 @@ def _console(out: pathlib.Path, about: dict[str, Any]) -> str:
     for kind in ("input", "output"):
         for name, spec in about[kind].items():
             rows[f"{kind} {name}"] = f"[{', '.join(map(str, spec['shape']))}] {spec['dtype']}, {spec['unit']}"
-    rows["versions"] = ", ".join(f"{name} {version}" for name, version in about["versions"].items())
+    rows["versions"] = versions.line(about["versions"])
     width = max(map(len, rows)) + 2
     return "\n".join([str(out), *(f"  {name:<{width}}{value}" for name, value in rows.items())])
 

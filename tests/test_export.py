@@ -18,7 +18,7 @@ import tiny
 from jax import export
 from PIL import Image
 
-from ctd_jax import checkpoint, formats, landmarks
+from ctd_jax import checkpoint, formats, landmarks, versions
 from ctd_jax import workdir as workdirs
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
@@ -185,6 +185,7 @@ def test_onnx_carries_what_a_user_must_know(run_export, tmp_path):
     about = json.loads((tmp_path / "out/landmarks.json").read_text())
     found = {key: json.loads(value) for key, value in session.get_modelmeta().custom_metadata_map.items()}
     assert found == {key: value for key, value in about.items() if key != "report"}
+    assert about["versions"].items() >= versions.describe().items() and "onnxruntime" in about["versions"]
     assert [(x.name, x.shape, x.type) for x in session.get_inputs()] == [("picture", ["b", S, S, 3], "tensor(uint8)")]
     assert [(x.name, x.shape) for x in session.get_outputs()] == [("xy", ["b", K, 2]), ("confidence", ["b", K])]
 
