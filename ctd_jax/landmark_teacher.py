@@ -1,5 +1,6 @@
 """A teacher that knows the landmarks: the whole network of a finished landmark run."""
 
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -9,8 +10,11 @@ from ml_collections import ConfigDict
 from ctd_jax import checkpoint, data, domains, models
 from ctd_jax import workdir as workdirs
 from ctd_jax.data import splits
+from ctd_jax.data.grey import Grey
 from ctd_jax.errors import UserError
 from ctd_jax.teacher import Guide
+
+_log = logging.getLogger(__name__)
 
 
 def missing(config: ConfigDict) -> str:
@@ -42,8 +46,9 @@ def load(config: ConfigDict, source: data.Source) -> Guide:
                 "the student's pictures, so give both the same"
             )
     variables, meta = checkpoint.best(run)
-    if meta.get("domains"):
-        variables, meta = domains.alone(run, variables, meta, _domain(meta, config, source))
+    domain = _domain(meta, config, source) if meta.get("domains") else None
+    variables, meta = domains.alone(run, variables, meta, domain)
+    _warn_of_grey(run, (meta.get("grey") or {}).get(domain or "", {}), source)
     _check_landmarks(run, meta["landmarks"], source.landmarks.names)
     _check_pictures(run, config, source)
     network = models.build(
@@ -60,6 +65,15 @@ def _domain(meta: dict[str, Any], config: ConfigDict, source: data.Source) -> st
     known = {one["name"]: one["landmarks"] for one in meta["domains"]}
     folder, ours = pathlib.Path(config.data.root).name, list(source.landmarks.names)
     return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
+
+
+def _warn_of_grey(run: pathlib.Path, theirs: Grey, source: data.Source) -> None:
+    for kind, ours in [item for one in source.grey.values() for item in one.items()]:
+        if kind in theirs and tuple(theirs[kind]) != tuple(ours):
+            _log.warning(
+                "teacher.run: %s learned with the grey range %g to %g of pictures of more than 8 bits, and sees the "
+                "student's, %g to %g: the same tissue is another grey to it", run, *theirs[kind], *ours,
+            )  # fmt: skip
 
 
 def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[str]) -> None:

@@ -267,6 +267,9 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
     assert run_export(to)[0] == 0
     refused(Image.fromarray(hounsfield))
     refused(Image.fromarray(fractions))
+    if (case := REPO / "../shared/cases/serve_onnx_16_bit/grey16.png").exists():
+        with Image.open(case) as picture:
+            refused(picture)
     best = checkpoint.best
     kept = {"grey": {"": {"integer": [-1024.0, 4095.0], "float": [0.0, 1.0]}}}
     monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | kept))

@@ -1,5 +1,6 @@
 """Distillation from a landmark run: what teaches, what is taught, and what is left of it."""
 
+import dataclasses
 import json
 import shutil
 
@@ -12,7 +13,7 @@ import tiny
 from flax.traverse_util import flatten_dict
 
 from configs import fpd, fsf_ld, fsf_teacher, student
-from ctd_jax import checkpoint, data, heatmaps, landmarks, losses, models, train
+from ctd_jax import checkpoint, data, heatmaps, landmark_teacher, landmarks, losses, models, train
 from ctd_jax.errors import UserError
 from ctd_jax.landmarks import LandmarkTask
 
@@ -196,6 +197,18 @@ def test_runs_that_are_no_teacher(run, landmark_folder, tmp_path):
     (root / "dataset.json").write_text(content)
     with pytest.raises(UserError, match=r"1 only in .*\(chin\); 1 only in the data \(knee\)"):
         task(run, data__root=str(root))
+
+
+def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):
+    made, best = task(run), checkpoint.best
+    source = dataclasses.replace(made.source, grey={"": {"integer": (0.0, 4095.0)}})
+    for theirs, words in (([0.0, 65535.0], "learned with the grey range 0 to 65535"), ([0.0, 4095.0], "")):
+        kept = {"grey": {"": {"integer": theirs}}}
+        monkeypatch.setattr(checkpoint, "best", lambda run, kept=kept: (best(run)[0], best(run)[1] | kept))
+        caplog.clear()
+        landmark_teacher.load(made.config, source)
+        said = [record.getMessage() for record in caplog.records if record.name == "ctd_jax.landmark_teacher"]
+        assert len(said) == bool(words) and words in "".join(said)
 
 
 def test_weights_that_nobody_would_use(run, teacher_file):

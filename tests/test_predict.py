@@ -244,6 +244,22 @@ def test_the_grey_range_is_that_of_the_run(predict, tmp_path, monkeypatch):
     np.testing.assert_allclose(found["10.png"], found["dark.png"], atol=0.05)
 
 
+@pytest.mark.parametrize(("case", "words"), [
+    ("two_boxes_of_one_picture", "row 3: THIS/a.png has another box in boxes.csv, row 2"),
+    ("box_outside_the_picture", "boxes.csv, row 2: the box"),
+])  # fmt: skip
+def test_cases_of_boxes(predict, tmp_path, monkeypatch, case, words):
+    if not (CASES / case).is_dir():
+        pytest.skip(f"{CASES / case} is not there")
+    best = checkpoint.best
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
+    shutil.copytree(CASES / case, tmp_path / "THIS")
+    shutil.copy(tmp_path / "THIS/boxes.csv", tmp_path / "boxes.csv")
+    code, _, error = predict("THIS/a.png", "--boxes=boxes.csv")
+    assert code == 2 and words in error
+    assert not (tmp_path / "out/predictions.csv").exists()
+
+
 @pytest.mark.parametrize("path", sorted(CASES.glob("picture_*")), ids=lambda path: path.name)
 def test_cases_of_pictures(predict, tmp_path, path):
     code, _, error = predict(path)

@@ -350,6 +350,21 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
         assert code == 2 and words in error and error.count("error: ") == 1
 
 
+def test_predict_reads_with_the_grey_range_of_the_domain(folder_run, cli, tmp_path, monkeypatch):
+    _, workdir, result = folder_run
+    domain, best = next(iter(result["classes"])), checkpoint.best
+    grey = np.asarray(Image.linear_gradient("L").resize((40, 32)))
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 200).save(tmp_path / "16.png")  # by itself it would be of 0 to 65535
+    kept = {"grey": {domain: {"integer": [0.0, 51000.0]}}}
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | kept))
+    flags = (f"--workdir={workdir}", f"--out={tmp_path / 'maps'}", f"--domain={domain}")
+    code, _, error = cli("ctd_jax.predict", *flags, tmp_path / "8.png", tmp_path / "16.png")
+    assert (code, error) == (0, "")
+    with Image.open(tmp_path / "maps/8.png.png") as one, Image.open(tmp_path / "maps/16.png.png") as other:
+        np.testing.assert_array_equal(one, other)
+
+
 @pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])
 def test_one_domain_alone_says_what_it_says_among_the_others(scheme, teacher_file, monkeypatch):
     task, rng = make_task(teacher_file, **SCHEMES[scheme]), np.random.default_rng(0)
