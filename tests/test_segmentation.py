@@ -441,6 +441,7 @@ def test_a_class_map_that_changed_is_another_run(tmp_path, teacher_file):
     config = tiny.config(teacher_file, mtmd, data__root=str(root))
     source = data.load(config.data, tmp_path, masks=True)
     workdirs.claim_split(tmp_path / "run", source.rows())
+    (tmp_path / "run/config.json").write_text("{}")  # the run has begun
     segmentation_folder.change(root / "heads/0_mask.png", lambda classes: classes[::-1])
     changed = data.load(config.data, tmp_path, masks=True)
     with pytest.raises(UserError, match="not those that this run began with .*heads/0.png"):
