@@ -173,18 +173,24 @@ def png_of_16_bits(values, colour_type):
     )
 
 
-def tiff_of_16_bits(values, byte_order):
+def tiff_of_16_bits(values, byte_order, *more_tags):
     """An uncompressed RGB TIFF (TIFF 6.0, section 6)."""
     height, width = values.shape[:2]
     pack = {"<": b"II*\0", ">": b"MM\0*"}[byte_order]
-    tags = [(256, 4, 1, width), (257, 4, 1, height), (258, 3, 3, 8 + 2 + 9 * 12 + 4), (259, 3, 1, 1), (262, 3, 1, 2)]
-    tags += [(273, 4, 1, 128), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, values.size * 2)]
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, 3, 8 + 2 + (9 + len(more_tags)) * 12 + 4),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+    ]
+    tags += [(273, 4, 1, 160), (277, 3, 1, 3), (278, 4, 1, height), (279, 4, 1, values.size * 2), *more_tags]
     head = pack + struct.pack(f"{byte_order}IH", 8, len(tags))
     for tag, kind, count, value in tags:
         single = kind == 3 and count == 1
         head += struct.pack(f"{byte_order}HHI" + ("HH" if single else "I"), tag, kind, count, value, *[0] * single)
     head += struct.pack(f"{byte_order}I3H", 0, 16, 16, 16)
-    return head.ljust(128, b"\0") + values.astype(f"{byte_order}u2").tobytes()
+    return head.ljust(160, b"\0") + values.astype(f"{byte_order}u2").tobytes()
 
 
 @pytest.mark.parametrize("bits", [12, 16])
@@ -201,6 +207,13 @@ def test_colour_of_many_bits(bits, kind):
     np.testing.assert_array_equal(pictures.decode(content, "some.png"), want)
     half = pictures.decode(content, "some.png", {"integer": (0, 2 ** (bits + 1) - 1)})
     np.testing.assert_array_equal(half, np.rint(values / (2 ** (bits + 1) - 1) * 255))
+
+
+def test_channel_after_channel():
+    """Pillow takes the bytes of such a file for 8-bit values."""
+    content = tiff_of_16_bits(RNG.integers(0, 4096, (30, 47, 3), dtype=np.uint16), "<", (284, 3, 1, 2))
+    with pytest.raises(UserError, match="some.tif: not a readable picture .16-bit colour that lies channel after"):
+        pictures.decode(content, "some.tif")
 
 
 def test_transparency_of_many_bits():

@@ -153,10 +153,11 @@ def _raw_mode(picture: Image.Image) -> str:
     """How the file lays out a pixel, in Pillow's words, such as "RGB;16B"; "": unknown."""
     arguments = picture.tile[0][3] if getattr(picture, "tile", None) else ""
     raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
+    raw = raw if isinstance(raw, str) else ""
     tags = getattr(picture, "tag_v2", {})
-    if tags.get(PLANAR) == 2 and max(tags.get(BITS, (8,))) > 8:
-        raise ValueError("16-bit channels that lie one after the other")
-    return raw if isinstance(raw, str) else ""
+    if raw.startswith("RGBa;16") or (tags.get(PLANAR) == 2 and tags.get(BITS, (8,)) > (8, 8)):
+        raise ValueError("16-bit colour that lies channel after channel, or is multiplied by its transparency")
+    return raw
 
 
 def _colour_of_16_bits(reopen: Callable[[], Image.Image], raw: str, name: str) -> np.ndarray:

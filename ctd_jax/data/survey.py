@@ -1,5 +1,6 @@
 """A look through the pictures of a folder: their grey range, and what people should know of them."""
 
+import contextlib
 import dataclasses
 import io
 import json
@@ -49,6 +50,8 @@ def look(file: IO[bytes], name: str) -> Seen:
         return Seen(name, note)
     file.seek(0)
     values = pictures.read(file.read(), name).values
+    if values.dtype == np.uint8:
+        return Seen(name, note)
     kind, numbers = greys.kind(values), values[np.isfinite(values)]
     if not numbers.size:
         return Seen(name, note, kind)
@@ -115,7 +118,8 @@ def prepared(
         grey, lines = known["grey"], known["remarks"]
     except (OSError, ValueError, KeyError, TypeError):
         grey, lines = _survey(lambda i: look(io.BytesIO(encoded[i]["picture"]), names[i]), groups)
-        files.write_text(path, json.dumps({"grey": grey, "remarks": lines}, indent=1))
+        with contextlib.suppress(OSError):  # a cache of others may be read-only
+            files.write_text(path, json.dumps({"grey": grey, "remarks": lines}, indent=1))
     for line in lines:
         _log.warning("%s: %s", root, line)
     return {group: {kind: tuple(pair) for kind, pair in one.items()} for group, one in grey.items()}
