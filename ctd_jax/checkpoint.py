@@ -31,6 +31,7 @@ TRAINING_ONLY = ("adapters", "coordinates")  # parameters that a run's network l
 NETWORK, OPTIMIZER = ("params", "batch_stats"), ("opt_state", "step")  # the parts of a state
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
 LATEST = 2  # are kept, so that one is whole where the other is damaged
+PATIENCE = 4 * 10**9  # seconds; a disk that is gone has errors of its own
 TRIES = 3  # of a reader, where a training removes what it was about to read
 
 
@@ -76,7 +77,11 @@ class Manager(ocp.CheckpointManager):
 
     def __init__(self, workdir: pathlib.Path, errors: dict[int, float]):
         self.errors = errors
-        super().__init__(_folder(workdir), options=ocp.CheckpointManagerOptions(preservation_policy=_Policy(errors)))
+        # Orbax measures its patience by the clock of the wall, which may jump: from 1970, where there is no battery.
+        patient = ocp.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
+        policy = _Policy(errors)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, async_options=patient)
+        super().__init__(_folder(workdir), options=options)
 
 
 class _Policy(preservation_policy.PreservationPolicy):

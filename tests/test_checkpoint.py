@@ -1,8 +1,10 @@
 """Which checkpoints stay, what comes back, and what a damaged one does: a clear word, and never other numbers."""
 
 import functools
+import itertools
 import json
 import shutil
+import time
 
 import numpy as np
 import pytest
@@ -75,6 +77,16 @@ def test_the_best_stays_in_a_run_that_continues(three, tmp_path):
     assert steps(run) == [10, 60, 70]
     np.testing.assert_array_equal(kernel(checkpoint.best(run)[0]), kernel(state(10)))
     assert checkpoint.resume(run, state(0), META)[0] == 70
+
+
+@pytest.mark.parametrize("jump", [86400, -86400, 1.7e9, -1.7e9])
+def test_a_clock_that_jumps_ends_nothing(run, monkeypatch, jump):
+    """To and fro, every few looks at it."""
+    now, looks = time.time, itertools.count()
+    monkeypatch.setattr(time, "time", lambda: now() + jump * (next(looks) // 3 % 2))
+    write(run, {10: 0.5, 20: 0.6})
+    assert steps(run) == [10, 20]
+    assert checkpoint.resume(run, state(0), META)[0] == 20
 
 
 def test_of_two_equally_good_the_later_is_used(run):

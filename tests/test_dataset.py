@@ -254,3 +254,20 @@ def test_test1_is_not_test10():
     assert source.covered("test1") == ["test1"]
     assert source.covered("test") == ["test1", "test10", "test2"]
     assert source.covered("nothing") == []
+
+
+@pytest.mark.parametrize(("pictures", "batch_size"), [(1, 1), (13, 1), (1, 4), (3, 4), (4, 4)])
+@pytest.mark.parametrize("domains", [(), ("a", "b")])
+def test_batches_of_one_and_sets_of_less_than_one_batch(pictures, batch_size, domains):
+    """Every picture is seen once before any is seen again."""
+    dataset = data.Dataset.unlabelled(
+        (), tuple(map(str, range(pictures))), None, boxes=np.full((pictures, 4), np.nan), size=8, margin=0.0
+    )
+    if domains:
+        dataset = dataclasses.replace(dataset, domains=domains, domain=np.arange(pictures, dtype=np.int32) % 2)
+    order = dataset.training_order(batch_size=batch_size, seed=0)
+    seen = np.concatenate([order[n] for n in range(3 * pictures)])
+    assert len(seen) == 3 * pictures * batch_size
+    assert set(seen.tolist()) == set(range(pictures))
+    if not domains:
+        assert sorted(seen[:pictures].tolist()) == list(range(pictures))
