@@ -4,7 +4,7 @@ python -m ctd_jax.main --config=configs/fsf_teacher.py
 python -m ctd_jax.main --config=configs/attention_transfer.py --config.teacher.run=runs/fsf_teacher-demo
 """
 
-from configs import student
+from . import student
 
 
 def get_config(variant: str = "demo"):

@@ -4,7 +4,7 @@ python -m ctd_jax.main --config=configs/ctd_ed.py
 python -m ctd_jax.main --config=configs/ctd_ed.py:paper --config.data.root=DIR --config.teacher.weights=FILE
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

@@ -17,7 +17,7 @@ and with the first of them
 The multi-scale form: --config.constraints.contrastive.layers="('encoder','deconv1','deconv2')".
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

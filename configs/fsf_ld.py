@@ -10,7 +10,7 @@ on val and on test (benchmarks/fsf_ld.py). Alternatives: other levels (constrain
 an input of the student's later layers.
 """
 
-from configs import student
+from . import student
 
 
 def get_config(variant: str = "demo"):

@@ -8,7 +8,7 @@ coordinates that a second head reads from the encoder. With --config.coordinates
 --config.data.root=DIR,DIR it learns several data sets at once, a domain each (configs/domains.py).
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

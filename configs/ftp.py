@@ -4,7 +4,7 @@ statistics.
 python -m ctd_jax.main --config=configs/ftp.py
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

@@ -11,7 +11,7 @@ it box columns and data.margin, as benchmarks/cut_to_points.py does. Other confi
 helper out, so that one learning curve compares them.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

@@ -11,7 +11,7 @@ The schemes that it is compared with: one network per domain, --config.data.doma
 --config.constraints.contrastive.layers="('encoder','level1','level2','level3')".
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

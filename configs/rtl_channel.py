@@ -4,7 +4,7 @@
 python -m ctd_jax.main --config=configs/rtl_channel.py
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

@@ -3,7 +3,7 @@
 python -m ctd_jax.main --config=configs/rtl_layers.py
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

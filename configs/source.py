@@ -8,7 +8,7 @@ About 10 min on two CPU cores; writes teacher.safetensors into the workdir.
 DIR is a landmark folder with a column `subject`; landmarks are not needed.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

@@ -6,7 +6,7 @@ Ours, as the paper's network (Huang et al. 2022) is lost. --config.model.encoder
 --config.model.decoder_channels='(32, 32, 32)' is a fifth of it.
 """
 
-from configs import default
+from . import default
 
 
 def get_config(variant: str = "demo"):

@@ -6,7 +6,7 @@ python -m convert.mobilefacenet mobilefacenet.pt --out=teacher.safetensors
 import sys
 from typing import Any
 
-from convert import port
+from . import port
 
 LAYERS = {  # our layer, as a pattern: theirs
     r"stem_conv": "conv1.0",

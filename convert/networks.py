@@ -4,17 +4,17 @@ from collections.abc import Mapping
 from typing import Any
 
 RESNETS = {  # blocks per stage, and whether they are bottlenecks
-    (2, 2, 2, 2, False): "ResNet-18 (python -m convert.torchvision)",
-    (3, 4, 6, 3, False): "ResNet-34 (python -m convert.torchvision)",
-    (3, 4, 6, 3, True): "ResNet-50 (python -m convert.torchvision, or convert.vggface2 if it knows those faces)",
+    (2, 2, 2, 2, False): "ResNet-18 (ctd-jax convert torchvision)",
+    (3, 4, 6, 3, False): "ResNet-34 (ctd-jax convert torchvision)",
+    (3, 4, 6, 3, True): "ResNet-50 (ctd-jax convert torchvision, or convert vggface2 if it knows those faces)",
     (3, 4, 23, 3, True): "ResNet-101",
     (3, 8, 36, 3, True): "ResNet-152",
 }
 SIGNS = {  # the first key found decides
     "conv2_1_1x1_down.weight": "SENet-50 of VGGFace2",
     "layer1.0.conv4.weight": "SENet-50 of VGGFace2",
-    "conv2_1_1x1_reduce.weight": "ResNet-50 of VGGFace2 (python -m convert.vggface2)",
-    "dw_conv.depthwise.weight": "MobileFaceNet (python -m convert.mobilefacenet)",
+    "conv2_1_1x1_reduce.weight": "ResNet-50 of VGGFace2 (ctd-jax convert vggface2)",
+    "dw_conv.depthwise.weight": "MobileFaceNet (ctd-jax convert mobilefacenet)",
     "conv_1_dw.conv.weight": "another version of MobileFaceNet",
     "layer1.0.prelu.weight": "an IResNet face network of InsightFace",
     "input_layer.0.weight": "an IR-SE face network",

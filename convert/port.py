@@ -13,10 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from convert import engines, state_dict
-from convert.networks import seems
 from ctd_jax import command, files
 from ctd_jax.errors import UserError
+
+from . import engines, state_dict
+from .networks import seems
 
 State = Mapping[str, np.ndarray]  # the file's arrays by the file's keys
 TOLERANCE = 1e-4

@@ -5,9 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from convert.networks import seems
-from convert.port import Original, State, renamed
 from ctd_jax.errors import UserError
+
+from .networks import seems
+from .port import Original, State, renamed
 
 LAYERS = {  # our layer, as a pattern: PyTorch's
     r"stem_conv": "conv1",
@@ -44,7 +45,7 @@ def original(
     if num_outputs == CLASSES[other]:
         raise UserError(
             f"{path}: it seems to be {seems(state)}, trained on {other}, as it has {num_outputs} classes; take "
-            f"`python -m convert.{command}`."
+            f"`ctd-jax convert {command}`."
         )
     encoder = {
         "name": network,

@@ -9,7 +9,7 @@ it is or as `torch.nn.Sequential(*list(model.children())[:-1])` names it. (const
 import re
 import sys
 
-from convert import port, resnet
+from . import port, resnet
 
 SOURCE = "torchvision, BSD-3-Clause; arXiv 1512.03385"
 

@@ -15,7 +15,7 @@ over those windows by up to 9 %; at 224 x 224 they are the same.
 import re
 import sys
 
-from convert import port, resnet
+from . import port, resnet
 
 MEAN = [91.4953, 103.8827, 131.0912]  # blue, green, red
 INPUT = {"channels": "BGR", "scale": 1.0, "mean": MEAN, "std": [1.0, 1.0, 1.0]}

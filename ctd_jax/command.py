@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import hashlib
 import importlib.util
 import logging
 import math
@@ -12,6 +13,7 @@ import signal
 import sys
 import threading
 import traceback
+import types
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -24,6 +26,10 @@ from ctd_jax.errors import UserError
 _DEBUG = flags.DEFINE_bool("debug", False, "Show Python's traceback of an error.")
 # What the value of a key is, in words.
 KINDS = {int: "a whole number below 2147483648", float: "a number", bool: "true or false", tuple: "brackets and commas"}
+_HERE = pathlib.Path(__file__).parent
+# In an installed package they lie in it, in a clone beside it.
+CONFIGS = next((f for f in (_HERE / "configs", _HERE.parent / "configs") if f.is_dir()), _HERE / "configs")
+NO_METHODS = ("__init__", "default")
 _HELP = ("--help", "-h", "-help", "--helpshort")
 
 
@@ -179,28 +185,46 @@ def _parse(argv: list[str], overrides: list[str] | None) -> list[str]:
 
 
 def _load(name: str) -> ConfigDict:
-    """What `FILE[:variant]` holds before any override: here a wrong one still gets a message of its own."""
+    """What `FILE[:variant]`, or `NAME[:variant]` of a file that comes with the program, holds before any override."""
     file, _, variant = name.partition(":")
-    path = pathlib.Path(file)
-    if not path.is_file() or path.suffix != ".py":
-        known = ", ".join(str(p) for p in sorted(path.parent.glob("*.py")) if p.stem not in ("__init__", "default"))
-        found = (
-            f"found {known}"
-            if known
-            else f"start from the folder that holds configs/, this one is {pathlib.Path.cwd()}"
-        )
-        raise UserError(f"--config: expected a Python file, there is no such {file}; {found}")
-    spec = importlib.util.spec_from_file_location("config", path)
-    module = importlib.util.module_from_spec(spec)
+    path = _file_of(file)
     try:
-        spec.loader.exec_module(module)
-        return module.get_config(*[variant] if variant else [])
+        return _module(path).get_config(*[variant] if variant else [])
     except ValueError as error:
         raise UserError(f"--config={name}: {error}") from error
     except Exception as error:  # it is the user's program
         raise UserError(
             f"--config={name}: its get_config can't be called ({type(error).__name__}: {error}); --debug shows where"
         ) from error
+
+
+def _file_of(file: str) -> pathlib.Path:
+    """The configuration that `file` names: a path, or the bare name of one that comes with the program."""
+    path = pathlib.Path(file)
+    if path.suffix == ".py" and path.is_file():
+        return path
+    own = CONFIGS / f"{file}.py"
+    if re.fullmatch(r"\w+", file) and own.is_file() and own.stem not in NO_METHODS:
+        return own
+    known = sorted(p.stem for p in CONFIGS.glob("*.py") if p.stem not in NO_METHODS)
+    near = " or ".join(nearest.keys(path.stem, known))
+    raise UserError(
+        f"--config: there is no such {file}; expected a Python file, or one of {', '.join(known)}. The nearest is "
+        f"{near}"
+    )
+
+
+def _module(path: pathlib.Path) -> types.ModuleType:
+    """The module of a file, which may import its neighbours, `from . import default`."""
+    folder = path.resolve().parent
+    package = f"_configs_{hashlib.sha256(os.fsencode(folder)).hexdigest()[:16]}"
+    if package not in sys.modules:
+        sys.modules[package] = types.ModuleType(package)
+        sys.modules[package].__path__ = [str(folder)]
+    spec = importlib.util.spec_from_file_location(f"{package}.{path.stem}", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def _set_up() -> None:

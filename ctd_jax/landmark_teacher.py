@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 def missing(config: ConfigDict) -> str:
     """How to get a run, for messages."""
     keys = [f"--config.data.{key}={config.data[key]}" for key in ("root", "split") if config.data[key]]
-    make = " ".join([f"python -m ctd_jax.main --config=configs/fsf_teacher.py:{config.variant}", *keys])
+    make = " ".join([f"ctd-jax train --config=fsf_teacher:{config.variant}", *keys])
     return f"make one with `{make}`, then give --config.teacher.run=runs/fsf_teacher-{config.variant}"
 
 

@@ -29,7 +29,7 @@ from absl import flags
 from ctd_jax import command, files, lock
 from ctd_jax.errors import UserError
 
-_CONFIGS = flags.DEFINE_list("configs", None, "Methods: names in configs/, or FILE.py:variant, with commas between.")
+_CONFIGS = flags.DEFINE_list("configs", None, "Methods: files, or names of those that come along, with commas between.")
 _BUDGETS = flags.DEFINE_list("budgets", ["all"], "Numbers of labelled training pictures, or all.")
 _SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each method and number of labels.")
 _CHOOSE_AT = flags.DEFINE_string("choose_at", None, "Labels with which settings are chosen. Default: the middle one.")
@@ -171,7 +171,6 @@ class Runs:
 def _methods() -> dict[str, tuple[str, Any]]:
     methods = {}
     for file in _CONFIGS.value:
-        file = file if ".py" in file else f"configs/{file}.py"
         config = command.configured(file, _overrides)
         if config.task != "landmarks":
             raise UserError(f"--configs: {file} learns {config.task}; give configurations that learn landmarks")

@@ -28,7 +28,7 @@ from absl import flags
 from ctd_jax import command
 
 _CONFIG = flags.DEFINE_string(
-    "config", None, "Configuration file, and its variant after a colon: configs/ctd_ed.py:paper."
+    "config", None, "Configuration, a file or the name of one that comes along, and its variant: ctd_ed, ctd_ed:paper."
 )
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<config>-<variant>.")
 _DISTRIBUTED = flags.DEFINE_bool(

@@ -15,10 +15,10 @@ from ctd_jax.errors import UserError
 
 EMBEDDED = pathlib.Path(__file__).parent / "weights" / "synthetic_faces.safetensors"
 MISSING = (
-    "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `python -m "
-    "convert.vggface2`, `convert.torchvision` and `convert.mobilefacenet` make such a file from a published network, "
-    "`python -m ctd_jax.main --config=configs/source.py --config.model.encoder=resnet50 --config.data.root=DIR` trains "
-    "one on pictures of people"
+    "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `ctd-jax "
+    "convert vggface2`, `convert torchvision` and `convert mobilefacenet` make such a file from a published network, "
+    "`ctd-jax train --config=source --config.model.encoder=resnet50 --config.data.root=DIR` trains one on pictures of "
+    "people"
 )
 IMAGENET = {"channels": "RGB", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225]}
 

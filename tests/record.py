@@ -1,10 +1,10 @@
 """What every configuration gives in a tiny run: for a change of the code that shall change no result.
 
-    python tests/record.py before.json                     # on the old code
-    python tests/record.py after.json --against=before.json    # on the new: exit 1 and the differences, if there are any
+    python tests/record.py before.json                         # on the old code
+    python tests/record.py after.json --against=before.json    # on the new: exit 1 and the differences, if any
 
-Only commands and files are used, which stay where modules move. The same machine and versions give the same bits; others
-need not, so no record is kept here.
+Only commands and files are used, which stay where modules move. The same machine and versions give the same bits;
+others need not, so no record is kept here.
 """
 
 import argparse

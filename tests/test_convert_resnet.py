@@ -143,13 +143,13 @@ def others():
     se = {f"layer1.0.conv{i}.weight": np.zeros((block, block, 1, 1)) for i in (4, 5)}
     matconvnet_se = {"conv2_1_1x1_down.weight": np.zeros((16, 256, 1, 1))}
     return {
-        "ResNet-18": (state("resnet18"), r"ResNet-18 \(python -m convert.torchvision\)", [vggface2]),
+        "ResNet-18": (state("resnet18"), r"ResNet-18 \(ctd-jax convert torchvision\)", [vggface2]),
         "SENet-50": (resnet50 | se, "SENet-50 of VGGFace2.*2 unused: layer1.0.conv4", [vggface2, torchvision]),
         "its import": (matconvnet(resnet50) | matconvnet_se, "SENet-50.*1 unused: conv2_1_1x1_down", [vggface2]),
-        "the import": (matconvnet(resnet50), r"ResNet-50 of VGGFace2 \(python -m convert.vggface2\)", [torchvision]),
+        "the import": (matconvnet(resnet50), r"ResNet-50 of VGGFace2 \(ctd-jax convert vggface2\)", [torchvision]),
         "MobileFaceNet": (
             {"dw_conv.depthwise.weight": np.zeros((64, 1, 3, 3))},
-            r"MobileFaceNet \(python -m convert.mobilefacenet\)",
+            r"MobileFaceNet \(ctd-jax convert mobilefacenet\)",
             [vggface2, torchvision],
         ),
         "ResNet-101": (

@@ -328,7 +328,7 @@ def test_console_leaves_unknown_cells_empty(drawn):
         (["--configs=ft", "--seeds=0"], ["--seeds is 0"]),
         (["--configs=ft", "--reference=hg"], ["--reference is hg", "one of --configs: ft"]),
         (["--configs=ctd_de"], ["no such configs/ctd_de.py", "configs/ctd_ed.py"]),
-        (["--configs=source"], ["configs/source.py learns recognition"]),
+        (["--configs=source"], ["source learns recognition"]),
         (["--configs=ft,configs/ft.py:paper"], ["are both named ft"]),
         ([], ["--configs is missing"]),
         (["--configs=ft", "--config.train.stps=1"], ["no such key", "train.steps"]),

@@ -33,7 +33,7 @@ def test_none_has_learned_nothing():
 @pytest.mark.parametrize(
     ("weights", "encoder", "message"),
     [
-        ("", "auto", "--config.teacher.weights=FILE.*convert.mobilefacenet.*configs/source.py"),
+        ("", "auto", "--config.teacher.weights=FILE.*convert mobilefacenet.*--config=source"),
         ("none", "auto", "--config.model.encoder=resnet8"),
         ("nowhere.safetensors", "auto", "nowhere.safetensors: no such weight file"),
     ],

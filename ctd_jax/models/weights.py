@@ -21,7 +21,7 @@ from ctd_jax.errors import UserError
 
 SEAL = "sha256"
 NOT_WEIGHTS = "no network can use them; take another file"
-REMEDY = "expected a .safetensors file written by `python -m convert.<name>` or by a run of this project."
+REMEDY = "expected a .safetensors file written by `ctd-jax convert NAME` or by a run of this project."
 
 
 def save(path: str | os.PathLike, variables: Mapping[str, Any], meta: Mapping[str, Any]) -> None:

@@ -1,0 +1,60 @@
+"""The commands of ctd_jax: landmarks from a few dozen labelled pictures.
+
+ctd-jax COMMAND ...            the same as python -m ctd_jax COMMAND ...
+ctd-jax COMMAND --help         what it does, with every flag
+"""
+
+import difflib
+import importlib.util
+import runpy
+import sys
+
+COMMANDS = {  # name -> module, what it does
+    "train": ("main", "train, evaluate and report one configuration; again: continue"),
+    "predict": ("predict", "landmarks or class maps of new pictures, by a run"),
+    "export": ("export", "a run's network as StableHLO, ONNX or TF-Lite"),
+    "compare": ("compare", "whether one run is better than another, on the same pictures"),
+    "learning-curve": ("learning_curve", "the error of several methods against the number of labels"),
+    "convert": ("convert", "published weights as a teacher: ctd-jax convert NAME FILE --out=teacher.safetensors"),
+}
+CONVERTERS = {
+    "vggface2": "ResNet-50 trained on VGGFace2",
+    "torchvision": "ResNet-18, 34 and 50 of torchvision",
+    "mobilefacenet": "MobileFaceNet, face recognition",
+}
+
+
+def main() -> None:
+    """Runs the command that `sys.argv` names, as `python -m` runs its module; without one, lists them."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name == "convert":
+        name, *arguments = arguments or ["--help"]
+        module = _chosen(name, CONVERTERS, "ctd-jax convert")
+        package = "ctd_jax.convert" if importlib.util.find_spec("ctd_jax.convert") else "convert"  # in a mere clone
+        _run(f"{package}.{module}", arguments)
+    else:
+        command = _chosen(name, {one: about for one, (_, about) in COMMANDS.items()}, "ctd-jax")
+        _run(f"ctd_jax.{COMMANDS[command][0]}", arguments)
+
+
+def _chosen(name: str, known: dict[str, str], before: str) -> str:
+    """`name`, if it is one of the `known`; else this ends the program, with a list of them."""
+    if name in known:
+        return name
+    width = max(map(len, known)) + 2
+    table = "\n".join(f"  {before} {one:<{width}}{about}" for one, about in known.items())
+    if name in ("--help", "-h", "help"):
+        print(f"{__doc__.strip()}\n\n{table}")
+        sys.exit(0)
+    (near, *_) = difflib.get_close_matches(name, known, 1, cutoff=0.0)
+    print(f"error: there is no command {name!r}; the nearest is {near}:\n{table}", file=sys.stderr)
+    sys.exit(2)
+
+
+def _run(module: str, arguments: list[str]) -> None:
+    sys.argv[1:] = arguments
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()
