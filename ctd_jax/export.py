@@ -23,12 +23,15 @@ import statistics
 import time
 from collections.abc import Callable
 from importlib import metadata
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from absl import flags
 
 from ctd_jax import command, files, versions
 from ctd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ctd_jax.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of `python -m ctd_jax.main`.")
 _TO = flags.DEFINE_string("to", None, "stablehlo, onnx or tflite.")
@@ -70,12 +73,14 @@ def main() -> None:
     from jax import export
 
     from ctd_jax import formats, models
+    from ctd_jax.trained import Trained
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
     workdir = pathlib.Path(_WORKDIR.value)
     config = _config(workdir)
     form = formats.load(_TO.value)
-    network = TASKS[config.task](workdir, config)
+    trained = Trained.read(workdir, _DOMAIN.value, config)
+    network = KINDS[trained.kind](trained)
     out = pathlib.Path(_OUT.value or workdir / f"{network.what}.{_TO.value}")
     _check_writable(out)
     pictures = _validation(workdir, config)
@@ -101,48 +106,42 @@ def main() -> None:
     print(_console(out, about))
 
 
-def _landmarks(workdir: pathlib.Path, config: Any) -> Network:
-    from ctd_jax import checkpoint, domains, landmarks
-
-    variables, meta = domains.alone(workdir, *checkpoint.best(workdir), _DOMAIN.value)
-    K = len(meta["landmarks"])
-    model = landmarks.build(config, meta["encoder"], K)
+def _landmarks(trained: "Trained") -> Network:
+    K = len(trained.names)
     outputs = {
         "xy": ((K, 2), "x and y in pixels of the input, (0, 0) the centre of the top-left one"),
         "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
     }
-    margin = config.data.margin if meta["boxes"] else 0.0
-    grey = (meta.get("grey") or {}).get(_DOMAIN.value or "", {})
-    about = {"landmarks": meta["landmarks"], "boxes": meta["boxes"], "margin": margin, "grey": grey}
-    forward = landmarks.forward(model, meta["input"])
-    return Network("landmarks", model, variables, forward, outputs, about, _differences_of_landmarks)
+    margin = trained.config.data.margin if trained.boxes else 0.0
+    about = {"landmarks": list(trained.names), "boxes": trained.boxes, "margin": margin, "grey": trained.grey}
+    return Network(
+        "landmarks", trained.model, trained.variables, trained.forward, outputs, about, _differences_of_landmarks
+    )
 
 
-def _class_maps(workdir: pathlib.Path, config: Any) -> Network:
-    from ctd_jax import segmentation
-
-    alone, S = segmentation.Alone.of(workdir, config, _DOMAIN.value), config.data.image_size
-    outputs = {"probabilities": ((S, S, len(alone.classes)), "of each class in each pixel of the input, sum 1")}
-    about = {"classes": list(alone.classes), "boxes": False, "margin": 0.0, "grey": alone.grey}
+def _class_maps(trained: "Trained") -> Network:
+    S = trained.config.data.image_size
+    outputs = {"probabilities": ((S, S, len(trained.names)), "of each class in each pixel of the input, sum 1")}
+    about = {"classes": list(trained.names), "boxes": False, "margin": 0.0, "grey": trained.grey}
 
     def forward(variables: Any, batch: Any) -> tuple[Any]:
-        return (alone.forward(variables, {"picture": batch["picture"]}),)
+        return (trained.forward(variables, {"picture": batch["picture"]}),)
 
-    return Network("class_maps", alone.model, alone.variables, forward, outputs, about, _differences_of_classes)
+    return Network("class_maps", trained.model, trained.variables, forward, outputs, about, _differences_of_classes)
 
 
-TASKS = {"landmarks": _landmarks, "segmentation": _class_maps}
+KINDS = {"landmarks": _landmarks, "class_maps": _class_maps}
 
 
 def _config(workdir: pathlib.Path) -> Any:
     """The run's, as it is exported: in float32, deconvolutions in the form that every format knows, the validation
     pictures those of its split.csv."""
+    from ctd_jax import trained
     from ctd_jax import workdir as workdirs
     from ctd_jax.student import StudentTask
 
     config = workdirs.read_config(workdir)
-    if config.task not in TASKS:
-        raise UserError(f"{workdir}: this run learned {config.task}; give one that learned {' or '.join(TASKS)}")
+    trained.check_task(workdir, config)
     if not (workdir / StudentTask.last_file).exists():
         raise UserError(f"{workdir}: the run is not finished; start its command again, it continues, and export then")
     for override in _overrides:

@@ -28,7 +28,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from absl import flags
-from ml_collections import ConfigDict
 
 from ctd_jax import command, files
 from ctd_jax.errors import UserError
@@ -37,8 +36,8 @@ from ctd_jax.measurements import Measurement, parse
 if TYPE_CHECKING:
     from PIL import Image
 
-    from ctd_jax import data
     from ctd_jax.data.given import Given
+    from ctd_jax.predictor import Predictor
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of `python -m ctd_jax.main`.")
 _OUT = flags.DEFINE_string("out", None, "The csv file to write.")
@@ -57,14 +56,12 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    from ctd_jax import workdir as workdirs
+    from ctd_jax.predictor import Predictor
 
     workdir = pathlib.Path(_WORKDIR.value)
-    config = workdirs.read_config(workdir)
-    tasks = {"landmarks": _landmarks, "segmentation": _class_maps}
-    if config.task not in tasks:
-        raise UserError(f"{workdir}: this run learned {config.task}; give one that learned {' or '.join(tasks)}")
-    tasks[config.task](workdir, config, pathlib.Path(_OUT.value), _path(_OVERLAYS.value))
+    predictor = Predictor(workdir, domain=_DOMAIN.value)
+    write = {"landmarks": _landmarks, "class_maps": _class_maps}[predictor.trained.kind]
+    write(predictor, pathlib.Path(_OUT.value), _path(_OVERLAYS.value))
 
 
 def _path(value: str | None) -> pathlib.Path | None:
@@ -72,19 +69,17 @@ def _path(value: str | None) -> pathlib.Path | None:
     return pathlib.Path(value) if value else None
 
 
-def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
-    from ctd_jax import agreement, checkpoint, domains, evaluate, landmarks, metrics, models, report
+def _landmarks(predictor: "Predictor", out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+    from ctd_jax import agreement, metrics, report
     from ctd_jax.data.given import Given
-    from ctd_jax.parallel import Parallel
 
-    variables, meta = domains.alone(workdir, *checkpoint.best(workdir), _DOMAIN.value)
-    if meta["boxes"] and not _BOXES.value:
+    trained, names = predictor.trained, predictor.names
+    workdir = trained.workdir
+    if trained.boxes and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
-    if _BOXES.value and not meta["boxes"]:
+    if _BOXES.value and not trained.boxes:
         raise UserError(f"{workdir} was trained on whole pictures, not on what is in a box; leave out --boxes")
-    grey = (meta.get("grey") or {}).get(_DOMAIN.value or "", {})
-    given = Given.of(_paths, boxes=_path(_BOXES.value), grey=grey)
-    names = tuple(meta["landmarks"])
+    given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
     measured = _path(_MEASUREMENTS.value)
     measurements = _measurements(workdir, names) if measured else ()
     if measured == out:
@@ -96,15 +91,10 @@ def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ove
     for flag, file in (("out", out), ("measurements", measured)):
         if file and not files.is_stream(file):
             _check_writable(flag, file, overlays)
-    parallel = Parallel(config.parallel)
-    model = landmarks.build(config, meta["encoder"], len(names))
-    forward = parallel.compile(landmarks.forward(model, meta["input"]), sharded=True)
-    variables = parallel.replicate(models.fold(model, variables, config.data.image_size))
 
-    size, tables = min(config.eval.batch_size, max(1, len(given.files))), []
-    for pictures in given.read(size):
-        part = _dataset(config, names, pictures, given.boxes)
-        tables.append(evaluate.predict(forward, variables, part, parallel, size))
+    tables = []
+    for pictures in given.read(predictor.batch_size):
+        tables.append(predictor.see(pictures, given.boxes))
         if overlays:
             for (file, array), xy in zip(pictures.items(), tables[-1].xy, strict=True):
                 _save(
@@ -123,39 +113,31 @@ def _landmarks(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, ove
     given.check_done(out)
 
 
-def _class_maps(workdir: pathlib.Path, config: ConfigDict, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+def _class_maps(predictor: "Predictor", out: pathlib.Path, overlays: pathlib.Path | None) -> None:
     from PIL import Image
 
-    from ctd_jax import data, evaluate, models, report, segmentation, segmentation_evaluate
+    from ctd_jax import report
     from ctd_jax.data.given import Given
-    from ctd_jax.parallel import Parallel
 
-    network = segmentation.Alone.of(workdir, config, _DOMAIN.value)
     for flag, value in (("measurements", _MEASUREMENTS.value), ("boxes", _BOXES.value)):
         if value:
+            workdir = predictor.trained.workdir
             raise UserError(f"--{flag} is for landmarks, and {workdir} learned segmentation; leave it out")
     if out.exists() and not out.is_dir():
         raise UserError(f"--out: {out} is a file; give a folder for the class maps")
-    given = Given.of(_paths, boxes=None, grey=network.grey)
+    given = Given.of(_paths, boxes=None, grey=predictor.trained.grey)
     given.check_kept({"--out": [given.beside(out, file) for file in given.files]} | _copies(given, overlays))
     _check_writable("out", out / "class map", overlays)
-    parallel = Parallel(config.parallel)
-    forward = parallel.compile(network.forward, sharded=True)
-    variables = parallel.replicate(models.fold(network.model, network.variables, config.data.image_size))
 
-    size, read = min(config.eval.batch_size, max(1, len(given.files))), 0
-    for pictures in given.read(size):
-        part = _dataset(config, (), pictures, given.boxes)
-        ((probabilities, offset, scale),) = evaluate.each(forward, variables, part, parallel, size)
-        for (file, array), found, o, s in zip(pictures.items(), probabilities, offset, scale, strict=True):
-            frame = data.Frame(float(s), tuple(map(float, o)), part.size)
-            class_map = segmentation_evaluate.class_map(found, frame, array.shape[1], array.shape[0])
+    read = 0
+    for pictures in given.read(predictor.batch_size):
+        for (file, array), class_map in zip(pictures.items(), predictor.see(pictures, {}), strict=True):
             _save(Image.fromarray(class_map), given.beside(out, file))
             if overlays:
                 _save(report.segmentation.draw(array, class_map, side=max(array.shape)), given.beside(overlays, file))
         read += len(pictures)
     if read:
-        names = ", ".join(f"{i} {name}" for i, name in enumerate(network.classes))
+        names = ", ".join(f"{i} {name}" for i, name in enumerate(predictor.names))
         print(f"{read} pictures, a class map each ({names}): {out}")
     given.check_done(out)
 
@@ -169,21 +151,6 @@ def _save(picture: "Image.Image", path: pathlib.Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.writing(path, binary=True) as file:
         picture.save(file, "PNG")
-
-
-def _dataset(
-    config: ConfigDict, names: tuple[str, ...], pictures: dict[pathlib.Path, np.ndarray], boxes: dict
-) -> "data.Dataset":
-    from ctd_jax import data
-
-    return data.Dataset.unlabelled(
-        names,
-        tuple(map(str, pictures)),
-        tuple(pictures.values()).__getitem__,
-        boxes=np.array([boxes[file].box if file in boxes else np.full(4, np.nan) for file in pictures]),
-        size=config.data.image_size,
-        margin=config.data.margin,
-    )
 
 
 def _measurements(workdir: pathlib.Path, names: tuple[str, ...]) -> tuple[Measurement, ...]:

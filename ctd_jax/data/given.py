@@ -29,12 +29,14 @@ class Given:
       faults: why the others, and those that turn out to be unreadable, are not done.
       boxes: of the files; empty: whole pictures.
       grey: their ranges.
+      arrays: what takes the place of a file.
     """
 
     files: list[pathlib.Path]
     faults: dict[pathlib.Path, str]
     boxes: Mapping[pathlib.Path, folder.Box]
     grey: Grey
+    arrays: Mapping[pathlib.Path, np.ndarray] = dataclasses.field(default_factory=dict)
 
     @classmethod
     def of(cls, paths: Sequence[str], *, boxes: pathlib.Path | None, grey: Grey) -> "Given":
@@ -49,6 +51,35 @@ class Given:
         """
         files, faults = find(paths)
         return cls(files, faults, _boxes(boxes, files) if boxes else {}, _grey(files, grey))
+
+    @classmethod
+    def of_objects(
+        cls, objects: Sequence[str | os.PathLike | np.ndarray], *, boxes: np.ndarray | None, grey: Grey
+    ) -> "Given":
+        """
+        Args:
+          objects: files, folders and arrays, `[H, W]` or `[H, W, 3]`; the i-th of all objects, if it is an array, is
+            called `array i`.
+          boxes: `[N, 4]` x0, y0, x1, y1 of the N pictures; None: whole pictures.
+          grey: see `of`.
+
+        Raises:
+          UserError: as of `of`; or an array of another shape or type, another number of boxes, one without an inside.
+        """
+        files, faults, arrays = [], {}, {}
+        for i, one in enumerate(objects):
+            if isinstance(one, str | os.PathLike):
+                found, bad = find([os.fspath(one)])
+                files, faults = files + found, faults | bad
+            else:
+                files.append(pathlib.Path(f"array {i}"))
+                arrays[files[-1]] = pictures.check_array(one, f"array {i}")
+        if not (files or faults):
+            raise UserError("no pictures: the list is empty; give files, folders or arrays")
+        twice = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
+        if twice:
+            raise UserError(f"{shown(twice)} is given twice; give each picture once")
+        return cls(files, faults, _boxes_of_array(boxes, files), _grey(files, grey, arrays), arrays)
 
     def read(self, size: int) -> Iterator[dict[pathlib.Path, np.ndarray]]:
         """The pictures, `size` at a time, with progress; one that can't be read is left out and among `faults`."""
@@ -65,7 +96,12 @@ class Given:
                 yield read
 
     def _picture(self, file: pathlib.Path) -> np.ndarray:
-        picture = pictures.decode(file.read_bytes(), str(file), self.grey)
+        array = self.arrays.get(file)
+        picture = (
+            pictures.decode(file.read_bytes(), str(file), self.grey)
+            if array is None
+            else pictures.to_rgb(array, self.grey)
+        )
         if file in self.boxes:
             self.boxes[file].check_inside(picture.shape[1], picture.shape[0])
         return picture
@@ -155,9 +191,26 @@ def _boxes(path: pathlib.Path, files: Sequence[pathlib.Path]) -> dict[pathlib.Pa
     return {file: given[os.path.normpath(file)] for file in files}
 
 
-def _grey(files: Sequence[pathlib.Path], known: Grey) -> Grey:
+def _boxes_of_array(boxes: np.ndarray | None, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, folder.Box]:
+    if boxes is None:
+        return {}
+    boxes = np.asarray(boxes, np.float64)
+    if boxes.shape != (len(files), 4) or not np.isfinite(boxes).all():
+        raise UserError(
+            f"boxes has the shape {boxes.shape}; expected {(len(files), 4)}: x0, y0, x1, y1 of each of the "
+            f"{len(files)} pictures, all of them numbers"
+        )
+    empty = np.flatnonzero((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1]))
+    if len(empty):
+        raise UserError(f"boxes[{empty[0]}] is {boxes[empty[0]]}; expected x0 < x1 and y0 < y1: two corners")
+    return {file: folder.Box(box, f"boxes[{i}]") for i, (file, box) in enumerate(zip(files, boxes, strict=True))}
+
+
+def _grey(files: Sequence[pathlib.Path], known: Grey, arrays: Mapping[pathlib.Path, np.ndarray] | None = None) -> Grey:
     """`known`, and the ranges of other kinds of pictures from all of the files; warns of what `survey.remarks` says."""
-    seen = [one for one in ahead(_look, files) if one]
+    arrays = arrays or {}
+    seen = [one for one in ahead(_look, [file for file in files if file not in arrays]) if one]
+    seen += [survey.of_values(array, str(name)) for name, array in arrays.items()]
     guessed = {kind: range_ for kind, range_ in survey.ranges(seen).items() if kind not in known}
     for kind, (low, high) in guessed.items():
         mine = [one.name for one in seen if one.kind == kind]

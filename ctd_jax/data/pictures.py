@@ -50,15 +50,34 @@ def decode(content: bytes, name: str, grey: greys.Grey | None = None) -> np.ndar
       UserError: `content` is not a whole picture of one of `FORMATS`, has too many pixels, or nothing to be seen.
     """
     stored = read(content, name)
-    values = stored.values
-    if values.dtype == np.uint8:
-        return values
-    kind = greys.kind(values)
-    range_ = (grey or {}).get(kind) or greys.shared([greys.bounds(values)], kind)
-    values = greys.to_8_bits(values, range_)
-    if stored.white_is_least:
-        values = 255 - values
+    picture = to_rgb(stored.values, grey)
+    return 255 - picture if stored.white_is_least else picture
+
+
+def to_rgb(values: np.ndarray, grey: greys.Grey | None = None) -> np.ndarray:
+    """`[H, W, 3]` uint8 of values `[H, W]` or `[H, W, 3]`, those of uint8 as they are; `grey` as in `decode`."""
+    if values.dtype != np.uint8:
+        kind = greys.kind(values)
+        values = greys.to_8_bits(values, (grey or {}).get(kind) or greys.shared([greys.bounds(values)], kind))
     return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
+
+
+def check_array(values: object, name: str) -> np.ndarray:
+    """`values`, if they are a picture; float32 where they are of another floating-point type.
+
+    Raises:
+      UserError: they are no array `[H, W]` or `[H, W, 3]` of whole numbers or fractions.
+    """
+    if not isinstance(values, np.ndarray) and not hasattr(values, "__array__"):
+        raise UserError(f"{name} is a {type(values).__name__}; expected a file, a folder or an array")
+    array = np.asarray(values)
+    if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or not array.size:
+        raise UserError(f"{name} has the shape {array.shape}; expected [H, W], grey, or [H, W, 3], RGB")
+    if array.dtype.kind not in "iuf":
+        raise UserError(f"{name} holds {array.dtype}; expected whole numbers or fractions")
+    if array.shape[0] * array.shape[1] > MOST_PIXELS:
+        raise UserError(f"{name}: {_too_large('picture')} (it has {array.shape[1]} x {array.shape[0]})")
+    return array.astype(np.float32) if array.dtype.kind == "f" else array
 
 
 def read(content: bytes, name: str) -> Stored:

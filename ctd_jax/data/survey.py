@@ -49,7 +49,11 @@ def look(file: IO[bytes], name: str) -> Seen:
     if not deep:
         return Seen(name, note)
     file.seek(0)
-    values = pictures.read(file.read(), name).values
+    return of_values(pictures.read(file.read(), name).values, name, note)
+
+
+def of_values(values: np.ndarray, name: str, note: str = "") -> Seen:
+    """The same, of a picture that is read: `[H, W]` or `[H, W, 3]`."""
     if values.dtype == np.uint8:
         return Seen(name, note)
     kind, numbers = greys.kind(values), values[np.isfinite(values)]

@@ -1,0 +1,151 @@
+"""A finished run as an object: pictures in, landmarks or class maps out, the same to the bit as `predict` writes.
+
+from ctd_jax import Predictor
+
+predictor = Predictor("runs/eyes")
+result = predictor(["anna.png", "ben.tif"])
+result.xy, result.confidence, result.names
+result.to_csv("predictions.csv")
+"""
+
+import dataclasses
+import os
+import pathlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ctd_jax import data, evaluate, metrics, models, segmentation_evaluate
+from ctd_jax.data.folder import Box
+from ctd_jax.data.given import Given
+from ctd_jax.errors import UserError
+from ctd_jax.metrics import Predictions
+from ctd_jax.parallel import Parallel
+from ctd_jax.trained import Trained
+
+MOST_AT_ONCE = 8  # pictures in the network; fewer are filled up, so that the same picture always gets the same bits
+Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Landmarks:
+    """The landmarks of N pictures.
+
+    Attributes:
+      images: their names: paths, and `array 0`, `array 1`, ... of arrays.
+      names: of the K landmarks.
+      xy: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel.
+      confidence: `[N, K]` height of the heatmap's peak, 0 to 1.
+    """
+
+    images: tuple[str, ...]
+    names: tuple[str, ...]
+    xy: np.ndarray
+    confidence: np.ndarray
+
+    def to_csv(self, path: str | os.PathLike) -> None:
+        """Writes the table that `ctd-jax predict --out` does."""
+        nobody = [""] * len(self.images)
+        table = Predictions.from_points(self.images, nobody, self.names, self.xy, confidence=self.confidence)
+        metrics.write_predictions(path, table)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassMaps:
+    """The class maps of N pictures.
+
+    Attributes:
+      images: their names, as in `Landmarks`.
+      names: of the classes, the background first.
+      class_maps: of each picture `[H, W]` uint8, the index of each pixel's class in `names`.
+    """
+
+    images: tuple[str, ...]
+    names: tuple[str, ...]
+    class_maps: tuple[np.ndarray, ...]
+
+
+class Predictor:
+    """The network of a finished run, ready to see pictures; it is compiled once, for batches of one size.
+
+    Args:
+      workdir: of the run.
+      domain: which of the run's domains the pictures are of, if it has several.
+
+    Raises:
+      UserError: no run, one that has learned something else, no whole checkpoint, no such domain.
+    """
+
+    def __init__(self, workdir: str | os.PathLike, *, domain: str | None = None):
+        self.trained = Trained.read(pathlib.Path(workdir), domain)
+        config = self.trained.config
+        self.batch_size = min(config.eval.batch_size, MOST_AT_ONCE)
+        self._parallel = Parallel(config.parallel)
+        self._forward = self._parallel.compile(self.trained.forward, sharded=True)
+        folded = models.fold(self.trained.model, self.trained.variables, config.data.image_size)
+        self._variables = self._parallel.replicate(folded)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the landmarks; or of the classes, the background first."""
+        return self.trained.names
+
+    def __call__(self, pictures: Pictures, *, boxes: np.ndarray | None = None) -> Landmarks | ClassMaps:
+        """What the network finds in pictures of any mix of sizes.
+
+        Args:
+          pictures: a file, a folder, an array `[H, W]` or `[H, W, 3]` of any integer or floating-point type, or several
+            of them. Arrays of more than 8 bits, and files, are made grey as `predict` does it.
+          boxes: `[N, 4]` x0, y0, x1, y1 in pixels of each picture, of a run that was trained on boxes.
+
+        Raises:
+          UserError: no picture, one that can't be read, boxes that are missing, too many or not inside.
+        """
+        given = Given.of_objects(_several(pictures), boxes=self._boxes(boxes), grey=self.trained.grey)
+        found = [self.see(batch, given.boxes) for batch in given.read(self.batch_size)]
+        given.check_done("no result")
+        images = tuple(map(str, given.files))
+        if self.trained.kind == "class_maps":
+            return ClassMaps(images, self.names, tuple(one for batch in found for one in batch))
+        table = metrics.concatenate(found)
+        return Landmarks(images, self.names, table.xy, table.confidence)
+
+    def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Any:
+        """What the network finds in pictures that are read: a table of `Predictions`, or a list of class maps `[H, W]`.
+
+        Args:
+          pictures: name -> `[H, W, 3]` uint8; at most `batch_size`.
+          boxes: of the pictures; empty: they are seen as a whole.
+        """
+        config, landmarks = self.trained.config, self.trained.kind == "landmarks"
+        part = data.Dataset.unlabelled(
+            self.names if landmarks else (),
+            tuple(map(str, pictures)),
+            tuple(pictures.values()).__getitem__,
+            boxes=np.array([boxes[name].box if name in boxes else np.full(4, np.nan) for name in pictures]),
+            size=config.data.image_size,
+            margin=config.data.margin,
+        )
+        seen = self._forward, self._variables, part, self._parallel, self.batch_size
+        if landmarks:
+            return evaluate.predict(*seen)
+        probabilities, offsets, scales = evaluate.apply(*seen)
+        frames = (data.Frame(float(s), tuple(map(float, o)), part.size) for o, s in zip(offsets, scales, strict=True))
+        return [
+            segmentation_evaluate.class_map(found, frame, picture.shape[1], picture.shape[0])
+            for picture, found, frame in zip(pictures.values(), probabilities, frames, strict=True)
+        ]
+
+    def _boxes(self, boxes: np.ndarray | None) -> np.ndarray | None:
+        run = self.trained.workdir
+        if self.trained.boxes and boxes is None:
+            raise UserError(f"{run} was trained on boxes in the pictures; give those of yours, boxes=[N, 4]")
+        if boxes is not None and not self.trained.boxes:
+            raise UserError(f"{run} was trained on whole pictures, not on what is in a box; leave out boxes")
+        return boxes
+
+
+def _several(pictures: Pictures) -> list[str | os.PathLike | np.ndarray]:
+    alone = isinstance(pictures, str | os.PathLike) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
+    return [pictures] if alone else list(pictures)

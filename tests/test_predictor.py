@@ -1,0 +1,134 @@
+"""A finished run as an object: the same numbers as the command's, to the bit."""
+
+import pathlib
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from ctd_jax import Predictor, metrics
+from ctd_jax.errors import UserError
+
+REPO = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def predictor(finished_run):
+    return Predictor(finished_run[0])
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Pictures of several sizes, one of them 16-bit."""
+    folder, rng = tmp_path_factory.mktemp("pictures"), np.random.default_rng(0)
+    for i, (height, width) in enumerate(((40, 60), (71, 33), (32, 32))):
+        Image.fromarray(rng.integers(0, 256, (height, width, 3), np.uint8)).save(folder / f"{i}.png")
+    Image.fromarray(rng.integers(0, 4096, (50, 50), np.uint16)).save(folder / "deep.png")
+    return folder
+
+
+def array_of(path):
+    return np.asarray(Image.open(path))
+
+
+def test_the_numbers_are_those_of_the_command(predictor, folder, finished_run, cli, tmp_path):
+    code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", folder, f"--out={tmp_path / 'a.csv'}")
+    assert code == 0, error
+    result = predictor(folder)
+    result.to_csv(tmp_path / "b.csv")
+    assert (tmp_path / "a.csv").read_bytes() == (tmp_path / "b.csv").read_bytes()
+    table = metrics.read_predictions(tmp_path / "a.csv")
+    np.testing.assert_allclose(result.xy, table.xy, atol=5.1e-4)
+    assert result.xy.shape == (4, len(result.names), 2) and result.confidence.shape == (4, len(result.names))
+    assert result.names == predictor.names == tuple(table.landmarks)
+
+
+def test_arrays_and_files_of_any_mix_give_the_same_to_the_bit(predictor, folder):
+    paths = sorted(folder.glob("*.png"))
+    files = predictor(paths)
+    arrays = predictor([array_of(path) for path in paths])
+    mixed = predictor([paths[0], array_of(paths[1]), str(paths[2]), array_of(paths[3])])
+    for other in (arrays, mixed):
+        np.testing.assert_array_equal(other.xy, files.xy)
+        np.testing.assert_array_equal(other.confidence, files.confidence)
+    assert arrays.images == ("array 0", "array 1", "array 2", "array 3")
+    alone = [predictor(array_of(path)).xy[0] for path in paths[:3]]
+    np.testing.assert_array_equal(alone, files.xy[:3])
+
+
+@pytest.mark.parametrize("kind", [np.uint16, np.int16, np.int32, np.int64, np.float16, np.float32, np.float64])
+def test_every_type_that_a_picture_has(predictor, kind):
+    values = np.random.default_rng(1).integers(0, 256, (40, 44))
+    want = predictor(values.astype(np.uint8)).xy
+    given = values / 255 if np.dtype(kind).kind == "f" else values
+    np.testing.assert_allclose(predictor(given.astype(kind)).xy, want, atol=0.5 if kind == np.float16 else 1e-3)
+
+
+def test_grey_and_rgb_arrays_are_the_same_picture(predictor):
+    grey = np.random.default_rng(2).integers(0, 256, (40, 44), np.uint8)
+    np.testing.assert_array_equal(predictor(grey).xy, predictor(np.stack([grey] * 3, axis=-1)).xy)
+
+
+PICTURE = np.zeros((9, 9, 3), np.uint8)
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])
+def test_what_the_pages_say(page, finished_run, folder, monkeypatch, tmp_path):
+    (code,) = re.findall(r"```python\n(.*?)```", (REPO / page).read_text("utf-8"), re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    for name in ("anna.png", "ben.png"):
+        (tmp_path / name).write_bytes((folder / "0.png").read_bytes())
+    names = {}
+    exec(code.replace("runs/eyes", str(finished_run[0])), names)
+    assert names["result"].xy.shape == (2, len(names["predictor"].names), 2)
+    assert (tmp_path / "predictions.csv").exists() == (page != "README.md")
+
+
+@pytest.mark.parametrize(
+    ("pictures", "message"),
+    [
+        ([], "no pictures"),
+        (np.zeros((9, 9, 1), np.uint8), r"shape \(9, 9, 1\); expected \[H, W\], grey, or \[H, W, 3\]"),
+        ([PICTURE, np.zeros((9, 9, 5), np.uint8)], r"array 1 has the shape"),
+        (np.zeros(9), "shape"),
+        (np.zeros((0, 9), np.uint8), "shape"),
+        (np.zeros((9, 9), bool), "holds bool"),
+        (np.zeros((9, 9), complex), "holds complex"),
+        ([None], "NoneType"),
+        ("nowhere.png", "no such file"),
+    ],
+)
+def test_what_is_no_picture(predictor, pictures, message):
+    with pytest.raises(UserError, match=message):
+        predictor(pictures)
+
+
+def test_a_run_without_boxes_takes_none(predictor):
+    with pytest.raises(UserError, match="leave out boxes"):
+        predictor(PICTURE, boxes=np.array([[0, 0, 5, 5]]))
+
+
+def test_no_run(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        Predictor(tmp_path)
+
+
+def test_a_domain_that_the_run_lacks(finished_run):
+    with pytest.raises(UserError, match="one kind of pictures"):
+        Predictor(finished_run[0], domain="hands")
+
+
+def test_it_compiles_once(predictor, folder, monkeypatch):
+    compiled = []
+    monkeypatch.setattr(predictor, "_forward", lambda *a, real=predictor._forward: (compiled.append(a[1]), real(*a))[1])
+    predictor([PICTURE] * 11)
+    predictor(folder)
+    assert {batch["picture"].shape for batch in compiled} == {(predictor.batch_size, 32, 32, 3)}
+
+
+def test_importing_ctd_jax_loads_no_jax():
+    code = "import ctd_jax, sys; assert not {'jax', 'numpy'} & set(sys.modules); ctd_jax.Predictor; import jax"
+    subprocess.run([sys.executable, "-c", code], check=True)
