@@ -79,6 +79,7 @@ def cli(monkeypatch, capsys):
         logger = logging.getLogger("ctd_jax")
         handlers = list(logger.handlers)
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
+        monkeypatch.delitem(sys.modules, module, raising=False)  # another test may have imported it; runpy wants it new
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command has its own
         monkeypatch.setattr(threading, "excepthook", threading.excepthook)
         capsys.readouterr()
