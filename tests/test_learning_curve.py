@@ -327,7 +327,7 @@ def test_console_leaves_unknown_cells_empty(drawn):
         (["--configs=ft", "--choose_at=-1"], ["'-1'; expected a number"]),
         (["--configs=ft", "--seeds=0"], ["--seeds is 0"]),
         (["--configs=ft", "--reference=hg"], ["--reference is hg", "one of --configs: ft"]),
-        (["--configs=ctd_de"], ["no such configs/ctd_de.py", "configs/ctd_ed.py"]),
+        (["--configs=ctd_de"], ["no such ctd_de", "ctd_cd", "fe, "]),
         (["--configs=source"], ["source learns recognition"]),
         (["--configs=ft,configs/ft.py:paper"], ["are both named ft"]),
         ([], ["--configs is missing"]),

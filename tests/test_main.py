@@ -290,7 +290,7 @@ def test_help_teaches():
         ),
         (
             ["--config=configs/ctd_ed.py:paper", "--config.data.root=synthetic"],
-            ["no teacher", "--config.teacher.weights=FILE", "convert.mobilefacenet"],
+            ["no teacher", "--config.teacher.weights=FILE", "convert mobilefacenet"],
         ),
         (["--config=configs/ft.py", "--config.data.root=nowhere"], ["nowhere: no such folder"]),
     ],
