@@ -164,8 +164,8 @@ def test_an_error_of_coordinates_by_hand():
 @pytest.mark.parametrize(
     ("module", "changes", "message"),
     [
-        (fpd, {"teacher__run": ""}, "constraints.kd.weight .* teacher.run is empty; .*fsf_teacher.py:demo"),
-        (fsf_ld, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; make one with .*fsf_teacher.py"),
+        (fpd, {"teacher__run": ""}, "constraints.kd.weight .* teacher.run is empty; .*--config=fsf_teacher:demo"),
+        (fsf_ld, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; make one .*=fsf_teacher"),
         (fpd, {"data__image_size": 128}, "data.image_size is 64 in .* and 128 here"),
         (fsf_ld, {"constraints__hint__layers": ("stage9",)}, "names 'stage9'; the student's features are deconv1, "),
         (fsf_ld, {"constraints__hint__layers": ("stage2=deconv7",)}, "'deconv7'; the teacher's features are deconv1, "),
