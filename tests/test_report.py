@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from ctd_jax import agreement, measurements, metrics, report
-from ctd_jax.report import curves, overlays, tables
+from ctd_jax.report import curves, overlays, pairs, tables
 
 LOG = """step,loss,heatmap,ed,images_per_s,encoder_lr,val_error
 10,0.5,0.4,0.1,90,0.001,
@@ -327,3 +327,13 @@ def test_console_table():
         "largest mean errors: s 4.00 px, q 3.00 px, r 2.00 px",
     ]
     assert lines[0].index("95 %") + len("95 % interval") == lines[2].index("3.45") + len("3.45") == len(lines[1])
+
+
+def test_a_helping_domains_picture_is_not_taken_for_a_judged_one_of_the_same_name(tmp_path):
+    header = "image_a,split_a,subject_a,image_b,split_b,subject_b,correlation\n"
+    rows = "helper/1.png,train,a,own/2.png,test,b,0.99\nown/1.png,train,a,own/2.png,test,b,0.98\n"
+    (tmp_path / "twins.csv").write_text(header + rows)
+    (tmp_path / "config.json").write_text(json.dumps({"data": {"helping": ["helper"]}}))
+    picture = np.zeros((8, 8, 3), np.uint8)
+    found = pairs.read(tmp_path, {"1.png", "2.png"}, {"2.png"}, lambda _: picture)
+    assert [(row["image_a"], row["correlation"]) for row, *_ in found.shown] == [("1.png", "0.98")]

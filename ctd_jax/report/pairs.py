@@ -32,7 +32,9 @@ def read(
       evaluated: those of the table.
       pictures: image name -> `[H, W, 3]` uint8.
     """
-    rows = [own for row in parts.rows(workdir / "twins.csv") if (own := _own(row, known))]
+    config = workdir / "config.json"
+    helping = parts.json_of(config).get("data", {}).get("helping", ()) if config.exists() else ()
+    rows = [own for row in parts.rows(workdir / "twins.csv") if (own := _own(row, known, helping))]
     flattering = [row for row in rows if row["split_a"] in ("train", "val") and row["image_b"] in evaluated
                   and row["split_a"] != row["split_b"]]  # fmt: skip
     first = [*flattering, *(row for row in rows if row not in flattering)][:SHOWN]
@@ -40,8 +42,11 @@ def read(
     return Pairs(len(rows), len({row["image_b"] for row in flattering}), shown)
 
 
-def _own(row: dict[str, str], known: Collection[str]) -> dict[str, str] | None:
-    """`row` with the names of `known`, which may lack the domain; None: it is of other pictures."""
+def _own(row: dict[str, str], known: Collection[str], helping: Collection[str]) -> dict[str, str] | None:
+    """`row` with the names of `known`, which may lack the domain; None: it is of other pictures, or of one that is in a
+    domain that helps."""
+    if any(row[key].partition("/")[0] in helping for key in ("image_a", "image_b")):
+        return None
     short = row | {key: row[key].partition("/")[2] for key in ("image_a", "image_b")}
     return next((one for one in (row, short) if one["image_a"] in known and one["image_b"] in known), None)
 
