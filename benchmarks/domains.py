@@ -18,7 +18,8 @@ import jax
 import numpy as np
 
 from configs import domains as domains_config
-from ctd_jax import intervals, metrics, paired
+from ctd_jax import metrics
+from ctd_jax.metrics import intervals, paired
 from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent

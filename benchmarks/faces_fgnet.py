@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from configs import ctd_ed, ft
-from ctd_jax import intervals, metrics
+from ctd_jax import metrics
 from ctd_jax.data import folder, splits
+from ctd_jax.metrics import intervals
 from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent

@@ -11,7 +11,7 @@ Each other row's setting is chosen on val among the three of its file's `grid`, 
 
 Stopped, the same command continues: finished runs are not repeated. Writes fsf_ld.csv (a line per run) and fsf_ld.json
 (the table) beside this file. MRE in mm and SDR with 95 % intervals over patients, of the mean over the seeds; paired
-differences from the student alone; GFLOPs as `ctd_jax.cost` counts them; latency: the median of --repeats pictures, one
+differences from the student alone; GFLOPs as `models.cost` counts them; latency: the median of --repeats pictures, one
 by one, from uint8 to points, on this machine.
 """
 
@@ -28,9 +28,11 @@ import jax
 import numpy as np
 
 from benchmarks.step import machine
-from ctd_jax import command, cost, intervals, landmarks, metrics, paired
-from ctd_jax import workdir as workdirs
-from ctd_jax.teacher import IMAGENET
+from ctd_jax import command, metrics, run_folder
+from ctd_jax.metrics import intervals, paired
+from ctd_jax.models import cost
+from ctd_jax.tasks import landmarks
+from ctd_jax.tasks.teacher import IMAGENET
 from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
@@ -78,7 +80,7 @@ class Bench:
         config = self.config(file, changes)
         config.grid = ()
         config.seed, config.eval.split = seed, split
-        name = f"{row}-{split}-seed{seed}-{workdirs.config_hash(config)}".replace(", ", "-").replace(" ", "-")
+        name = f"{row}-{split}-seed{seed}-{run_folder.config_hash(config)}".replace(", ", "-").replace(" ", "-")
         workdir = self.runs / name
         result = train_and_evaluate(config, workdir, self.runs / "tfds")
         if file != "fsf_teacher" or split == "val":

@@ -43,8 +43,9 @@ class Fed(Ours):
         import jax
 
         from configs import ctd_ed
-        from ctd_jax import data, memory
-        from ctd_jax.landmarks import LandmarkTask
+        from ctd_jax import data
+        from ctd_jax.tasks.landmarks import LandmarkTask
+        from ctd_jax.training import memory
 
         memory.keep()
         jax.config.update("jax_compilation_cache_dir", cache)  # all three compile the same
@@ -105,7 +106,7 @@ def make_folder(root: Path, number: int) -> None:
     from PIL import Image
 
     from ctd_jax.data import synthetic
-    from ctd_jax.data.ahead import ahead
+    from ctd_jax.data.prefetch import ahead
 
     (root / "images").mkdir(parents=True)
     faces = synthetic.faces(range(PEOPLE), 1, size=SIDE, seed=0)

@@ -29,7 +29,8 @@ from typing import Any
 import numpy as np
 from scipy import special
 
-from ctd_jax import agreement, intervals, recognition
+from ctd_jax.metrics import agreement, intervals
+from ctd_jax.tasks import recognition
 
 HERE = pathlib.Path(__file__).parent
 PEOPLE = (2, 3, 5, 10, 22, 100)

@@ -24,7 +24,7 @@ import jax
 import numpy as np
 
 from configs import mtmd
-from ctd_jax import intervals, segmentation_metrics
+from ctd_jax.metrics import intervals, segmentation
 from ctd_jax.train import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
@@ -56,7 +56,7 @@ def run(args: argparse.Namespace, name: str, share: float, seed: int, changes: d
     workdir = pathlib.Path(args.runs) / folder
     result = train_and_evaluate(config, workdir, pathlib.Path(args.runs) / "tfds")
     jax.clear_caches()
-    dice = ", ".join(f"{d} {100 * result[f'dice_{segmentation_metrics.slug(d)}']:.1f} %" for d in result["classes"])
+    dice = ", ".join(f"{d} {100 * result[f'dice_{segmentation.slug(d)}']:.1f} %" for d in result["classes"])
     print(f"{folder}: {dice} ({result['seconds']:.0f} s)", flush=True)
     return result | {"run": folder}
 
@@ -74,7 +74,7 @@ def choose(args: argparse.Namespace, share: float) -> float:
 def dice_of(runs: pathlib.Path, folders: list[str], domain: str) -> tuple[np.ndarray, np.ndarray]:
     """`[N, C]` Dice of each test picture and class, averaged over runs, NaN where the picture does not have the class;
     `[N]` subjects."""
-    tables = [segmentation_metrics.read(runs / folder / "segmentation_metrics.csv") for folder in folders]
+    tables = [segmentation.read(runs / folder / "segmentation_metrics.csv") for folder in folders]
     first = tables[0]
     mine = first.of(domain)
     images = sorted(set(first.names["image"][mine].tolist()))
@@ -175,8 +175,8 @@ def main() -> None:
             for (scheme, domain), one in done.items():
                 runs[scheme][domain].append(one["run"])
                 line = {"share": share, "scheme": scheme, "domain": domain, "seed": seed, "run": one["run"]}
-                end = f"_{segmentation_metrics.slug(domain)}"
-                line |= {key: one.get(key + end, "") for key in segmentation_metrics.MEASURES}
+                end = f"_{segmentation.slug(domain)}"
+                line |= {key: one.get(key + end, "") for key in segmentation.MEASURES}
                 lines.append(line | {"seconds": one["seconds"]})
         result[share] = compare(args, runs)
     with (HERE / "multidomain.csv").open("w", newline="", encoding="utf-8") as file:

@@ -31,7 +31,7 @@ class Spread(Ours):
         os.environ["XLA_PYTHON_CLIENT_PREALLOCATE"] = "false"  # of a GPU's memory, which all processes share
         import jax
 
-        from ctd_jax import memory
+        from ctd_jax.training import memory
 
         memory.keep()
         jax.config.update("jax_compilation_cache_dir", cache)  # what makes the weights is the same in most cases

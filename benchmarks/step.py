@@ -54,8 +54,8 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
 
     from configs import ctd_ed
     from ctd_jax import data, models
-    from ctd_jax import teacher as teachers
-    from ctd_jax.landmarks import LandmarkTask
+    from ctd_jax.tasks import teacher as teachers
+    from ctd_jax.tasks.landmarks import LandmarkTask
 
     picture, xy = pictures(batch, size, landmarks)
     unknown = np.full((batch, 4), np.nan)
@@ -93,16 +93,17 @@ class Ours:
     def __init__(self, *, batch: int, **case: Any):
         import jax
 
-        from ctd_jax import memory
+        from ctd_jax.training import memory
 
         memory.keep()
         jax.config.update("jax_enable_compilation_cache", False)
         self._start(task(batch=batch, **case), batch)
 
     def _start(self, job: Any, batch: int) -> None:
-        from ctd_jax import feed, models, step
-        from ctd_jax.landmarks import forward
-        from ctd_jax.parallel import Parallel
+        from ctd_jax import models
+        from ctd_jax.tasks.landmarks import forward
+        from ctd_jax.training import feed, step
+        from ctd_jax.training.parallel import Parallel
 
         self._parallel = Parallel(job.config.parallel)
         variables = job.init(0)

@@ -103,7 +103,7 @@ def _demo() -> ConfigDict:
 
     # Terms beside the heatmaps' loss. weight: lambda, 0: off; layers: named features that are tied, the
     # term is their mean; "deconv3=deconv2" ties the student's deconv3 to the teacher's deconv2.
-    # ctd_jax/constraints.py has the equations. Any set of them can be combined. The weights in the
+    # ctd_jax/losses/constraints.py has the equations. Any set of them can be combined. The weights in the
     # other files are ours, chosen on val (docs/results.md).
     stages = ("stage1", "stage2", "stage3")
     config.constraints = ConfigDict()

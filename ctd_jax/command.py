@@ -20,8 +20,9 @@ from typing import Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from ctd_jax import errors, memory, nearest
+from ctd_jax import errors, nearest
 from ctd_jax.errors import UserError
+from ctd_jax.training import memory
 
 _DEBUG = flags.DEFINE_bool("debug", False, "Show Python's traceback of an error.")
 # What the value of a key is, in words.
@@ -83,7 +84,7 @@ def run(
 
 
 def _of_devices(error: BaseException) -> str | None:
-    from ctd_jax import devices
+    from ctd_jax.training import devices
 
     return devices.explain(error)
 
@@ -92,8 +93,8 @@ def _complain(message: str, code: int) -> None:
     if "--debug" in sys.argv:
         traceback.print_exc()
     print(f"error: {message}", file=sys.stderr, flush=True)
-    if "ctd_jax.hosts" in sys.modules:  # else there is one process only
-        from ctd_jax import hosts
+    if "ctd_jax.training.hosts" in sys.modules:  # else there is one process only
+        from ctd_jax.training import hosts
 
         hosts.leave(code)
     sys.exit(code)
@@ -122,10 +123,10 @@ def configured(name: str, overrides: Sequence[str]) -> ConfigDict:
     Raises:
       UserError: no such file, variant or key, or a value of another type.
     """
-    from ctd_jax import workdir as workdirs
+    from ctd_jax import run_folder
 
     config = _load(name)
-    keys = list(workdirs.flatten(config))
+    keys = list(run_folder.flatten(config))
     for override in overrides:
         key, equals, text = override.partition("=")
         if key not in keys:
@@ -137,7 +138,7 @@ def configured(name: str, overrides: Sequence[str]) -> ConfigDict:
             raise UserError(f"--config.{key}: expected a value, --config.{key}=VALUE")
         *parents, last = key.split(".")
         node = functools.reduce(lambda node, part: node[part], parents, config)
-        if key in workdirs.PATH_KEYS:
+        if key in run_folder.PATH_KEYS:
             text = ",".join(path_of(f"--config.{key}", one) for one in text.split(","))
         node[last] = _value(key, text, node[last])
     return config

@@ -43,7 +43,8 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    from ctd_jax import metrics, paired, report
+    from ctd_jax import metrics, report
+    from ctd_jax.metrics import paired
 
     if _OUT.value:
         files.expect("out", _OUT.value, ".json")
@@ -82,7 +83,7 @@ def _result(run: pathlib.Path) -> dict:
 
 def _settings(run: pathlib.Path | None) -> dict:
     """What a table does not know: the run's, if there is one, and what the flags say."""
-    from ctd_jax import workdir as workdirs
+    from ctd_jax import run_folder
 
     settings = {"normalizer": None, "thresholds": THRESHOLDS, "radii_mm": RADII_MM}
     if run:
@@ -90,7 +91,7 @@ def _settings(run: pathlib.Path | None) -> dict:
         radii = [float(key[7:-2]) for key in known if key.startswith("sdr_le_")]
         settings = {
             "normalizer": tuple(known["normalizer"]) if known.get("normalizer") else None,
-            "thresholds": workdirs.read_config(run).eval.threshold.to_dict(),
+            "thresholds": run_folder.read_config(run).eval.threshold.to_dict(),
             "radii_mm": radii or RADII_MM,
         }
     if _NORMALIZER.value:

@@ -31,7 +31,7 @@ from ctd_jax import command, files, versions
 from ctd_jax.errors import UserError
 
 if TYPE_CHECKING:
-    from ctd_jax.trained import Trained
+    from ctd_jax.tasks.trained import Trained
 
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of `python -m ctd_jax.main`.")
 _TO = flags.DEFINE_string("to", None, "stablehlo, onnx or tflite.")
@@ -73,7 +73,7 @@ def main() -> None:
     from jax import export
 
     from ctd_jax import formats, models
-    from ctd_jax.trained import Trained
+    from ctd_jax.tasks.trained import Trained
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
     workdir = pathlib.Path(_WORKDIR.value)
@@ -136,11 +136,11 @@ KINDS = {"landmarks": _landmarks, "class_maps": _class_maps}
 def _config(workdir: pathlib.Path) -> Any:
     """The run's, as it is exported: in float32, deconvolutions in the form that every format knows, the validation
     pictures those of its split.csv."""
-    from ctd_jax import trained
-    from ctd_jax import workdir as workdirs
-    from ctd_jax.student import StudentTask
+    from ctd_jax import run_folder
+    from ctd_jax.tasks import trained
+    from ctd_jax.tasks.student import StudentTask
 
-    config = workdirs.read_config(workdir)
+    config = run_folder.read_config(workdir)
     trained.check_task(workdir, config)
     if not (workdir / StudentTask.last_file).exists():
         raise UserError(f"{workdir}: the run is not finished; start its command again, it continues, and export then")
@@ -190,8 +190,7 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
 
 def _metadata(workdir: pathlib.Path, network: Network, size: int, b: Any) -> dict[str, Any]:
     """What a user of the file must know."""
-    from ctd_jax import formats
-    from ctd_jax import workdir as workdirs
+    from ctd_jax import formats, run_folder
 
     return network.about | {
         "size": size,
@@ -205,7 +204,7 @@ def _metadata(workdir: pathlib.Path, network: Network, size: int, b: Any) -> dic
             for name, (shape, unit) in network.outputs.items()
         },
         "precision": "float32",
-        "config_hash": workdirs.config_hash(workdirs.read_config(workdir)),
+        "config_hash": run_folder.config_hash(run_folder.read_config(workdir)),
         "versions": versions.describe()
         | {name: metadata.version(name) for name in formats.FORMATS[_TO.value].packages},
     }
@@ -220,12 +219,12 @@ def _compare(call: Callable, network: Network, pictures: Any, batch_size: int) -
     import jax
     import numpy as np
 
-    from ctd_jax import evaluate
-    from ctd_jax.parallel import Parallel
+    from ctd_jax.training import inference
+    from ctd_jax.training.parallel import Parallel
 
     parallel = Parallel("shard_map", jax.devices()[:1])
     (own, _, scale), (exported, *_) = (
-        evaluate.apply(body, held, pictures, parallel, min(batch_size, len(pictures)))
+        inference.apply(body, held, pictures, parallel, min(batch_size, len(pictures)))
         for body, held in (
             (parallel.compile(network.forward, sharded=True), parallel.replicate(network.variables)),
             (lambda _, batch: tuple(call(np.asarray(batch["picture"]))), None),

@@ -118,7 +118,7 @@ class Runs:
         """
         import jax
 
-        from ctd_jax import workdir as workdirs
+        from ctd_jax import run_folder
         from ctd_jax.data import splits
         from ctd_jax.train import train_and_evaluate
 
@@ -127,9 +127,9 @@ class Runs:
         config.seed = config.data.budget_seed = seed
         config.data.budget = budget
         config.eval.split = split or config.eval.split
-        workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{workdirs.config_hash(config)}"
+        workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{run_folder.config_hash(config)}"
         began, finished = time.monotonic(), (workdir / "report.html").exists()
-        workdirs.claim(workdir, config)
+        run_folder.claim(workdir, config)
         remedy = f"remove {workdir}, and the same command trains it anew"
         result = files.read_json(workdir / "metrics.json", remedy) if finished else None
         result = result or train_and_evaluate(config, workdir, self._out / "tfds")

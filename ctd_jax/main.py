@@ -41,7 +41,7 @@ def main() -> None:
     config = command.configured(_CONFIG.value, _overrides)
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.name}-{config.variant}")
 
-    from ctd_jax import hosts
+    from ctd_jax.training import hosts
 
     if _DISTRIBUTED.value:
         hosts.join()

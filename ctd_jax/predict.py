@@ -31,7 +31,7 @@ from absl import flags
 
 from ctd_jax import command, files
 from ctd_jax.errors import UserError
-from ctd_jax.measurements import Measurement, parse
+from ctd_jax.metrics.measurements import Measurement, parse
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -70,8 +70,9 @@ def _path(value: str | None) -> pathlib.Path | None:
 
 
 def _landmarks(predictor: "Predictor", out: pathlib.Path, overlays: pathlib.Path | None) -> None:
-    from ctd_jax import agreement, metrics, report
+    from ctd_jax import metrics, report
     from ctd_jax.data.given import Given
+    from ctd_jax.metrics import agreement
 
     trained, names = predictor.trained, predictor.names
     workdir = trained.workdir

@@ -16,13 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax import data, evaluate, metrics, models, segmentation_evaluate
+from ctd_jax import data, metrics, models
 from ctd_jax.data.folder import Box
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions
-from ctd_jax.parallel import Parallel
-from ctd_jax.trained import Trained
+from ctd_jax.tasks.landmarks.evaluate import predict
+from ctd_jax.tasks.segmentation.evaluate import class_map
+from ctd_jax.tasks.trained import Trained
+from ctd_jax.training import inference
+from ctd_jax.training.parallel import Parallel
 
 MOST_AT_ONCE = 8  # pictures in the network; fewer are filled up, so that the same picture always gets the same bits
 Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
@@ -129,11 +132,11 @@ class Predictor:
         )
         seen = self._forward, self._variables, part, self._parallel, self.batch_size
         if landmarks:
-            return evaluate.predict(*seen)
-        probabilities, offsets, scales = evaluate.apply(*seen)
+            return predict(*seen)
+        probabilities, offsets, scales = inference.apply(*seen)
         frames = (data.Frame(float(s), tuple(map(float, o)), part.size) for o, s in zip(offsets, scales, strict=True))
         return [
-            segmentation_evaluate.class_map(found, frame, picture.shape[1], picture.shape[0])
+            class_map(found, frame, picture.shape[1], picture.shape[0])
             for picture, found, frame in zip(pictures.values(), probabilities, frames, strict=True)
         ]
 

@@ -13,16 +13,17 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import checkpoint, data, devices, domains, feed, files, finite, hosts, memory, step
-from ctd_jax import teacher as teachers
-from ctd_jax import workdir as workdirs
+from ctd_jax import data, files, run_folder
 from ctd_jax.errors import UserError
-from ctd_jax.landmarks import LandmarkTask
-from ctd_jax.log import NoLog, TrainingLog
-from ctd_jax.parallel import Parallel
-from ctd_jax.recognition import RecognitionTask
-from ctd_jax.segmentation import SegmentationTask
-from ctd_jax.stopping import Signals, Stopped
+from ctd_jax.tasks import domains
+from ctd_jax.tasks import teacher as teachers
+from ctd_jax.tasks.landmarks import LandmarkTask
+from ctd_jax.tasks.recognition import RecognitionTask
+from ctd_jax.tasks.segmentation import SegmentationTask
+from ctd_jax.training import checkpoint, devices, feed, finite, hosts, memory, step
+from ctd_jax.training.log import NoLog, TrainingLog
+from ctd_jax.training.parallel import Parallel
+from ctd_jax.training.stopping import Signals, Stopped
 
 _log = logging.getLogger(__name__)
 TASKS = {"landmarks": LandmarkTask, "segmentation": SegmentationTask, "recognition": RecognitionTask}
@@ -53,7 +54,7 @@ def _train_and_evaluate(
     began = time.monotonic()
     hosts.check_same({"configuration": config.to_dict()})
     checkpoint.check_path(workdir)
-    hosts.together(lambda: workdirs.claim(workdir, config))
+    hosts.together(lambda: run_folder.claim(workdir, config))
     if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         return files.read_json(
@@ -61,7 +62,7 @@ def _train_and_evaluate(
             f"remove {TASKS[config.task].last_file} from there, and the same command evaluates anew",
         )
     with contextlib.ExitStack() as stack:
-        hosts.by_first(lambda: stack.enter_context(workdirs.held(workdir, config)))
+        hosts.by_first(lambda: stack.enter_context(run_folder.held(workdir, config)))
         task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
         hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
         variables = _fit(task, config, workdir, parallel, signals)
@@ -70,7 +71,7 @@ def _train_and_evaluate(
 
 def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.Source) -> None:
     if hosts.is_first():
-        workdirs.begin(workdir, config, source.rows())
+        run_folder.begin(workdir, config, source.rows())
         data.twins.write(workdir, source.twins)
     elif not (workdir / "config.json").exists():
         raise UserError(
@@ -226,7 +227,7 @@ def _check_config(config: ConfigDict) -> None:
     missing = [data.MISSING] * (not config.data.root) + [teachers.MISSING] * (not config.teacher.weights)
     if missing:
         raise UserError("\n".join(missing))
-    values = workdirs.flatten(config)
+    values = run_folder.flatten(config)
     hourglass = [f"model.hourglass.{key}" for key in ("stacks", "channels", "depth")]
     training = [f"train.{key}" for key in ("steps", "accumulate_steps", "encoder_lr", "decoder_lr", "decay_power")]
     thresholds = (key for key in values if key.startswith("eval.threshold."))

@@ -24,7 +24,7 @@ REPO = pathlib.Path(__file__).parents[1]
 TINY = {
     "data.image_size": 32, "data.synthetic.identities": (4, 2, 2), "data.synthetic.shots": (2, 2, 2), "data.budget": 0,
     "model.decoder_channels": (8, 8), "model.hourglass.channels": 8, "model.hourglass.depth": 1, "train.steps": 4,
-    "train.batch_size": 4, "eval.every": 2, "eval.batch_size": 4, "eval.bootstrap": 20,
+    "train.batch_size": 4, "eval.every": 2, "eval.batch_size": 4,
 }  # fmt: skip
 STUDENTS = ("student", "fpd", "fitnets", "attention_transfer", "fsf_ld")
 TIMES = ("seconds", "versions", "config_hash", "device")  # of metrics.json: not results

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from ctd_jax import metrics, paired
+from ctd_jax import metrics
 from ctd_jax.errors import UserError
+from ctd_jax.metrics import paired
 
 THRESHOLDS = {"nme": 0.1, "mm": 1.6, "px": 10.0}
 NAN = float("nan")

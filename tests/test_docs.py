@@ -28,7 +28,7 @@ from state_files import torch_legacy
 import ctd_jax
 from ctd_jax import command, train
 from ctd_jax.data import folder, segmentation
-from ctd_jax.workdir import flatten
+from ctd_jax.run_folder import flatten
 
 REPO = tiny.REPO
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "CONTRIBUTING.md"]

@@ -12,8 +12,9 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import checkpoint, metrics, report, train
+from ctd_jax import metrics, report, train
 from ctd_jax.data import synthetic
+from ctd_jax.training import checkpoint
 
 REPO = pathlib.Path(__file__).parents[1]
 GRID = '--config.grid=("train.encoder_lr=1e-3","train.encoder_lr=1e-2")'

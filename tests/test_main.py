@@ -19,10 +19,10 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import checkpoint, files, memory, models, step, train, versions
-from ctd_jax import workdir as workdirs
+from ctd_jax import files, models, run_folder, train, versions
 from ctd_jax.data import synthetic
-from ctd_jax.parallel import Parallel
+from ctd_jax.training import checkpoint, memory, step
+from ctd_jax.training.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[1]
 ANOTHER = {"model__encoder": "resnet18", "data__image_size": 64}  # than the tiny teacher's
@@ -407,7 +407,7 @@ def test_a_run_of_another_configuration_stays_as_it_is(finished_run, cli, tmp_pa
 
 def test_other_pictures_than_at_the_start(main, tmp_path, teacher_file):
     config = tiny.config(teacher_file, constraints__ed__weight=1e-4)
-    workdirs.claim_split(tmp_path / "run", [("person_00000_0", "person_00000", "train", "ab")])
+    run_folder.claim_split(tmp_path / "run", [("person_00000_0", "person_00000", "train", "ab")])
     files.write_text(tmp_path / "run" / "config.json", json.dumps(config.to_dict()))
     before = content(tmp_path)
     assert_complaint(main(), "split.csv", "not those that this run began with")

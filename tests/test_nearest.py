@@ -3,9 +3,9 @@
 import pytest
 
 from configs import default
-from ctd_jax import nearest, workdir
+from ctd_jax import nearest, run_folder
 
-KEYS = list(workdir.flatten(default.get_config()))
+KEYS = list(run_folder.flatten(default.get_config()))
 
 
 @pytest.mark.parametrize(

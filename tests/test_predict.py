@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import checkpoint, data
+from ctd_jax import data
 from ctd_jax.data import synthetic
+from ctd_jax.training import checkpoint
 
 CASES = pathlib.Path(__file__).parents[1] / "../shared/cases"
 K = len(synthetic.LANDMARKS)

@@ -12,10 +12,10 @@ import pytest
 import tiny
 from flax.traverse_util import flatten_dict
 
-from ctd_jax import command, data, landmarks, models, train
-from ctd_jax import workdir as workdirs
-from ctd_jax.landmarks import LandmarkTask
-from ctd_jax.teacher import IMAGENET, Guide, Teacher
+from ctd_jax import command, data, models, run_folder, train
+from ctd_jax.tasks import landmarks
+from ctd_jax.tasks.landmarks import LandmarkTask
+from ctd_jax.tasks.teacher import IMAGENET, Guide, Teacher
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 MODULES = {p.stem: importlib.import_module(f"configs.{p.stem}") for p in sorted(FOLDER.glob("[a-z]*.py"))}
@@ -76,10 +76,10 @@ def test_the_papers_size(row, monkeypatch):
     variables = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
     if row in STUDENTS:
         heavy = models.build(MODULES["fsf_teacher"].get_config("paper").model, encoder=VGGFACE2, num_landmarks=30)
-        monkeypatch.setattr(landmarks.landmark_teacher, "load", lambda *_: Guide(heavy, IMAGENET, {}))
+        monkeypatch.setattr("ctd_jax.tasks.landmark_teacher.load", lambda *_: Guide(heavy, IMAGENET, {}))
         config.teacher.run = "a run"
     else:
-        monkeypatch.setattr(landmarks.teachers, "load", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
+        monkeypatch.setattr("ctd_jax.tasks.teacher.load", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
     task = LandmarkTask(config, faces)
     start = jax.eval_shape(lambda: task.init(0))["params"]
     assert task.model.stride == 4
@@ -95,4 +95,4 @@ def test_the_papers_size(row, monkeypatch):
 def test_a_grid_of_three_settings(row):
     file, grid = str(FOLDER / f"{row}.py"), MODULES[row].get_config().grid
     settings = [command.configured(file, setting.split()) for setting in grid]
-    assert len({workdirs.config_hash(config) for config in settings}) == 3 == len(grid)
+    assert len({run_folder.config_hash(config) for config in settings}) == 3 == len(grid)

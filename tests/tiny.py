@@ -8,10 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from configs import ctd_ed
-from ctd_jax import data, models, step
-from ctd_jax.landmarks import LandmarkTask
-from ctd_jax.parallel import Parallel
-from ctd_jax.teacher import IMAGENET
+from ctd_jax import data, models
+from ctd_jax.tasks.landmarks import LandmarkTask
+from ctd_jax.tasks.teacher import IMAGENET
+from ctd_jax.training import step
+from ctd_jax.training.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[1]
 ENCODER = {"name": "resnet8", "width": 4}

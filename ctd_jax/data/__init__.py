@@ -9,7 +9,6 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import measurements
 from ctd_jax.data import (
     class_maps,
     coverage,
@@ -30,6 +29,7 @@ from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.source import Source, join, with_twins
 from ctd_jax.errors import UserError
+from ctd_jax.metrics import measurements
 
 __all__ = [
     "ClassMaps",

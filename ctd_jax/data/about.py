@@ -11,10 +11,10 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from ctd_jax import measurements as measurements_
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
+from ctd_jax.metrics import measurements as measurements_
 
 _log = logging.getLogger(__name__)
 KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "measurements", "raters", "note")

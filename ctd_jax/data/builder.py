@@ -14,9 +14,9 @@ import tensorflow_datasets as tfds
 
 from ctd_jax import errors, files, lock
 from ctd_jax.data import folder, segmentation, twins
-from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.pictures import decode
+from ctd_jax.data.prefetch import ahead, progress
 from ctd_jax.errors import UserError
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ctd_jax.data import schedule as schedules
-from ctd_jax.data.ahead import THREADS, ahead
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
+from ctd_jax.data.prefetch import THREADS, ahead
 
 if TYPE_CHECKING:
     import grain

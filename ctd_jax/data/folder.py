@@ -14,10 +14,10 @@ import numpy as np
 from ctd_jax import files
 from ctd_jax.data import about, columns, label_checks, pictures, splits, tables
 from ctd_jax.data.about import Landmarks
-from ctd_jax.data.ahead import ahead, progress
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.picture_files import PictureFiles
+from ctd_jax.data.prefetch import ahead, progress
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)

@@ -11,8 +11,8 @@ from rich.console import Console
 from rich.progress import track
 
 from ctd_jax.data import folder, pictures, survey
-from ctd_jax.data.ahead import ahead
 from ctd_jax.data.grey import Grey
+from ctd_jax.data.prefetch import ahead
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)

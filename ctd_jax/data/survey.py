@@ -14,7 +14,7 @@ import numpy as np
 from ctd_jax import files
 from ctd_jax.data import grey as greys
 from ctd_jax.data import pictures
-from ctd_jax.data.ahead import ahead, progress
+from ctd_jax.data.prefetch import ahead, progress
 
 _log = logging.getLogger(__name__)
 FILE = "grey-1.json"  # beside the prepared pictures; another rule for the range takes another number

@@ -10,7 +10,7 @@ from jax import Array
 from ctd_jax.models.hourglass import Residual
 from ctd_jax.models.mobilefacenet import InvertedResidual
 from ctd_jax.models.resnet import BasicBlock, Bottleneck
-from ctd_jax.order import after
+from ctd_jax.training.barrier import after
 
 BLOCKS = (BasicBlock, Bottleneck, InvertedResidual, Residual)  # all but a few of the activations are in them
 

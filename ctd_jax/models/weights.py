@@ -16,8 +16,9 @@ import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors import SafetensorError, safe_open
 
-from ctd_jax import digests, files, finite
+from ctd_jax import files
 from ctd_jax.errors import UserError
+from ctd_jax.training import digests, finite
 
 SEAL = "sha256"
 NOT_WEIGHTS = "no network can use them; take another file"

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from ctd_jax.metrics import Predictions
+from ctd_jax.metrics.segmentation import Scores, slug
 from ctd_jax.report import tables
-from ctd_jax.segmentation_metrics import Scores, slug
 
 STILL = 0.1  # of the spread of the annotations; predictions that vary less lie all in one place
 FAINT = 1 / 3  # of the peaks of the other landmarks; lower ones are no landmark that was found

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ctd_jax import intervals
 from ctd_jax import metrics as metrics_
-from ctd_jax.agreement import Measured
+from ctd_jax.metrics import intervals
+from ctd_jax.metrics.agreement import Measured
 from ctd_jax.report import tables
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito

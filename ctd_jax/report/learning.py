@@ -11,7 +11,8 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ctd_jax import intervals, mean_shape, metrics, paired
+from ctd_jax import metrics
+from ctd_jax.metrics import intervals, mean_shape, paired
 from ctd_jax.report import curves, tables
 
 FEW = 5  # methods whose bands can be told apart

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from ctd_jax import agreement, files, versions
+from ctd_jax import files, versions
 from ctd_jax import metrics as metrics_
+from ctd_jax.metrics import agreement
 from ctd_jax.report import curves, overlays, pairs, parts, tables
 
 PANEL_SIDE = 420  # pixels of the longer side of a picture in the report

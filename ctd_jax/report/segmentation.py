@@ -7,7 +7,8 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
-from ctd_jax import files, segmentation_metrics, versions
+from ctd_jax import files, versions
+from ctd_jax.metrics import segmentation
 from ctd_jax.report import curves, overlays, pairs, parts, tables
 
 SIDE = 420  # pixels of the longer side of a picture in the report
@@ -30,14 +31,14 @@ def cell(key: str, value: float) -> str:
 
 def distance_keys(metrics: Mapping, domain: str) -> dict[str, str]:
     """assd, mssd -> the key of a domain: in mm where it has a spacing."""
-    end = f"_{segmentation_metrics.slug(domain)}"
+    end = f"_{segmentation.slug(domain)}"
     return {key: f"{key}_mm" if f"{key}_mm{end}" in metrics else f"{key}_px" for key in ("assd", "mssd")}
 
 
 def rows(metrics: Mapping) -> list[dict[str, str]]:
     """A row for each domain and class, "" for their means: domain, class, and of each measure in `WORDS` its value
     with unit, and its interval as MEASURE_interval; the Dice of the mean_map; "" where it is unknown."""
-    ends = segmentation_metrics.suffixes(metrics["classes"])
+    ends = segmentation.suffixes(metrics["classes"])
     found = []
     for (domain, name), end in (({("", None): ""} if len(metrics["classes"]) > 1 else {}) | ends).items():
         row = {"domain": domain, "class": name or ""}
@@ -118,14 +119,14 @@ def write(
     """Writes `report.html`, `overlays.png` and `curves.png` into the workdir; returns the path of the page.
 
     Args:
-      workdir: holds `config.json`, `metrics.json`, `segmentation_metrics.csv` and, if there are any, `log.csv`,
+      workdir: holds `config.json`, `metrics.json`, `segmentation.csv` and, if there are any, `log.csv`,
         `twins.csv` and `split.csv`.
       pictures: image name -> `[H, W, 3]` uint8 picture, `[H, W]` annotated and `[H, W]` predicted classes; called for
         the few that are shown.
       originals: image name -> picture, also of those that were trained on.
     """
     metrics = parts.json_of(workdir / "metrics.json")
-    scores = segmentation_metrics.read(workdir / "segmentation_metrics.csv")
+    scores = segmentation.read(workdir / "segmentation_metrics.csv")
     panels = list(_panels(scores, metrics["classes"], pictures))
     files.write_bytes(workdir / "overlays.png", parts.png_bytes(overlays.montage(panels, SIDE, legend)))
     parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
@@ -153,7 +154,7 @@ def write(
 
 
 def _panels(
-    scores: segmentation_metrics.Scores, classes: Mapping, pictures: Callable[[str], Sequence[np.ndarray]]
+    scores: segmentation.Scores, classes: Mapping, pictures: Callable[[str], Sequence[np.ndarray]]
 ) -> Iterator[overlays.Panel]:
     """Of each domain the best, the median and the worst picture by its mean Dice."""
     for domain in classes:

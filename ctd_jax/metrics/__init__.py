@@ -1,0 +1,39 @@
+"""How good it is: the table of predictions, and every number that is read off it. All of landmarks is at this door."""
+
+from ctd_jax.metrics.landmarks import (
+    ced,
+    ced_measure,
+    image_error,
+    image_errors,
+    is_fraction,
+    nme_key,
+    ratios,
+    subject_units,
+    summarize,
+)
+from ctd_jax.metrics.predictions import (
+    COLUMNS,
+    Predictions,
+    concatenate,
+    read_predictions,
+    read_rows,
+    write_predictions,
+)
+
+__all__ = [
+    "COLUMNS",
+    "Predictions",
+    "ced",
+    "ced_measure",
+    "concatenate",
+    "image_error",
+    "image_errors",
+    "is_fraction",
+    "nme_key",
+    "ratios",
+    "read_predictions",
+    "read_rows",
+    "subject_units",
+    "summarize",
+    "write_predictions",
+]

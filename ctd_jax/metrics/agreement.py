@@ -1,0 +1,186 @@
+"""Agreement of predicted with annotated measurements: `measurements.csv`, and the numbers made from it.
+
+Bland and Altman 1986, Lancet 327:307-310 (bias, limits of agreement); Shrout and Fleiss 1979, Psychological Bulletin
+86:420-428, and McGraw and Wong 1996, Psychological Methods 1:30-46 (ICC). NumPy only, float64.
+"""
+
+import dataclasses
+import math
+import os
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctd_jax import files
+from ctd_jax.errors import UserError
+from ctd_jax.metrics import Predictions, intervals, read_rows, subject_units
+from ctd_jax.metrics import measurements as measurements_
+from ctd_jax.metrics.measurements import Measurement
+
+COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
+
+
+@dataclasses.dataclass(frozen=True)
+class Measured:
+    """R rows, one per picture x measurement; a value is NaN where it cannot be told."""
+
+    images: np.ndarray  # [R] str
+    subjects: np.ndarray  # [R] str, "" where unknown
+    names: np.ndarray  # [R] str, of the measurements
+    units: np.ndarray  # [R] "mm", "px", "deg unsigned", or "" of a ratio
+    value: np.ndarray  # [R] of the predicted landmarks
+    true_value: np.ndarray  # [R] of the annotated landmarks
+
+    @classmethod
+    def from_predictions(
+        cls, table: Predictions, measurements: Sequence[Measurement], spacing: np.ndarray
+    ) -> "Measured":
+        """The M `measurements` of each picture of `table`; spacing: `[N, 2]` mm per pixel, NaN where unknown."""
+        m, landmarks = len(measurements), table.landmarks.tolist()
+        return cls(
+            images=np.repeat(table.images, m),
+            subjects=np.repeat(table.subjects, m),
+            names=np.tile([one.name for one in measurements], len(table.images)),
+            units=measurements_.units(measurements, spacing).ravel(),
+            value=measurements_.values(measurements, landmarks, table.xy, spacing).ravel(),
+            true_value=measurements_.values(measurements, landmarks, table.true_xy, spacing).ravel(),
+        )
+
+    def rows(self, chosen: np.ndarray) -> "Measured":
+        """The rows where `chosen` [R] is true."""
+        return Measured(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+
+    def comparable(self, name: str) -> "Measured":
+        """The rows of one measurement in which both values are known, in one unit: where some are in mm, these."""
+        rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))
+        return rows.rows(rows.units == "mm") if "mm" in rows.units else rows
+
+
+def write(path: str | os.PathLike, table: Measured) -> None:
+    """Writes one row per picture x measurement, an empty cell where unknown, in place of a file already there."""
+    words = (table.images, table.subjects, table.names, table.units)
+    rows = (
+        [*map(files.cell, cells), *("" if math.isnan(v) else f"{v:.4f}" for v in (value, true_value))]
+        for *cells, value, true_value in zip(*words, table.value, table.true_value, strict=True)
+    )
+    files.write_csv(path, COLUMNS, rows)
+
+
+def read(path: str | os.PathLike) -> Measured:
+    """Reads what `write` wrote.
+
+    Raises:
+      UserError: see `metrics.read_rows`; a cell that is no number.
+    """
+    numbers, rows = [], read_rows(path, COLUMNS)
+    for line, row in rows:
+        numbers.append([_number(cell) for cell in row[4:]])
+        if np.isinf(numbers[-1]).any():
+            raise UserError(f"{path}, line {line}: expected numbers or empty cells, found {','.join(row[4:])}.")
+    words = np.array([[files.plain(cell) for cell in row[:4]] for _, row in rows], dtype=str).reshape(-1, 4).T
+    return Measured(*words, *np.array(numbers, np.float64).reshape(-1, 2).T)
+
+
+def _number(cell: str) -> float:
+    """NaN of an empty cell, infinity of one that holds no number."""
+    try:
+        return float(cell) if cell else math.nan
+    except ValueError:
+        return math.inf
+
+
+def agreement(true_value: np.ndarray, value: np.ndarray) -> dict[str, float | list[float]]:
+    """How well N predicted values agree with the annotated ones; NaN where they are too few, or all the same.
+
+    With d = predicted - annotated of each picture and m their mean, and the mean squares of the two-way analysis of
+    variance of n pictures x 2 raters (annotator, network):
+
+        bias = mean(d)
+        loa  = bias -+ 1.96 SD(d)                  limits of agreement, Bland and Altman 1986 (who round 1.96 to 2)
+        mae  = mean(|d|)
+        slope = Cov(d, m) / Var(m)                 of d over m, Bland and Altman 1999, Stat Methods Med Res 8:135-160
+        icc  = (MSR - MSE) / (MSR + MSE + 2 (MSC - MSE) / n)
+               MSR = 2 Var(m), MSC = n bias^2 / 2, MSE = Var(d) / 2     (Var and SD with n - 1)
+
+    The last is ICC(2,1) of Shrout and Fleiss, ICC(A,1) of McGraw and Wong: two-way, absolute agreement, one measurement
+    (the same whether the raters are taken as random or fixed). The limits want differences of one mean and spread over
+    the whole range: a slope well below 0 says that small values are predicted too large and large ones too small.
+    Pictures of one subject are pooled as if they were of several, which only the intervals respect.
+    """
+    found = _statistics(_sums(true_value, value).sum(axis=0))
+    return {key: one.tolist() for key, one in found.items()}
+
+
+def _sums(true_value: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """`[N, 7]`, whose sums over any rows are all that `_statistics` needs of them."""
+    d, m = value - true_value, (value + true_value) / 2
+    m = m - m.mean()  # for the sake of precision: no statistic changes
+    return np.stack([np.ones_like(d), d, np.abs(d), d**2, m, m**2, d * m], axis=-1)
+
+
+def _statistics(sums: np.ndarray) -> dict[str, np.ndarray]:
+    """`[..., 7]` -> bias, mae, slope, icc `[...]`, loa `[..., 2]`; the formulas of `agreement`."""
+    n, d, absolute, dd, m, mm, dm = np.moveaxis(sums, -1, 0)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        bias, mae = d / n, absolute / n
+        var_d, var_m = _variance(n, d, dd), _variance(n, m, mm)
+        slope = (dm - bias * m) / (n - 1) / var_m
+        msr, msc, mse = 2 * var_m, n * bias**2 / 2, var_d / 2
+        icc = (msr - mse) / (msr + mse + 2 * (msc - mse) / n)
+    half = 1.96 * np.sqrt(var_d)
+    loa = np.stack([bias - half, bias + half], axis=-1)
+    return {"bias": bias, "loa": loa, "mae": mae, "slope": slope, "icc": icc}
+
+
+def _variance(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
+    """From the sums of n values and of their squares; what is only rounding is 0."""
+    about_mean = squares - total**2 / n
+    return np.where(about_mean > 1e-12 * squares, about_mean, 0.0) / (n - 1)
+
+
+def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str, dict]:
+    """The `measurements` of metrics.json (no NaN: what cannot be told is absent).
+
+    Name -> `of` (its definition), `unit`, `n` (pictures in which both values are known; of a distance those in mm, if
+    there are any), `true_mean` (of the annotated values), `bias`, `loa`, `mae`, `slope`, `icc` (see `agreement`), and
+    `ci95`: key -> [lower, upper] (of `loa`: two of them), the 95 % interval over subjects (`intervals`); absent where
+    only one subject contributes, or the statistic cannot be told without one of them.
+    """
+    summary = {}
+    for one in measurements:
+        rows = table.comparable(one.name)
+        n = len(rows.images)
+        unit = (rows if n else table.rows(table.names == one.name)).units[0]
+        found, bounds = {}, {}
+        if n:
+            found = {"true_mean": float(rows.true_value.mean())} | agreement(rows.true_value, rows.value)
+            found = {key: value for key, value in found.items() if np.isfinite(value).all()}
+            bounds = intervals_of(rows)
+        ci95 = {key: bounds[key].tolist() for key in bounds if key in found}
+        summary[one.name] = {"of": one.definition, "unit": str(unit), "n": n, **found, "ci95": ci95}
+    return summary
+
+
+SCALES: dict[str, intervals.Scale] = {
+    "bias": "difference",
+    "loa": "difference",
+    "mae": "level",
+    "slope": "difference",
+    "icc": "correlation",
+}
+
+
+def intervals_of(rows: Measured) -> dict[str, np.ndarray]:
+    """Key -> `[2]` lower and upper bound; of loa `[2, 2]`, one row for each limit. Without those that are unknown."""
+    names, group = np.unique(subject_units(rows), return_inverse=True)
+    sums = np.zeros((len(names), 7))
+    np.add.at(sums, group, _sums(rows.true_value, rows.value))
+    total, pictures = sums.sum(axis=0), sums[:, :1]
+    value, left_out = _statistics(total), _statistics(total - sums)
+    found = {}
+    for key, scale in SCALES.items():
+        columns = left_out[key].reshape(len(names), -1)
+        weight = np.broadcast_to(pictures, columns.shape)
+        ends = intervals.bounds(intervals.jackknife(np.atleast_1d(value[key]), columns, weight), scale).T
+        found[key] = ends if key == "loa" else ends[0]
+    return {key: ends for key, ends in found.items() if np.isfinite(ends).all()}

@@ -1,0 +1,150 @@
+"""Is one method better than another on the same pictures? Paired, over subjects, of every metric."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from ctd_jax import metrics
+from ctd_jax.errors import UserError
+from ctd_jax.metrics import Predictions, intervals
+
+SAME_PX = 0.01  # true points further apart are another annotation; predictions.csv keeps three decimals
+
+
+def difference(
+    a: Sequence[Predictions],
+    b: Sequence[Predictions],
+    *,
+    normalizer: tuple[str, str] | None,
+    thresholds: Mapping[str, float],
+    radii_mm: Sequence[float],
+) -> dict:
+    """A - B in every metric of `metrics.summarize`, ready for JSON: negative errors and failure rates mean that A is
+    better, as do positive areas under the curve and success rates.
+
+    A and B are one or more runs each, such as seeds of one method: what each picture adds to a metric is first averaged
+    over the runs, then paired by picture. A metric is a ratio of sums, and A's and B's have the same denominator, so
+    that their difference is again such a ratio, and has the interval of one (`intervals`: difference, of AUC and rates
+    difference of fractions). Runs are not varied: the interval speaks of other subjects, not of other seeds.
+
+    Measured (benchmarks/intervals.py, least and most of six simulated kinds, 4,000 sets each): intervals of differences
+    of mean errors held the truth in 95 to 98 % with 3 people, 94 to 97 with 5, 93 to 96 with 10, 94 to 95 with 22 and
+    100; the percentile bootstrap did in 73 to 77, 80 to 83, 85 to 91, 92 to 94 and 94 to 95. Those of failure rates of
+    10 and 4 % are the weak spot: 88 to 100 % with 5 to 22 people, 92 to 93 with 100; where the rates are equal, 95 up.
+
+    Args:
+      a, b: tables of the same pictures, landmarks and annotations, in any order.
+      normalizer, thresholds, radii_mm: as in `metrics.summarize`.
+
+    Returns:
+      `n_images`, `n_points` (with an annotation), `n_subjects`, `normalizer`, `ced_measure`; `differences`: metric ->
+      `a`, `b`, `difference`, `ci95` [lower, upper] and `p` (`intervals.p_value`: below 0.05 where the interval leaves
+      out 0), the last two absent where fewer than two subjects contribute; `per_landmark`: name -> the same for each
+      metric of a landmark.
+
+    Raises:
+      UserError: nothing is annotated, the tables do not match (see `aligned`), a normaliser that is no landmark.
+    """
+    like = a[0]
+    annotated = np.isfinite(like.error_px)
+    if not annotated.any():
+        raise UserError(f"expected at least one annotated landmark, found none in {len(like.images)} pictures.")
+
+    def sums(tables: Sequence[Predictions]) -> tuple[list, np.ndarray, np.ndarray]:
+        runs = [
+            metrics.ratios(aligned(table, like), normalizer=normalizer, thresholds=thresholds, radii_mm=radii_mm)
+            for table in tables
+        ]
+        above, below = (np.array([[pair[i] for pair in run.values()] for run in runs]).mean(axis=0).T for i in (0, 1))
+        return list(runs[0]), above, below  # `[N, M]` each
+
+    (keys, above_a, below), (_, above_b, _) = sums(a), sums(b)
+    units = metrics.subject_units(like)
+    estimate = intervals.of_ratios(above_a - above_b, below, units)
+    fraction = np.array([metrics.is_fraction(key) for key in keys])
+    bounds, p = (
+        np.where(fraction, of(estimate, "difference of fractions"), of(estimate, "difference"))
+        for of in (intervals.bounds, intervals.p_value)
+    )
+    told = [m for m in range(len(keys)) if below[:, m].any()]
+
+    def row(m: int) -> dict:
+        n = below[:, m].sum()
+        values = {"a": above_a[:, m].sum() / n, "b": above_b[:, m].sum() / n}
+        out = {key: float(value) for key, value in values.items()}
+        out["difference"] = float((above_a - above_b)[:, m].sum() / n)
+        return out | ({"ci95": bounds[:, m].tolist(), "p": float(p[m])} if np.isfinite(p[m]) else {})
+
+    rows = {keys[m]: row(m) for m in told}
+    pooled = [key for key in rows if isinstance(key, str)]
+    return {
+        "n_images": int(annotated.any(axis=1).sum()),
+        "n_points": int(annotated.sum()),
+        "n_subjects": len(np.unique(units[annotated.any(axis=1)])),
+        "normalizer": list(normalizer) if normalizer else None,
+        "ced_measure": metrics.ced_measure(metrics.image_errors(like, normalizer)),
+        "differences": {key: rows[key] for key in pooled},
+        "per_landmark": {
+            name: {key: rows[name, key] for key in pooled if (name, key) in rows} for name in map(str, like.landmarks)
+        },
+    }
+
+
+def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("one table", "another")) -> Predictions:
+    """`table` with its pictures and landmarks in the order of `like`.
+
+    Args:
+      names: what a message calls `table` and `like`.
+
+    Raises:
+      UserError: they have other pictures, subjects or landmarks, or other annotations: true points more than `SAME_PX`
+        apart, points or millimetres known in one of them only.
+    """
+    rows = _order("pictures", table.images, like.images, names)
+    columns = _order("landmarks", table.landmarks, like.landmarks, names)
+    by_point = (table.xy, table.true_xy, table.error_px, table.error_mm, table.confidence)
+    by_point = (values[rows][:, columns] for values in by_point)
+    table = Predictions(table.images[rows], table.subjects[rows], table.landmarks[columns], *by_point)
+
+    other = np.flatnonzero(table.subjects != like.subjects)
+    if len(other):
+        i = other[0]
+        raise UserError(
+            f"{names[0]} and {names[1]} name another subject in {len(other)} of {len(like.images)} pictures (first: "
+            f"{str(like.images[i])!r}: {str(table.subjects[i])!r} and {str(like.subjects[i])!r}); give both the same."
+        )
+    apart = np.linalg.norm(table.true_xy - like.true_xy, axis=-1) > SAME_PX
+    apart |= np.isnan(table.error_px) != np.isnan(like.error_px)
+    if apart.any():
+        i, k = np.argwhere(apart)[0]
+        one, two = ("({:g}, {:g})".format(*t.true_xy[i, k]).replace("(nan, nan)", "none") for t in (table, like))
+        raise UserError(
+            f"{names[0]} and {names[1]} were measured against other annotations: {apart.sum()} of {apart.size} true "
+            f"points differ (first: {str(like.landmarks[k])!r} in {str(like.images[i])!r}: {one} and {two}); evaluate "
+            "both on the same landmarks.csv."
+        )
+    other = np.isnan(table.error_mm) != np.isnan(like.error_mm)
+    if other.any():
+        raise UserError(
+            f"{names[0]} and {names[1]} know the error in mm of other points ({other.sum()} differ); evaluate both "
+            "with the same spacing."
+        )
+    return table
+
+
+def _order(what: str, of: np.ndarray, like: np.ndarray, names: tuple[str, str]) -> np.ndarray:
+    """The permutation that brings the names `of` into the order of `like`."""
+    ours, theirs = (one[~np.isin(one, other)] for one, other in ((of, like), (like, of)))
+    if not len(ours) and not len(theirs):
+        place = {name: i for i, name in enumerate(of)}
+        return np.array([place[name] for name in like], dtype=int)
+    only = [
+        f"{len(some)} only in {name} (first: {str(some[0])!r})"
+        for some, name in ((ours, names[0]), (theirs, names[1]))
+        if len(some)
+    ]
+    common = len(of) - len(ours)
+    raise UserError(
+        f"{names[0]} and {names[1]} have other {what}: {common or 'none'} in common, {', '.join(only)}; a paired test "
+        "needs the same data and the same split."
+    )

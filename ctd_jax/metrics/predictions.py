@@ -1,0 +1,188 @@
+"""The table of predictions: one row per picture and landmark, and its csv."""
+
+import csv
+import dataclasses
+import math
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ctd_jax import files
+from ctd_jax.errors import UserError
+
+COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
+_DECIMALS = (3, 3, 3, 3, 4, 4, 4)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
+_REQUIRED = ("image", "landmark", "x", "y")
+
+
+@dataclasses.dataclass(frozen=True)
+class Predictions:
+    """N pictures x K landmarks; coordinates are (x, y) in pixels of the original picture, NaN where unknown."""
+
+    images: np.ndarray  # [N] str, unique
+    subjects: np.ndarray  # [N] str; "" where unknown: the picture is then a subject of its own
+    landmarks: np.ndarray  # [K] str, unique
+    xy: np.ndarray  # [N, K, 2]
+    true_xy: np.ndarray  # [N, K, 2], NaN where not annotated
+    error_px: np.ndarray  # [N, K] Euclidean distance, NaN where not annotated
+    error_mm: np.ndarray  # [N, K] the same in mm, NaN also where the spacing is unknown
+    confidence: np.ndarray  # [N, K], NaN where unknown
+
+    @classmethod
+    def from_points(
+        cls,
+        images: Sequence[str],
+        subjects: Sequence[str],
+        landmarks: Sequence[str],
+        xy: np.ndarray,
+        *,
+        true_xy: np.ndarray | None = None,
+        spacing: np.ndarray | None = None,
+        confidence: np.ndarray | None = None,
+    ) -> "Predictions":
+        """The table of N pictures and K landmarks, with its errors computed.
+
+        Args:
+          images, subjects: N names each; landmarks: K names.
+          xy: `[N, K, 2]` predicted points (x, y), pixels of the original picture.
+          true_xy: `[N, K, 2]` annotated points, NaN where not annotated (None: none is).
+          spacing: `[N, 2]` mm per pixel along x and y, NaN where unknown (None: unknown everywhere).
+          confidence: `[N, K]` (None: unknown).
+
+        Raises:
+          ValueError: shapes that do not fit.
+        """
+        n, k = len(images), len(landmarks)
+
+        def array(values, shape):
+            values = np.full(shape, np.nan) if values is None else np.asarray(values, np.float64)
+            if values.shape != shape:
+                raise ValueError(f"expected an array of shape {shape}, found {values.shape}")
+            return values
+
+        xy, true_xy = array(xy, (n, k, 2)), array(true_xy, (n, k, 2))
+        offset, spacing = xy - true_xy, array(spacing, (n, 2))
+        return cls(
+            images=np.array(images, dtype=str),
+            subjects=np.array(subjects, dtype=str),
+            landmarks=np.array(landmarks, dtype=str),
+            xy=xy,
+            true_xy=true_xy,
+            error_px=np.linalg.norm(offset, axis=-1),
+            error_mm=np.linalg.norm(offset * spacing[:, None, :], axis=-1),
+            confidence=array(confidence, (n, k)),
+        )
+
+    def rows(self, chosen: np.ndarray) -> "Predictions":
+        """The pictures where `chosen` [N] is true."""
+        names = [field.name for field in dataclasses.fields(self) if field.name != "landmarks"]
+        return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+
+def concatenate(tables: Sequence[Predictions]) -> Predictions:
+    """One table of the pictures of several, which have the same landmarks."""
+    rows = [f.name for f in dataclasses.fields(Predictions) if f.name != "landmarks"]
+    return dataclasses.replace(tables[0], **{name: np.concatenate([getattr(t, name) for t in tables]) for name in rows})
+
+
+def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
+    """Writes one row per picture x landmark, an empty cell where unknown. Replaces a file already there in one move."""
+    values = np.concatenate(
+        [table.xy, table.true_xy, np.stack([table.error_px, table.error_mm, table.confidence], axis=-1)], axis=-1
+    )  # [N, K, 7]
+
+    def rows() -> Iterator[list[str]]:
+        for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
+            for landmark, row in zip(table.landmarks, of_image, strict=True):
+                cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, _DECIMALS, strict=True))
+                yield [*map(files.cell, (image, subject, landmark)), *cells]
+
+    files.write_csv(path, COLUMNS, rows())
+
+
+def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+    """The rows of a table that the evaluation of a run writes, each with its line in the file.
+
+    Raises:
+      UserError: no such file, one that is no csv in UTF-8, another header, a row with more or fewer cells.
+    """
+    path = Path(path)
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = next(reader, [])
+            rows = [(reader.line_num, row) for row in reader if row]
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file. It is written by the evaluation of a run.") from None
+    except (OSError, UnicodeError, csv.Error) as error:
+        raise UserError(f"{path}: expected a table in UTF-8 as a run writes it ({error}); evaluate again.") from error
+    if header != list(columns):
+        found = ",".join(header)[:200] or "nothing"
+        raise UserError(f"{path}, line 1: expected the columns {','.join(columns)}, found {found}.")
+    for line, row in rows:
+        if len(row) != len(columns) or any("\0" in cell for cell in row):
+            found = "a NUL byte" if len(row) == len(columns) else len(row)
+            raise UserError(f"{path}, line {line}: expected {len(columns)} cells, found {found}.")
+    return rows
+
+
+def read_predictions(path: str | os.PathLike) -> Predictions:
+    """Reads what `write_predictions` wrote; pictures and landmarks in order of first appearance, rows in any order.
+
+    Raises:
+      UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
+        that is not a number, half a point, an error without its true point (or the reverse).
+    """
+    lines = read_rows(path, COLUMNS)
+    cells: dict[tuple[str, str], list[float]] = {}
+    subjects: dict[str, str] = {}
+    landmarks: dict[str, None] = {}
+    for line, row in lines:
+        where = f"{path}, line {line}"
+        image, subject, landmark = map(files.plain, row[:3])
+        if (image, landmark) in cells:
+            raise UserError(f"{where}: expected one row of landmark {landmark!r} in {image!r}, found a second one.")
+        if subjects.setdefault(image, subject) != subject:
+            raise UserError(f"{where}: expected subject {subjects[image]!r} of {image!r} as above, found {subject!r}.")
+        landmarks[landmark] = None
+        cells[image, landmark] = _numbers(where, row)
+
+    missing = next(((i, k) for i in subjects for k in landmarks if (i, k) not in cells), None)
+    if missing:
+        raise UserError(
+            f"{path}, line {lines[-1][0]}: the file ends without a row of landmark {missing[1]!r} in {missing[0]!r}; "
+            f"expected {len(subjects)} pictures x {len(landmarks)} landmarks, found {len(lines)} rows."
+        )
+    values = np.array([cells[i, k] for i in subjects for k in landmarks], np.float64)
+    values = values.reshape(len(subjects), len(landmarks), 7)
+    return Predictions(
+        images=np.array(list(subjects), dtype=str),
+        subjects=np.array(list(subjects.values()), dtype=str),
+        landmarks=np.array(list(landmarks), dtype=str),
+        xy=values[..., 0:2],
+        true_xy=values[..., 2:4],
+        error_px=values[..., 4],
+        error_mm=values[..., 5],
+        confidence=values[..., 6],
+    )
+
+
+def _numbers(where: str, row: list[str]) -> list[float]:
+    numbers = []
+    for column, cell in list(zip(COLUMNS, row, strict=True))[3:]:
+        try:
+            number = float(cell) if cell else math.nan
+        except ValueError:
+            number = math.inf
+        if cell and not math.isfinite(number):
+            raise UserError(f"{where}, column {column}: expected a number or an empty cell, found {cell!r}.")
+        numbers.append(number)
+    for column, cell in zip(COLUMNS, row, strict=True):
+        if column in _REQUIRED and not cell:
+            raise UserError(f"{where}, column {column}: expected a value, found an empty cell.")
+    _, _, true_x, true_y, error_px, error_mm, _ = map(math.isnan, numbers)
+    if not true_x == true_y == error_px or (true_x and not error_mm):
+        raise UserError(f"{where}: expected true_x, true_y and error_px all filled or, with error_mm, all empty.")
+    return numbers

@@ -1,0 +1,182 @@
+"""From a trained network to a table of predictions, and from that table to every number and picture of the result."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ctd_jax import data, files, metrics, report, run_folder, versions
+from ctd_jax.metrics import Predictions, agreement, mean_shape
+from ctd_jax.tasks import domains
+from ctd_jax.training import hosts, inference
+from ctd_jax.training.parallel import Parallel
+
+TABLES = ("predictions", "mean_shape")  # files of a run, and what a `Pair` has
+Pair = tuple[Predictions, Predictions]
+
+
+def predict(
+    forward: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
+) -> Predictions:
+    """The landmarks of every picture of `dataset`; the same for every batch size and number of devices.
+
+    Args:
+      forward: `landmarks.forward`, compiled by `parallel` with `sharded=True`.
+      variables, dataset, parallel, batch_size: see `inference.apply`.
+    """
+    (points, confidence), offset, scale = inference.apply(forward, variables, dataset, parallel, batch_size)
+    xy = (points.astype(np.float64) - offset[:, None]) / scale[:, None, None]
+    return Predictions.from_points(
+        dataset.images,
+        dataset.subjects,
+        dataset.landmarks.names,
+        xy,
+        true_xy=dataset.xy,
+        spacing=dataset.spacing,
+        confidence=confidence,
+    )
+
+
+def summarize(predictions: Predictions, known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
+    """The numbers of metrics.json that the table alone decides."""
+    return metrics.summarize(predictions, **_settings(known, config))
+
+
+def _settings(known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
+    return {
+        "normalizer": known.normalizer,
+        "thresholds": config.eval.threshold.to_dict(),
+        "radii_mm": known.success_radii_mm,
+    }
+
+
+def evaluate(
+    forward: Callable,
+    variables: Any,
+    source: data.Source,
+    parallel: Parallel,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    n_params: int,
+    gflops: float,
+    began: float,
+) -> dict[str, Any]:
+    """Reads the splits that `config.eval.split` names, once; writes predictions.csv, mean_shape.csv (see `mean_shape`),
+    metrics.json (all splits pooled; metrics_<split>.json for each of several) and, last of all, the report; where
+    dataset.json has measurements, measurements.csv too.
+    Where several domains are judged, each has these files in a folder of its name, and the workdir's metrics.json has
+    them under `domains`. Numbers of different domains are never pooled.
+
+    Args:
+      n_params: of the network.
+      gflops: see `cost.gflops`.
+      began: `time.monotonic()` at the start of the run, for `seconds`.
+
+    Returns:
+      The content of metrics.json.
+    """
+    facts = {"n_params": n_params, "gflops": gflops, "began": began}
+    judged = {name: source.split(name) for name in source.covered(config.eval.split)}
+    found = {name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in judged.items()}
+
+    def write() -> None:
+        shape = mean_shape.of(source.split("train"), source.split("val"))
+        both = {name: (table, mean_shape.predictions(shape, judged[name])) for name, table in found.items()}
+        _write_all(both, source, config, workdir, **facts)
+
+    hosts.by_first(write)
+    return json.loads((workdir / "metrics.json").read_text("utf-8"))
+
+
+def _write_all(
+    found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, **facts: Any
+) -> None:
+    """The results of each domain that is judged; of one alone they lie in the workdir itself."""
+    judged = source.judged
+    for domain, part in judged.items():
+        tables = {split: tuple(domains.table_of(one, domain) if domain else one for one in found[split])
+                  for split in part.covered(config.eval.split)}  # fmt: skip
+        folder = workdir / domain if len(judged) > 1 else workdir
+        if len(judged) > 1:
+            folder.mkdir(exist_ok=True)
+            files.write_text(folder / "split.csv", data.splits.text(part.rows()))
+            data.twins.write(folder, part.twins)
+            for name in ("config.json", "log.csv"):
+                if (workdir / name).exists():
+                    files.write_text(folder / name, (workdir / name).read_text("utf-8"))
+        _write(tables, part, config, folder, **facts)
+    if len(judged) > 1:
+        each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in judged}
+        summary = {
+            "split": config.eval.split,
+            "n_images": sum(one["n_images"] for one in each.values()),
+            "domains": each,
+            "n_params": facts["n_params"],
+            "gflops": facts["gflops"],
+            "config_hash": run_folder.config_hash(config),
+            "versions": versions.describe(),
+            "seconds": round(time.monotonic() - facts["began"], 1),
+        }
+        files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+        report.write_index(workdir)
+
+
+def _write(
+    parts: dict[str, Pair],
+    source: data.Source,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    n_params: int,
+    gflops: float,
+    began: float,
+) -> None:
+    known = source.landmarks
+    pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
+                     for name, tables in zip(TABLES, zip(*parts.values(), strict=True), strict=True))  # fmt: skip
+    if known.measurements:
+        spacing = np.concatenate([source.split(name).spacing for name in parts])
+        measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
+        agreement.write(workdir / "measurements.csv", measured)
+        measured = agreement.read(workdir / "measurements.csv")
+    annotated = np.isfinite(source.split("train").xy).all(axis=-1)  # [N, K]
+    facts = {
+        "normalizer": known.normalizer,
+        "n_train": int(annotated.any(axis=1).sum()),
+        "n_params": n_params,
+        "gflops": round(gflops, 6),
+        "config_hash": run_folder.config_hash(config),
+        "versions": versions.describe(),
+    }
+
+    def write(name: str, file: str, table: Predictions) -> None:
+        summary = {"split": name} | summarize(table, known, config) | facts
+        for landmark, n in zip(known.names, annotated.sum(axis=0), strict=True):
+            summary["per_landmark"][landmark]["n_train"] = int(n)
+        unseen = blind.rows(np.isin(blind.images, table.images))
+        summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
+        summary["cautions"] = report.cautions.of_landmarks(summary, table, unseen)
+        if known.measurements:
+            summary["measurements"] = agreement.summarize(
+                measured.rows(np.isin(measured.images, table.images)),
+                known.measurements,
+            )
+        summary["seconds"] = round(time.monotonic() - began, 1)
+        files.write_text(workdir / file, json.dumps(summary, indent=1))
+
+    if len(parts) > 1:
+        for name in parts:
+            write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name][0].images)))
+    write(config.eval.split, "metrics.json", pooled)
+    report.write(workdir, source.picture)
+
+
+def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:
+    """The tables in one, as it is written and read back: every number is that of the file."""
+    metrics.write_predictions(path, metrics.concatenate(tables))
+    return metrics.read_predictions(path)

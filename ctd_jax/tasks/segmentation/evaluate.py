@@ -1,0 +1,146 @@
+"""From a trained segmentation network to class maps, to a table, and from that table to every number of the result."""
+
+import json
+import pathlib
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from ml_collections import ConfigDict
+from PIL import Image
+
+from ctd_jax import data, files, report, run_folder, versions
+from ctd_jax.data.prefetch import ahead
+from ctd_jax.metrics import mean_map, segmentation
+from ctd_jax.training import hosts, inference
+from ctd_jax.training.parallel import Parallel
+
+
+def class_map(probabilities: np.ndarray, frame: data.Frame, width: int, height: int) -> np.ndarray:
+    """`[height, width]` uint8 classes of the original picture: the most probable one, linear between the network's
+    pixels.
+
+    Args:
+      probabilities: `[S, S, M]`, of the network's pixels.
+      frame: the picture's.
+    """
+    return frame.restore(probabilities, width, height).argmax(-1).astype(np.uint8)
+
+
+def mask_path(workdir: pathlib.Path, image: str) -> pathlib.Path:
+    """Where the predicted class map of a picture lies."""
+    return workdir / "masks" / f"{image.replace('..', '_')}.png"
+
+
+def evaluate(
+    forward: Callable,
+    variables: Any,
+    source: data.Source,
+    parallel: Parallel,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    n_params: int,
+    began: float,
+) -> None:
+    """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation.csv, mean_map.csv (the
+    same of the mean class map, see `mean_map`), metrics.json and, last of all, the report.
+
+    Args:
+      forward: `segmentation.forward`, compiled by `parallel` with `sharded=True`.
+      n_params: of the network.
+      began: `time.monotonic()` at the start of the run, for `seconds`.
+    """
+    rows, unseen = [], []
+    means = hosts.is_first() and mean_map.of(source.split("train"), source.split("val"))
+    for name in source.covered(config.eval.split):
+        part, start = source.split(name), 0
+        for batch in inference.each(forward, variables, part, parallel, config.eval.batch_size):
+            if hosts.is_first():
+                pictures = zip(range(start, start + len(batch[0])), *batch, strict=True)
+                for found, blind in ahead(lambda picture: _judge(part, *picture, means, workdir), pictures):  # noqa: B023
+                    rows += found
+                    unseen += blind
+            start += len(batch[0])
+    hosts.by_first(lambda: _write(rows, unseen, means, source, config, workdir, n_params=n_params, began=began))
+
+
+def _judge(
+    part: data.ClassMaps,
+    index: int,
+    probabilities: np.ndarray,
+    offset: np.ndarray,
+    scale: np.ndarray,
+    means: np.ndarray,
+    workdir: pathlib.Path,
+) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Writes the class map of one picture; its rows of the table, and those of the mean map, of `mean_map.of`."""
+    true = part.class_map(index)
+    frame = data.Frame(float(scale), tuple(map(float, offset)), part.size)
+    found = class_map(probabilities, frame, true.shape[1], true.shape[0])
+    path = mask_path(workdir, part.images[index])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    files.write_bytes(path, report.parts.png_bytes(Image.fromarray(found)))
+    domain = part.domains[part.domain[index]]
+    names = {"image": part.images[index], "subject": part.subjects[index], "domain": domain}
+    blind = class_map(means[part.domain[index]], frame, true.shape[1], true.shape[0])
+
+    def rows(classes: np.ndarray) -> list[dict[str, Any]]:
+        return [
+            names | {"class": name} | segmentation.measure(true == i, classes == i, part.spacing[index])
+            for i, name in enumerate(part.classes[domain])
+            if i
+        ]
+
+    return rows(found), rows(blind)
+
+
+def _write(
+    rows: list[dict[str, Any]],
+    unseen: list[dict[str, Any]],
+    means: np.ndarray,
+    source: data.Source,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    *,
+    n_params: int,
+    began: float,
+) -> None:
+    scores, blind = (_written(workdir / f"{name}.csv", own)
+                     for name, own in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
+    classes = source.everything.classes
+    summary = {"split": config.eval.split, "classes": {domain: list(names) for domain, names in classes.items()}}
+    summary |= segmentation.summarize(scores, classes)
+    learned = {
+        (domain, name)
+        for shares, (domain, names) in zip(means, classes.items(), strict=True)
+        for i, name in enumerate(names)
+        if shares[..., i].any()
+    }
+    summary["mean_map"] = mean_map.summarize(scores, blind, classes)
+    summary["cautions"] = report.cautions.of_class_maps(summary, scores, learned)
+    summary |= {
+        "n_params": n_params,
+        "config_hash": run_folder.config_hash(config),
+        "versions": versions.describe(),
+        "seconds": round(time.monotonic() - began, 1),
+    }
+    files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+    everything = source.everything
+    places = {image: i for i, image in enumerate(everything.images)}
+    report.segmentation.write(
+        workdir,
+        lambda image: (
+            everything.original(places[image]),
+            everything.class_map(places[image]),
+            np.asarray(Image.open(mask_path(workdir, image), formats=("PNG",))),
+        ),
+        lambda image: everything.original(places[image]),
+    )
+
+
+def _written(path: pathlib.Path, rows: list[dict[str, Any]]) -> segmentation.Scores:
+    """The rows, written and read back: every number is that of the file."""
+    segmentation.write(path, rows)
+    return segmentation.read(path)

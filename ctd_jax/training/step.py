@@ -1,0 +1,174 @@
+"""The training step: pure, per device, the same for every task."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+import optax
+from jax import Array
+
+from ctd_jax.training.barrier import after
+from ctd_jax.training.parallel import AXIS
+
+# Among the means of a step: the norm of the loss's gradient by all vectors that learn, biases and those of norms. What
+# is not finite in a layer's gradient reaches its vectors, and all parameters would cost a CPU a tenth of a step.
+GRADIENT = "gradient"
+# (params, batch_stats, frozen, batch, keys) -> ([B] loss, (batch_stats, {name: [B] term})); one random key per picture.
+Loss = Callable[[Any, Any, Any, dict[str, Array], Array], tuple[Array, tuple[Any, dict[str, Array]]]]
+
+
+@flax.struct.dataclass
+class TrainState:
+    """All that training changes."""
+
+    step: Array
+    params: Any
+    batch_stats: Any
+    opt_state: Any
+
+
+@flax.struct.dataclass
+class Constants:
+    """All that training reads and never changes. They are inputs of the compiled step, so that runs which differ in
+    nothing else share one compilation."""
+
+    key: Array  # of all randomness
+    learning_rates: dict[str, Array]  # of `encoder` and `decoder`, at the first step
+    steps: Array
+    decay_power: Array
+    frozen: Any  # the task's own: the teacher, the weights of the terms
+
+
+def constants(config: Any, frozen: Any) -> Constants:
+    """The constants of a configuration; `frozen`: the task's."""
+    rates = {part: jnp.float32(config.train[f"{part}_lr"]) for part in ("encoder", "decoder")}
+    steps, power = jnp.float32(config.train.steps), jnp.float32(config.train.decay_power)
+    return Constants(jax.random.key_data(jax.random.key(config.seed)), rates, steps, power, frozen)
+
+
+def optimizer(labels: Any) -> optax.GradientTransformation:
+    """Adam, before the learning rate. What is labelled `frozen` gets no update, and has no state."""
+    adam = optax.scale_by_adam()
+    return optax.partition({"encoder": adam, "decoder": adam, "frozen": optax.set_to_zero()}, labels)
+
+
+def learning_rate(constants: Constants, part: str, step: Array) -> Array:
+    """lr(t) = lr(0) (1 - t / steps)^decay_power"""
+    return constants.learning_rates[part] * (1 - step / constants.steps) ** constants.decay_power
+
+
+def schedule(config: Any) -> Callable[[int], dict[str, float]]:
+    """Function of a step: the learning rate of each part, as `make` has it."""
+
+    def rates(step: int) -> dict[str, float]:
+        left = (1 - step / config.train.steps) ** config.train.decay_power
+        return {part: config.train[f"{part}_lr"] * left for part in ("encoder", "decoder")}
+
+    return rates
+
+
+def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulate_steps: int = 1) -> Callable:
+    """`step(state, constants, batch) -> (state, means)`: one update from one device's share of the batch.
+
+    Randomness depends on the seed, the step and a picture's place in the global batch, not on the number of devices or
+    parts. `means` has `loss`, each of its terms, and `GRADIENT`.
+
+    Args:
+      loss: of the task.
+      tx: `optimizer(labels)`.
+      labels: tree like the parameters: `encoder` and `decoder` have a learning rate each, `frozen` gets no gradient.
+      accumulate_steps: parts of the share that go through the loss one after the other. Each is to it what a device's
+        share is; gradients, means and batch statistics are averaged.
+    """
+
+    def step(state: TrainState, constants: Constants, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
+        def mean_loss(params, batch, keys):
+            params = _stop_frozen(params, labels)
+            losses, (batch_stats, terms) = loss(params, state.batch_stats, constants.frozen, batch, keys)
+            return losses.mean(), (batch_stats, jax.tree.map(jnp.mean, {"loss": losses, **terms}))
+
+        gradient = functools.partial(jax.grad(mean_loss, has_aux=True), state.params)
+        keys = _keys(constants, state.step, batch)
+        grads, (batch_stats, means) = _mean(gradient, accumulate_steps, batch, keys)
+        vectors = jax.tree.map(lambda g, part: g if g.ndim < 2 and part != "frozen" else 0.0, grads, labels)
+        means[GRADIENT] = optax.tree.norm(vectors)
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        rates = {part: learning_rate(constants, part, state.step) for part in constants.learning_rates}
+        updates = jax.tree.map(lambda u, part: -rates.get(part, 0.0) * u, updates, labels)
+        state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
+        return state, means
+
+    return step
+
+
+def several(step: Callable) -> Callable:
+    """`steps(state, (constants, pictures), indices) -> (state, means)`: one call of `step` after the other without the
+    host in between; `means` are `[n]`, of each.
+
+    Args:
+      step: of `make`.
+
+    `pictures` is a batch of all training pictures; `indices` [B, n] says which of them this device's share of each of n
+    batches has. For accelerators: XLA:CPU is slow at convolutions in a loop.
+    """
+
+    def steps(state: TrainState, inputs: tuple[Constants, Any], indices: Array) -> tuple[TrainState, dict[str, Array]]:
+        constants, pictures = inputs
+
+        def one(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
+            return step(state, constants, jax.tree.map(lambda x: x[rows], pictures))
+
+        return jax.lax.scan(one, state, indices.T)
+
+    return steps
+
+
+def gradient_norms(loss: Loss, terms: tuple[str, ...], labels: Any, *, accumulate_steps: int = 1) -> Callable:
+    """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls, by the Euclidean norm of its gradient
+    by the parameters of the encoder. One backward pass a term: for a look now and then. `accumulate_steps`: as in
+    `make`."""
+
+    def norms(state: TrainState, constants: Constants, batch: dict[str, Array]) -> dict[str, Array]:
+        keys = _keys(constants, state.step, batch)
+
+        def mean_term(params, name, batch, keys):
+            params = _stop_frozen(params, labels)
+            return loss(params, state.batch_stats, constants.frozen, batch, keys)[1][1][name].mean()
+
+        def norm(name):
+            gradient = functools.partial(jax.grad(mean_term), state.params, name)
+            grads = _mean(gradient, accumulate_steps, batch, keys)
+            return optax.tree.norm(jax.tree.map(lambda g, part: g if part == "encoder" else 0.0, grads, labels))
+
+        return {name: norm(name) for name in terms}
+
+    return norms
+
+
+def _mean(function: Callable, parts: int, batch: dict[str, Array], keys: Array) -> Any:
+    """Mean of `function(batch, keys)`, a tree, over all devices and so many parts of the share of each."""
+
+    def part(i: int) -> Any:
+        return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:])[i], (batch, keys))
+
+    total = function(*part(0))
+    for i in range(1, parts):  # unrolled: XLA:CPU is slow at convolutions in a loop
+        next_batch, next_keys = part(i)
+        total = jax.tree.map(jnp.add, total, function(after(total, next_batch), next_keys))
+    mean = jax.tree.map(lambda x: x / parts, total)
+    # XLA:CPU copies the data of a mean even over one device
+    return mean if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(mean, AXIS)
+
+
+def _stop_frozen(params: Any, labels: Any) -> Any:
+    return jax.tree.map(lambda p, part: jax.lax.stop_gradient(p) if part == "frozen" else p, params, labels)
+
+
+def _keys(constants: Constants, step: Array, batch: dict[str, Array]) -> Array:
+    local = batch["picture"].shape[0]
+    place = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
+    key = jax.random.fold_in(jax.random.wrap_key_data(constants.key), step)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, place)

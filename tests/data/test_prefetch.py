@@ -1,0 +1,48 @@
+"""Work in threads, in order and bounded."""
+
+import time
+import types
+
+import pytest
+
+from ctd_jax.data import prefetch
+
+
+def test_order_and_bound():
+    """Every second item is slow; never more than five are begun before their turn."""
+    begun, taken = [], 0
+
+    def work(item):
+        begun.append(item)
+        if item % 2:
+            time.sleep(0.01)
+        return -item
+
+    for result in prefetch.ahead(work, range(40), most=5):
+        assert result == -taken
+        taken += 1
+        assert taken <= len(begun) <= taken + 5 - 1
+    assert taken == 40 and sorted(begun) == list(range(40))
+
+
+def test_the_first_error_in_order_is_raised_and_the_rest_not_begun():
+    def work(item):
+        if item in (3, 4):
+            raise KeyError(item)
+        return item
+
+    results, seen = prefetch.ahead(work, range(1000), most=4), []
+    with pytest.raises(KeyError, match="3"):
+        for result in results:
+            seen.append(result)
+    assert seen == [0, 1, 2]
+
+
+def test_progress_outside_a_terminal(monkeypatch, capsys):
+    """A line when it is time for one, with an estimate; nothing when it is quick."""
+    assert list(prefetch.progress("abcd", "reading", 4)) == list("abcd")
+    assert capsys.readouterr() == ("", "")
+    clock = iter([0, 6, 12, 18, 24])  # seconds: at the start and after each of the four
+    monkeypatch.setattr(prefetch, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    assert list(prefetch.progress("abcd", "reading", 4)) == list("abcd")
+    assert capsys.readouterr().err.splitlines() == ["reading 2/4  12 s left"]

@@ -1,0 +1,119 @@
+"""The heatmap loss against NumPy's numbers."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ctd_jax.losses import supervised
+
+
+@pytest.fixture
+def batch():
+    rng = np.random.default_rng(0)
+    heatmaps, true_heatmaps = rng.normal(size=(2, 3, 4, 5, 6)).astype(np.float32)
+    mask = rng.random((3, 6)) < 0.6
+    mask[2] = False
+    return heatmaps, true_heatmaps, mask
+
+
+def test_heatmap_mse_matches_numpy(batch):
+    heatmaps, true_heatmaps, mask = batch
+    want = [
+        np.mean([((heatmaps[b, ..., k] - true_heatmaps[b, ..., k]) ** 2).mean() for k in np.flatnonzero(mask[b])])
+        for b in range(2)
+    ]
+    np.testing.assert_allclose(jax.jit(supervised.heatmap_mse)(*batch), [*want, 0], rtol=1e-5)
+
+
+def test_heatmap_mse_of_a_hand_calculation():
+    heatmaps = jnp.zeros((1, 2, 2, 3)).at[0, 0, 0].set(jnp.array([2.0, 4.0, 100.0]))
+    mask = jnp.array([[True, True, False]])
+    # (2^2 / 4 cells + 4^2 / 4 cells) / 2 landmarks
+    np.testing.assert_allclose(supervised.heatmap_mse(heatmaps, jnp.zeros_like(heatmaps), mask), [2.5])
+
+
+def test_masked_landmarks_get_no_gradient(batch):
+    heatmaps, true_heatmaps, mask = batch
+    gradient = jax.grad(lambda h: supervised.heatmap_mse(h, true_heatmaps, mask).sum())(heatmaps)
+    counts = np.broadcast_to(mask[:, None, None], gradient.shape)
+    assert (gradient[~counts] == 0).all()
+    assert (gradient[counts] != 0).all()
+
+
+# ---------------------------------------------------------------- class maps
+
+
+@pytest.fixture
+def pixels():
+    """Logits of four classes, and classes of three pictures: some pixels do not count; the last has background only."""
+    rng = np.random.default_rng(0)
+    logits = rng.normal(size=(3, 5, 6, 4)).astype(np.float32)
+    classes = rng.integers(-1, 4, (3, 5, 6))
+    classes[1][classes[1] == 2] = 0
+    classes[2] = np.minimum(classes[2], 0)
+    return logits, classes
+
+
+def softmax(logits):
+    odds = np.exp(logits.astype(np.float64))
+    return odds / odds.sum(-1, keepdims=True)
+
+
+def test_pixel_cross_entropy_matches_numpy(pixels):
+    logits, classes = pixels
+    p = softmax(logits)
+    want = [-np.mean([np.log(p[b, y, x, c]) for (y, x), c in np.ndenumerate(classes[b]) if c >= 0]) for b in range(3)]
+    np.testing.assert_allclose(jax.jit(supervised.pixel_cross_entropy)(logits, classes), want, rtol=1e-5)
+    assert float(supervised.pixel_cross_entropy(logits[:1], np.full((1, 5, 6), -1))[0]) == 0
+
+
+def test_pixel_cross_entropy_is_pytorchs(pixels):
+    torch = pytest.importorskip("torch")
+    logits, classes = pixels
+    for b in range(3):
+        theirs = torch.nn.functional.cross_entropy(
+            torch.tensor(logits[b].reshape(-1, 4)), torch.tensor(classes[b].ravel()), ignore_index=-1
+        )
+        ours = supervised.pixel_cross_entropy(logits[b : b + 1], classes[b : b + 1])[0]
+        assert float(ours) == pytest.approx(float(theirs), rel=1e-5)
+
+
+def test_soft_dice_matches_numpy(pixels):
+    logits, classes = pixels
+    p, want = softmax(logits), []
+    for b in range(3):
+        counts, terms = classes[b] >= 0, []
+        for c in (1, 2, 3):
+            true = (classes[b] == c)[counts]
+            if true.any():
+                found = p[b, ..., c][counts]
+                terms.append(1 - 2 * (found * true).sum() / ((found**2).sum() + true.sum()))
+        want.append(np.mean(terms) if terms else 0.0)
+    assert want[2] == 0
+    foreground = jnp.array([False, True, True, True])
+    np.testing.assert_allclose(jax.jit(supervised.soft_dice)(logits, classes, foreground), want, rtol=1e-5)
+
+
+def test_soft_dice_of_a_hand_calculation():
+    """Two pixels, classes 0 and 1, p = 1/2 everywhere: 1 - 2 (1/2) / (1/4 + 1/4 + 1) = 1/3; certain and right: 0."""
+    classes, foreground = jnp.array([[[0, 1]]]), jnp.array([False, True])
+    assert float(supervised.soft_dice(jnp.zeros((1, 1, 2, 2)), classes, foreground)[0]) == pytest.approx(1 / 3)
+    sure = 40 * jax.nn.one_hot(classes, 2)
+    assert float(supervised.soft_dice(sure, classes, foreground)[0]) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_gradients_of_class_losses_are_finite(pixels):
+    logits, classes = pixels
+    logits = np.array(logits)
+    logits[..., 3] = -1e9  # out of the question
+    classes = np.minimum(classes, 2)
+    foreground = jnp.array([False, True, True, True])
+
+    def total(logits):
+        return (
+            supervised.pixel_cross_entropy(logits, classes) + supervised.soft_dice(logits, classes, foreground)
+        ).sum()
+
+    gradient = jax.grad(total)(jnp.asarray(logits))
+    assert np.isfinite(gradient).all() and (np.asarray(gradient)[..., 3] == 0).all()

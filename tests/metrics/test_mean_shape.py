@@ -1,0 +1,268 @@
+"""What a network has to beat, and what is said before the numbers; expectations by hand or NumPy."""
+
+import csv
+import dataclasses
+import json
+import pathlib
+
+import numpy as np
+import pytest
+import tiny
+
+from ctd_jax import data, files, metrics, report
+from ctd_jax.metrics import Predictions, mean_shape
+from ctd_jax.tasks.landmarks import evaluate
+from ctd_jax.training.parallel import Parallel
+
+CASES = pathlib.Path(__file__).parents[3] / "shared" / "cases"
+NAN = float("nan")
+SETTINGS = {"normalizer": None, "thresholds": {"nme": 0.1, "mm": 4.0, "px": 10.0}, "radii_mm": (2,)}
+
+
+def dataset(xy, sizes, boxes=None, cache_mib=1):
+    """Pictures of `sizes` (width, height) with points, seen at 10 x 10."""
+    xy, n = np.asarray(xy, float), len(xy)
+    names = tuple(f"{i}.png" for i in range(n))
+    return data.Dataset(
+        landmarks=data.Landmarks(tuple("abcdefgh"[: xy.shape[1]])),
+        images=names,
+        subjects=names,
+        xy=xy,
+        spacing=np.full((n, 2), NAN),
+        boxes=np.full((n, 4), NAN) if boxes is None else np.asarray(boxes, float),
+        original=lambda i: np.zeros((sizes[i][1], sizes[i][0], 3), np.uint8),
+        size=10,
+        margin=0.0,
+        cache_mib=cache_mib,
+    )
+
+
+@pytest.mark.parametrize("cache_mib", [0, 1])
+def test_it_is_placed_in_the_networks_square(cache_mib):
+    """The middles of pictures of 40 x 20, 20 x 40 and 10 x 10 pixels are one place; so is a quarter of the width to the
+    right of it. A point that nobody annotated lies in the middle."""
+    xy = [[[19.5, 9.5], [29.5, 9.5], [NAN, NAN]], [[9.5, 19.5], [19.5, 19.5], [NAN, NAN]]]
+    train = dataset(xy, [(40, 20), (20, 40)], cache_mib=cache_mib)
+    shape = mean_shape.of(train, dataset(np.full((1, 3, 2), NAN), [(10, 10)]))
+    np.testing.assert_allclose(shape, [[4.5, 4.5], [7.0, 4.5], [4.5, 4.5]])
+    test = dataset([[[1, 2], [NAN, NAN], [3, 4]]] * 2, [(20, 40), (80, 40)], cache_mib=cache_mib)
+    placed = mean_shape.predictions(shape, test)
+    np.testing.assert_allclose(placed.xy[0], [[9.5, 19.5], [19.5, 19.5], [9.5, 19.5]])
+    np.testing.assert_allclose(placed.xy[1], [[39.5, 19.5], [59.5, 19.5], [39.5, 19.5]])
+    np.testing.assert_allclose(placed.error_px[0], [np.hypot(8.5, 17.5), NAN, np.hypot(6.5, 15.5)])
+
+
+def test_a_box_is_its_frame():
+    train = dataset([[[30.0, 30]]], [(100, 100)], boxes=[[20, 20, 40, 40]])
+    shape = mean_shape.of(train, train)
+    test = dataset([[[0.0, 0]]], [(100, 100)], boxes=[[0, 50, 40, 90]])
+    np.testing.assert_allclose(mean_shape.predictions(shape, test).xy[0], [[20, 70]])
+
+
+@pytest.mark.parametrize(("of_val", "place"), [([1.0] * 3, 0.0), ([3.0] * 9, 3.0)])
+def test_mean_or_median_is_what_lies_nearer_to_the_labels(of_val, place):
+    """Training points at x = 0, 0 and 9: the median is 0, the mean 3. Distances to them and to three points of val at 1
+    sum up to 12 and 18; with nine at 3, to 36 and 12."""
+    train, val = (dataset([[[x, 5.0]] for x in xs], [(10, 10)] * len(xs)) for xs in ([0.0, 0.0, 9.0], of_val))
+    np.testing.assert_allclose(mean_shape.of(train, val)[0], [place, 5.0])
+
+
+# ---------------------------------------------------------------- the rule, and the sentences
+
+
+def tables(errors, *, n=20, confidence=None, moved=None, spacing=None, blind_error=10.0):
+    """The network's table, `errors` [K] px off in every picture, and that of the mean shape. The true points move about
+    by some pixels, on a ring of 100 px about the middle."""
+    K, random = len(errors), np.random.default_rng(0)
+    angles = 2 * np.pi * np.arange(K) / K
+    ring = 200 + 100 * np.stack([np.cos(angles), np.sin(angles)], axis=-1)
+    directions = random.uniform(0, 2 * np.pi, (n, K))
+    true = ring + blind_error * np.stack([np.cos(directions), np.sin(directions)], axis=-1)
+    found = true + np.asarray(errors)[:, None] * [0.6, 0.8] if moved is None else np.broadcast_to(moved, true.shape)
+    names, landmarks = [f"{i}.png" for i in range(n)], [f"p{k}" for k in range(K)]
+    keys = {"true_xy": true, "spacing": spacing}
+    peaks = np.broadcast_to(np.ones(K) if confidence is None else confidence, (n, K))
+    table = Predictions.from_points(names, names, landmarks, found, confidence=peaks, **keys)
+    return table, Predictions.from_points(names, names, landmarks, np.broadcast_to(ring, true.shape), **keys)
+
+
+def sentences(table, blind, n_train=None, settings=SETTINGS):
+    summary = metrics.summarize(table, **settings) | {"normalizer": settings["normalizer"]}
+    for k, one in enumerate(summary["per_landmark"].values()):
+        one["n_train"] = 9 if n_train is None else n_train[k]
+    summary["mean_shape"] = mean_shape.summarize(table, blind, settings)
+    return report.cautions.of_landmarks(summary, table, blind), summary
+
+
+def test_a_good_network_needs_no_word():
+    found, summary = sentences(*tables([1.0, 2.0, 3.0]))
+    assert found == []
+    shape = summary["mean_shape"]
+    assert shape["beaten"] and shape["me_px"] == pytest.approx(10.0)
+    assert shape["network_minus_it"]["measure"] == "me_px"
+    assert shape["network_minus_it"]["difference"] == pytest.approx(2.0 - 10.0)
+    assert shape["per_landmark"]["p0"]["me_px"] == pytest.approx(10.0)
+    assert shape["fr@10"] == pytest.approx(np.mean([np.mean(row) > 10 for row in tables([1.0] * 3)[1].error_px]))
+
+
+def test_a_network_that_is_no_better_is_said_first():
+    found, summary = sentences(*tables([9.0, 12.0, 12.0]))
+    assert not summary["mean_shape"]["beaten"]
+    assert found[0].startswith("This network is no better than the mean shape of the training labels")
+    assert "Mean error (ME) 11.00 px against 10.00 px." in found[0]
+
+
+def test_a_difference_that_may_be_chance_is_no_better():
+    """One picture in two 8 px better, the other 7 px worse."""
+    table, blind = tables([0.0, 0.0])
+    error = np.where(np.arange(20) % 2, 2.0, 17.0)[:, None, None] * [0.6, 0.8]
+    off = np.linalg.norm(np.broadcast_to(error, (20, 2, 2)), axis=-1)
+    found, summary = sentences(dataclasses.replace(table, xy=table.true_xy + error, error_px=off), blind)
+    assert summary["me_px"] == pytest.approx(9.5) and not summary["mean_shape"]["beaten"]
+    low, high = summary["mean_shape"]["network_minus_it"]["ci95"]
+    assert low < 0 < high and found[0].endswith("holds 0.")
+
+
+def test_a_landmark_no_better_than_the_mean_shape_is_named():
+    found, _ = sentences(*tables([1.0, 12.0, 1.0]))
+    assert found == ["No better than the mean shape of the training labels at 1 of 3 landmarks: p1."]
+
+
+def test_all_in_one_place():
+    """The same points in every picture; and all points of a picture at one, that differs from picture to picture."""
+    places = np.array([[250.0, 250], [300, 200], [120, 190]])
+    same, _ = sentences(*tables([0.0] * 3, moved=places))
+    assert any("from picture to picture they vary by 0 % of what the annotations do" in text for text in same)
+    assert not any("All landmarks of a picture" in text for text in same)
+    heap, _ = sentences(*tables([0.0] * 3, moved=200 + 10 * np.random.default_rng(1).normal(size=(20, 1, 2))))
+    assert any("All landmarks of a picture are predicted in one place: they spread over 0 %" in text for text in heap)
+    assert not any("different pictures" in text for text in heap)
+
+
+def test_pictures_of_other_sizes_are_compared_in_their_frames():
+    """A constant network on pictures of two sizes: its points move with the frame and lie in one place all the same."""
+    table, blind = tables([0.0] * 3, moved=np.array([[250.0, 250], [300, 200], [120, 190]]))
+    scale = np.where(np.arange(20) % 2, 1.0, 5.0)[:, None, None]
+    grown = [
+        Predictions.from_points(t.images, t.subjects, t.landmarks, t.xy * scale, true_xy=t.true_xy * scale,
+                                confidence=np.ones((20, 3)))
+        for t in (table, blind)
+    ]  # fmt: skip
+    assert any("they vary by 0 % of what" in text for text in sentences(*grown)[0])
+
+
+@pytest.mark.parametrize(
+    ("error", "peak", "said"),
+    [(25.0, 0.1, True), (25.0, 0.4, False), (3.0, 0.1, False)],  # a low peak alone is no fault where the point is right
+)
+def test_a_landmark_that_was_never_found(error, peak, said):
+    found, _ = sentences(*tables([error, *[1.0] * 9], confidence=[peak, *[0.7] * 9]))
+    text = "p0 was never found: its peaks are 0.10 high (median), those of the other landmarks 0.70, its mean error "
+    assert any(one.startswith(f"{text}25.00 px, that of the mean shape 10.00 px") for one in found) == said
+
+
+def test_a_landmark_that_was_never_trained():
+    table, blind = tables([1.0, 1.0, 1.0])
+    found, _ = sentences(table, blind, n_train=[5, 0, 5])
+    assert found == ["Never trained, as no training picture has it annotated: p1. The error of p1 counts in the means "
+                     "all the same."]  # fmt: skip
+
+
+def test_units_of_some_pictures_only():
+    spacing = np.full((20, 2), NAN)
+    spacing[3] = 0.5
+    found, _ = sentences(*tables([1.0, 1.0], spacing=spacing))
+    assert found == ["The millimetres are those of 1 of the 20 pictures: the others have no spacing."]
+
+
+# ---------------------------------------------------------------- whole runs
+
+
+def evaluated(case, tmp_path, monkeypatch, page=True):
+    """metrics.json of a network that is 1 px off everywhere, on one of the shared cases; `page`: with its report."""
+    if not CASES.exists():
+        pytest.skip(f"{CASES} is not here")
+    config = tiny.config("none", data__root=str(CASES / case))
+    source = data.load(config.data, tmp_path / "tfds")
+    random = np.random.default_rng(0)
+
+    def predict(forward, variables, part, parallel, batch_size):
+        xy = np.where(np.isnan(part.xy), 20.0, part.xy) + random.choice([-0.6, 0.6], part.xy.shape)
+        confidence = np.ones(xy.shape[:2])
+        return Predictions.from_points(part.images, part.subjects, part.landmarks.names, xy, true_xy=part.xy,
+                                       spacing=part.spacing, confidence=confidence)  # fmt: skip
+
+    monkeypatch.setattr(evaluate, "predict", predict)
+    if not page:
+        monkeypatch.setattr(report, "write", lambda *_: None)
+    (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
+    return evaluate.evaluate(
+        None, {}, source, Parallel("shard_map"), config, tmp_path, n_params=1, gflops=0.1, began=0.0
+    )
+
+
+@pytest.mark.parametrize(
+    ("case", "text"),
+    [
+        ("a_landmark_never_annotated", "Never trained, as no training picture has it annotated: chin."),
+        ("a_landmark_only_in_test", "Never trained, as no training picture has it annotated: chin. The error of chin"),
+        ("spacing_in_one_test_picture_only", "The millimetres are those of 1 of the 4 pictures"),
+        ("normalizer_never_known_in_test", "There is no NME: none of the 4 pictures has both left_eye and right_eye"),
+    ],
+)
+def test_shared_cases(case, text, tmp_path, monkeypatch):
+    found = evaluated(case, tmp_path, monkeypatch, page=False)
+    assert any(one.startswith(text) for one in found["cautions"]), found["cautions"]
+    assert text in report.console(found)
+
+
+def test_millimetres_of_one_picture_do_not_head_the_report(tmp_path, monkeypatch):
+    found = evaluated("spacing_in_one_test_picture_only", tmp_path, monkeypatch)
+    assert "Mean error (ME), 1 of 4 pictures " in report.console(found)
+    assert "Success detection rate (SDR), 2 mm, 4 of 16 points " in report.console(found)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert f"lie on average <b>{found['me_px']:.2f} px</b>" in page
+
+
+def test_only_annotated_pictures_count_as_trained_on(tmp_path, monkeypatch):
+    found = evaluated("half_of_train_unlabelled", tmp_path, monkeypatch)
+    with (CASES / "half_of_train_unlabelled" / "landmarks.csv").open(encoding="utf-8") as file:
+        rows = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    labelled = [row for row in rows if any(cell for key, cell in row.items() if key.endswith("_x"))]
+    assert found["n_train"] == len(labelled) < len(rows)
+    page = (tmp_path / "report.html").read_text("utf-8")
+    assert "What to know first" in page and all(text in page for text in found["cautions"])
+    assert f"<dt>Labelled pictures trained on</dt><dd>{len(labelled)}</dd>" in page
+
+
+def test_a_run_says_first_that_it_learned_nothing(finished_run):
+    """Four steps from random weights. The mean shape's numbers are those of mean_shape.csv, and of NumPy: all pictures
+    are of one size, so that the frame drops out."""
+    run, out, _ = finished_run
+    found = json.loads((run / "metrics.json").read_text())
+    assert out.splitlines()[0] == found["cautions"][0]
+    assert out.startswith("This network is no better than the mean shape")
+    page = (run / "report.html").read_text("utf-8")
+    assert page.index("This network is no better than the mean shape") < page.index("lie on average")
+    table = metrics.read_predictions(run / "mean_shape.csv")
+    assert len(table.images) == 4 and np.isnan(table.confidence).all()
+    assert found["mean_shape"]["me_mm"] == pytest.approx(np.nanmean(np.nanmean(table.error_mm, axis=1)), rel=1e-6)
+    root = json.loads((run / "config.json").read_text())["data"]["root"]
+    with pathlib.Path(root, "landmarks.csv").open(encoding="utf-8") as file:
+        train = [row for row in csv.DictReader(file) if row["split"] == "train"]
+    points = np.array([[float(row[f"nose_tip_{axis}"]) for axis in "xy"] for row in train])
+    own = table.xy[:, table.landmarks.tolist().index("nose_tip")]
+    assert (np.abs(own - points.mean(axis=0)) < 2e-3).all() or (np.abs(own - np.median(points, axis=0)) < 2e-3).all()
+    assert found["n_train"] == len(train) and found["per_landmark"]["nose_tip"]["n_train"] == len(train)
+
+
+def test_the_report_is_the_last_file_of_a_run(tmp_path, monkeypatch):
+    """Its presence means that the run is finished."""
+    written, writing = [], files.writing
+    monkeypatch.setattr(
+        files, "writing", lambda path, **keys: written.append(pathlib.Path(path)) or writing(path, **keys)
+    )
+    evaluated("a_landmark_only_in_test", tmp_path, monkeypatch)
+    assert written[-1] == tmp_path / "report.html" and written.count(written[-1]) == 1
+    assert written[-1].read_text("utf-8").count("never trained") == 1
+    assert {"metrics.json", "predictions.csv", "mean_shape.csv", "ced.png", "overlays.png"} <= {p.name for p in written}

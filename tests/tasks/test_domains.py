@@ -1,0 +1,585 @@
+"""Several domains in one network: what they share, what is each one's own, and what a run of them leaves behind."""
+
+import csv
+import itertools
+import json
+import shutil
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from flax.traverse_util import flatten_dict, unflatten_dict
+
+from configs import domains as domains_config
+from configs import helping
+from ctd_jax import data, metrics, report, train
+from ctd_jax.data import folder, schedule, synthetic
+from ctd_jax.errors import UserError
+from ctd_jax.models import domain_norm
+from ctd_jax.tasks import domains, landmark_teacher, landmarks
+from ctd_jax.tasks.landmarks import evaluate, heatmaps
+from ctd_jax.training import checkpoint, step
+from ctd_jax.training.parallel import Parallel
+
+BOTH = ("synthetic", "synthetic_film")
+PLAIN = {"constraints__contrastive__weight": 0.0}
+
+
+def load(**changes):
+    return data.load(tiny.config("none", domains_config, **changes).data, None)
+
+
+# ---------------------------------------------------------------- the data
+
+
+def test_several_folders_are_one_source(landmark_folder, tmp_path):
+    """Rows one after the other under their domain's name; of other domains' landmarks nothing is known."""
+    roots = [landmark_folder(people=4, shots=1, size=32, name=name) for name in ("north", "south")]
+    content = json.loads((roots[1] / "dataset.json").read_text())
+    content |= {"landmarks": content["landmarks"][-3:], "flip_pairs": None, "normalizer": None, "measurements": None}
+    (roots[1] / "dataset.json").write_text(json.dumps(content))
+    config = tiny.config("none", data__root=f"{roots[0]}, {roots[1]}").data
+    source = data.load(config, tmp_path)
+    tables = [folder.read(root) for root in roots]
+    everything = source.everything
+    assert everything.domains == ("north", "south") and everything.domain.tolist() == [0] * 4 + [1] * 4
+    assert everything.images[4] == f"south/{tables[1].images[0]}"
+    assert everything.subjects[3] == f"north/{tables[0].subjects[3]}"
+    names = [f"north/{name}" for name in synthetic.LANDMARKS] + [f"south/{name}" for name in content["landmarks"]]
+    assert list(source.landmarks.names) == names and source.landmarks.normalizer is None
+    assert source.landmarks.flip_pairs[0] == tuple(f"north/{name}" for name in synthetic.FLIP_PAIRS[0])
+    np.testing.assert_array_equal(everything.xy[:4, :30], tables[0].xy)
+    np.testing.assert_array_equal(everything.xy[4:, 30:], tables[1].xy)
+    assert np.isnan(everything.xy[:4, 30:]).all() and np.isnan(everything.xy[4:, :30]).all()
+    np.testing.assert_array_equal(
+        source.picture(everything.images[5]), source.parts["south"].picture(tables[1].images[1])
+    )
+    assert source.split_of == ["train", "train", "val", "test"] * 2
+    val = source.split("val")
+    assert val.domain.tolist() == [0, 1] and val.batch(np.array([1]))["domain"].tolist() == [1]
+    one = tiny.config("none", data__root=f"{roots[0]},{roots[1]}", data__domains=("south",)).data
+    alone = data.load(one, tmp_path)
+    assert alone.everything.domains == () and alone.everything.images == tables[1].images
+    assert "domain" not in alone.split("val").batch(np.array([0]))
+
+
+def test_a_split_file_names_domain_and_picture(landmark_folder, tmp_path):
+    roots = [landmark_folder(people=4, shots=1, size=32, name=name) for name in ("north", "south")]
+    splits = dict(zip(folder.read(roots[0]).images, ["test", "train", "val", "train"], strict=True))
+    rows = [f"{name}/{image},{split}" for name in ("north", "south") for image, split in splits.items()]
+    (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]))
+    config = tiny.config("none", data__root=",".join(map(str, roots)), data__split=str(tmp_path / "split.csv")).data
+    assert data.load(config, tmp_path).split_of == [*splits.values()] * 2
+    (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows, "east/a.png,train"]))
+    with pytest.raises(UserError, match="split.csv names east/a.png; expected <domain>/<image>, of north, south"):
+        data.load(config, tmp_path)
+
+
+def test_the_budget_is_each_domains_but_not_a_helpers():
+    assert load(data__budget=3).split_of.count("train") == 6
+    source = data.load(tiny.config("none", helping, data__budget=3).data, None)
+    counts = [part.split_of.count("train") for part in source.parts.values()]
+    assert counts == [3, 16]  # all that a helper has
+    assert list(source.judged) == ["synthetic"]
+    assert set(source.split("val").domain) == set(source.split("test").domain) == {0}
+    left_out = data.load(tiny.config("none", helping, data__helped=False).data, None)
+    assert (
+        left_out.everything.domains == () and left_out.everything.images == source.parts["synthetic"].everything.images
+    )
+
+
+@pytest.mark.parametrize(
+    ("kind", "temperature", "want"),
+    [
+        ("proportional", 2.0, [0.9, 0.1]),
+        ("balanced", 2.0, [0.5, 0.5]),
+        ("temperature", 2.0, [0.75, 0.25]),
+        ("temperature", 1.0, [0.9, 0.1]),
+        ("temperature", 1e9, [0.5, 0.5]),
+    ],
+)
+def test_the_schedule_of_the_domains(kind, temperature, want):
+    """90 and 10 pictures: n^(1/2) is 9.49 and 3.16."""
+    np.testing.assert_allclose(schedule.shares(np.array([90, 10]), kind=kind, temperature=temperature), want, rtol=1e-6)
+    domain = np.repeat([0, 1], [90, 10])
+    order = schedule.order(domain, seed=0, kind=kind, temperature=temperature)
+    seen = np.array([order[i] for i in range(400)])
+    batches = domain[seen].reshape(-1, 20)
+    assert np.abs((batches == 1).sum(1) - 20 * want[1]).max() <= 1
+    for d, n in enumerate((90, 10)):
+        own = seen[domain[seen] == d]
+        assert all(len(set(own[i : i + n])) == n for i in range(0, len(own) - n + 1, n))  # all before any again
+    again = schedule.order(domain, seed=0, kind=kind, temperature=temperature)
+    assert [again[i] for i in (399, 7)] == [seen[399], seen[7]]
+    other = schedule.order(domain, seed=1, kind=kind, temperature=temperature)
+    assert [other[i] for i in range(400)] != seen.tolist()
+
+
+def test_batches_of_training_follow_the_schedule_and_resume():
+    part = load(data__synthetic__shots=(3, 2, 2)).split("train")
+    keys = {"batch_size": 6, "seed": 0, "schedule": "balanced"}
+    batches = list(itertools.islice(part.training_batches(start=0, **keys), 4))
+    assert all(np.bincount(batch["domain"]).tolist() == [3, 3] for batch in batches)
+    later = next(part.training_batches(start=3, **keys))
+    jax.tree.map(np.testing.assert_array_equal, later, batches[3])
+    one_after_the_other = [batch["mask"][:, :30].any(1) for batch in batches]
+    assert all(
+        (known == (batch["domain"] == 0)).all() for known, batch in zip(one_after_the_other, batches, strict=True)
+    )
+
+
+# ---------------------------------------------------------------- the network
+
+
+def owners(tree, names=BOTH):
+    """Path -> the domain whose it is, or None, and the array."""
+    return {path: (domain_norm.owner(path, names), leaf) for path, leaf in flatten_dict(tree).items()}
+
+
+@pytest.fixture(scope="module")
+def task(teacher_file):
+    return tiny.task(teacher_file, domains_config, **PLAIN)
+
+
+@pytest.fixture(scope="module")
+def after_films(task):
+    """Variables at the start, and after three batches of films only."""
+    films = np.flatnonzero(task.train.domain == 1)
+    return jax.device_get(task.init(0)), tiny.trainer(task)([task.train.batch(films[:4])] * 3)[0]
+
+
+def test_every_domain_starts_as_the_teacher(task):
+    start = task.init(0)
+    teacher = domain_norm.spread(task.teacher.variables, BOTH)
+    for kind in ("params", "batch_stats"):
+        jax.tree.map(np.testing.assert_array_equal, start[kind]["encoder"], teacher[kind])
+    assert {leaf.shape[-1] for path, leaf in flatten_dict(start["params"]).items() if path[-2].startswith("final")} == {
+        30, 10,
+    }  # fmt: skip
+
+
+def test_filters_are_shared_statistics_and_heads_are_not(after_films):
+    """Batches of one domain change all filters, and of batch norm and heads only its own, to the bit."""
+    start, state = after_films
+    seen = set()
+    for kind in ("params", "batch_stats"):
+        before, after = owners(start[kind]), flatten_dict(getattr(state, kind))
+        for path, (owner, leaf) in before.items():
+            assert (leaf != after[path]).any() == (owner != "synthetic"), path
+            seen.add((kind, owner))
+    assert seen == {("params", None), *itertools.product(("params", "batch_stats"), BOTH)}
+
+
+def test_evaluating_a_domain_needs_nothing_of_another(task, after_films):
+    """The faces' predictions are the same with the films' batch norm and head of another training, to the bit: what
+    changes them is the shared filters only."""
+    start, state = after_films
+    body = Parallel("shard_map", jax.devices()[:1]).compile(
+        landmarks.forward(task.model, task.teacher.input), sharded=True
+    )
+    faces = task.train.batch(np.flatnonzero(task.train.domain == 0)[:4])
+    films = task.train.batch(np.flatnonzero(task.train.domain == 1)[:4])
+
+    def predicted(variables, batch):
+        return np.asarray(body(variables, {key: batch[key] for key in ("picture", "domain")})[0])
+
+    mixed = {}
+    for kind in ("params", "batch_stats"):
+        after, owned = flatten_dict(getattr(state, kind)), owners(start[kind])
+        mixed[kind] = {path: after[path] if owner else leaf for path, (owner, leaf) in owned.items()}
+    mixed = {kind: unflatten_dict(tree) for kind, tree in mixed.items()}
+    np.testing.assert_array_equal(predicted(mixed, faces)[:, :30], predicted(start, faces)[:, :30])
+    assert (predicted(mixed, films)[:, 30:] != predicted(start, films)[:, 30:]).any()
+    trained = {"params": state.params, "batch_stats": state.batch_stats}
+    assert (predicted(trained, faces)[:, :30] != predicted(start, faces)[:, :30]).any()
+    both = {key: np.concatenate([faces[key][:2], films[key][:2]]) for key in faces}
+    np.testing.assert_allclose(predicted(trained, both)[:2], predicted(trained, faces)[:2], atol=1e-4)
+
+
+def test_one_compilation_serves_batches_of_any_domain(task):
+    labels = task.labels(jax.eval_shape(lambda: task.init(0))["params"])
+    tx = step.optimizer(labels)
+    traced = []
+
+    def loss(*arguments):
+        traced.append(1)
+        return task.loss(*arguments)
+
+    parallel = Parallel("shard_map", jax.devices()[:1])
+    compiled = parallel.compile(step.make(loss, tx, labels), sharded=False)
+    start = task.init(0)
+    state = step.TrainState(np.int32(0), start["params"], start["batch_stats"], tx.init(start["params"]))
+    state, constants = parallel.replicate((state, step.constants(task.config, task.frozen)))
+    for rows in ([0, 1, 2, 3], [8, 9, 10, 11], [0, 8, 1, 9]):
+        state, _ = compiled(state, constants, parallel.shard(task.train.batch(np.array(rows))))
+    assert len(traced) == 1 and compiled._cache_size() == 1
+
+
+def test_mirror_images_are_only_where_a_domain_has_pairs(teacher_file):
+    """Films are never mirrored: the loss of a batch of them is the same at flip 0 and 1."""
+    losses = {}
+    for flip in (0.0, 1.0):
+        task = tiny.task(teacher_file, domains_config, **PLAIN, **tiny.STILL | {"augment__flip": flip})
+        train_step = tiny.trainer(task)
+        for d, name in enumerate(BOTH):
+            batch = task.train.batch(np.flatnonzero(task.train.domain == d)[:4])
+            losses[name, flip] = train_step([batch])[1][0]["loss"]
+    assert losses["synthetic_film", 0.0] == losses["synthetic_film", 1.0]
+    assert losses["synthetic", 0.0] != losses["synthetic", 1.0]
+
+
+@pytest.mark.parametrize(
+    ("norm", "heads", "wanted"),
+    [
+        (False, False, "final norm1/scale"),
+        (False, True, "final_synthetic norm1/scale"),
+        (True, False, "final norm1/BOTH"),
+    ],
+)
+def test_the_peers(teacher_file, norm, heads, wanted):
+    task = tiny.task(teacher_file, domains_config, **PLAIN, domains__norm=norm, domains__heads=heads)
+    paths = {"/".join(path) for path in flatten_dict(jax.eval_shape(lambda: task.init(0))["params"]["decoder"])}
+    for start in wanted.replace("BOTH", "synthetic/scale").split():
+        assert any(path.startswith((f"{start}/", start)) for path in paths)
+    shared = not norm and not heads
+    assert all((domain_norm.owner(["decoder", *path.split("/")], BOTH) is None) or not shared for path in paths)
+    assert ("final/kernel" in paths) != heads and ("norm1/scale" in paths) != norm
+    (means,) = tiny.trainer(task)([task.train.batch(np.array([0, 8, 1, 9]))])[1]
+    assert np.isfinite(means["loss"])
+
+
+@pytest.mark.parametrize(("norm", "heads"), [(True, True), (True, False), (False, False)])
+def test_the_network_of_one_domain_says_what_the_common_one_does(teacher_file, norm, heads):
+    task = tiny.task(teacher_file, domains_config, **PLAIN, domains__norm=norm, domains__heads=heads)
+    rng = np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: x + rng.uniform(0.1, 0.2, x.shape).astype("f"), jax.device_get(task.init(0)))
+    picture = rng.normal(size=(1, 32, 32, 3)).astype("f")
+    common = task.model.apply(variables, picture, np.ones(1, np.int32), train=False)["heatmaps"]
+    own, meta = domains.alone("run", variables, task.meta, "synthetic_film")
+    assert meta["landmarks"] == list(task.source.parts["synthetic_film"].landmarks.names) and not meta["domains"]
+    model = landmarks.build(task.config, meta["encoder"], len(meta["landmarks"]))
+    found = model.apply(own, picture, train=False)["heatmaps"]
+    np.testing.assert_allclose(found, common[..., -len(meta["landmarks"]) :], rtol=1e-4, atol=1e-4)
+
+
+# ---------------------------------------------------------------- what is measured
+
+
+def table_of(xy, true_xy, images, names, spacing):
+    return metrics.Predictions.from_points(images, images, names, xy, true_xy=true_xy, spacing=spacing)
+
+
+def test_the_error_of_several_domains_is_the_geometric_mean_of_theirs():
+    """In pixels 3, in mm 0.5: their geometric mean, whatever the units; a helper does not count."""
+    true = np.full((3, 3, 2), np.nan)
+    true[0, 0], true[1, 1], true[2, 2] = 0, 0, 0
+    xy = np.zeros((3, 3, 2))
+    xy[0, 0], xy[1, 1], xy[2, 2] = (0, 3), (0, 5), (0, 99)
+    spacing = np.array([[np.nan] * 2, [0.1] * 2, [np.nan] * 2])
+    table = table_of(xy, true, ["a/1", "b/1", "c/1"], ["a/tip", "b/tip", "c/tip"], spacing)
+    nothing = data.Dataset.unlabelled(["tip"], [], None, boxes=np.zeros((0, 4)), size=8, margin=0.0)
+    part = data.Source(nothing, [], ())
+    source = data.Source(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
+    error, text = domains.error(table, source)
+    assert error == pytest.approx(np.sqrt(3 * 0.5)) and text == "a 3.00 px, b 0.50 mm"
+    own = domains.table_of(table, "b")
+    assert (own.images.tolist(), own.subjects.tolist(), own.landmarks.tolist()) == (["1"], ["1"], ["tip"])
+    assert own.error_mm.tolist() == [[0.5]] and own.error_px.tolist() == [[5.0]]
+
+
+@pytest.fixture(scope="module")
+def finished(landmark_folder, teacher_file, tmp_path_factory):
+    """A run over a folder with spacing and one without, and its configuration."""
+    roots = [landmark_folder(people=8, shots=1, size=32, name=name) for name in ("mm", "px")]
+    path = roots[0] / "landmarks.csv"
+    header, *rows = path.read_text().splitlines()
+    lines = [f"{header},spacing_x_mm,spacing_y_mm", *(f"{row},0.5,0.5" for row in rows)]
+    path.write_text("\n".join(lines) + "\n")
+    config = tiny.config(teacher_file, domains_config, data__root=",".join(map(str, roots)))
+    run = tmp_path_factory.mktemp("run") / "run"
+    return run, config, train.train_and_evaluate(config, run)
+
+
+def test_each_domain_has_the_files_and_names_of_a_run_of_its_own(finished):
+    run, config, result = finished
+    assert result == json.loads((run / "metrics.json").read_text())
+    assert list(result["domains"]) == ["mm", "px"] and result["n_images"] == 4
+    assert {"split", "n_params", "config_hash", "seconds"} <= result.keys()
+    for name, own in result["domains"].items():
+        table = metrics.read_predictions(run / name / "predictions.csv")
+        assert own["me_px"] == pytest.approx(table.error_px.mean(), rel=1e-6)
+        assert list(table.landmarks) == list(synthetic.LANDMARKS) and table.images[0].startswith("images/")
+        assert ("me_mm" in own) == (name == "mm")
+        assert "report.html" in {p.name for p in (run / name).iterdir()}
+        assert own["measurements"]["mouth_width"]["unit"] == name
+        assert own["cautions"][0].startswith("This network is no better than the mean shape")  # after four steps
+        blind = metrics.read_predictions(run / name / "mean_shape.csv")
+        assert own["mean_shape"]["me_px"] == pytest.approx(blind.error_px.mean(), rel=1e-6)
+        assert own["cautions"][0] in (run / name / "report.html").read_text()
+    first = f"mm: {result['domains']['mm']['cautions'][0]}"
+    assert report.console(result).splitlines()[0] == first
+    page = (run / "report.html").read_text()
+    assert "px/report.html" in page and page.index(first) < page.index("<table>") and "Made with ctd_jax" in page
+    rows = (run / "split.csv").read_text().splitlines()
+    assert len(rows) == 17 and rows[1].startswith("mm/images/")
+
+
+def test_the_pictures_of_a_domain_are_predicted_alike_alone_and_with_others(finished):
+    """The table of `finish` is what the network says of one picture with its domain named."""
+    run, config, _ = finished
+    variables, meta = checkpoint.best(run)
+    counts = {one["name"]: len(one["landmarks"]) for one in meta["domains"]}
+    model = landmarks.build(config, meta["encoder"], 60, of_domain=counts)
+    source = data.load(config.data, run / "tfds")
+    part = source.split("test")
+    batch = part.batch(np.array([3]))
+    xy, _ = landmarks.forward(model, meta["input"])(variables, {k: batch[k] for k in ("picture", "domain")})
+    table = metrics.read_predictions(run / "px" / "predictions.csv")
+    want = (np.asarray(xy)[0, 30:] - batch["offset"]) / batch["scale"]
+    np.testing.assert_allclose(table.xy[1], want, atol=2e-3)
+
+
+def test_a_finished_run_is_found_so(finished, caplog):
+    run, config, result = finished
+    assert train.train_and_evaluate(config, run) == result
+    assert "is finished" in caplog.text
+
+
+def test_a_domain_of_a_run_is_predicted_by_name(finished, cli, tmp_path):
+    run, config, _ = finished
+    pictures = f"{config.data.root.split(',')[1]}/images"
+    out = tmp_path / "out.csv"
+    code, said, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", "--domain=px")
+    assert code == 0, error
+    table = metrics.read_predictions(out)
+    own = metrics.read_predictions(run / "px" / "predictions.csv")
+    assert list(table.landmarks) == list(synthetic.LANDMARKS)
+    where = [i for i, image in enumerate(table.images) if image.endswith(own.images[0].split("/")[-1])]
+    np.testing.assert_allclose(table.xy[where[0]], own.xy[0], atol=0.01)
+    for flag, words in (("", "several domains, each with"), ("--domain=cm", "there is no 'cm'")):
+        code, _, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", *filter(None, [flag]))
+        assert code == 2 and words in error and "give --domain=mm|px" in error
+
+
+def test_a_run_of_several_domains_teaches_each(finished):
+    run, config, _ = finished
+    config = config.copy_and_resolve_references()
+    config.teacher.run, config.data.root = str(run), config.data.root.split(",")[1]
+    source = data.load(config.data, run / "tfds")
+    guide = landmark_teacher.load(config, source)
+    batch = source.split("test").batch(np.array([1]))
+    xy, _ = heatmaps.decode(guide.features(guide.variables, batch["picture"])["heatmaps"], stride=4)
+    table = metrics.read_predictions(run / "px" / "predictions.csv")
+    np.testing.assert_allclose(table.xy[1], (np.asarray(xy)[0] - batch["offset"]) / batch["scale"], atol=2e-3)
+
+
+def test_predict_refuses_a_domain_where_there_is_none(finished_run, cli, tmp_path):
+    code, _, error = cli(
+        "ctd_jax.predict", f"--workdir={finished_run[0]}", ".", f"--out={tmp_path / 'x.csv'}", "--domain=mm"
+    )
+    assert code == 2 and "leave out --domain" in error
+
+
+def test_a_helped_run_is_as_one_of_the_judged_domain(teacher_file, tmp_path):
+    config = tiny.config(teacher_file, helping, train__steps=2)
+    result = train.train_and_evaluate(config, tmp_path / "run")
+    assert result["n_images"] == 4 and "domains" not in result and "me_px" in result
+    table = metrics.read_predictions(tmp_path / "run" / "predictions.csv")
+    assert list(table.landmarks) == list(synthetic.LANDMARKS)
+    assert not any(image.startswith("synthetic") for image in table.images)
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "<dt>Labelled pictures trained on</dt><dd>8</dd>" in page
+
+
+@pytest.mark.parametrize("temperature", [1e-3, 0.5, 5.0])
+def test_any_temperature_above_0_is_taken(temperature):
+    config = tiny.config("none", domains_config, domains__temperature=temperature)
+    domains.check(config, data.load(config.data, None))
+
+
+def test_a_helper_whose_landmarks_are_of_another_size_is_warned_of(landmark_folder, tmp_path, caplog):
+    """By hand: points 24 pixels apart in pictures of 48, and 12."""
+    for name, far in (("few", 24), ("near", 23), ("small", 12)):
+        root = tmp_path / name
+        shutil.copytree(landmark_folder(size=48), root)
+        with (root / "landmarks.csv").open(newline="") as file:
+            rows = list(csv.DictReader(file))
+        points = sorted({key[:-2] for key in rows[0] if key.endswith("_x")})
+        for row in rows:
+            for i, point in enumerate(points):
+                row |= {f"{point}_x": 10 + (far if i else 0), f"{point}_y": 20 + (far // 2 if i else 0)}
+        with (root / "landmarks.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+    for helper, words in (("near", ""), ("small", "small: its landmarks span 25 % of a picture, those of few 50 %")):
+        config = tiny.config(
+            "none", helping, data__root=f"{tmp_path / 'few'},{tmp_path / helper}", data__helping=(helper,)
+        )
+        source = data.load(config.data, tmp_path / "tfds")
+        caplog.clear()
+        domains.warn_of_sizes(source)
+        assert [words in record.message for record in caplog.records] == [True] * bool(words)
+
+
+# ---------------------------------------------------------------- a domain added later
+
+
+@pytest.fixture(scope="module")
+def added(finished, landmark_folder, teacher_file, tmp_path_factory):
+    """The task of a run that adds a third folder, and its state after two steps."""
+    run, config, _ = finished
+    root = landmark_folder(people=8, shots=1, size=32, name="new")
+    keys = {"data__root": f"{config.data.root},{root}", "domains__start": str(run)}
+    config = tiny.config(teacher_file, domains_config, **keys, **PLAIN)
+    task = landmarks.LandmarkTask(config, data.load(config.data, tmp_path_factory.mktemp("cache")))
+    batches = list(itertools.islice(task.train.training_batches(batch_size=4, seed=0, start=0), 2))
+    return task, tiny.trainer(task)(batches)[0]
+
+
+def test_only_what_is_new_learns(finished, added):
+    known, _ = checkpoint.best(finished[0])
+    task, state = added
+    assert set(task.train.domain) == {2}
+    learned = set()
+    for kind in ("params", "batch_stats"):
+        old, new = flatten_dict(known[kind]), owners(getattr(state, kind), ("mm", "px", "new"))
+        for path, (owner, leaf) in new.items():
+            if owner == "new":
+                learned.add((kind, path[0], path[-1]))
+            else:
+                np.testing.assert_array_equal(leaf, old[path], err_msg="/".join(path))
+    parts = ("encoder", "decoder")
+    assert learned == {("params", "decoder", "kernel"), *itertools.product(["params"], parts, ("scale", "bias"))} | set(
+        itertools.product(["batch_stats"], parts, ("mean", "var"))
+    )
+    start, moved = task.init(0), owners(state.params, ("new",))
+    before = flatten_dict(start["params"])
+    assert all((before[path] != leaf).any() for path, (owner, leaf) in moved.items() if owner == "new")
+    norm = start["batch_stats"]["decoder"]["norm1"]
+    np.testing.assert_allclose(norm["new"]["mean"], (norm["mm"]["mean"] + norm["px"]["mean"]) / 2, rtol=1e-6)
+
+
+def test_the_old_domains_are_predicted_as_before(finished, added):
+    run, config, _ = finished
+    task, state = added
+    parallel = Parallel("shard_map")
+    body = parallel.compile(landmarks.forward(task.model, task.teacher.input), sharded=True)
+    variables = parallel.replicate({"params": state.params, "batch_stats": state.batch_stats})
+    table = evaluate.predict(body, variables, task.source.split("test"), parallel, 4)
+    for name in ("mm", "px"):
+        want = metrics.read_predictions(run / name / "predictions.csv").xy
+        np.testing.assert_allclose(domains.table_of(table, name).xy, want, atol=2e-3)
+
+
+def test_a_folder_alone_can_be_added(finished, landmark_folder, teacher_file, tmp_path):
+    root = landmark_folder(people=8, shots=1, size=32, name="new")
+    config = tiny.config(teacher_file, domains_config, data__root=str(root), domains__start=str(finished[0]), **PLAIN)
+    task = landmarks.LandmarkTask(config, data.load(config.data, tmp_path))
+    start = task.init(0)
+    labels = flatten_dict(task.labels(start["params"]), sep="/")
+    assert {path.split("/")[-2] for path, label in labels.items() if label == "frozen"} & {"stem_conv", "deconv1"}
+    assert all((label == "frozen") != ("norm" in path or "final" in path) for path, label in labels.items())
+    known, _ = checkpoint.best(finished[0])
+    np.testing.assert_array_equal(
+        start["params"]["encoder"]["stem_conv"]["kernel"], known["params"]["encoder"]["stem_conv"]["kernel"]
+    )
+
+
+# ---------------------------------------------------------------- mistakes
+
+
+def config_error(teacher_file, tmp_path, **changes):
+    config = tiny.config(teacher_file, domains_config, **changes)
+    with pytest.raises(UserError) as error:
+        train.train_and_evaluate(config, tmp_path / "run")
+    assert {path.name for path in (tmp_path / "run").glob("*")} <= {"tfds"}
+    return str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"domains__schedule": "balancd"}, "domains.schedule is 'balancd'; expected proportional, balanced or tem"),
+        ({"domains__temperature": 0.0}, "domains.temperature is 0.0; expected more than 0"),
+        ({"data__domains": ("synthetic", "hips")}, "data.domains names 'hips'; the domains of data.root are synthetic"),
+        ({"data__helping": ("hips",)}, "data.helping names 'hips'; the domains of data.root are synthetic"),
+        ({"data__helping": BOTH}, "data.helping names all the domains that are used"),
+        ({"data__root": "synthetic,synthetic"}, "data.root names two domains synthetic: synthetic and synthetic"),
+        ({"train__remat": True}, "train.remat computes blocks again without knowing whose domain a picture is of"),
+        ({"train__accumulate_steps": 2, "train__batch_size": 16}, "constraints.contrastive.weight is not 0, and that"),
+        ({"data__domains": ("synthetic",)}, "constraints.contrastive.weight is not 0, but there is one domain"),
+        ({"constraints__delta__weight": 0.1}, "constraints.delta.weight is not 0, but there are several domains"),
+        ({"constraints__contrastive__temperature": 0.0}, "constraints.contrastive.temperature is 0.0; expected more"),
+        ({"constraints__contrastive__layers": ("deconv9",)}, "layers names 'deconv9'; the student's features are"),
+        ({"data__budget": 1}, "domain synthetic has 1 training picture of 16; a domain needs 2 or more"),
+        ({"data__budget": 99}, "domain synthetic: data.budget asks for 99 training pictures, but there are 8"),
+        ({"model__network": "hourglass"} | PLAIN, "an hourglass is the same for all domains"),
+        ({"domains__start": "nowhere"}, "nowhere/config.json: no such file"),
+        ({"task": "recognition"} | PLAIN, "data.root has 2 domains, but recognition learns from one"),
+    ],
+)  # fmt: skip
+def test_mistakes(teacher_file, tmp_path, changes, message):
+    assert message in config_error(teacher_file, tmp_path, **changes)
+
+
+def test_two_folders_of_one_name(landmark_folder, teacher_file, tmp_path):
+    roots = [landmark_folder(people=4, shots=1, size=32, name="faces") for _ in range(2)]
+    message = config_error(teacher_file, tmp_path, data__root=f"{roots[0]},{roots[1]}")
+    assert f"data.root names two domains faces: {roots[0]} and {roots[1]}" in message and "rename one" in message
+
+
+def test_a_domain_of_one_picture(landmark_folder, teacher_file, tmp_path):
+    root = landmark_folder(people=1, shots=1, size=32, split=False, name="lonely")
+    message = config_error(teacher_file, tmp_path, data__root=f"synthetic,{root}")
+    assert "domain lonely has 1 training picture of 1; a domain needs 2 or more" in message
+    assert "--config.data.domains=('synthetic',)" in message
+
+
+def test_a_domain_without_validation_pictures(landmark_folder, teacher_file, tmp_path):
+    root = landmark_folder(people=8, shots=1, size=32, name="half")
+    text = (root / "landmarks.csv").read_text()
+    (root / "landmarks.csv").write_text(text.replace(",val,", ",test,").replace(",test,", ",unused,"))
+    message = config_error(teacher_file, tmp_path, data__root=f"synthetic,{root}")
+    assert message.startswith("domain half: eval.split is test, but the splits are train, val")
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({}, "which knows mm, px already; add a folder to data.root"),
+        ({"model__decoder_channels": (16, 8)}, "whose network is another: "),
+        ({"domains__heads": False}, "set domains.norm and .heads to True"),
+        ({"teacher__weights": "none", "model__encoder": "resnet8"}, "whose encoder is"),
+    ],
+)
+def test_a_start_that_does_not_fit(finished, landmark_folder, teacher_file, tmp_path, changes, message):
+    run, config, _ = finished
+    roots = config.data.root + (f",{landmark_folder(people=8, shots=1, size=32, name='new')}" if changes else "")
+    found = config_error(teacher_file, tmp_path, data__root=roots, domains__start=str(run), **PLAIN | changes)
+    assert f"domains.start is {run}" in found and message in found
+
+
+def test_a_start_without_domains(finished_run, teacher_file, tmp_path):
+    found = config_error(teacher_file, tmp_path, domains__start=str(finished_run[0]), **PLAIN)
+    assert "which has no batch norm and head for each domain" in found
+
+
+def test_a_learning_curve_is_of_one_domain(cli, monkeypatch, tmp_path, teacher_file):
+    monkeypatch.chdir(tiny.REPO)
+    small = tiny.arguments(teacher_file, data__root=",".join(BOTH), data__image_size=32)
+    code, _, error = cli("ctd_jax.learning_curve", "--configs=ft", "--seeds=1", f"--out={tmp_path}", *small)
+    assert code == 2 and "a learning curve is of one domain, these are synthetic, synthetic_film" in error
+
+
+def test_a_learning_curve_with_and_without_a_helper(cli, monkeypatch, tmp_path, teacher_file):
+    """The same roots for both: one configuration leaves the helper out, and labels are those of the judged domain."""
+    monkeypatch.chdir(tiny.REPO)
+    keys = {"data__root": ",".join(BOTH), "data__helping": BOTH[1:], "train__steps": 2, "grid": ()}
+    flags = ["--configs=ft,helping", "--budgets=2", "--seeds=1", f"--out={tmp_path}"]
+    code, _, error = cli("ctd_jax.learning_curve", *flags, *tiny.arguments(teacher_file, **keys))
+    assert code == 0, error
+    result = json.loads((tmp_path / "curve.json").read_text())
+    assert list(result["methods"]) == ["ft", "helping"]
+    assert {"difference", "ci95", "p"} <= result["methods"]["helping"]["budgets"]["2"]["minus_reference"].keys()

@@ -1,0 +1,231 @@
+"""Distillation from a landmark run: what teaches, what is taught, and what is left of it."""
+
+import dataclasses
+import json
+import shutil
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import tiny
+from flax.traverse_util import flatten_dict
+
+from configs import fpd, fsf_ld, fsf_teacher, student
+from ctd_jax import data, models, train
+from ctd_jax.errors import UserError
+from ctd_jax.losses import supervised
+from ctd_jax.tasks import landmark_teacher, landmarks
+from ctd_jax.tasks.landmarks import LandmarkTask, heatmaps
+from ctd_jax.training import checkpoint
+
+SMALL = {"model__encoder": "resnet8", "model__decoder": "dense", "teacher__weights": "none"}
+NARROW = {"model__encoder": "mobilenet_micro", "model__decoder_channels": (8, 8, 8), "data__image_size": 64}
+LEVELS = ("stage2", "deconv2=deconv1")
+
+
+@pytest.fixture(scope="module")
+def run(teacher_file, tmp_path_factory):
+    """A finished run of two tasks at 64 x 64 pixels."""
+    workdir = tmp_path_factory.mktemp("teacher") / "run"
+    train.train_and_evaluate(tiny.config(teacher_file, fsf_teacher, data__image_size=64), workdir)
+    return workdir
+
+
+def task(run, module=fsf_ld, **changes):
+    """Of a student whose teacher is `run`."""
+    config = tiny.config("none", module, **NARROW | {"teacher__run": str(run)} | changes)
+    return LandmarkTask(config, data.load(config.data, run.parent / "tfds" if run else None))
+
+
+@pytest.fixture(scope="module")
+def taught(run):
+    """A task with heatmaps and hints, a batch, and one step of plain gradient descent at rate 1."""
+    changes = {"constraints__hint__layers": LEVELS, "constraints__hint__weight": 0.5, "constraints__kd__weight": 2e3}
+    made = task(run, **changes, train__encoder_lr=1.0, train__decoder_lr=1.0, **tiny.STILL)
+    batch = made.train.batch(np.arange(4))
+    variables = jax.device_get(made.init(0))
+    return made, batch, variables, tiny.trainer(made, tx=optax.identity())([batch], variables)
+
+
+def outputs(made, run, batch, variables):
+    """Named features of the student in training, and of the teacher as a landmark network of its own."""
+    picture = models.normalize(jnp.asarray(batch["picture"]), made.teacher.input)
+    own = landmarks.build(made.config, made.encoder, 30)
+    student_of = jax.jit(lambda v, x: own.apply(v, x, train=True, mutable=["batch_stats"])[0])
+    config = tiny.config("none", fsf_teacher, data__image_size=64, **{"model__encoder": "resnet8"})
+    net = models.build(config.model, encoder=tiny.ENCODER, num_landmarks=30)
+    teacher_of = jax.jit(lambda v, x: net.apply(v, x, train=False))
+    return student_of(variables, picture), teacher_of(checkpoint.best(run)[0], picture)
+
+
+def test_the_terms_in_float64(taught, run):
+    made, batch, variables, (_, (means,)) = taught
+    s, t = jax.tree.map(lambda x: np.asarray(x, "float64"), outputs(made, run, batch, variables))
+    hints = []
+    for mine, theirs, layer in (("stage2", "stage2", "stage2"), ("deconv2", "deconv1", "deconv2=deconv1")):
+        adapter = variables["params"]["adapters"].get(layer)
+        a = (s[mine] if adapter is None else s[mine] @ adapter.astype("float64")).reshape(4, -1)
+        b = t[theirs].reshape(4, -1)
+        cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+        hints.append(np.mean(1 - cosine))
+    true = heatmaps.draw(batch["xy"], size=64, stride=4, sigma=made.config.model.sigma)
+    want = {"heatmap": np.mean((s["heatmaps"] - true) ** 2), "kd": np.mean((s["heatmaps"] - t["heatmaps"]) ** 2)}
+    want["hint"] = np.mean(hints)
+    want["loss"] = want["heatmap"] + 2e3 * want["kd"] + 0.5 * want["hint"]
+    assert means == pytest.approx({name: float(value) for name, value in want.items()}, rel=1e-3)
+    assert want["hint"] > 0.1 and 2e3 * want["kd"] > 0.01
+    assert set(variables["params"]["adapters"]) == {"stage2"}  # 24 to 8 channels; the deconvolutions have 8 each
+
+
+def test_the_teacher_stays_and_adapters_learn(taught):
+    """That `frozen` is as before, `tiny.trainer` has checked."""
+    made, _, variables, (state, _) = taught
+    assert {"encoder", "decoder"} == set(made.frozen["teacher"]["params"])
+    for path, value in flatten_dict(variables["params"]["adapters"]).items():
+        assert (state.params["adapters"][path[0]] != value).any()
+    grad = jax.grad(lambda v: made._guide.features(v, jnp.ones((1, 64, 64, 3)))["heatmaps"].sum())
+    assert jax.tree.leaves(grad(made.frozen["teacher"]))  # it could have one: what keeps it is the terms' own
+    features = made._guide.features(made.frozen["teacher"], jnp.ones((2, 64, 64, 3)))
+    spec = {name: x for name, x in features.items() if name in ("stage2", "deconv1", "heatmaps")}
+    frozen = made.frozen
+
+    def through_terms(teacher):
+        same = jax.lax.stop_gradient(spec) | {"deconv2": 2 * jax.lax.stop_gradient(spec["deconv1"]) + 1}
+        return sum(x.sum() for x in made._terms(same, teacher, {}, frozen).values())
+
+    for value in jax.tree.leaves(jax.grad(through_terms)(spec)):
+        assert not value.any()
+
+
+def test_a_student_that_is_its_teacher_has_no_distance(run):
+    layers = {"constraints__hint__layers": ("stage1", "deconv1", "deconv2")}
+    made = task(run, **SMALL | {"data__image_size": 64, "model__decoder_channels": (8, 8)}, **layers)
+    picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
+    features = made._guide.features(made.frozen["teacher"], picture)
+    found = made._terms(features, features, {}, made.frozen)
+    assert set(found) == {"hint", "kd"}
+    for value in found.values():
+        np.testing.assert_allclose(value, 0, atol=1e-6)
+
+
+def trained(run):
+    """All the parameters of the last checkpoint."""
+    last = max((run / "checkpoints").iterdir(), key=lambda folder: int(folder.name))
+    return checkpoint.read(last)["params"]
+
+
+def test_what_a_run_leaves_has_no_adapters(run, tmp_path):
+    config = tiny.config("none", fsf_ld, **NARROW, teacher__run=str(run), constraints__hint__layers=LEVELS)
+    result = train.train_and_evaluate(config, tmp_path)
+    variables, meta = checkpoint.best(tmp_path)
+    assert set(trained(tmp_path)) == {"encoder", "decoder", "adapters"}
+    assert set(variables["params"]) == {"encoder", "decoder"}
+    assert result["n_params"] == sum(x.size for x in jax.tree.leaves(variables["params"]))
+    assert 0 < result["gflops"] < 0.02
+    assert meta["teacher run"] == checkpoint.digest(LandmarkTask(config, data.load(config.data, None))._run.variables)
+
+
+def test_the_second_head_serves_training_only(run):
+    assert trained(run)["coordinates"]["kernel"].shape == (16, 60)
+    params = checkpoint.best(run)[0]["params"]
+    assert set(params) == {"encoder", "decoder"}
+    n_params = json.loads((run / "metrics.json").read_text())["n_params"]
+    assert n_params == sum(x.size for x in jax.tree.leaves(params))
+    columns = (run / "log.csv").read_text().splitlines()[0].split(",")
+    assert {"coordinates", "gradient_coordinates"} <= set(columns)
+
+
+def test_coordinates_are_a_task_of_the_encoder(teacher_file):
+    made = tiny.task(teacher_file, fsf_teacher, coordinates__weight=0.5, **tiny.STILL)
+    batch, variables = made.train.batch(np.arange(4)), jax.device_get(made.init(0))
+    _, (means,) = tiny.trainer(made)([batch], variables)
+    picture = models.normalize(jnp.asarray(batch["picture"]), made.teacher.input)
+    net = models.build_encoder(**tiny.ENCODER)
+    inner = {kind: variables[kind]["encoder"] for kind in variables}
+    encoder = jax.jit(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"])[0]["encoder"])(inner, picture)
+    head = variables["params"]["coordinates"]
+    read = np.asarray(encoder, "float64").mean((1, 2)) @ head["kernel"] + head["bias"]
+    want = np.abs(read.reshape(4, 30, 2) - batch["xy"] / 32).mean()
+    assert means["coordinates"] == pytest.approx(want, rel=1e-4)
+    assert means["loss"] == pytest.approx(means["heatmap"] + 0.5 * want, rel=1e-4)
+    plain = tiny.task(teacher_file, fsf_teacher, coordinates__weight=0.0)
+    assert "coordinates" not in plain.init(0)["params"] and plain.terms == ("heatmap",)
+
+
+def test_an_error_of_coordinates_by_hand():
+    true = jnp.asarray([[[0.5, 0.5], [jnp.inf, jnp.inf]], [[0.0, 1.0], [0.2, 0.2]], [[jnp.nan] * 2] * 2])
+    mask = jnp.isfinite(true[..., 0])
+    read = jnp.full((3, 2, 2), 0.4)
+    found, grad = jax.value_and_grad(lambda x: supervised.coordinate_error(x, true, mask).sum())(read)
+    assert float(found) == pytest.approx(0.1 + ((0.4 + 0.6) / 2 + 0.2) / 2)
+    np.testing.assert_allclose(supervised.coordinate_error(read, true, mask), [0.1, 0.35, 0.0], atol=1e-7)
+    np.testing.assert_allclose(grad, [[[-0.5, -0.5], [0, 0]], [[0.25, -0.25], [0.25, 0.25]], [[0, 0], [0, 0]]])
+
+
+@pytest.mark.parametrize(
+    ("module", "changes", "message"),
+    [
+        (fpd, {"teacher__run": ""}, "constraints.kd.weight .* teacher.run is empty; .*--config=fsf_teacher:demo"),
+        (fsf_ld, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; make one .*=fsf_teacher"),
+        (fpd, {"data__image_size": 128}, "data.image_size is 64 in .* and 128 here"),
+        (fsf_ld, {"constraints__hint__layers": ("stage9",)}, "names 'stage9'; the student's features are deconv1, "),
+        (fsf_ld, {"constraints__hint__layers": ("stage2=deconv7",)}, "'deconv7'; the teacher's features are deconv1, "),
+        (fsf_ld, {"constraints__hint__layers": ("deconv1=stage2",)}, r"\(1, 4, 4, 8\) and .* \(1, 8, 8, 8\)"),
+        (fpd, {"model__decoder_channels": (8, 8)}, r"constraints.kd.*\(1, 8, 8, 30\) and .* \(1, 16, 16, 30\)"),
+        (fpd, {"data__seed": 5, "data__synthetic__identities": (2, 4, 2)}, None),
+        (fpd, {"data__synthetic__identities": (2, 4, 2)}, "trained on 4 pictures .* judged by"),
+        (fsf_ld, {"constraints__hint__form": "curly"}, "hint.form is 'curly'; expected plain or normalized"),
+        (fpd, {"constraints__cd__weight": 1.0}, "constraints.cd.* but teacher.run is a landmark network"),
+        (fpd, {"coordinates__weight": -1.0}, "coordinates.weight is -1.0; expected 0"),
+    ],
+)  # fmt: skip
+def test_what_does_not_go_together(run, module, changes, message):
+    if message is None:
+        assert task(run, module, **changes)._run
+        return
+    with pytest.raises(UserError, match=message):
+        task(run, module, **changes)
+
+
+def test_runs_that_are_no_teacher(run, landmark_folder, tmp_path):
+    unfinished = shutil.copytree(run, tmp_path / "unfinished")
+    (unfinished / "report.html").unlink()
+    with pytest.raises(UserError, match="unfinished is not finished"):
+        task(unfinished)
+    root = landmark_folder(size=64, name="other")
+    (root / "landmarks.csv").write_text((root / "landmarks.csv").read_text().replace("chin_", "knee_"))
+    content = (root / "dataset.json").read_text().replace('"chin"', '"knee"')
+    (root / "dataset.json").write_text(content)
+    with pytest.raises(UserError, match=r"1 only in .*\(chin\); 1 only in the data \(knee\)"):
+        task(run, data__root=str(root))
+
+
+def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):
+    made, best = task(run), checkpoint.best
+    source = dataclasses.replace(made.source, grey={"": {"integer": (0.0, 4095.0)}})
+    for theirs, words in (([0.0, 65535.0], "learned with the grey range 0 to 65535"), ([0.0, 4095.0], "")):
+        kept = {"grey": {"": {"integer": theirs}}}
+        monkeypatch.setattr(checkpoint, "best", lambda run, kept=kept: (best(run)[0], best(run)[1] | kept))
+        caplog.clear()
+        landmark_teacher.load(made.config, source)
+        said = [record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.landmark_teacher"]
+        assert len(said) == bool(words) and words in "".join(said)
+
+
+def test_weights_that_nobody_would_use(run, teacher_file):
+    with pytest.raises(UserError, match="weights of resnet8, but model.encoder is mobilenet_micro .* to none"):
+        task(run, teacher__weights=str(teacher_file))
+
+
+def test_the_student_may_start_from_weights_of_its_encoder(run, teacher_file):
+    layers = {"constraints__hint__layers": ("stage2", "deconv1")}
+    changes = SMALL | {"model__decoder_channels": (8, 8)} | {"teacher__weights": str(teacher_file)} | layers
+    made = task(run, **changes)
+    found = made.init(0)["params"]["encoder"]
+    jax.tree.map(np.testing.assert_array_equal, found, models.weights.load(teacher_file)[0]["params"])
+
+
+def test_a_student_alone_has_no_teacher(run):
+    assert task(run, student)._run is None

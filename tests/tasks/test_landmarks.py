@@ -1,0 +1,135 @@
+"""The landmark task: what it starts from, what it refuses."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from configs import ctd_ed, scratch
+from ctd_jax import data, models
+from ctd_jax.errors import UserError
+from ctd_jax.losses import constraints
+from ctd_jax.tasks import landmarks
+
+
+def apply(model, variables, picture):
+    return jax.jit(functools.partial(model.apply, train=False))(variables, picture)
+
+
+def test_the_student_starts_as_the_teacher(teacher_file):
+    task = tiny.task(teacher_file)
+    start, (saved, _) = task.init(0), models.weights.load(teacher_file)
+    for kind in ("params", "batch_stats"):
+        jax.tree.map(np.testing.assert_array_equal, start[kind]["encoder"], saved[kind])
+    other = task.init(1)
+    assert (start["params"]["decoder"]["final"]["kernel"] != other["params"]["decoder"]["final"]["kernel"]).all()
+
+    picture = task.train.batch(np.arange(4))["picture"]
+    picture = models.normalize(picture, task.teacher.input)
+    student = apply(task.model, start, picture)
+    teacher = apply(models.build_encoder(**tiny.ENCODER), saved, picture)
+    assert np.abs(teacher["encoder"]).max() > 0.1
+    np.testing.assert_allclose(constraints.encoder_distance(student["encoder"], teacher["encoder"]), 0, atol=1e-6)
+
+
+def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
+    variables, meta = models.weights.load(teacher_file)
+    names = set(variables["params"])
+    variables["params"]["classifier"] = {"kernel": np.ones((16, 5)), "bias": np.ones(5)}
+    path = tmp_path / "classifier.safetensors"
+    models.weights.save(path, variables, meta | {"encoder": tiny.ENCODER | {"num_outputs": 5}})
+    assert set(tiny.task(path).init(0)["params"]["encoder"]) == names
+
+
+def test_from_scratch_without_a_teacher():
+    changes = {"model__encoder": "resnet8", "constraints__ed__weight": 0.0}
+    start = tiny.task("none", **changes).init(0)
+    assert np.std(start["params"]["encoder"]["stem_conv"]["kernel"]) > 0.01
+
+
+def test_from_scratch_beside_a_teacher(teacher_file):
+    """The teacher's architecture, widths included, and none of its weights; the decoder is fine-tuning's."""
+    task, fine = tiny.task(teacher_file, scratch), tiny.task(teacher_file, constraints__ed__weight=0.0)
+    start, taught = task.init(0), fine.init(0)
+    shapes, want = (jax.tree.map(np.shape, variables) for variables in (start, taught))
+    assert shapes == want
+    for layer in ("stem_conv", "stage2_block0"):
+        assert (
+            jax.tree.leaves(start["params"]["encoder"][layer])[0]
+            != jax.tree.leaves(taught["params"]["encoder"][layer])[0]
+        ).all()
+    jax.tree.map(np.testing.assert_array_equal, start["params"]["decoder"], taught["params"]["decoder"])
+
+
+def test_bfloat16_is_for_activations_only(teacher_file):
+    task = tiny.task(teacher_file, dtype="bfloat16")
+    variables = task.init(0)
+    out = apply(task.model, variables, jnp.zeros((1, 32, 32, 3)))
+    assert (out["encoder"].dtype, out["heatmaps"].dtype) == (jnp.bfloat16, jnp.float32)
+    state, (means,) = tiny.trainer(task)([task.train.batch(np.arange(4))])
+    assert {x.dtype for x in jax.tree.leaves((state.params, state.batch_stats))} == {np.dtype("float32")}
+    assert np.isfinite(list(means.values())).all()
+
+
+def test_the_papers_network():
+    config = ctd_ed.get_config("paper")
+    net = landmarks.build(config, {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil"}, 24)
+    pictures = jax.ShapeDtypeStruct((1, config.data.image_size, config.data.image_size, 3), jnp.float32)
+    out, variables = jax.eval_shape(lambda x: net.init_with_output(jax.random.key(0), x, train=False), pictures)
+    assert out["heatmaps"].shape == (1, 64, 64, 24)
+    assert out["encoder"].shape == (1, 8, 8, 2048)
+    assert [out[f"deconv{i}"].shape[-1] for i in (1, 2, 3)] == [256, 256, 256]
+    encoder = sum(x.size for x in jax.tree.leaves(variables["params"]["encoder"]))
+    assert encoder == 23_508_032  # torchvision's resnet50 without fc
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"constraints__ed__weight": -0.1}, r"constraints.ed.weight is -0.1"),
+        ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, heatmaps, stage1, stage2, stage3, stem"),
+        ({"constraints__ed__layers": ()}, r"constraints.ed.layers is \(\); name one layer or more"),
+        ({"data__image_size": 40}, r"data.image_size is 40; resnet8 needs a multiple of 16"),
+        ({"data__image_size": 16}, r"data.image_size is 16; .* at least 32"),
+        ({"model__deconv": "bilinear"}, r"'bilinear'.*phases, transpose"),
+        ({"model__decoder_channels": (8,) * 5}, r"finer than the picture"),
+        (
+            {"model__encoder": "resnet18", "data__image_size": 64, "constraints__ed__weight": 0.0},
+            r"weights of resnet8, but model.encoder is resnet18 and no constraint ties them",
+        ),
+        ({"dtype": "float16"}, r"dtype is 'float16'"),
+    ],
+)
+def test_what_does_not_go_together_is_refused(teacher_file, changes, message):
+    with pytest.raises(UserError, match=message):
+        tiny.task(teacher_file, **changes)
+
+
+def test_a_constraint_needs_a_teacher_that_learned_something():
+    with pytest.raises(UserError, match="teacher.weights is none"):
+        tiny.task("none", model__encoder="resnet8", constraints__ed__weight=0.1)
+
+
+def test_heatmaps_of_two_cells_are_refused(teacher_file):
+    config = tiny.config(teacher_file, model__decoder_channels=())
+    with pytest.raises(UserError, match="heatmaps of 2 cells.*model.decoder_channels"):
+        landmarks.build(config, tiny.ENCODER, 3)
+
+
+@pytest.mark.parametrize("change", ["flip_pairs", "normalizer", "spacing"])
+def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
+    config = tiny.config(teacher_file)
+    source = data.load(config.data, None)
+    everything = source.everything
+    if change == "spacing":
+        other = dataclasses.replace(everything, spacing=np.ones_like(everything.spacing))
+    else:
+        other = dataclasses.replace(everything, landmarks=dataclasses.replace(everything.landmarks, **{change: None}))
+    old = landmarks.LandmarkTask(config, source).meta
+    new = landmarks.LandmarkTask(config, dataclasses.replace(source, everything=other)).meta
+    key = "annotations" if change == "spacing" else change
+    assert {k for k in old if old[k] != new[k]} == {key}

@@ -1,0 +1,262 @@
+"""The source task."""
+
+import csv
+import json
+import math
+
+import jax
+import numpy as np
+import pytest
+import scipy.special
+import scipy.stats
+import tiny
+
+from configs import source
+from ctd_jax import data, models, train
+from ctd_jax.errors import UserError
+from ctd_jax.tasks import recognition, teacher
+from ctd_jax.training.parallel import Parallel
+
+# ---------------------------------------------------------------- who is alike
+
+
+def mann_whitney(features, subjects, people=None):
+    """`people`: who counts as one person; two pictures of one subject that are of two people make no pair."""
+    people = subjects if people is None else people
+    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
+    alike = {True: [], False: []}
+    for i in range(len(unit)):
+        for j in range(i):
+            if people[i] == people[j] or subjects[i] != subjects[j]:
+                alike[bool(people[i] == people[j])].append(unit[i] @ unit[j])
+    same, other = alike[True], alike[False]
+    return scipy.stats.mannwhitneyu(same, other).statistic / (len(same) * len(other)) if same and other else np.nan
+
+
+def people_and_features():
+    rng = np.random.default_rng(0)
+    subjects = np.repeat(np.arange(6), 4)
+    return rng.normal(size=(6, 5))[subjects] + rng.normal(size=(24, 5)), subjects
+
+
+def test_verification_auc_matches_scipy():
+    features, subjects = people_and_features()
+    found = recognition.verification_auc(features, subjects)
+    assert 0.6 < found < 0.99
+    assert found == pytest.approx(mann_whitney(features, subjects), abs=1e-12)
+
+
+def test_ties_count_half():
+    features = np.eye(4)[[0, 0, 1, 1, 0, 2]]  # every likeness is 0 or 1
+    subjects = np.array([0, 0, 1, 1, 2, 2])
+    assert recognition.verification_auc(features, subjects) == pytest.approx(mann_whitney(features, subjects))
+    assert recognition.verification_auc(np.ones((6, 3)), subjects) == 0.5
+
+
+def test_the_interval_is_that_of_people_left_out():
+    """Every person left out in turn; some have one picture, or more than others."""
+    features, subjects = people_and_features()
+    kept = np.isin(np.arange(len(subjects)), [1, 2, 7], invert=True) & (subjects != subjects[-1])
+    kept |= np.arange(len(subjects)) == len(subjects) - 1
+    features, subjects = features[kept], subjects[kept]
+    value, people = mann_whitney(features, subjects), np.unique(subjects)
+    rest = np.array([mann_whitney(features[subjects != one], subjects[subjects != one]) for one in people])
+    n, pairs = len(people), np.array([(m := (subjects == one).sum()) * (m - 1) / 2 for one in people])
+    half = scipy.stats.t.ppf(0.975, pairs.sum() ** 2 / (pairs**2).sum() - 1) * np.sqrt(
+        (n - 1) / n * ((rest - value) ** 2).sum()
+    )
+    z = np.log(value / (1 - value)) + np.array([-half, half]) / (value * (1 - value))
+    np.testing.assert_allclose(recognition.verification_interval(features, subjects), 1 / (1 + np.exp(-z)), rtol=1e-9)
+
+
+def test_no_interval_from_one_person():
+    assert recognition.verification_interval(np.eye(3), np.array([0, 0, 1])) is None
+
+
+# ---------------------------------------------------------------- the margin
+
+
+@pytest.mark.parametrize("margin", [0.0, 0.2, 0.5, 2.0])
+def test_arcface_matches_the_angles(margin):
+    """By arc cosines in NumPy; beyond pi, cos(theta) - m sin(m)."""
+    cosines = np.random.default_rng(0).uniform(-1, 1, (200, 7))
+    cosines[:4, 0] = [-1, 1, -0.9999, 0.9999]
+    subjects = np.arange(200) % 7
+    subjects[:4] = 0
+    own = np.arange(200), subjects
+    theta = np.arccos(cosines[own])
+    want = cosines.copy()
+    want[own] = np.where(theta + margin <= math.pi, np.cos(theta + margin), np.cos(theta) - margin * math.sin(margin))
+    assert margin == 0 or 0 < (theta + margin > math.pi).sum() < 200
+    found = recognition.arcface_logits(cosines.astype(np.float32), subjects, margin=margin, scale=30.0)
+    np.testing.assert_allclose(found, 30 * want, atol=0.03)  # the sine of 0 is 0.001 there
+    np.testing.assert_allclose(found[4:], 30 * want[4:], atol=1e-4)
+
+
+def test_the_gradient_of_arcface_is_finite_at_the_ends():
+    def own(cosine):
+        return recognition.arcface_logits(cosine[None, None], np.zeros(1, int), margin=0.5, scale=1.0)[0, 0]
+
+    slopes = jax.vmap(jax.grad(own))(np.array([-1, 0, 1], np.float32))
+    # d cos(theta + m) / d cos(theta) = sin(theta + m) / sin(theta), 1 where the cosine is continued; at theta = 0 it is
+    # infinite, and cut
+    np.testing.assert_allclose(slopes, [1, math.cos(0.5), math.cos(0.5)], rtol=1e-6)
+
+
+# ---------------------------------------------------------------- the task
+
+
+def make_task(**changes):
+    keys = {"model__encoder": "resnet8", "data__synthetic__identities": (4, 2, 0)} | changes
+    config = tiny.config("none", source, **keys)
+    return recognition.RecognitionTask(config, data.load(config.data, None))
+
+
+@pytest.mark.parametrize("loss", ["softmax", "arcface"])
+def test_a_run_becomes_a_teacher(loss, tmp_path):
+    task = make_task(
+        eval__batch_size=3, recognition__loss=loss, recognition__scale=8.0
+    )  # 3: no multiple of the devices
+    parallel = Parallel("shard_map")
+    variables = task.init(0)
+    result = task.finish(variables, parallel, tmp_path, 0.0)
+    assert result == json.loads((tmp_path / "metrics.json").read_text())
+    assert result["ci95"] == {} and 0 <= result["verification_auc"] <= 1  # without one of two people there are no pairs
+    assert result["n_images"] == 4 and result["n_subjects"] == 2 and result["split"] == "val"
+    made = teacher.load(str(tmp_path / "teacher.safetensors"), "auto")
+    assert made.encoder == {"name": "resnet8", "num_outputs": 4}
+    encoder, classifier = variables["params"]["encoder"], variables["params"]["classifier"]
+    np.testing.assert_array_equal(made.variables["params"]["stem_conv"]["kernel"], encoder["stem_conv"]["kernel"])
+
+    pictures = task.source.split("val").batch(np.arange(4))["picture"]
+    out = models.build_encoder(**made.encoder).apply(
+        made.variables, models.normalize(pictures, made.input), train=False
+    )
+    features, kernel = np.asarray(out["pooled"], float), np.asarray(classifier["kernel"], float)
+    want = features @ kernel
+    if loss == "arcface":  # 8 cos(theta) |f| / mean |f|
+        want = 8 * want / np.linalg.norm(kernel, axis=0) / np.linalg.norm(features, axis=1).mean()
+    np.testing.assert_allclose(out["classifier"], want, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "arcface"])
+def test_the_loss_is_the_cross_entropy_of_the_right_subject(loss):
+    task = make_task(recognition__loss=loss, recognition__scale=8.0, recognition__margin=0.0)
+    rng = np.random.default_rng(0)
+    features, kernel, bias = rng.normal(size=(5, 128)), rng.normal(size=(128, 4)), rng.normal(size=4)
+    subjects = np.array([0, 3, 1, 2, 2])
+    logits = task.logits(features, {"kernel": kernel, "bias": bias}, subjects)
+    want = features @ kernel + bias
+    if loss == "arcface":
+        want = 8 * features @ kernel / np.linalg.norm(features, axis=1)[:, None] / np.linalg.norm(kernel, axis=0)
+    np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "arcface"])
+def test_the_head_of_mobilefacenet_is_its_embedding(loss):
+    """Shapes only: its file has what `build_encoder` asks for, and its classifier gets a gradient in training."""
+    task = make_task(model__encoder="mobilefacenet", data__image_size=112, recognition__loss=loss)
+    variables = jax.eval_shape(task.init, 0)
+    assert variables["params"]["classifier"]["kernel"].shape == (128, 4)
+    params = task.teacher(variables, np.ones((2, 128)))["params"]
+    assert task.meta["encoder"] == {"name": "mobilefacenet", "num_outputs": 128}
+    template = models.build_encoder(**task.encoder)
+    want = jax.eval_shape(lambda x: template.init(jax.random.key(0), x, train=False), np.zeros((1, 112, 112, 3)))
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, want["params"])
+    batch = task.train.batch(np.arange(2))
+
+    def loss_of(params, batch):
+        keys = jax.random.split(jax.random.key(0), 2)
+        return task.loss(params, variables["batch_stats"], (), batch, keys)[0].mean()
+
+    def gradient(params, batch):
+        return jax.vmap(jax.grad(loss_of), in_axes=(None, 0), axis_name="data")(params, batch)
+
+    variables = jax.tree.map(lambda x: np.ones(x.shape, x.dtype), variables)
+    found = jax.eval_shape(gradient, variables["params"], jax.tree.map(lambda x: x[None], batch))
+    assert found["classifier"]["kernel"].shape == (1, 128, 4)
+    assert found["encoder"]["embedding_conv"]["kernel"].shape[-1] == 128
+
+
+# ---------------------------------------------------------------- a folder of faces with names
+
+
+@pytest.fixture
+def faces(landmark_folder):
+    """Pictures and subjects without any landmark; the people of the split `teacher` are to be trained on."""
+    root = landmark_folder(people=8, size=32)
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows[:4]:
+        row["split"] = "teacher"
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, ["image", "subject", "split"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    (root / "dataset.json").unlink()
+    return root
+
+
+def test_faces_with_names_are_enough(faces, tmp_path):
+    config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces), data__train_split="teacher")
+    config.recognition.loss, config.eval.split = "arcface", "test"
+    result = train.train_and_evaluate(config, tmp_path / "run")
+    assert (result["split"], result["n_images"], result["n_subjects"]) == ("test", 4, 2)
+    made = teacher.load(str(tmp_path / "run" / "teacher.safetensors"), "auto")
+    assert made.encoder["num_outputs"] == 2
+    with (tmp_path / "run" / "split.csv").open(newline="") as file:
+        assert [row["split"] for row in csv.DictReader(file)] == [
+            *["train"] * 4, *["unused"] * 4, *["val"] * 4, *["test"] * 4
+        ]  # fmt: skip
+
+
+def test_faces_without_landmarks_teach_no_landmarks(faces, tmp_path, teacher_file):
+    config = tiny.config(teacher_file, data__root=str(faces))
+    with pytest.raises(UserError, match="none of the 4 pictures of split train has an annotated landmark"):
+        train.train_and_evaluate(config, tmp_path / "run")
+
+
+def test_without_landmarks_there_can_be_mirror_images(faces, tmp_path):
+    (faces / "dataset.json").write_text('{"name": "faces", "flip_pairs": []}')
+    config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces))
+    landmarks = data.load(config.data, tmp_path).landmarks
+    picture = np.random.default_rng(0).uniform(size=(8, 8, 3)).astype(np.float32)
+    mirrored, _ = data.augment(
+        jax.random.key(0), picture, np.zeros((0, 2)), flip=1.0, scale=0, shift=0, flip_order=landmarks.flip_order
+    )
+    np.testing.assert_allclose(mirrored, picture[:, ::-1], atol=1e-6)
+
+
+def test_a_train_split_that_no_row_has(faces, tmp_path):
+    config = tiny.config("none", source, data__root=str(faces), data__train_split="techer")
+    with pytest.raises(UserError, match="data.train_split is 'techer'.*there are teacher, test, train, val"):
+        data.load(config.data, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__synthetic__identities": (4, 1, 0)}, "two people in val"),
+        ({"data__synthetic__identities": (4, 0, 0)}, "two people in val"),
+        ({"data__synthetic__shots": (2, 1, 1)}, "two people in val, and two pictures of one of them.*column `subject`"),
+        ({"data__synthetic__identities": (4, 2, 1), "eval__split": "test"}, "two people in test"),
+        ({"data__synthetic__identities": (1, 2, 0)}, "all 2 training pictures are of .*two people"),
+        ({"recognition__loss": "sofmax"}, "recognition.loss is 'sofmax'; expected softmax or arcface"),
+        ({"recognition__margin": -0.1}, "recognition.margin is -0.1; expected 0 or more"),
+        ({"recognition__margin": 3.2}, "recognition.margin is 3.2; expected .* less than pi"),
+        ({"recognition__scale": 0.0}, "recognition.scale is 0.0; expected more than 0"),
+        ({"model__encoder": "mobilefacenet"}, "at least 112x112"),
+    ],
+)
+def test_what_cannot_be_learned_or_judged(changes, message):
+    with pytest.raises(UserError, match=message):
+        make_task(**changes)
+
+
+def test_nobody_is_on_two_sides(tmp_path):
+    config = tiny.config("none", source, model__encoder="resnet8", data__synthetic__identities=(4, 2, 0))
+    known = data.load(config.data, tmp_path)
+    split = ["train"] * 7 + ["val"] * 5  # person 3 has a picture in each
+    assert len(split) == len(known.split_of)
+    with pytest.raises(UserError, match="1 people of val are also trained on, first .*drawn"):
+        recognition.RecognitionTask(config, data.Source(known.everything, split, known.sha256))

@@ -1,0 +1,491 @@
+"""Segmentation as a task: the network, where classes stand, losses of one's own domain, and whole runs."""
+
+import contextlib
+import csv
+import functools
+import json
+import pathlib
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import segmentation_folder
+import tiny
+from flax.traverse_util import flatten_dict
+from PIL import Image
+
+from configs import mtmd
+from ctd_jax import data, formats, models, report, run_folder, train
+from ctd_jax.errors import UserError
+from ctd_jax.metrics import segmentation
+from ctd_jax.tasks.segmentation import Alone, Layout, SegmentationTask, evaluate, forward
+from ctd_jax.tasks.segmentation.task import FAR
+from ctd_jax.training import checkpoint
+from ctd_jax.training.parallel import Parallel
+
+REPO = pathlib.Path(__file__).parents[2]
+CLASSES = {"heads": ("background", "skull", "brain"), "spines": ("background", "disc")}
+SMALL = {"data__synthetic__shots": (1, 1, 1)}
+JOINT = {"domains__norm": False, "domains__heads": False, "constraints__contrastive__weight": 0.0}
+# the schemes of Boutillon et al. 2021 and what they are compared with
+SCHEMES = {
+    "one network each": {"data__domains": ("heads",), "constraints__contrastive__weight": 0.0},
+    "joint": JOINT,
+    "heads": JOINT | {"domains__heads": True},
+    "norm": {"constraints__contrastive__weight": 0.0},
+    "contrastive": {},
+    "multi-scale": {"constraints__contrastive__layers": ("encoder", "level1", "level2")},
+}
+
+
+def make_task(teacher, **changes):
+    config = tiny.config(teacher, mtmd, **SMALL | changes)
+    return SegmentationTask(config, data.load(config.data, None, masks=True))
+
+
+# ---------------------------------------------------------------- the network
+
+
+@pytest.mark.parametrize(
+    ("encoder", "beside"),
+    [
+        ({"name": "resnet8", "width": 4}, [8, 4, 4]),  # stage2, stage1, unpooled
+        ({"name": "resnet18", "width": 4}, [16, 8, 4, 4]),
+        ({"name": "mobilefacenet"}, [128, 64, 64]),  # block11 at stride 8, block4, pointwise
+    ],
+)
+def test_the_decoder_sees_the_encoders_maps(encoder, beside):
+    """The kernel of each 3x3 convolution has room for the deconvolution's map and the encoder's of that size."""
+    model = config_model = tiny.config("none", mtmd).model
+    config_model.decoder_channels = (7,) * len(beside)
+    model = models.build_segmentation(config_model, encoder=encoder, num_classes=5)
+    assert model.stride == 2
+    picture = jnp.zeros((1, 64, 64, 3))
+    shapes = jax.eval_shape(lambda x: model.init_with_output(jax.random.key(0), x, train=False), picture)
+    out, decoder = shapes[0], shapes[1]["params"]["decoder"]
+    assert [decoder[f"conv{i + 1}"]["kernel"].shape[2] - 7 for i in range(len(beside))] == beside
+    assert out["logits"].shape == (1, 64, 64, 5) and out[f"level{len(beside)}"].shape == (1, 32, 32, 7)
+
+
+def test_a_decoder_as_fine_as_the_picture():
+    config_model = tiny.config("none", mtmd, model__decoder_channels=(4, 4, 4, 4)).model
+    encoder = {"name": "resnet8", "width": 4}
+    model = models.build_segmentation(config_model, encoder=encoder, num_classes=2)
+    assert model.stride == 1
+    config_model.decoder_channels = (4,) * 5
+    with pytest.raises(UserError, match="5 deconvolutions make maps finer than the picture"):
+        models.build_segmentation(config_model, encoder=encoder, num_classes=2)
+    config_model.network = "hourglass"
+    with pytest.raises(UserError, match="model.network is 'hourglass'; segmentation expects encoder_decoder"):
+        models.build_segmentation(config_model, encoder=encoder, num_classes=2)
+
+
+# ---------------------------------------------------------------- where classes stand
+
+
+def test_layouts_by_hand():
+    own, joint = Layout.of(CLASSES, heads=True), Layout.of(CLASSES, heads=False)
+    np.testing.assert_array_equal(own.columns, [[0, 1, 2], [3, 4, -1]])
+    np.testing.assert_array_equal(joint.columns, [[0, 1, 2], [0, 3, -1]])
+    assert (own.total, joint.total) == (5, 4)
+    np.testing.assert_array_equal(own.foreground, [False, True, True, False, True])
+    np.testing.assert_array_equal(joint.foreground, [False, True, True, True])
+    classes = np.array([[[0, 2, 255]], [[0, 1, 255]]], np.uint8)
+    np.testing.assert_array_equal(own.places(classes, np.array([0, 1])), [[[0, 2, -1]], [[3, 4, -1]]])
+    np.testing.assert_array_equal(joint.places(classes, np.array([0, 1])), [[[0, 2, -1]], [[0, 3, -1]]])
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_what_is_found_is_a_class_of_the_pictures_domain(heads):
+    layout = Layout.of(CLASSES, heads=heads)
+    logits = np.random.default_rng(0).normal(size=(2, 3, 3, layout.total)).astype(np.float32)
+    found = np.asarray(layout.probabilities(logits, np.array([1, 0])))
+    for b, columns in ((0, layout.columns[1][:2]), (1, layout.columns[0])):
+        odds = np.exp(logits[b][..., columns])
+        want = odds / odds.sum(-1, keepdims=True)
+        np.testing.assert_allclose(found[b, ..., : len(columns)], want, rtol=1e-5)
+    assert (found[0, ..., 2] == 0).all()
+    assert (np.asarray(layout.within(logits, np.array([1, 0])))[0, ..., 1 if heads else 2] == FAR).all()
+
+
+@pytest.mark.parametrize("heads", [True, False])
+def test_only_with_heads_is_a_pictures_loss_free_of_other_domains_logits(heads, teacher_file):
+    """The gradient of each picture's loss by the logits of the other domain's classes."""
+    task = make_task(teacher_file, domains__heads=heads, domains__norm=heads, constraints__contrastive__weight=0.0)
+    batch = task.train.batch(np.array([0, len(task.train) - 1]))
+    assert batch["domain"].tolist() == [0, 1]
+    truth = task.layout.places(batch["classes"], batch["domain"]), batch["domain"]
+
+    def losses_of(logits):
+        return task._main_terms({"logits": logits}, {}, truth)["segmentation"]
+
+    logits = np.random.default_rng(0).normal(size=(2, 32, 32, task.layout.total)).astype(np.float32)
+    slopes = np.stack([np.abs(jax.grad(lambda x, b=b: losses_of(x)[b])(logits)).max((1, 2)) for b in range(2)])
+    assert (slopes[0, 1] == 0).all() and (slopes[1, 0] == 0).all()  # another picture's logits
+    for b in range(2):
+        own = np.isin(np.arange(task.layout.total), task.layout.columns[b])
+        assert (slopes[b, b][own] > 0).all()
+        assert (slopes[b, b][~own] == 0).all() == heads
+
+
+# ---------------------------------------------------------------- the task
+
+
+def test_filters_are_shared_norms_and_heads_are_not(teacher_file):
+    task = make_task(teacher_file)
+    paths = {"/".join(path) for path in flatten_dict(task.init(0)["params"])}
+    assert {"decoder/norm1/heads/scale", "decoder/norm1/spines/scale", "decoder/conv1/kernel"} <= paths
+    assert {"decoder/final_heads/kernel", "decoder/final_spines/kernel", "encoder/stem_norm/heads/bias"} <= paths
+    assert not [path for path in paths if path.endswith("kernel") and "final" not in path and "/heads" in path]
+    joint = {"/".join(path) for path in flatten_dict(make_task(teacher_file, **JOINT).init(0)["params"])}
+    assert "decoder/final/kernel" in joint and not [path for path in joint if "heads" in path]
+
+
+def test_it_starts_from_the_teacher_in_every_domain(teacher_file):
+    task = make_task(teacher_file)
+    params = task.init(0)["params"]["encoder"]
+    taught = task.teacher.variables["params"]
+    np.testing.assert_array_equal(params["stem_conv"]["kernel"], taught["stem_conv"]["kernel"])
+    for domain in ("heads", "spines"):
+        np.testing.assert_array_equal(params["stem_norm"][domain]["scale"], taught["stem_norm"]["scale"])
+
+
+def test_constraints_tie_it_to_the_teacher(teacher_file):
+    """Every term of one layer at once: finite, and in the total with its weight."""
+    terms = ("ed", "spatial", "channel", "at", "hint", "rkd_distance", "l2_sp", "l2", "contrastive")
+    task = make_task(teacher_file, **{f"constraints__{name}__weight": 0.1 for name in terms})
+    trained = tiny.trainer(task)
+    _, means = trained([task.train.batch(np.array([0, 1, 4, 5]))] * 2)
+    for mean in means:
+        assert np.isfinite(list(mean.values())).all()
+        total = mean["segmentation"] + sum(0.1 * mean[name] for name in terms)
+        assert mean["loss"] == pytest.approx(total, rel=1e-4)
+        assert mean["segmentation"] == pytest.approx(mean["cross_entropy"] + mean["dice_loss"], rel=1e-5)
+    assert means[1]["segmentation"] < means[0]["segmentation"]
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "pmap"])
+def test_devices_agree(kind, teacher_file):
+    """Two devices do what one does: statistics and the contrastive term are of the whole batch."""
+    task = make_task(teacher_file, **tiny.STILL)
+    batches = [task.train.batch(np.array([0, 4, 1, 5]))] * 2
+    one, two = (tiny.trainer(task, kind, devices)(batches) for devices in (1, 2))
+    for name, value in one[1][-1].items():
+        assert two[1][-1][name] == pytest.approx(value, rel=2e-4, abs=1e-6), name
+
+
+def test_training_on_one_domain_leaves_the_other_in_evaluation_as_it_was(teacher_file):
+    """Statistics, affine parameters and head of a domain that the batches do not have stay; shared filters are held."""
+    task = make_task(teacher_file, constraints__contrastive__weight=0.0)
+    heads = np.flatnonzero(task.train.domain == 0)[:4]
+    labels = jax.tree_util.tree_map_with_path(
+        lambda path, _: "decoder" if any(getattr(k, "key", "").endswith("heads") for k in path) else "frozen",
+        task.init(0)["params"],
+    )
+    task.labels = lambda _: labels
+    start = jax.device_get(task.init(0))
+    state, _ = tiny.trainer(task)([task.train.batch(heads)] * 2)
+    before, after = (flatten_dict({"params": p, "stats": s}) for p, s in (
+        (start["params"], start["batch_stats"]), (state.params, state.batch_stats)))  # fmt: skip
+    changed = {path for path in before if (np.asarray(before[path]) != after[path]).any()}
+    assert changed and all(any("heads" in part for part in path) for path in changed)
+    pictures = task.source.split("test").batch(np.arange(4))
+    apply = functools.partial(task.model.apply, train=False)
+    picture = models.normalize(pictures["picture"], task.teacher.input)
+    spines = np.ones(4, np.int32)
+    first = apply(start, picture, spines)["logits"][..., 3:]
+    second = apply({"params": state.params, "batch_stats": state.batch_stats}, picture, spines)["logits"][..., 3:]
+    np.testing.assert_array_equal(first, second)
+
+
+def test_the_validator_is_the_mean_dice_of_val(teacher_file):
+    task = make_task(teacher_file)
+    parallel = Parallel("shard_map")
+    variables = task.init(0)
+    error, text = task.validator(parallel)(parallel.replicate(variables))
+    val = task.source.split("val")
+    batch = val.batch(np.arange(len(val)))
+    out = task.model.apply(
+        variables, models.normalize(batch["picture"], task.teacher.input), batch["domain"], train=False
+    )
+    found = np.asarray(task.layout.probabilities(out["logits"], batch["domain"])).argmax(-1)
+    dice = [
+        [segmentation.measure(true == i, labels == i, np.full(2, np.nan))["dice"] for i in (1, 2)]
+        for true, labels in zip(batch["classes"], found, strict=True)
+    ]
+    want = np.mean([np.mean(np.array(dice)[val.domain == d], axis=0) for d in (0, 1)])
+    assert error == pytest.approx(1 - want, abs=1e-6) and text == f"1 - mean Dice {error:.3f}"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"data__image_size": 40}, "data.image_size is 40; resnet8 needs a multiple of 16"),
+        ({"data__domains": ("heads",)}, "constraints.contrastive.weight is not 0, but there is one domain"),
+        ({"constraints__contrastive__layers": ("level9",)}, "constraints.contrastive.layers names 'level9'"),
+        ({"data__synthetic__identities": (4, 2, 0)}, "domain 'heads' has no picture in the split test"),
+    ],
+)
+def test_what_does_not_go_together(changes, message, teacher_file):
+    with pytest.raises(UserError, match=message):
+        make_task(teacher_file, **changes)
+
+
+# ---------------------------------------------------------------- runs
+
+
+def run(workdir, teacher, **changes):
+    return train.train_and_evaluate(tiny.config(teacher, mtmd, **SMALL | changes), workdir)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES)
+def test_every_scheme_is_a_matter_of_keys(scheme, teacher_file):
+    """Shapes only: each has a loss with all of its terms and a gradient."""
+    task = make_task(teacher_file, **SCHEMES[scheme])
+    assert list(task.classes) == (["heads"] if scheme == "one network each" else ["heads", "spines"])
+    variables, keys = jax.eval_shape(lambda: task.init(0)), jax.random.split(jax.random.key(0), 4)
+    frozen = task.frozen
+
+    def gradient(params, batch, keys):
+        return jax.grad(lambda params: task.loss(params, variables_of(), frozen, batch, keys)[0].mean())(params)
+
+    def variables_of():
+        return jax.tree.map(lambda x: jnp.zeros(x.shape, x.dtype), variables["batch_stats"])
+
+    batch = jax.tree.map(lambda x: x[None], task.train.batch(np.arange(4)))
+    mapped = jax.vmap(gradient, in_axes=(None, 0, 0), axis_name="data")
+    found = jax.eval_shape(mapped, variables["params"], batch, keys[None])
+    assert found["decoder"]["conv1"]["kernel"].shape[0] == 1
+    assert ("contrastive" in task.terms) == (scheme in ("contrastive", "multi-scale"))
+
+
+@pytest.fixture(scope="module")
+def folder_run(tmp_path_factory, teacher_file):
+    root = segmentation_folder.write(tmp_path_factory.mktemp("segmentation") / "anatomies")
+    workdir = root.parent / "run"
+    return root, workdir, run(workdir, teacher_file, data__root=str(root))
+
+
+def test_the_files_of_a_run(folder_run):
+    root, workdir, result = folder_run
+    names = {p.name for p in workdir.iterdir()}
+    assert names == {
+        *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "masks", "metrics.json"),
+        *("segmentation_metrics.csv", "mean_map.csv", "report.html", "overlays.png", "curves.png"),
+    }
+    assert result == json.loads((workdir / "metrics.json").read_text())
+    assert result["split"] == "test" and result["n_images"] == 4
+    assert {"dice", "dice_heads_skull", "sensitivity_spines_disc", "ci95", "config_hash", "seconds"} <= result.keys()
+    assert not [key for key in result if "_mm_spines" in key]  # no spacing there
+    variables, meta = checkpoint.best(workdir)
+    assert result["n_params"] == sum(np.size(x) for x in jax.tree.leaves(variables["params"]))
+    assert [one["name"] for one in meta["domains"]] == ["heads", "spines"]
+    page = (workdir / "report.html").read_text()
+    assert "Segmentation report" in page and "vertebra" in page and "<script" not in page
+
+
+def test_every_number_is_that_of_the_masks(folder_run):
+    """Predicted class maps have the pictures' size, and the table is theirs."""
+    root, workdir, result = folder_run
+    with (workdir / "segmentation_metrics.csv").open(newline="") as file:
+        table = list(csv.DictReader(file))
+    assert {(row["image"], row["class"]) for row in table} == {
+        *((f"heads/{i}.png", name) for i in (6, 7) for name in ("skull", "brain")),
+        *((f"spines/{i}.png", name) for i in (6, 7) for name in ("vertebra", "disc")),
+    }
+    for row in table:
+        number = {"skull": 1, "brain": 2, "vertebra": 1, "disc": 2}[row["class"]]
+        with Image.open(evaluate.mask_path(workdir, row["image"])) as mask:
+            found = np.asarray(mask)
+        with Image.open(root / row["image"].replace(".png", "_mask.png")) as mask:
+            true = np.asarray(mask)
+        assert found.shape == true.shape == (32, 40)
+        spacing = np.array([0.5, 0.25] if row["domain"] == "heads" else [np.nan] * 2)
+        want = segmentation.measure(true == number, found == number, spacing)
+        for key in segmentation.MEASURES:
+            np.testing.assert_allclose(float(row[key] or "nan"), want[key], rtol=1e-5)
+    of_skull = [float(row["dice"] or "nan") for row in table if row["class"] == "skull"]
+    assert result["dice_heads_skull"] == pytest.approx(np.nanmean(of_skull), rel=1e-5)
+
+
+def test_every_result_has_the_mean_map(folder_run):
+    """Dice of mean_map.csv is that of metrics.json; four steps of training are no better, and that is said first."""
+    root, workdir, result = folder_run
+    blind = segmentation.read(workdir / "mean_map.csv")
+    own = segmentation.read(workdir / "segmentation_metrics.csv")
+    assert blind.names["image"].tolist() == own.names["image"].tolist()
+    rows = blind.of("heads", "skull")
+    assert result["mean_map"]["dice_heads_skull"] == pytest.approx(np.nanmean(blind.values["dice"][rows]), rel=1e-5)
+    assert result["mean_map"]["beaten"] == {"heads": False, "spines": False}
+    first = report.segmentation.console(result).splitlines()[0]
+    assert first.startswith("This network is no better than the mean map of the training labels of heads")
+    page = (workdir / "report.html").read_text("utf-8")
+    assert page.index(first) < page.index("the mean Dice coefficient is")
+    assert f"Made with ctd_jax {result['versions']['ctd_jax']}" in page
+    assert result == json.loads((workdir / "metrics.json").read_text())
+
+
+def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
+    root, workdir, result = folder_run
+    judged = sorted((workdir / "masks").rglob("*.png"))
+    domain, other = result["classes"]
+    pictures = [root / path.relative_to(workdir / "masks").with_suffix("") for path in judged]
+    own = [(picture, path) for picture, path in zip(pictures, judged, strict=True) if domain in picture.parts]
+    out, overlays = tmp_path / "maps", tmp_path / "overlays"
+    flags = (f"--workdir={workdir}", *(str(picture) for picture, _ in own), f"--out={out}", f"--overlays={overlays}")
+    code, said, error = cli("ctd_jax.predict", *flags, f"--domain={domain}")
+    assert code == 0, error
+    assert f"{len(own)} pictures, a class map each (0 background, 1 " in said
+    for picture, path in own:
+        files = out / f"{picture.name}.png", path, overlays / f"{picture.name}.png"
+        with contextlib.ExitStack() as opened:
+            found, own_map, drawn = (np.asarray(opened.enter_context(Image.open(file))) for file in files)
+        assert np.mean(found != own_map) < 2e-3  # batch norm is folded here: ties may fall otherwise
+        assert drawn.shape == (*found.shape, 3)
+    for more, words in (
+        ([], f"several domains, each with classes of its own; give --domain={domain}|{other}"),
+        (["--domain=knee"], "there is no 'knee'; give --domain="),
+        ([f"--domain={domain}", "--boxes=b.csv"], "--boxes is for landmarks"),
+    ):
+        code, _, error = cli("ctd_jax.predict", *flags, *more)
+        assert code == 2 and words in error and error.count("error: ") == 1
+
+
+def test_predict_reads_with_the_grey_range_of_the_domain(folder_run, cli, tmp_path, monkeypatch):
+    _, workdir, result = folder_run
+    domain, best = next(iter(result["classes"])), checkpoint.best
+    grey = np.asarray(Image.linear_gradient("L").resize((40, 32)))
+    Image.fromarray(grey).save(tmp_path / "8.png")
+    Image.fromarray(grey.astype(np.uint16) * 200).save(tmp_path / "16.png")  # by itself it would be of 0 to 65535
+    kept = {"grey": {domain: {"integer": [0.0, 51000.0]}}}
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | kept))
+    flags = (f"--workdir={workdir}", f"--out={tmp_path / 'maps'}", f"--domain={domain}")
+    code, _, error = cli("ctd_jax.predict", *flags, tmp_path / "8.png", tmp_path / "16.png")
+    assert (code, error) == (0, "")
+    with Image.open(tmp_path / "maps/8.png.png") as one, Image.open(tmp_path / "maps/16.png.png") as other:
+        np.testing.assert_array_equal(one, other)
+
+
+@pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])
+def test_one_domain_alone_says_what_it_says_among_the_others(scheme, teacher_file, monkeypatch):
+    task, rng = make_task(teacher_file, **SCHEMES[scheme]), np.random.default_rng(0)
+    variables = jax.tree.map(lambda x: np.asarray(x + rng.uniform(0, 0.3, x.shape), np.float32), task.init(0))
+    monkeypatch.setattr(checkpoint, "best", lambda run: (variables, task.meta))
+    picture = rng.integers(0, 256, (2, task.size, task.size, 3), np.uint8)
+    for d, (name, classes) in enumerate(task.classes.items()):
+        batch = {"picture": picture, "domain": np.full(2, d)}
+        want = jax.jit(forward(task.model, task.teacher.input, task.layout))(variables, batch)
+        alone = Alone.of(pathlib.Path("run"), task.config, name)
+        got = jax.jit(alone.forward)(alone.variables, {"picture": picture})
+        assert alone.classes == tuple(classes) and got.shape[-1] == len(classes)
+        assert len({path for path in flatten_dict(alone.variables["params"]) if path[-2].startswith("final")}) == 2
+        assert np.ptp(got) > 0.1
+        np.testing.assert_allclose(got, want[..., : len(classes)], atol=1e-4)
+
+
+@pytest.mark.parametrize("to", formats.FORMATS)
+def test_export(folder_run, cli, to, tmp_path):
+    for package in formats.FORMATS[to].packages:
+        pytest.importorskip(package.replace("-", "_"))
+    root, workdir, result = folder_run
+    config, out = run_folder.read_config(workdir), tmp_path / "file"
+    flags = (f"--workdir={workdir}", f"--to={to}", f"--out={out}")
+    code, said, error = cli("ctd_jax.export", *flags, "--domain=heads")
+    assert code == 0, error
+    about = json.loads((tmp_path / "file.json").read_text())
+    S = config.data.image_size
+    assert about["classes"] == list(CLASSES["heads"]) and about["output"]["probabilities"]["shape"][1:] == [S, S, 3]
+    report = about["report"]
+    assert report["validation_pictures"] == 2 and report["bytes"] == out.stat().st_size
+    assert 0 <= report["largest_difference_probability"] < 1e-4 and "in a probability, allowed 0.001" in said
+    alone = Alone.of(workdir, config, "heads")
+    picture = np.random.default_rng(0).integers(0, 256, (1, S, S, 3), np.uint8)
+    (found,) = formats.load(to).load(out.read_bytes(), ("probabilities",))(picture)
+    np.testing.assert_allclose(found, alone.forward(alone.variables, {"picture": picture}), atol=1e-4)
+    np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
+    code, _, error = cli("ctd_jax.export", *flags)
+    assert code == 2 and "several domains, each with classes of its own; give --domain=heads|spines" in error
+
+
+def test_an_export_that_differs_is_refused(folder_run, cli, tmp_path, monkeypatch):
+    form = formats.load("stablehlo")
+    right = form.write
+    monkeypatch.setattr(form, "write", lambda body, v, *rest: right(body, jax.tree.map(lambda x: 1.2 * x, v), *rest))
+    flags = (f"--workdir={folder_run[1]}", "--to=stablehlo", f"--out={tmp_path / 'file'}", "--domain=heads")
+    code, _, error = cli("ctd_jax.export", *flags)
+    assert code == 2 and "in a probability (heads/" in error and "more than 0.001; nothing was written" in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder_run, tmp_path, teacher_file, monkeypatch):
+    root, workdir, result = folder_run
+    save = checkpoint.save
+
+    def stop(checkpoints, step, *args):
+        save(checkpoints, step, *args)
+        checkpoints.wait_until_finished()
+        if step == 2:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(checkpoint, "save", stop)
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path / "run", teacher_file, data__root=str(root))
+    monkeypatch.setattr(checkpoint, "save", save)
+    again = run(tmp_path / "run", teacher_file, data__root=str(root))
+    assert again | {"seconds": 0} == result | {"seconds": 0}
+    for name in ("segmentation_metrics.csv", "masks/heads/6.png.png"):
+        assert (tmp_path / "run" / name).read_bytes() == (workdir / name).read_bytes()
+
+
+def test_a_class_map_that_changed_is_another_run(tmp_path, teacher_file):
+    root = segmentation_folder.write(tmp_path / "anatomies")
+    config = tiny.config(teacher_file, mtmd, data__root=str(root))
+    source = data.load(config.data, tmp_path, masks=True)
+    run_folder.claim_split(tmp_path / "run", source.rows())
+    (tmp_path / "run/config.json").write_text("{}")  # the run has begun
+    segmentation_folder.change(root / "heads/0_mask.png", lambda classes: classes[::-1])
+    changed = data.load(config.data, tmp_path, masks=True)
+    with pytest.raises(UserError, match="not those that this run began with .*heads/0.png"):
+        run_folder.claim_split(tmp_path / "run", changed.rows())
+
+
+def test_a_domain_is_added_to_a_trained_network(tmp_path, teacher_file, folder_run):
+    """All that the first network knows stays; only norms and head of the new domain learn."""
+    root, workdir, _ = folder_run
+    other = segmentation_folder.write(tmp_path / "other")
+    text = (other / "segmentation.csv").read_text().replace(",heads,", ",skulls,").replace(",spines,", ",backs,")
+    (other / "segmentation.csv").write_text(text)
+    (other / "classes.json").write_text('{"skulls": ["none", "rim", "inside"], "backs": ["none", "block", "disc"]}')
+    keys = {"data__domains": ("skulls",), "constraints__contrastive__weight": 0.0, "train__steps": 2}
+    result = run(tmp_path / "run", teacher_file, data__root=str(other), domains__start=str(workdir), **keys)
+    assert 0 <= result["dice_skulls"] <= 1
+    old, new = (flatten_dict(checkpoint.best(path)[0]) for path in (workdir, tmp_path / "run"))
+    shared = [path for path in new if path in old]
+    assert len(shared) > 10 and all((np.asarray(old[path]) == new[path]).all() for path in shared)
+    assert all(any("skulls" in part for part in path) for path in new if path not in old)
+
+
+def test_the_command_prints_a_table(cli, monkeypatch, tmp_path, teacher_file):
+    monkeypatch.chdir(tmp_path)
+    arguments = tiny.arguments(teacher_file, train__steps=2, data__synthetic__shots=(1, 1, 1))
+    code, out, error = cli("ctd_jax.main", f"--config={REPO / 'configs' / 'mtmd.py'}", "--workdir=run", *arguments)
+    assert code == 0, error
+    for word in ("mean of the domains", "Dice", "95 % interval", "vertebra", "average distance", "report.html"):
+        assert word in out
+
+
+def test_an_empty_class_map_stops_the_command(cli, monkeypatch, tmp_path, teacher_file):
+    root = segmentation_folder.write(tmp_path / "anatomies")
+    segmentation_folder.change(root / "heads/2_mask.png", lambda classes: 0 * classes)
+    monkeypatch.chdir(tmp_path)
+    arguments = tiny.arguments(teacher_file, data__root=root)
+    code, _, error = cli("ctd_jax.main", f"--config={REPO / 'configs' / 'mtmd.py'}", "--workdir=run", *arguments)
+    assert code == 2 and error.count("error: ") == 1 and "is empty" in error and "Traceback" not in error
+
+
+def test_the_papers_size():
+    config = mtmd.get_config("paper")
+    assert (config.variant, config.data.image_size) == ("paper", 256)
+    model = models.build_segmentation(config.model, encoder={"name": "resnet50"}, num_classes=3)
+    assert model.stride == 2

@@ -1,0 +1,78 @@
+"""Which weights are taken as a teacher."""
+
+import jax
+import numpy as np
+import pytest
+import safetensors.numpy
+import tiny
+
+from ctd_jax import models
+from ctd_jax.data import synthetic
+from ctd_jax.errors import UserError
+from ctd_jax.tasks import teacher
+from ctd_jax.tasks.recognition import verification_auc
+
+
+def test_a_teacher_is_what_its_file_says(teacher_file):
+    made = teacher.load(str(teacher_file), "auto")
+    assert made.encoder == tiny.ENCODER
+    assert made.input == teacher.IMAGENET
+    assert made.trained
+    jax.tree.map(np.testing.assert_array_equal, made.variables, models.weights.load(teacher_file)[0])
+
+
+def test_the_embedded_teacher_is_small():
+    made = teacher.load("embedded", "auto")
+    assert made.trained
+    assert teacher.EMBEDDED.stat().st_size < 5e6
+
+
+def test_none_has_learned_nothing():
+    assert not teacher.load("none", "resnet8").trained
+
+
+@pytest.mark.parametrize(
+    ("weights", "encoder", "message"),
+    [
+        ("", "auto", "--config.teacher.weights=FILE.*convert mobilefacenet.*--config=source"),
+        ("none", "auto", "--config.model.encoder=resnet8"),
+        ("nowhere.safetensors", "auto", "nowhere.safetensors: no such weight file"),
+    ],
+)
+def test_no_teacher(weights, encoder, message):
+    with pytest.raises(UserError, match=message):
+        teacher.load(weights, encoder)
+
+
+def test_weights_of_another_encoder(teacher_file, tmp_path):
+    assert teacher.load(str(teacher_file), "resnet50").encoder == tiny.ENCODER  # a student may be another network
+    variables, meta = models.weights.load(teacher_file)
+    wrong = tmp_path / "wrong.safetensors"
+    models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet8", "width": 8}})
+    with pytest.raises(UserError, match="wrong.safetensors: the weights do not match the network"):
+        teacher.load(str(wrong), "auto")
+    models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet9"}})
+    with pytest.raises(UserError, match="'resnet9'"):
+        teacher.load(str(wrong), "auto")
+
+
+def test_files_that_are_no_weights(tmp_path):
+    path = tmp_path / "file.safetensors"
+    path.write_bytes(b"PK\x03\x04 a PyTorch file, perhaps")
+    with pytest.raises(UserError, match="not a safetensors file"):
+        teacher.load(str(path), "auto")
+    safetensors.numpy.save_file({"a": np.zeros(3)}, path)
+    with pytest.raises(UserError, match="does not say which encoder"):
+        teacher.load(str(path), "auto")
+    for meta in ("{}", '{"encoder": {"name": "resnet8"}}'):
+        safetensors.numpy.save_file({"a": np.zeros(3)}, path, {"ctd_jax": meta})
+        with pytest.raises(UserError, match="file.safetensors"):
+            teacher.load(str(path), "auto")
+
+
+def test_the_embedded_teacher_knows_people_it_has_never_seen():
+    made = teacher.load("embedded", "auto")
+    faces = synthetic.faces(range(25), 4, size=96, seed=7)  # it learned the people of seed 1000
+    model = models.build_encoder(**made.encoder)
+    features = jax.jit(lambda x: model.apply(made.variables, models.normalize(x, made.input), train=False)["pooled"])
+    assert verification_auc(np.asarray(features(faces["pictures"])), np.array(faces["subjects"])) > 0.95

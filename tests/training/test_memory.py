@@ -1,0 +1,116 @@
+"""What a step needs, what there is, and the advice."""
+
+import types
+
+import jax
+import numpy as np
+import pytest
+import tiny
+
+from ctd_jax.errors import UserError
+from ctd_jax.training import memory, step
+from ctd_jax.training.memory import Need
+from ctd_jax.training.parallel import Parallel
+
+GIB = 2**30
+NEED = Need(parameters=GIB, optimizer=2 * GIB, activations=8 * GIB, total=12 * GIB)
+
+
+def train(**changes):
+    return types.SimpleNamespace(**{"batch_size": 32, "accumulate_steps": 2, "remat": False} | changes)
+
+
+def write(folder, **files):
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("memory_", "memory.")).write_text(text)
+
+
+def test_what_is_available_is_the_least_of_machine_and_groups(tmp_path):
+    assert memory.available(tmp_path) is None  # no Linux
+    write(tmp_path / "proc", meminfo="MemTotal: 9000 kB\nMemAvailable:    8000 kB\n")
+    write(tmp_path / "proc/self", cgroup="0::/job/step\n")
+    assert memory.available(tmp_path) == 8000 * 1024
+    job, stat = tmp_path / "sys/fs/cgroup/job", "anon 1\ninactive_file 500000\n"
+    write(job / "step", memory_max="max\n", memory_current="7\n", memory_stat=stat)
+    assert memory.available(tmp_path) == 8000 * 1024
+    write(job, memory_max="4000000\n", memory_current="1000000\n", memory_stat=stat)
+    assert memory.available(tmp_path) == 3_500_000
+
+
+def test_what_is_available_in_a_group_of_version_1(tmp_path):
+    write(tmp_path / "proc", meminfo="MemAvailable: 8000 kB")
+    write(tmp_path / "proc/self", cgroup="3:cpuset:/\n4:memory:/slurm/job\n0::/\n")
+    used = {"memory_limit_in_bytes": "4000000", "memory_usage_in_bytes": "1000000"}
+    write(tmp_path / "sys/fs/cgroup/memory/slurm", memory_stat="inactive_file 1\ntotal_inactive_file 200000", **used)
+    assert memory.available(tmp_path) == 3_200_000
+
+
+def test_devices_of_a_cpu_share_what_is_available(monkeypatch):
+    monkeypatch.setattr(memory, "available", lambda: 8 * GIB)
+    assert memory.limit(jax.devices()[:4]) == 2 * GIB
+    assert memory.limit(jax.devices()[:1]) == 8 * GIB
+    monkeypatch.setattr(memory, "available", lambda: None)
+    assert memory.limit(jax.devices()[:1]) is None
+
+
+def test_an_accelerator_says_itself():
+    device = types.SimpleNamespace(process_index=0, memory_stats=lambda: {"bytes_limit": 5, "bytes_in_use": 3})
+    assert memory.limit([types.SimpleNamespace(process_index=1), device]) == 5
+
+
+def test_what_fits_is_let_through():
+    memory.check(NEED, 12 * GIB, train(), 1)
+    memory.check(NEED, None, train(), 1)
+
+
+@pytest.mark.parametrize(
+    ("limit", "changes", "devices", "parts"),
+    [
+        # 16 pictures at once need 4 + 8 GiB: 8 need 4 + 4, 4 need 4 + 2
+        (8, {}, 1, ["accumulate_steps=4 (about 8.0 GiB)", "batch_size=16 (about 8.0 GiB)", "remat=True"]),
+        (7, {}, 1, ["accumulate_steps=8 (about 6.0 GiB)", "batch_size=8 (about 6.0 GiB)"]),
+        (4.5, {}, 1, ["accumulate_steps=32 (about 4.5 GiB)", "batch_size=2 (about"]),
+        (4.5, {}, 4, ["smaller --config.data.image_size", "even one picture", "remat=True"]),  # 4 at once
+        (6, {"batch_size": 18, "accumulate_steps": 1}, 2, ["accumulate_steps=9 (about 4.9 GiB)", "batch_size=2"]),
+    ],
+)
+def test_advice(limit, changes, devices, parts):
+    with pytest.raises(UserError) as error:
+        memory.check(NEED, limit * GIB, train(**changes), devices)
+    for part in ("parameters 1.0 GiB, optimiser 2.0 GiB, activations 8.0 GiB, in all 12.0 GiB of", *parts):
+        assert part in str(error.value)
+
+
+def test_no_advice_to_do_what_is_done():
+    with pytest.raises(UserError) as error:
+        memory.check(NEED, GIB, train(remat=True), 1)
+    assert "remat" not in str(error.value)
+
+
+def test_only_an_allocators_error_is_a_mistake():
+    with pytest.raises(jax.errors.JaxRuntimeError), memory.advising(train(), jax.devices()):
+        raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "pmap"])
+@pytest.mark.parametrize("devices", [1, 4])
+def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices):
+    """State in place, the teacher, a share of the batch: what is beside them is called activations."""
+    parallel, labels = Parallel(kind, jax.devices()[:devices]), {"w": "encoder"}
+    params, teacher = {"w": np.ones((1000, 100), "f")}, np.ones(5000, "f")
+
+    def loss(params, batch_stats, frozen, batch, keys):
+        return batch["picture"] @ params["w"].sum(0) + frozen.sum(), (batch_stats, {})
+
+    tx = step.optimizer(labels)
+    state = step.TrainState(np.int32(0), params, {"mean": np.zeros(50, "f")}, tx.init(params))
+    state, constants = parallel.replicate((state, step.constants(tiny.config("none"), teacher)))
+    batch = parallel.shard({"picture": np.ones((40, 100), "f")})
+    made = parallel.compile(step.make(loss, tx, labels), sharded=False, donate=(0,))
+    need = Need.of(made.lower(state, constants, batch).compile(), state)
+    w = 4 * 1000 * 100
+    assert need.parameters == w
+    assert need.optimizer == 2 * w + 8  # a counter for the encoder's part, and one for the decoder's
+    arrays = 3 * w + 4 * (50 + 5000 + 40 * 100 // devices)
+    assert arrays <= need.total - need.activations <= arrays + 1000

@@ -1,0 +1,373 @@
+"""The training step: the same on one device and on four, by either wrapper."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+import scipy.spatial.distance
+import tiny
+from flax.traverse_util import flatten_dict
+
+from configs import ctd_ed, hg
+from ctd_jax import models
+from ctd_jax.tasks.landmarks import heatmaps
+from ctd_jax.training import step
+from ctd_jax.training.parallel import Parallel
+
+BATCH = 8
+
+
+def make_task(teacher_file, **changes):
+    changes = {"constraints__ed__weight": 0.5, "train__steps": 100, "train__encoder_lr": 1e-4} | changes
+    return tiny.task(teacher_file, **changes)
+
+
+def batches(task, n):
+    rng = np.random.default_rng(0)
+    return [task.train.batch(rng.permutation(len(task.train))[:BATCH]) for _ in range(n)]
+
+
+def perturbed(task):
+    """The variables at the start, moved a little, so that no term is 0."""
+    variables, rng = jax.device_get(task.init(0)), np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.05, x.shape).astype("f"), variables["params"])
+    return variables | {"params": params}
+
+
+def assert_same_run(found, want):
+    """Parameters and batch statistics at the end, and the means of each step."""
+    (state, means), (want_state, want_means) = found, want
+    for name in ("params", "batch_stats"):
+        trees = getattr(state, name), getattr(want_state, name)
+        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), *trees)
+    for mean, want_mean in zip(means, want_means, strict=True):
+        assert mean == pytest.approx(want_mean, abs=1e-5)
+
+
+@pytest.fixture(scope="module")
+def one_device(teacher_file):
+    task = make_task(teacher_file)
+    return task, tiny.trainer(task), batches(task, 3)
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "pmap"])
+def test_four_devices_do_what_one_does(one_device, kind):
+    task, train, seen = one_device
+    want, want_means = train(seen)
+    state, means = tiny.trainer(task, kind, 4)(seen)
+    assert [set(m) for m in means] == [{"loss", "heatmap", "ed"}] * 3
+    assert_same_run((state, means), (want, want_means))
+    assert state.step == 3
+
+
+@pytest.fixture(scope="module")
+def ghosts(teacher_file):
+    """Batch norm of each of four devices by itself."""
+    task = make_task(teacher_file, train__batch_norm="device")
+    seen = batches(task, 3)
+    return seen, tiny.trainer(task, devices=4)(seen)
+
+
+def test_batch_norm_of_a_device_is_that_of_its_own_pictures(teacher_file):
+    """By hand: one quarter of the batch after the other goes through the network; then the mean of all."""
+    task = make_task(teacher_file, train__batch_norm="device", **tiny.STILL)
+    batch, variables = batches(task, 1)[0], perturbed(task)
+    picture = models.normalize(batch["picture"], task.teacher.input)
+    net = models.build(task.config.model, encoder=tiny.ENCODER, num_landmarks=len(task.landmarks.names))
+    true = heatmaps.draw(jnp.asarray(batch["xy"]), size=32, stride=4, sigma=1.5)
+    inside = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+    apply = jax.jit(lambda x: net.apply(variables, x, train=True, mutable=["batch_stats"]))
+    parts = [apply(part) for part in jnp.split(picture, 4)]
+    error = ((np.concatenate([out["heatmaps"] for out, _ in parts]) - true) ** 2).mean((1, 2))
+    want = np.mean([e[c].mean() for e, c in zip(error, inside, strict=True)])
+    want_stats = jax.tree.map(lambda *of: np.mean(of, axis=0), *(updates["batch_stats"] for _, updates in parts))
+
+    state, (means,) = tiny.trainer(task, devices=4)([batch], variables)
+    assert means["heatmap"] == pytest.approx(want, abs=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.batch_stats, want_stats)
+    whole, _ = tiny.trainer(task)([batch], variables)
+    differ = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.batch_stats, whole.batch_stats)
+    assert max(jax.tree.leaves(differ)) > 1e-3
+
+
+def test_four_parts_do_what_four_devices_do(ghosts, teacher_file):
+    """With augmentation: a picture keeps its place in the global batch."""
+    seen, want = ghosts
+    task = make_task(teacher_file, train__accumulate_steps=4)
+    assert_same_run(tiny.trainer(task)(seen), want)
+    task = make_task(teacher_file, train__batch_norm="device", train__accumulate_steps=2)
+    assert_same_run(tiny.trainer(task, "pmap", 2)(seen), want)
+
+
+@pytest.mark.parametrize("devices", [1, 2])
+def test_one_device_does_not_speak_to_others(teacher_file, devices):
+    task = make_task(teacher_file)
+    variables = task.init(0)
+    labels = task.labels(variables["params"])
+    tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:devices])
+    state = step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"]))
+    arguments = state, step.constants(task.config, task.frozen), task.train.batch(np.arange(4))
+    for body in (step.make(task.loss, tx, labels), step.gradient_norms(task.loss, task.pulling, labels)):
+        text = parallel.compile(body, sharded=False).lower(*arguments).as_text()
+        assert ("all_reduce" in text) == (devices > 1)
+
+
+def test_parts_are_the_whole_where_no_picture_sees_another():
+    """Least squares against numbers drawn for each picture; no batch norm."""
+    rng = np.random.default_rng(0)
+    batch, labels = {"picture": rng.normal(size=(8, 3)).astype("f")}, {"w": "encoder"}
+
+    def loss(params, batch_stats, frozen, batch, keys):
+        losses = (batch["picture"] @ params["w"] - jax.vmap(jax.random.normal)(keys)) ** 2
+        return losses, (batch_stats, {"fit": losses})
+
+    def train(parts):
+        parallel, tx = Parallel("shard_map", jax.devices()[:2]), step.optimizer(labels)
+        compiled = parallel.compile(step.make(loss, tx, labels, accumulate_steps=parts), sharded=False)
+        params = {"w": np.ones(3, "f")}
+        state = parallel.replicate(step.TrainState(np.int32(0), params, {}, tx.init(params)))
+        constants, means = parallel.replicate(step.constants(tiny.config("none"), {})), []
+        for _ in range(3):
+            state, mean = compiled(state, constants, parallel.shard(batch))
+            means.append({name: float(value) for name, value in parallel.first(mean).items()})
+        norms = parallel.compile(step.gradient_norms(loss, ("fit",), labels, accumulate_steps=parts), sharded=False)
+        norm = parallel.first(norms(state, constants, parallel.shard(batch)))["fit"]
+        return (parallel.first(state), means), norm
+
+    (whole, norm), (parts, norm_of_parts) = train(1), train(4)
+    assert_same_run(parts, whole)
+    assert norm_of_parts == pytest.approx(norm, rel=1e-5)
+    assert norm > 0.1 and np.abs(whole[0].params["w"] - 1).max() > 1e-3
+
+
+REMAT = {
+    "resnet8": ("tiny", ctd_ed, {}),
+    "classifier": ("classifier", ctd_ed, {"constraints__cd__weight": 0.1}),
+    "frozen": ("tiny", ctd_ed, {"constraints__ed__weight": 0.0, "train__encoder_layers": "none"}),
+    "mobilefacenet": ("none", ctd_ed, {"model__encoder": "mobilefacenet", "constraints__ed__weight": 0.0}),
+    "hourglass": ("none", hg, {}),
+}
+
+
+@pytest.mark.parametrize("network", REMAT)
+def test_rematerialisation_changes_nothing(teacher_file, classifier_file, network):
+    file, module, keys = REMAT[network]
+    file = {"tiny": teacher_file, "classifier": classifier_file}.get(file, file)
+    runs = []
+    for remat in (False, True):
+        task = tiny.task(file, module, train__remat=remat, train__steps=100, train__encoder_lr=1e-4, **keys)
+        runs.append(tiny.trainer(task, devices=2)(batches(task, 3)))
+    assert_same_run(*runs)
+
+
+def test_parts_and_rematerialisation_take_less_memory():
+    """Temporary memory, as compiled, of a network of few parameters and large maps."""
+
+    def temporary(**changes):
+        task = tiny.task("none", hg, data__image_size=64, model__hourglass__stacks=1, **changes)
+        variables = task.init(0)
+        labels = task.labels(variables["params"])
+        tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:1])
+        state = step.TrainState(
+            np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+        )
+        made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
+        arguments = *parallel.replicate((state, step.constants(task.config, {}))), task.train.batch(np.arange(8))
+        compiled = parallel.compile(made, sharded=False).lower(*arguments).compile()
+        return compiled.memory_analysis().temp_size_in_bytes
+
+    whole = temporary()
+    found = [temporary(train__accumulate_steps=4) / whole, temporary(train__remat=True) / whole]
+    assert found[0] < 0.5 and found[1] < 0.8, found
+
+
+def test_training_changes_all_that_it_should(one_device):
+    task, train, seen = one_device
+    before, (state, _) = task.init(0), train(seen)
+    for tree in ("params", "batch_stats"):
+        for part in ("encoder", "decoder"):
+            moved = jax.tree.map(lambda a, b: np.abs(a - b).max(), before[tree][part], getattr(state, tree)[part])
+            assert all(m > 0 for m in jax.tree.leaves(moved)), (tree, part)
+
+
+def test_terms_are_those_of_the_equations(teacher_file):
+    task = make_task(teacher_file, **tiny.STILL)
+    batch, variables = batches(task, 1)[0], perturbed(task)
+    _, (means,) = tiny.trainer(task)([batch], variables)
+
+    picture = (batch["picture"] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
+    picture = picture.astype(np.float32)
+    net = models.build(task.config.model, encoder=tiny.ENCODER, num_landmarks=len(task.landmarks.names))
+    student, _ = jax.jit(lambda v: net.apply(v, picture, train=True, mutable=["batch_stats"]))(variables)
+    teacher = jax.jit(lambda v: models.build_encoder(**tiny.ENCODER).apply(v, picture, train=False))(
+        task.teacher.variables
+    )
+    ed = np.mean(
+        [
+            scipy.spatial.distance.cosine(np.ravel(s), np.ravel(t))
+            for s, t in zip(student["encoder"], teacher["encoder"], strict=True)
+        ]
+    )
+    assert ed > 0.05
+    u = np.arange(8)  # cells of 4 pixels
+    x, y = (batch["xy"][:, None, None, :, axis] / 4 - 0.375 for axis in (0, 1))
+    true = np.exp(-((u[None, None, :, None] - x) ** 2 + (u[None, :, None, None] - y) ** 2) / (2 * 1.5**2))
+    counted = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+    error = ((student["heatmaps"] - true) ** 2).mean((1, 2))
+    heatmap = np.mean([e[c].mean() for e, c in zip(error, counted, strict=True)])
+    assert means == pytest.approx({"heatmap": heatmap, "ed": ed, "loss": heatmap + 0.5 * ed}, abs=1e-5)
+
+
+def test_gradient_norms_are_those_of_the_terms_by_the_layers_that_learn(teacher_file):
+    task = make_task(teacher_file, train__encoder_layers="last", **tiny.STILL)
+    batch, variables = batches(task, 1)[0], perturbed(task)
+    labels = task.labels(variables["params"])
+    parallel = Parallel("shard_map", jax.devices()[:4])
+    norms = parallel.compile(step.gradient_norms(task.loss, task.pulling, labels), sharded=False)
+    state = parallel.replicate(step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], ()))
+    found = parallel.first(
+        norms(state, parallel.replicate(step.constants(task.config, task.frozen)), parallel.shard(batch))
+    )
+
+    picture = models.normalize(batch["picture"], task.teacher.input)
+    K = len(task.landmarks.names)
+    net = models.build(task.config.model, encoder=tiny.ENCODER, num_landmarks=K, encoder_norm=False)
+    teacher = models.build_encoder(**tiny.ENCODER).apply(task.teacher.variables, picture, train=False)["encoder"]
+    true = heatmaps.draw(jnp.asarray(batch["xy"]), size=32, stride=4, sigma=1.5)
+    inside = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+
+    def terms(last):
+        params = variables["params"]
+        block = params["encoder"]["stage3_block0"] | last
+        params = params | {"encoder": params["encoder"] | {"stage3_block0": block}}
+        both = {"params": params, "batch_stats": variables["batch_stats"]}
+        student, _ = net.apply(both, picture, train=True, mutable=["batch_stats"])
+        s, t = student["encoder"].reshape(BATCH, -1), teacher.reshape(BATCH, -1)
+        ed = 1 - (s * t).sum(1) / jnp.sqrt((s**2).sum(1) * (t**2).sum(1))
+        error = jnp.where(inside, ((student["heatmaps"] - true) ** 2).mean((1, 2)), 0.0).sum(1) / inside.sum(1)
+        return {"heatmap": error.mean(), "ed": ed.mean()}
+
+    last = {key: variables["params"]["encoder"]["stage3_block0"][key] for key in ("conv2", "norm2")}
+    grads = jax.jit(jax.jacrev(terms))(last)
+    want = {name: np.sqrt(sum((g**2).sum() for g in jax.tree.leaves(grad))) for name, grad in grads.items()}
+    assert found == pytest.approx(want, rel=1e-3)
+    assert min(want.values()) > 1e-4
+
+
+@pytest.mark.parametrize(
+    ("layers", "learning"), [("none", ()), ("last", ("stage3_block0/conv2/", "stage3_block0/norm2/"))]
+)
+def test_what_is_frozen_stays_bit_by_bit(teacher_file, layers, learning):
+    task = tiny.task(teacher_file, constraints__ed__weight=0.0, train__encoder_layers=layers)
+    before = jax.device_get(task.init(0))
+    state, _ = tiny.trainer(task)(batches(task, 2))
+    trained = 0
+    for kind in ("params", "batch_stats"):
+        after = flatten_dict(getattr(state, kind), sep="/")
+        for path, start in flatten_dict(before[kind], sep="/").items():
+            learns = path.startswith("decoder/")
+            learns |= kind == "params" and path.removeprefix("encoder/").startswith(learning or ("-",))
+            assert (start != after[path]).any() == learns, path
+            trained += learns * (kind == "params") * start.size
+    # Adam's two moments of what is trained, and a count for each of the two parts
+    assert sum(np.size(x) for x in jax.tree.leaves(state.opt_state)) == 2 * trained + 2
+
+
+def test_an_hourglass_learns_from_the_heatmaps_of_all_its_stacks(teacher_file):
+    task = tiny.task("none", hg, **tiny.STILL)
+    batch, start = batches(task, 1)[0], jax.device_get(task.init(0))
+    state, (means,) = tiny.trainer(task)([batch])
+    assert set(means) == {"loss", "heatmap"}
+    net = models.StackedHourglass(len(task.landmarks.names), stacks=2, channels=8, depth=1)
+    picture = models.normalize(batch["picture"], task.teacher.input)
+    stacks = jax.jit(lambda v: net.apply(v, picture, train=True, mutable=["batch_stats"])[0]["stacks"])(start)
+    true = heatmaps.draw(jnp.asarray(batch["xy"]), size=32, stride=4, sigma=1.5)
+    inside = batch["mask"] & ((batch["xy"] > -0.5) & (batch["xy"] < 31.5)).all(-1)
+    errors = ((stacks - true) ** 2).mean((2, 3))  # [stacks, B, K]
+    want = sum(np.mean([e[c].mean() for e, c in zip(stack, inside, strict=True)]) for stack in errors)
+    assert means == pytest.approx({"loss": want, "heatmap": want}, rel=1e-4)
+    moved = jax.tree.map(lambda a, b: (a != b).any(), start["params"], state.params)
+    assert all(jax.tree.leaves(moved))
+
+
+def test_encoder_and_decoder_have_their_own_learning_rates(one_device):
+    task, train, seen = one_device
+    before = task.init(0)["params"]
+    state, _ = train(seen[:1])
+    for part, lr in (("encoder", 1e-4), ("decoder", 1e-3)):
+        moved = jax.tree.map(lambda a, b: np.abs(a - b).ravel(), before[part], state.params[part])
+        moved = np.concatenate(jax.tree.leaves(moved))
+        # Adam's first step is lr g / (|g| + 1e-8).
+        assert moved.max() == pytest.approx(lr, rel=1e-2)
+        assert np.median(moved) == pytest.approx(lr, rel=0.05)
+
+
+def test_learning_rate_decays_to_nothing():
+    config = tiny.config("none", train__steps=10, train__encoder_lr=0.5, train__decay_power=2.0)
+    constants = step.constants(config, {})
+    for rates in (
+        step.schedule(config),
+        lambda t: {p: step.learning_rate(constants, p, t) for p in ("encoder", "decoder")},
+    ):
+        assert [float(rates(t)["encoder"]) for t in (0, 5, 10)] == pytest.approx([0.5, 0.125, 0])
+        assert float(rates(0)["decoder"]) == pytest.approx(1e-3)
+
+
+def test_masked_landmarks_have_no_influence(one_device):
+    _, train, seen = one_device
+    batch = {key: value.copy() for key, value in seen[0].items()}
+    batch["mask"][:, :5] = False  # left ones, whose partners in a mirror image are not masked
+    moved = batch | {"xy": batch["xy"].copy()}
+    moved["xy"][:, :5] = 13.0
+    (a, means_a), (b, means_b) = train([batch]), train([moved])
+    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+    assert means_a == means_b
+    moved["mask"] = np.ones_like(batch["mask"])
+    assert train([moved])[1] != means_a
+
+
+def test_randomness_depends_on_seed_step_and_place_alone():
+    picture = np.arange(8.0).reshape(8, 1)
+
+    def loss(params, batch_stats, frozen, batch, keys):
+        drawn = jax.vmap(jax.random.uniform)(keys)
+        return drawn * params["w"], ({}, {"drawn": drawn * batch["picture"][:, 0]})
+
+    def drawn(seed, kind="shard_map", devices=1):
+        parallel = Parallel(kind, jax.devices()[:devices])
+        tx, params, labels = optax.identity(), {"w": jnp.ones(())}, {"w": "encoder"}
+        constants = parallel.replicate(step.constants(tiny.config("none", seed=seed), {}))
+        state = parallel.replicate(step.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params)))
+        compiled = parallel.compile(step.make(loss, tx, labels), sharded=False)
+        found = []
+        for _ in range(3):
+            state, means = compiled(state, constants, parallel.shard({"picture": picture}))
+            found.append(float(parallel.first(means)["drawn"]))
+        return found
+
+    want = drawn(0)
+    assert len(set(want)) == 3
+    for kind in ("shard_map", "pmap"):
+        assert drawn(0, kind, 4) == pytest.approx(want, abs=1e-6)
+    assert drawn(1) != want
+
+
+def test_runs_that_differ_in_numbers_alone_are_one_program(teacher_file):
+    """Seed, learning rates, steps, weights and pictures are inputs: one compilation on disk serves them all."""
+
+    def program(**changes):
+        task = make_task(teacher_file, **changes)
+        variables = task.init(task.config.seed)
+        labels = task.labels(variables["params"])
+        tx = step.optimizer(labels)
+        zero = jnp.zeros((), jnp.int32)
+        state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
+        compiled = Parallel("shard_map").compile(step.make(task.loss, tx, labels), sharded=False)
+        return compiled.lower(state, step.constants(task.config, task.frozen), task.train.batch(np.arange(4))).as_text()
+
+    numbers = {"seed": 1, "data__budget": 5, "data__budget_seed": 1, "constraints__ed__weight": 0.1}
+    rates = {"train__encoder_lr": 1e-2, "train__decoder_lr": 1e-2, "train__steps": 50, "train__decay_power": 1.0}
+    want = program(data__budget=8)
+    assert program(**numbers, **rates) == want
+    assert program(constraints__ed__over="pooled", data__budget=8) != want
