@@ -13,7 +13,6 @@ import tiny
 from flax.traverse_util import flatten_dict
 
 from ctd_jax import command, data, models, run_folder, train
-from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.tasks.teacher import IMAGENET, Guide, Teacher
 
