@@ -30,7 +30,7 @@ import numpy as np
 from scipy import special
 
 from ctd_jax.metrics import agreement, intervals
-from ctd_jax.tasks import recognition
+from ctd_jax.metrics.verification import verification_auc, verification_interval
 
 HERE = pathlib.Path(__file__).parent
 PEOPLE = (2, 3, 5, 10, 22, 100)
@@ -156,8 +156,8 @@ def of_verification(random: np.random.Generator, sizes: np.ndarray) -> tuple[Bou
         subjects = np.repeat(np.arange(len(own)), own)
         return random.normal(size=(len(own), 8))[subjects] + random.normal(size=(len(subjects), 8)), subjects
 
-    truth = np.mean([recognition.verification_auc(*draw(np.full(200, 8))) for _ in range(5)])
-    ends = [recognition.verification_interval(*draw(own)) or (np.nan, np.nan) for own in sizes]
+    truth = np.mean([verification_auc(*draw(np.full(200, 8))) for _ in range(5)])
+    ends = [verification_interval(*draw(own)) or (np.nan, np.nan) for own in sizes]
     return tuple(np.array(ends).T), float(truth)
 
 

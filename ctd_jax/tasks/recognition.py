@@ -1,6 +1,5 @@
 """The source task: who is who. Makes a teacher out of any pictures with subjects."""
 
-import dataclasses
 import functools
 import json
 import math
@@ -19,7 +18,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, models, run_folder
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import intervals
+from ctd_jax.metrics.verification import verification_auc, verification_interval
 from ctd_jax.tasks.teacher import IMAGENET
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import AXIS, Parallel
@@ -50,84 +49,6 @@ def arcface_logits(cosines: Array, subjects: Array, *, margin: float, scale: flo
         own - margin * math.sin(margin),
     )
     return scale * jnp.where(jax.nn.one_hot(subjects, cosines.shape[1], dtype=bool), moved, cosines)
-
-
-def verification_auc(features: np.ndarray, subjects: np.ndarray) -> float:
-    """Area under the ROC curve of "same person" by the cosine of two pictures' features, over all pairs.
-
-    It is the probability that a pair of one person is more alike than a pair of two, ties counting half (Mann and
-    Whitney 1947).
-
-    Args:
-      features: `[N, C]`.
-      subjects: `[N]`.
-    """
-    first, second, rank = _pairs(features)
-    same = np.asarray(subjects)[first] == np.asarray(subjects)[second]
-    return _auc(rank, same.astype(float), (~same).astype(float))
-
-
-def verification_interval(features: np.ndarray, subjects: np.ndarray) -> tuple[float, float] | None:
-    """95 % interval of `verification_auc` over subjects, from its values without each of them (`intervals`: fraction).
-
-    The degrees of freedom are those of the subjects' shares of the pairs of one person.
-
-    Args:
-      features: `[N, C]`.
-      subjects: `[N]`.
-
-    Returns:
-      Lower and upper bound; None where fewer than two subjects have two pictures, or two are all there are.
-    """
-    _, group, pictures = np.unique(subjects, return_inverse=True, return_counts=True)
-    pairs = pictures * (pictures - 1) / 2
-    if (pairs > 0).sum() < 2:
-        return None
-    value, left_out = _auc_without_each(features, group)
-    estimate = intervals.jackknife(np.array([value]), left_out[:, None], pictures[:, None].astype(float))
-    df = np.maximum(pairs.sum(keepdims=True) ** 2 / (pairs**2).sum() - 1, 1)
-    estimate = dataclasses.replace(estimate, df=df, n=(pairs > 0).sum(keepdims=True))
-    low, high = intervals.bounds(estimate, "fraction")[:, 0]
-    return (float(low), float(high)) if np.isfinite([low, high]).all() else None
-
-
-def _auc_without_each(features: np.ndarray, group: np.ndarray) -> tuple[float, np.ndarray]:
-    """`verification_auc`, and `[S]` without each of S people, NaN where nothing is left; `group` is `[N]`, 0 .. S - 1.
-
-    Instead of all pairs again, those that a person takes part in are taken away from the sum over all."""
-    first, second, rank = _pairs(features)
-    same = group[first] == group[second]
-    of_same, of_other = np.bincount(rank, same), np.bincount(rank, ~same)
-    below = np.cumsum(of_other) - of_other / 2  # pairs of two people that are less alike, by rank
-    above = of_same.sum() - np.cumsum(of_same) + of_same / 2  # pairs of one person that are more alike
-    concordant = of_same @ below
-    ranks = np.zeros((len(group), len(group)), np.int64)
-    ranks[first, second] = ranks[second, first] = rank
-    left_out = np.full(group.max() + 1, np.nan)
-    for i in range(len(left_out)):
-        mine = group == i
-        own = ranks[np.ix_(mine, mine)][np.triu_indices(mine.sum(), 1)]
-        others = np.sort(ranks[np.ix_(mine, ~mine)], axis=None)
-        both = sum(np.searchsorted(others, own, side).sum() for side in ("left", "right")) / 2
-        left = (of_same.sum() - len(own)) * (of_other.sum() - len(others))
-        if left:
-            left_out[i] = (concordant - below[own].sum() - above[others].sum() + both) / left
-    return float(concordant / (of_same.sum() * of_other.sum())), left_out
-
-
-def _pairs(features: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """The two pictures of every pair, and the rank of their cosine among the values that there are."""
-    unit = features / np.linalg.norm(features, axis=1, keepdims=True)
-    first, second = np.triu_indices(len(unit), 1)
-    return first, second, np.unique((unit @ unit.T)[first, second], return_inverse=True)[1]
-
-
-def _auc(rank: np.ndarray, same: np.ndarray, other: np.ndarray) -> float:
-    """Of pairs that count `same` times as one person's and `other` times as two people's; NaN if either has none."""
-    same, other = np.bincount(rank, same), np.bincount(rank, other)
-    if not same.any() or not other.any():
-        return math.nan
-    return float(same @ (np.cumsum(other) - other / 2) / (same.sum() * other.sum()))
 
 
 class RecognitionTask:

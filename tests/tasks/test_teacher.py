@@ -9,8 +9,8 @@ import tiny
 from ctd_jax import models
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
+from ctd_jax.metrics.verification import verification_auc
 from ctd_jax.tasks import teacher
-from ctd_jax.tasks.recognition import verification_auc
 
 
 def test_a_teacher_is_what_its_file_says(teacher_file):
