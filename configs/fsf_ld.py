@@ -5,7 +5,7 @@
 
 A reconstruction: L = L_H + a L_KD + b mean over levels of L_hint, with a 1x1 adapter at each level that training leaves
 behind. The levels are two of the encoder's, which on cephalograms is better than with two of the decoder's beside them,
-on val and on test (benchmarks/fsf_ld.py). Alternatives: other levels (constraints.hint.layers), plain squared errors
+on val and on test (experiments/fsf_ld.py). Alternatives: other levels (constraints.hint.layers), plain squared errors
 (constraints.hint.form=plain), no heatmaps of the teacher (constraints.kd.weight=0). Not here: the teacher's features as
 an input of the student's later layers.
 """

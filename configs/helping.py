@@ -7,7 +7,7 @@ against.
         --config.data.root=DIR,HELPER --config.data.helping="('HELPER',)"
 
 A helper helps more where things are as large in its pictures as in the few (there is a warning if they are not): give
-it box columns and data.margin, as benchmarks/cut_to_points.py does. Other configurations with the same roots leave the
+it box columns and data.margin, as experiments/cut_to_points.py does. Other configurations with the same roots leave the
 helper out, so that one learning curve compares them.
 """
 

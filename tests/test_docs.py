@@ -90,7 +90,7 @@ def everything(page: pathlib.Path, marked: bool) -> list[list[str]]:
 @pytest.fixture
 def place(tmp_path, monkeypatch, landmark_folder, teacher_file):
     """A folder that has what the pages name, to run their commands in."""
-    for name in ("configs", "docs", "benchmarks"):
+    for name in ("configs", "docs", "benchmarks", "experiments"):
         (tmp_path / name).symlink_to(REPO / name)
     for name in ("DIR", "faces", "hands"):
         (tmp_path / name).symlink_to(landmark_folder(size=48, name=name))
@@ -251,8 +251,9 @@ def test_lines_of_prose_are_short(name):
 @pytest.mark.parametrize("name", NAMES)
 def test_files_of_the_repository_exist(name):
     """Those named in a page between backticks, from the top or within ctd_jax/."""
-    for path in re.findall(r"`((?:[\w.]+/)*\w+\.py|(?:ctd_jax|configs|convert|tests|benchmarks)/[\w./]*)(?:::\w+)?`",
-                           (REPO / name).read_text("utf-8")):  # fmt: skip
+    folders = "ctd_jax|configs|convert|tests|benchmarks|experiments"
+    pattern = rf"`((?:[\w.]+/)*\w+\.py|(?:{folders})/[\w./]*)(?:::\w+)?`"
+    for path in re.findall(pattern, (REPO / name).read_text("utf-8")):
         assert (REPO / path).exists() or any((REPO / "ctd_jax").rglob(path)), path
 
 

@@ -22,7 +22,7 @@ certainty: at r = 0 and 1 the far bound is then 1 - 0.05^(1/n) away, where a fai
 sqrt(r (1 - r) / n). Differences of fractions have bounds so far away from theirs.
 
 How often they hold the truth, in %, of 3, 5, 10, 22 and 100 people with 1 to 60 pictures each, by simulation
-(benchmarks/intervals.py; least and most over kinds of errors and numbers of pictures), and the percentile bootstrap:
+(experiments/intervals.py; least and most over kinds of errors and numbers of pictures), and the percentile bootstrap:
 
                                  3         5         10        22        100
     errors, AUC               91 - 97   91 - 96   91 - 95   92 - 95   94 - 94

@@ -27,10 +27,11 @@ def difference(
     that their difference is again such a ratio, and has the interval of one (`intervals`: difference, of AUC and rates
     difference of fractions). Runs are not varied: the interval speaks of other subjects, not of other seeds.
 
-    Measured (benchmarks/intervals.py, least and most of six simulated kinds, 4,000 sets each): intervals of differences
-    of mean errors held the truth in 95 to 98 % with 3 people, 94 to 97 with 5, 93 to 96 with 10, 94 to 95 with 22 and
-    100; the percentile bootstrap did in 73 to 77, 80 to 83, 85 to 91, 92 to 94 and 94 to 95. Those of failure rates of
-    10 and 4 % are the weak spot: 88 to 100 % with 5 to 22 people, 92 to 93 with 100; where the rates are equal, 95 up.
+    Measured (experiments/intervals.py, least and most of six simulated kinds, 4,000 sets each): intervals of
+    differences of mean errors held the truth in 95 to 98 % with 3 people, 94 to 97 with 5, 93 to 96 with 10, 94 to 95
+    with 22 and 100; the percentile bootstrap did in 73 to 77, 80 to 83, 85 to 91, 92 to 94 and 94 to 95. Those of
+    failure rates of 10 and 4 % are the weak spot: 88 to 100 % with 5 to 22 people, 92 to 93 with 100; where the rates
+    are equal, 95 up.
 
     Args:
       a, b: tables of the same pictures, landmarks and annotations, in any order.

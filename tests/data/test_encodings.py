@@ -10,9 +10,8 @@ import pytest
 
 REPO = pathlib.Path(__file__).parents[2]
 CASE = REPO / "../shared/cases/umlaut_subjects_in_latin1_locale"
-FILES = [
-    path for folder in ("ctd_jax", "convert", "configs", "benchmarks", "docs") for path in (REPO / folder).rglob("*.py")
-]
+FOLDERS = ("ctd_jax", "convert", "configs", "benchmarks", "experiments", "docs")
+FILES = [path for folder in FOLDERS for path in (REPO / folder).rglob("*.py")]
 # Calls that open text, and the place of their mode among the arguments without a name.
 OPENS = {"open": None, "read_text": None, "write_text": None}
 

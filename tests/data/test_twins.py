@@ -267,7 +267,7 @@ def test_ceph_isbi2015(ceph):
 
 def test_our_cephalogram_split_has_none_across(ceph):
     table, small = ceph
-    given = folder.read_split(pathlib.Path(__file__).parents[2] / "benchmarks" / "splits" / "ceph_isbi2015.csv")
+    given = folder.read_split(pathlib.Path(__file__).parents[2] / "experiments" / "splits" / "ceph_isbi2015.csv")
     splits = [given.get(image, "unused") for image in table.images]
     found = twins.find(table.images, table.subjects, splits, table.sha256, small)
     assert dict(found.counts) == {("test1", "test1", False): 3}

@@ -1,4 +1,4 @@
-"""Intervals over subjects, against SciPy, by hand and in simulations (more of these: benchmarks/intervals.py)."""
+"""Intervals over subjects, against SciPy, by hand and in simulations (more of these: experiments/intervals.py)."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
 """The demo over several seeds: from scratch, FT and CTD-ED on the drawn faces, with few labelled pictures.
 
-    python -m benchmarks.demo --labels=20 --runs=runs/demo_20
+    python -m experiments.demo --labels=20 --runs=runs/demo_20
 
 Chosen on val, with seeds of their own: the learning rate of each (CTD-ED takes FT's), the weight of the constraint.
 Compared on test. A seed draws other people, another decoder, another order. Writes demo_<labels>.csv and .json.

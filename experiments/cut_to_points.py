@@ -1,6 +1,6 @@
 """A copy of a landmark folder with box columns: of each picture the smallest box of its points.
 
-    python -m benchmarks.cut_to_points --root=faces_ytf --out=cut/faces_ytf
+    python -m experiments.cut_to_points --root=faces_ytf --out=cut/faces_ytf
 
 So pictures are cut to what the landmarks lie on, with data.margin around it. Only for pictures whose points are known
 beforehand, as a helping domain's are: never for those that are judged. The pictures themselves are linked, not copied.

@@ -1,14 +1,14 @@
 """One segmentation network for several anatomies against one network each, and what each part of it is worth, with few
 and with all training pictures (Boutillon et al. 2021, arXiv 2105.10310).
 
-    python -m benchmarks.multidomain --root=DIR --teacher=FILE.safetensors --runs=runs/multidomain
+    python -m experiments.multidomain --root=DIR --teacher=FILE.safetensors --runs=runs/multidomain
 
 DIR has segmentation.csv. Every scheme is trained with several seeds (initial weights, order, augmentation, and the
 pictures of a share) and reads its test pictures once. A common network takes as many steps as the separate ones
 together, and its batches have equally many pictures of each domain: so every domain is seen as often as in its own
 network, and the whole costs the same. With several --weights, the contrastive term's is chosen on val first, with a
 seed of its own. Interrupted, the same command continues; finished runs are not repeated. Writes
-benchmarks/multidomain.csv (a line per run and domain) and .json (the table), and prints the table.
+experiments/multidomain.csv (a line per run and domain) and .json (the table), and prints the table.
 
 Dice of the table is the mean over a domain's classes of the mean over the test pictures that have the class, averaged
 over the seeds; intervals are over subjects.

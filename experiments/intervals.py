@@ -1,6 +1,6 @@
 """How often do 95 % intervals of few people hold the truth? Simulated test sets, of which the truth is known.
 
-    python -m benchmarks.intervals
+    python -m experiments.intervals
 
 A set has n people, each with pictures, in which two methods make errors. The error of a picture is lognormal: one
 factor of the person, one of the picture, both shared by the methods in part. People have one picture each (`one`), 6 to
@@ -16,7 +16,7 @@ factor of the person, one of the picture, both shared by the methods in part. Pe
 
 Methods: `ours`, ctd_jax.intervals; `percentile`, the bootstrap over people; `BCa` and `bootstrap-t` (the statistic
 studentised by its linearised error), for ratios; `t` with n - 1 degrees of freedom and the linearised error.
-Prints the table, coverage and median width relative to the percentile's, and writes benchmarks/intervals.json.
+Prints the table, coverage and median width relative to the percentile's, and writes experiments/intervals.json.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """FSF-LD on cephalograms: what a heavy teacher adds to a tiny student. All is chosen on val, test is read once.
 
-    python -m benchmarks.fsf_ld --root=ceph_isbi2015 --runs=runs/fsf_ld [--alternatives] [--micro]
+    python -m experiments.fsf_ld --root=ceph_isbi2015 --runs=runs/fsf_ld [--alternatives] [--micro]
 
 1. Teachers: one of heatmaps alone, one of heatmaps and coordinates (configs/fsf_teacher.py), with every seed. The
    second one's first seed teaches all students.

@@ -1,11 +1,11 @@
 """FT against CTD-ED on faces_fgnet with 50 labelled pictures: everything chosen on val, test read once.
 
     python -m convert.mobilefacenet mobilefacenet.pt --out=teacher.safetensors
-    python -m benchmarks.faces_fgnet --root=DIR --teacher=teacher.safetensors --runs=runs/faces_fgnet
+    python -m experiments.faces_fgnet --root=DIR --teacher=teacher.safetensors --runs=runs/faces_fgnet
 
 Choose: seed 0, `eval.split=val`: FT over learning rates, then CTD-ED over its weight at FT's. Compare: both over three
 seeds (initial decoder, order, augmentation, and the 50 pictures) with the same steps. Finished runs are not repeated.
-Writes benchmarks/faces_fgnet.csv (a line per run) and .json (the table).
+Writes experiments/faces_fgnet.csv (a line per run) and .json (the table).
 """
 
 import argparse

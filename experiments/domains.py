@@ -1,12 +1,12 @@
 """One network for several landmark domains against one network each, and what each part of it is worth.
 
-    python -m benchmarks.domains --roots=DIR,DIR,DIR --teacher=FILE.safetensors --runs=runs/domains
+    python -m experiments.domains --roots=DIR,DIR,DIR --teacher=FILE.safetensors --runs=runs/domains
 
 Every peer is trained with several seeds (initial weights, order, augmentation, and the pictures of a budget) and reads
 its test pictures once. A common network takes as many steps as the separate ones together, and its batches have equally
 many pictures of each domain: so every domain is seen as often as in its own network, and the whole costs the same. With
 several --weights, the contrastive term's is chosen on val first, with a seed of its own. Interrupted, the same command
-continues; finished runs are not repeated. Writes benchmarks/domains.json, and prints the table.
+continues; finished runs are not repeated. Writes experiments/domains.json, and prints the table.
 """
 
 import argparse
