@@ -14,7 +14,6 @@ are now, if they have moved. FILE.json beside it has what a user must know, and 
 milliseconds.
 """
 
-import dataclasses
 import json
 import os
 import pathlib
@@ -38,33 +37,8 @@ _TO = flags.DEFINE_string("to", None, "stablehlo, onnx or tflite.")
 _DOMAIN = flags.DEFINE_string("domain", None, "Which of the run's domains to export, if it has several.")
 _OUT = flags.DEFINE_string("out", None, "The file to write. Default: WORKDIR/landmarks.FORMAT, or class_maps.FORMAT.")
 
-TOLERANCE = 0.05  # pixels, of the original picture and of the network's
-TOLERANCE_OF_PROBABILITY = 0.001
 CALLS = 30  # behind each latency
 _overrides: list[str] = []
-
-
-@dataclasses.dataclass(frozen=True)
-class Network:
-    """What a run has learned, as it is exported.
-
-    Attributes:
-      what: the name of its file.
-      model, variables: as trained.
-      forward: `(variables, {"picture": [B, S, S, 3] uint8}) -> ` the outputs, a tuple.
-      outputs: name -> shape without the batch, and unit.
-      about: what else a user must know.
-      differences: of the outputs of checkpoint and export for the validation pictures `(own, exported, scale,
-        pictures)`, for the report; raises UserError if they are too large.
-    """
-
-    what: str
-    model: Any
-    variables: dict[str, Any]
-    forward: Callable
-    outputs: dict[str, tuple[tuple[int, ...], str]]
-    about: dict[str, Any]
-    differences: Callable
 
 
 def main() -> None:
@@ -72,15 +46,13 @@ def main() -> None:
     import numpy as np
     from jax import export
 
-    from ctd_jax import formats, models
-    from ctd_jax.tasks.trained import Trained
+    from ctd_jax import formats, models, tasks
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
     workdir = pathlib.Path(_WORKDIR.value)
     config = _config(workdir)
     form = formats.load(_TO.value)
-    trained = Trained.read(workdir, _DOMAIN.value, config)
-    network = KINDS[trained.kind](trained)
+    network = tasks.trained(workdir, _DOMAIN.value, config)
     out = pathlib.Path(_OUT.value or workdir / f"{network.what}.{_TO.value}")
     _check_writable(out)
     pictures = _validation(workdir, config)
@@ -103,46 +75,16 @@ def main() -> None:
     }
     about["report"] = report
     _write(out, content, about)
-    print(_console(out, about))
-
-
-def _landmarks(trained: "Trained") -> Network:
-    K = len(trained.names)
-    outputs = {
-        "xy": ((K, 2), "x and y in pixels of the input, (0, 0) the centre of the top-left one"),
-        "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
-    }
-    margin = trained.config.data.margin if trained.boxes else 0.0
-    about = {"landmarks": list(trained.names), "boxes": trained.boxes, "margin": margin, "grey": trained.grey}
-    return Network(
-        "landmarks", trained.model, trained.variables, trained.forward, outputs, about, _differences_of_landmarks
-    )
-
-
-def _class_maps(trained: "Trained") -> Network:
-    S = trained.config.data.image_size
-    outputs = {"probabilities": ((S, S, len(trained.names)), "of each class in each pixel of the input, sum 1")}
-    about = {"classes": list(trained.names), "boxes": False, "margin": 0.0, "grey": trained.grey}
-
-    def forward(variables: Any, batch: Any) -> tuple[Any]:
-        return (trained.forward(variables, {"picture": batch["picture"]}),)
-
-    return Network("class_maps", trained.model, trained.variables, forward, outputs, about, _differences_of_classes)
-
-
-KINDS = {"landmarks": _landmarks, "class_maps": _class_maps}
+    print(_console(out, about, network.largest_difference(report)))
 
 
 def _config(workdir: pathlib.Path) -> Any:
     """The run's, as it is exported: in float32, deconvolutions in the form that every format knows, the validation
     pictures those of its split.csv."""
-    from ctd_jax import run_folder
-    from ctd_jax.tasks import trained
-    from ctd_jax.tasks.student import StudentTask
+    from ctd_jax import run_folder, tasks
 
     config = run_folder.read_config(workdir)
-    trained.check_task(workdir, config)
-    if not (workdir / StudentTask.last_file).exists():
+    if not (workdir / tasks.of(config).last_file).exists():
         raise UserError(f"{workdir}: the run is not finished; start its command again, it continues, and export then")
     for override in _overrides:
         key, _, value = override.partition("=")
@@ -164,10 +106,10 @@ def _check_writable(out: pathlib.Path) -> None:
 
 def _validation(workdir: pathlib.Path, config: Any) -> Any:
     """The run's validation pictures, a `data.Dataset`; they must be those it had."""
-    from ctd_jax import data
+    from ctd_jax import data, tasks
 
     try:
-        source = data.load(config.data, workdir / "tfds", masks=config.task == "segmentation")
+        source = data.load(config.data, workdir / "tfds", **tasks.of(config).targets)
     except (UserError, OSError) as error:
         raise UserError(
             f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has "
@@ -188,7 +130,7 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
     return part.take((part.domain == part.domains.index(_DOMAIN.value)).nonzero()[0]) if _DOMAIN.value else part
 
 
-def _metadata(workdir: pathlib.Path, network: Network, size: int, b: Any) -> dict[str, Any]:
+def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:
     """What a user of the file must know."""
     from ctd_jax import formats, run_folder
 
@@ -210,7 +152,7 @@ def _metadata(workdir: pathlib.Path, network: Network, size: int, b: Any) -> dic
     }
 
 
-def _compare(call: Callable, network: Network, pictures: Any, batch_size: int) -> dict[str, Any]:
+def _compare(call: Callable, network: "Trained", pictures: Any, batch_size: int) -> dict[str, Any]:
     """The largest differences of the file from the checkpoint, as it was trained, on `pictures`.
 
     Raises:
@@ -231,47 +173,6 @@ def _compare(call: Callable, network: Network, pictures: Any, batch_size: int) -
         )
     )
     return {"validation_pictures": len(pictures)} | network.differences(own, exported, scale, pictures)
-
-
-def _differences_of_landmarks(own: Any, exported: Any, scale: Any, pictures: Any) -> dict[str, Any]:
-    import numpy as np
-
-    (xy, confidence), (exported_xy, exported_confidence) = own, exported
-    apart = np.linalg.norm(exported_xy - xy, axis=-1)  # [N, K] pixels of the network's picture
-    worst = {"network": apart, "picture": apart / scale[:, None]}
-    for unit, distance in worst.items():
-        if not np.max(distance) <= TOLERANCE:  # also where it is not a number
-            i, k = np.unravel_index(np.argmax(distance), distance.shape)
-            where = f"pixels of the {unit} ({pictures.images[i]}, {pictures.landmarks.names[k]})"
-            raise _differs(f"{distance[i, k]:.3g} {where}, more than {TOLERANCE}")
-    return {
-        "allowed_difference_px": TOLERANCE,
-        "largest_difference_px": float(np.max(worst["picture"])),
-        "largest_difference_network_px": float(np.max(worst["network"])),
-        "largest_difference_confidence": float(np.max(np.abs(exported_confidence - confidence))),
-    }
-
-
-def _differences_of_classes(own: Any, exported: Any, scale: Any, pictures: Any) -> dict[str, Any]:
-    import numpy as np
-
-    apart = np.abs(exported[0] - own[0]).reshape(len(pictures), -1).max(-1)
-    if not np.max(apart) <= TOLERANCE_OF_PROBABILITY:
-        i = int(np.argmax(apart))
-        where = f"in a probability ({pictures.images[i]})"
-        raise _differs(f"{apart[i]:.3g} {where}, more than {TOLERANCE_OF_PROBABILITY}")
-    return {
-        "allowed_difference_probability": TOLERANCE_OF_PROBABILITY,
-        "largest_difference_probability": float(np.max(apart)),
-        "pixels_of_another_class": float(np.mean(exported[0].argmax(-1) != own[0].argmax(-1))),
-    }
-
-
-def _differs(how: str) -> UserError:
-    return UserError(
-        f"the export differs from the checkpoint by {how}; nothing was written. This is a fault of the format's "
-        "converter: try another --to, or other versions of it"
-    )
 
 
 def _latencies(**calls: Callable[[], Any]) -> dict[str, float]:
@@ -295,18 +196,11 @@ def _write(out: pathlib.Path, content: bytes, about: dict[str, Any]) -> None:
         raise UserError(f"--out: the file can't be written ({error}); give another") from error
 
 
-def _largest(report: dict[str, Any]) -> str:
-    if "largest_difference_probability" in report:
-        return f"{report['largest_difference_probability']:.2g} in a probability, allowed {TOLERANCE_OF_PROBABILITY}"
-    picture, network = report["largest_difference_px"], report["largest_difference_network_px"]
-    return f"{picture:.2g} px of the picture, {network:.2g} px of the network's, allowed {TOLERANCE}"
-
-
-def _console(out: pathlib.Path, about: dict[str, Any]) -> str:
+def _console(out: pathlib.Path, about: dict[str, Any], largest: str) -> str:
     report = about["report"]
     rows = {
         "size": f"{report['bytes'] / 1e6:.2f} MB",
-        "largest difference": f"{_largest(report)} ({report['validation_pictures']} validation pictures)",
+        "largest difference": f"{largest} ({report['validation_pictures']} validation pictures)",
         "milliseconds": f"{report['latency_ms']}, checkpoint {report['checkpoint_latency_ms']} ({report['latency']})",
     }
     for kind in ("input", "output"):

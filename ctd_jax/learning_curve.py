@@ -120,7 +120,7 @@ class Runs:
 
         from ctd_jax import run_folder
         from ctd_jax.data import splits
-        from ctd_jax.train import train_and_evaluate
+        from ctd_jax.training_run import train_and_evaluate
 
         config = command.configured(self._methods[name][0], [*_overrides, *setting.split()])
         config.grid = ()
@@ -200,13 +200,13 @@ def _check(
     methods: dict[str, tuple[str, Any]], grids: dict[str, tuple[str, ...]], budgets: list[int], out: pathlib.Path
 ) -> None:
     """Finds what is wrong with any method or number of labels before the first run."""
-    from ctd_jax import train
+    from ctd_jax import training_run
 
     for name, (file, _) in methods.items():
         *_, config = [command.configured(file, [*_overrides, *setting.split()]) for setting in grids[name]]
         config.data.budget = max(budgets, key=lambda budget: budget or float("inf"))
         try:
-            task, _ = train.prepare(config, out / "tfds")
+            task, _ = training_run.prepare(config, out / "tfds")
         except UserError as error:
             raise UserError(f"{name}: {error}") from error
         if len(task.source.judged) > 1:

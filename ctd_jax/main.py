@@ -46,19 +46,12 @@ def main() -> None:
     if _DISTRIBUTED.value:
         hosts.join()
 
-    from ctd_jax import report, train
+    from ctd_jax import tasks, training_run
 
-    result = train.train_and_evaluate(config, workdir)
+    result = training_run.train_and_evaluate(config, workdir)
     if not hosts.is_first():
         return
-    if config.task == "recognition":
-        print(
-            f"Verification AUC on unseen people: {result['verification_auc']:.3f}\n"
-            f"Teacher: {workdir / 'teacher.safetensors'}"
-        )
-    else:
-        print((report.segmentation if config.task == "segmentation" else report).console(result))
-        print(f"Report: {workdir / 'report.html'}")
+    print(tasks.of(config).console(result, workdir))
 
 
 if __name__ == "__main__":

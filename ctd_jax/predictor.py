@@ -8,7 +8,6 @@ result.xy, result.confidence, result.names
 result.to_csv("predictions.csv")
 """
 
-import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Mapping
@@ -16,57 +15,15 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax import data, metrics, models
+from ctd_jax import data, models, tasks
 from ctd_jax.data.folder import Box
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import Predictions
-from ctd_jax.tasks.landmarks.evaluate import predict
-from ctd_jax.tasks.segmentation.evaluate import class_map
-from ctd_jax.tasks.trained import Trained
 from ctd_jax.training import inference
 from ctd_jax.training.parallel import Parallel
 
-MOST_AT_ONCE = 8  # pictures in the network; fewer are filled up, so that the same picture always gets the same bits
+MAX_BATCH = 8  # pictures in the network; fewer are filled up, so that the same picture always gets the same bits
 Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
-
-
-@dataclasses.dataclass(frozen=True)
-class Landmarks:
-    """The landmarks of N pictures.
-
-    Attributes:
-      images: their names: paths, and `array 0`, `array 1`, ... of arrays.
-      names: of the K landmarks.
-      xy: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel.
-      confidence: `[N, K]` height of the heatmap's peak, 0 to 1.
-    """
-
-    images: tuple[str, ...]
-    names: tuple[str, ...]
-    xy: np.ndarray
-    confidence: np.ndarray
-
-    def to_csv(self, path: str | os.PathLike) -> None:
-        """Writes the table that `ctd-jax predict --out` does."""
-        nobody = [""] * len(self.images)
-        table = Predictions.from_points(self.images, nobody, self.names, self.xy, confidence=self.confidence)
-        metrics.write_predictions(path, table)
-
-
-@dataclasses.dataclass(frozen=True)
-class ClassMaps:
-    """The class maps of N pictures.
-
-    Attributes:
-      images: their names, as in `Landmarks`.
-      names: of the classes, the background first.
-      class_maps: of each picture `[H, W]` uint8, the index of each pixel's class in `names`.
-    """
-
-    images: tuple[str, ...]
-    names: tuple[str, ...]
-    class_maps: tuple[np.ndarray, ...]
 
 
 class Predictor:
@@ -81,9 +38,9 @@ class Predictor:
     """
 
     def __init__(self, workdir: str | os.PathLike, *, domain: str | None = None):
-        self.trained = Trained.read(pathlib.Path(workdir), domain)
+        self.trained = tasks.trained(pathlib.Path(workdir), domain)
         config = self.trained.config
-        self.batch_size = min(config.eval.batch_size, MOST_AT_ONCE)
+        self.batch_size = min(config.eval.batch_size, MAX_BATCH)
         self._parallel = Parallel(config.parallel)
         self._forward = self._parallel.compile(self.trained.forward, sharded=True)
         folded = models.fold(self.trained.model, self.trained.variables, config.data.image_size)
@@ -94,7 +51,7 @@ class Predictor:
         """Of the landmarks; or of the classes, the background first."""
         return self.trained.names
 
-    def __call__(self, pictures: Pictures, *, boxes: np.ndarray | None = None) -> Landmarks | ClassMaps:
+    def __call__(self, pictures: Pictures, *, boxes: np.ndarray | None = None) -> tasks.Result:
         """What the network finds in pictures of any mix of sizes.
 
         Args:
@@ -108,37 +65,26 @@ class Predictor:
         given = Given.of_objects(_several(pictures), boxes=self._boxes(boxes), grey=self.trained.grey)
         found = [self.see(batch, given.boxes) for batch in given.read(self.batch_size)]
         given.check_done("no result")
-        images = tuple(map(str, given.files))
-        if self.trained.kind == "class_maps":
-            return ClassMaps(images, self.names, tuple(one for batch in found for one in batch))
-        table = metrics.concatenate(found)
-        return Landmarks(images, self.names, table.xy, table.confidence)
+        return self.trained.result(tuple(map(str, given.files)), found)
 
     def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Any:
-        """What the network finds in pictures that are read: a table of `Predictions`, or a list of class maps `[H, W]`.
+        """What the network finds in pictures that are read, as `Trained.read_off` gives it.
 
         Args:
           pictures: name -> `[H, W, 3]` uint8; at most `batch_size`.
           boxes: of the pictures; empty: they are seen as a whole.
         """
-        config, landmarks = self.trained.config, self.trained.kind == "landmarks"
+        config = self.trained.config
         part = data.Dataset.unlabelled(
-            self.names if landmarks else (),
+            (),
             tuple(map(str, pictures)),
             tuple(pictures.values()).__getitem__,
             boxes=np.array([boxes[name].box if name in boxes else np.full(4, np.nan) for name in pictures]),
             size=config.data.image_size,
             margin=config.data.margin,
         )
-        seen = self._forward, self._variables, part, self._parallel, self.batch_size
-        if landmarks:
-            return predict(*seen)
-        probabilities, offsets, scales = inference.apply(*seen)
-        frames = (data.Frame(float(s), tuple(map(float, o)), part.size) for o, s in zip(offsets, scales, strict=True))
-        return [
-            class_map(found, frame, picture.shape[1], picture.shape[0])
-            for picture, found, frame in zip(pictures.values(), probabilities, frames, strict=True)
-        ]
+        outputs, offset, scale = inference.apply(self._forward, self._variables, part, self._parallel, self.batch_size)
+        return self.trained.read_off(outputs, offset, scale, pictures)
 
     def _boxes(self, boxes: np.ndarray | None) -> np.ndarray | None:
         run = self.trained.workdir

@@ -16,7 +16,7 @@ import numpy as np
 from configs import ctd_ed, ft
 from ctd_jax import metrics
 from ctd_jax.data import synthetic
-from ctd_jax.train import train_and_evaluate
+from ctd_jax.training_run import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 CHOOSING, COMPARING = (10, 11), (0, 1, 2, 3, 4)

@@ -20,7 +20,7 @@ import numpy as np
 from configs import domains as domains_config
 from ctd_jax import metrics
 from ctd_jax.metrics import intervals, paired
-from ctd_jax.train import train_and_evaluate
+from ctd_jax.training_run import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 APART = "one network each"

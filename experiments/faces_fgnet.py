@@ -20,7 +20,7 @@ from configs import ctd_ed, ft
 from ctd_jax import metrics
 from ctd_jax.data import folder, splits
 from ctd_jax.metrics import intervals
-from ctd_jax.train import train_and_evaluate
+from ctd_jax.training_run import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 METHODS = {"ft": ft, "ctd_ed": ctd_ed}

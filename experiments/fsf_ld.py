@@ -33,7 +33,7 @@ from ctd_jax.metrics import intervals, paired
 from ctd_jax.models import cost
 from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.teacher import IMAGENET
-from ctd_jax.train import train_and_evaluate
+from ctd_jax.training_run import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 ROWS = ("student", "fpd", "fitnets", "attention_transfer", "fsf_ld")

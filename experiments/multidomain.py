@@ -25,7 +25,7 @@ import numpy as np
 
 from configs import mtmd
 from ctd_jax.metrics import intervals, segmentation
-from ctd_jax.train import train_and_evaluate
+from ctd_jax.training_run import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 APART = "one network each"

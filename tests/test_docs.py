@@ -26,7 +26,7 @@ from PIL import Image
 from state_files import torch_legacy
 
 import ctd_jax
-from ctd_jax import command, train
+from ctd_jax import command, training_run
 from ctd_jax.data import folder, segmentation
 from ctd_jax.run_folder import flatten
 
@@ -109,12 +109,12 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
     """Carries out one command of a page: kind of command -> function of the words after it."""
     small = [f"--config.{key}={value}" for key, value in (tiny.KEYS | SMALLER).items()]
     small.append(f"--config.teacher.weights={teacher_file}")
-    train_and_evaluate = train.train_and_evaluate
+    train_and_evaluate = training_run.train_and_evaluate
 
     def until_the_first_step(config, workdir):
         if str(workdir) == "runs/ctd_ed-demo":
             return train_and_evaluate(config, workdir)
-        train.prepare(config, place / "tfds")
+        training_run.prepare(config, place / "tfds")
         shutil.copytree(finished_run[0], workdir)
         sys.exit(0)
 
@@ -126,7 +126,7 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
             monkeypatch.setattr(sys, "argv", words)
             runpy.run_path(words[0], run_name="__main__")
 
-    monkeypatch.setattr(train, "train_and_evaluate", until_the_first_step)
+    monkeypatch.setattr(training_run, "train_and_evaluate", until_the_first_step)
     return {"python": python, "pytest": _check_tests, "pip": _check_installation, "bash": _check_script}
 
 

@@ -16,7 +16,7 @@ import pytest
 import tiny
 
 from configs import ft
-from ctd_jax import train
+from ctd_jax import training_run
 
 REPO = pathlib.Path(__file__).parents[1]
 PARTS = 2  # of the places, for as many workers
@@ -103,7 +103,7 @@ def test_a_run_killed_at_any_place_ends_as_one_that_was_left_alone(traced, part)
     config, whole, copies = traced
     for copy in copies[part::PARTS]:
         name, run = (copy / "name").read_text(), copy / "run"
-        train.train_and_evaluate(config, run)
+        training_run.train_and_evaluate(config, run)
         found, want = result(run), result(whole)
         assert found.keys() == want.keys(), name
         assert {key: (found[key], want[key]) for key in found if found[key] != want[key]} == {}, name

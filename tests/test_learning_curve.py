@@ -12,7 +12,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import metrics, report, train
+from ctd_jax import metrics, report, training_run
 from ctd_jax.data import synthetic
 from ctd_jax.training import checkpoint
 
@@ -158,7 +158,7 @@ def test_a_finished_curve_is_not_repeated(curve, call, monkeypatch):
         raise AssertionError("a finished run was repeated")
 
     before = {name: (curve / name).read_bytes() for name in ("curve.csv", "curve.json", "stdout")}
-    monkeypatch.setattr(train, "train_and_evaluate", never)
+    monkeypatch.setattr(training_run, "train_and_evaluate", never)
     code, out, error = call("--configs=ctd_ed,ft", "--budgets=2,all", "--seeds=2", f"--out={curve}")
     assert code == 0, error
     assert {name: (curve / name).read_bytes() for name in ("curve.csv", "curve.json")} | {
@@ -202,9 +202,9 @@ def test_an_interrupted_curve_continues_to_the_same_end(curve, call, monkeypatch
     assert (code, saved) == (1, [2, 4, 2, 4, 2])
     assert "continues" in error and not (tmp_path / "curve.json").exists()
 
-    trained, real = [], train.train_and_evaluate
+    trained, real = [], training_run.train_and_evaluate
     monkeypatch.setattr(
-        train, "train_and_evaluate", lambda config, run, *cache: trained.append(run) or real(config, run, *cache)
+        training_run, "train_and_evaluate", lambda config, run, *cache: trained.append(run) or real(config, run, *cache)
     )
     code, _, error = call(*flags)
     assert code == 0, error

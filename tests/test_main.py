@@ -19,7 +19,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import files, models, run_folder, train, versions
+from ctd_jax import files, models, run_folder, training_run, versions
 from ctd_jax.data import synthetic
 from ctd_jax.training import checkpoint, memory, step
 from ctd_jax.training.parallel import Parallel
@@ -201,7 +201,7 @@ def test_the_log_has_what_each_term_pulls_and_a_dead_one_is_named(main, tmp_path
 
 KILLED = """
 import os, signal, sys
-from ctd_jax import checkpoint, train
+from ctd_jax import checkpoint, training_run
 import tiny
 
 save, saved = checkpoint.save, []
@@ -216,7 +216,7 @@ def save_then_die(checkpoints, *rest):
 
 checkpoint.save = save_then_die
 import pathlib
-train.train_and_evaluate(tiny.config(pathlib.Path(sys.argv[1]), train__steps=7), pathlib.Path(sys.argv[2]))
+training_run.train_and_evaluate(tiny.config(pathlib.Path(sys.argv[1]), train__steps=7), pathlib.Path(sys.argv[2]))
 """
 
 
@@ -229,7 +229,7 @@ def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
     assert not (tmp_path / "killed" / "metrics.json").exists()
     results = []
     for name in ("whole", "killed"):
-        train.train_and_evaluate(config, tmp_path / name)
+        training_run.train_and_evaluate(config, tmp_path / name)
         results.append(json.loads((tmp_path / name / "metrics.json").read_text()) | {"seconds": 0})
     assert results[0] == results[1]
     logs = [[row | {"images_per_s": ""} for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
@@ -489,13 +489,13 @@ def test_an_error_of_ours_is_no_mistake_of_the_user(main, monkeypatch):
     def fail(*_):
         raise ZeroDivisionError("division by zero")
 
-    monkeypatch.setattr(train, "train_and_evaluate", fail)
+    monkeypatch.setattr(training_run, "train_and_evaluate", fail)
     code, _, error = main()
     assert code == 1
     assert error.startswith("error: ZeroDivisionError: division by zero\n")
     assert "Traceback" not in error
     assert "--debug" in error
-    monkeypatch.setattr(train, "train_and_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(training_run, "train_and_evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     code, _, error = main()
     assert code == 1
     assert "continues from its last checkpoint" in error

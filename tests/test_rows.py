@@ -12,9 +12,9 @@ import pytest
 import tiny
 from flax.traverse_util import flatten_dict
 
-from ctd_jax import command, data, models, run_folder, train
+from ctd_jax import command, data, models, run_folder, training_run
 from ctd_jax.tasks.landmarks import LandmarkTask
-from ctd_jax.tasks.teacher import IMAGENET, Guide, Teacher
+from ctd_jax.tasks.teacher import IMAGENET, Teacher, TeacherNetwork
 
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 MODULES = {p.stem: importlib.import_module(f"configs.{p.stem}") for p in sorted(FOLDER.glob("[a-z]*.py"))}
@@ -36,7 +36,7 @@ def test_the_rows_of_both_papers_and_of_what_they_are_compared_with():
 def landmark_teacher(classifier_file, tmp_path_factory):
     """A run with pictures that are large enough for a tiny student."""
     workdir = tmp_path_factory.mktemp("landmark_teacher") / "run"
-    train.train_and_evaluate(tiny.config(classifier_file, MODULES["fsf_teacher"], data__image_size=64), workdir)
+    training_run.train_and_evaluate(tiny.config(classifier_file, MODULES["fsf_teacher"], data__image_size=64), workdir)
     return workdir
 
 
@@ -47,7 +47,7 @@ def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teac
     if row in STUDENTS:
         changes = {"teacher__run": str(landmark_teacher), "data__image_size": 64, "model__decoder_channels": (8, 8, 8)}
     config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2, **changes)
-    result = train.train_and_evaluate(config, tmp_path)
+    result = training_run.train_and_evaluate(config, tmp_path)
     for domain, own in result.get("domains", {"": result}).items():
         assert 0 < own["me_px"] < config.data.image_size
         names = {"config.json", "split.csv", "log.csv", "predictions.csv", "metrics.json", "report.html"}
@@ -75,10 +75,12 @@ def test_the_papers_size(row, monkeypatch):
     variables = jax.tree.map(lambda x: np.broadcast_to(np.float32(0), x.shape), shapes)
     if row in STUDENTS:
         heavy = models.build(MODULES["fsf_teacher"].get_config("paper").model, encoder=VGGFACE2, num_landmarks=30)
-        monkeypatch.setattr("ctd_jax.tasks.landmark_teacher.load", lambda *_: Guide(heavy, IMAGENET, {}))
+        monkeypatch.setattr(
+            "ctd_jax.tasks.landmarks.task.load_teacher_run", lambda *_: TeacherNetwork(heavy, IMAGENET, {})
+        )
         config.teacher.run = "a run"
     else:
-        monkeypatch.setattr("ctd_jax.tasks.teacher.load", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
+        monkeypatch.setattr("ctd_jax.tasks.student.load_teacher", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
     task = LandmarkTask(config, faces)
     start = jax.eval_shape(lambda: task.init(0))["params"]
     assert task.model.stride == 4

@@ -71,7 +71,7 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
     gradient's norm), as NumPy."""
     parallel = Parallel(kind, jax.devices()[:devices])
     start = jax.device_get(task.init(0))
-    labels = task.labels(start["params"])
+    labels = task.param_labels(start["params"])
     tx = tx or step.optimizer(labels)
     made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
     compiled = parallel.compile(made, sharded=False, donate=(0,))
@@ -80,7 +80,7 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
         state = step.TrainState(
             np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
         )
-        state, constants = parallel.replicate((state, step.constants(task.config, task.frozen)))
+        state, constants = parallel.replicate((state, step.constants(task.config, task.constants)))
         frozen, means = parallel.first(constants.frozen), []
         for batch in batches:
             state, mean = compiled(state, constants, parallel.shard(batch))

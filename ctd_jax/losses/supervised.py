@@ -1,5 +1,7 @@
 """What a landmark network is trained on, per picture; the caller takes the mean."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -79,3 +81,33 @@ def coordinate_error(coordinates: Array, true_coordinates: Array, mask: Array) -
     """
     error = jnp.mean(jnp.abs(coordinates - jnp.where(mask[..., None], true_coordinates, 0.0)), axis=-1)
     return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
+
+
+def arcface_logits(cosines: Array, subjects: Array, *, margin: float, scale: float) -> Array:
+    """Logits with an additive angular margin (Deng et al. 2019, arXiv 1801.07698, Eq. 3).
+
+    s cos(theta_y + m) for the picture's own subject y, s cos(theta_j) for the others. Where theta_y + m > pi the cosine
+    would grow again: it is continued by cos(theta_y) - m sin(m), which falls on, as in the code of the authors.
+
+    Args:
+      cosines: `[B, N]`, of each picture's features and each subject's class weights.
+      subjects: `[B]` int, in 0 .. N - 1.
+      margin: m, radians, in 0 .. pi.
+      scale: s.
+
+    Returns:
+      `[B, N]` logits for a softmax. Their gradient is finite at cosines of -1 and 1 too.
+    """
+    own = jnp.take_along_axis(cosines, subjects[:, None], axis=1)
+    sine = jnp.sqrt(jnp.maximum(1 - own**2, 1e-6))
+    moved = jnp.where(
+        own > -math.cos(margin),
+        own * math.cos(margin) - sine * math.sin(margin),
+        own - margin * math.sin(margin),
+    )
+    return scale * jnp.where(jax.nn.one_hot(subjects, cosines.shape[1], dtype=bool), moved, cosines)
+
+
+def unit_vectors(vectors: Array, *, axis: int) -> Array:
+    """`vectors` scaled to the length 1 along `axis`; a vector of zeros stays one, with a finite gradient."""
+    return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(vectors**2, axis=axis, keepdims=True), 1e-12))

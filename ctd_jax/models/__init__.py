@@ -14,6 +14,7 @@ import jax.numpy as jnp
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm, weights
 from ctd_jax.models.decoder import Decoder
+from ctd_jax.models.evaluation import apply_in_evaluation
 from ctd_jax.models.fold import fold, folded
 from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
@@ -31,6 +32,7 @@ __all__ = [
     "SegmentationNet",
     "StackedHourglass",
     "activation_dtype",
+    "apply_in_evaluation",
     "apply_in_training",
     "build",
     "build_encoder",

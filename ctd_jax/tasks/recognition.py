@@ -5,8 +5,8 @@ import json
 import math
 import pathlib
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 import flax.linen as nn
 import jax
@@ -18,37 +18,16 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, models, run_folder
 from ctd_jax.errors import UserError
+from ctd_jax.losses.supervised import arcface_logits, unit_vectors
 from ctd_jax.metrics.verification import verification_auc, verification_interval
+from ctd_jax.tasks.task import Validator
 from ctd_jax.tasks.teacher import IMAGENET
+from ctd_jax.tasks.trained import Run, Trained
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import AXIS, Parallel
+from ctd_jax.typing import Batch, Features, Params, Tree, Variables
 
 EMBEDDING = 128  # length of MobileFaceNet's, as published (Chen et al. 2018)
-
-
-def arcface_logits(cosines: Array, subjects: Array, *, margin: float, scale: float) -> Array:
-    """Logits with an additive angular margin (Deng et al. 2019, arXiv 1801.07698, Eq. 3).
-
-    s cos(theta_y + m) for the picture's own subject y, s cos(theta_j) for the others. Where theta_y + m > pi the cosine
-    would grow again: it is continued by cos(theta_y) - m sin(m), which falls on, as in the code of the authors.
-
-    Args:
-      cosines: `[B, N]`, of each picture's features and each subject's class weights.
-      subjects: `[B]` int, in 0 .. N - 1.
-      margin: m, radians, in 0 .. pi.
-      scale: s.
-
-    Returns:
-      `[B, N]` logits for a softmax. Their gradient is finite at cosines of -1 and 1 too.
-    """
-    own = jnp.take_along_axis(cosines, subjects[:, None], axis=1)
-    sine = jnp.sqrt(jnp.maximum(1 - own**2, 1e-6))
-    moved = jnp.where(
-        own > -math.cos(margin),
-        own * math.cos(margin) - sine * math.sin(margin),
-        own - margin * math.sin(margin),
-    )
-    return scale * jnp.where(jax.nn.one_hot(subjects, cosines.shape[1], dtype=bool), moved, cosines)
 
 
 class RecognitionTask:
@@ -65,10 +44,12 @@ class RecognitionTask:
       UserError: settings or people that recognition can't be learned or judged with.
     """
 
-    terms = ("cross_entropy",)
-    last_file = "metrics.json"  # once it is there, the run is finished
-    frozen = ()
-    pulling = ()
+    targets: ClassVar[Mapping[str, bool]] = {"people": True}
+    last_file = "metrics.json"
+    terms: tuple[str, ...] = ("cross_entropy",)
+    gradient_terms: tuple[str, ...] = ()
+    term_weights: Mapping[str, float] = {}
+    constants = ()
 
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source = config, source
@@ -87,7 +68,9 @@ class RecognitionTask:
         jax.eval_shape(self.init, 0)  # a picture size that the network can't take is found here
 
     def _check(self) -> None:
-        settings = self.config.recognition
+        settings, number = self.config.recognition, len(self.source.everything.domains)
+        if number > 1:
+            raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")
         if settings.loss not in ("softmax", "arcface"):
             raise UserError(f"recognition.loss is {settings.loss!r}; expected softmax or arcface")
         if not 0 <= settings.margin < math.pi:
@@ -111,7 +94,7 @@ class RecognitionTask:
                     "by people it has never seen: give each person one split, or no column `split`, to have them drawn"
                 )
 
-    def init(self, seed: int) -> Any:
+    def init(self, seed: int) -> Variables:
         """Random variables."""
         size, key = self.config.data.image_size, jax.random.key(seed)
         out, encoder = jax.jit(functools.partial(self.model.init_with_output, train=False))(
@@ -123,14 +106,22 @@ class RecognitionTask:
             "batch_stats": {"encoder": encoder["batch_stats"]},
         }
 
-    @staticmethod
-    def labels(params: Any) -> Any:
-        """Which learning rate each parameter has."""
+    def param_labels(self, params: Params) -> Tree:
+        """All of the network learns with the encoder's rate."""
         return jax.tree.map(lambda _: "encoder", params)
 
-    def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
-        """Cross-entropy over the training subjects. See `step.Loss`."""
-        move = functools.partial(data.augment, **self.config.augment, flip_order=self.source.landmarks.flip_order)
+    def loss(
+        self, params: Params, batch_stats: Tree, constants: Tree, batch: Batch, keys: Array
+    ) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
+        """Cross-entropy over the training subjects. See `Task.loss`."""
+        augment = self.config.augment
+        move = functools.partial(
+            data.augment,
+            flip=augment.flip,
+            scale=augment.scale,
+            shift=augment.shift,
+            flip_order=self.source.landmarks.flip_order,
+        )
         picture, _ = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["xy"])
         out, updates = models.apply_in_training(
             self.model,
@@ -142,7 +133,7 @@ class RecognitionTask:
         loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["subject"])
         return loss, ({"encoder": updates["batch_stats"]}, {"cross_entropy": loss})
 
-    def _features(self, out: dict[str, Array]) -> Array:
+    def _features(self, out: Features) -> Array:
         """`[B, C]`, what people are told apart by."""
         return out["embedding"] if self.embeds else jnp.mean(out["encoder"].astype(jnp.float32), axis=(1, 2))
 
@@ -150,25 +141,26 @@ class RecognitionTask:
         settings = self.config.recognition
         if settings.loss == "softmax":
             return self.classifier.apply({"params": classifier}, features)
-        cosines = _unit(features, axis=1) @ _unit(classifier["kernel"], axis=0)
+        cosines = unit_vectors(features, axis=1) @ unit_vectors(classifier["kernel"], axis=0)
         return arcface_logits(cosines, subjects, margin=settings.margin, scale=settings.scale)
 
-    def _extractor(self, parallel: Parallel) -> Callable[[Any, data.Dataset], np.ndarray]:
+    def _extractor(self, parallel: Parallel) -> Callable[[Variables, data.Dataset], np.ndarray]:
         """Function of variables on the devices and N pictures: their features, `[N, C]`."""
 
-        def body(variables: Any, batch: dict[str, Array]) -> Array:
+        def body(variables: Variables, batch: Batch) -> Array:
             encoder = {kind: tree["encoder"] for kind, tree in variables.items()}
-            return self._features(self.model.apply(encoder, models.normalize(batch["picture"], IMAGENET), train=False))
+            picture = models.normalize(batch["picture"], IMAGENET)
+            return self._features(models.apply_in_evaluation(self.model, encoder, picture))
 
         compiled = parallel.compile(body, sharded=True)
         size = self.config.eval.batch_size
         return lambda variables, part: inference.apply(compiled, variables, part, parallel, size)[0]
 
-    def validator(self, parallel: Parallel) -> Callable[[Any], tuple[float, str]]:
+    def validator(self, parallel: Parallel) -> Validator:
         """Function of variables on the devices: 1 - verification AUC on the people of val, and as text."""
         extract = self._extractor(parallel)
 
-        def validate(variables: Any) -> tuple[float, str]:
+        def validate(variables: Variables) -> tuple[float, str]:
             auc = verification_auc(extract(variables, self._val), np.array(self._val.subjects))
             return 1 - auc, f"verification AUC {auc:.3f}"
 
@@ -180,11 +172,11 @@ class RecognitionTask:
         source = f"recognition of {self.classifier.features} people, {self.config.data.root}"
         return {"encoder": self.encoder, "input": IMAGENET, "source": source}
 
-    def finish(self, variables: Any, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
+    def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Writes teacher.safetensors and metrics.json, of the people of `eval.split`; returns what the latter holds."""
         extract, on_devices = self._extractor(parallel), parallel.replicate(variables)
         judged = np.concatenate([extract(on_devices, part) for part in self._judged])
-        teacher = self.teacher(variables, extract(on_devices, self._val))
+        teacher = self.teacher_variables(variables, extract(on_devices, self._val))
         hosts.by_first(lambda: self._write(workdir, judged, teacher, began))
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
@@ -204,7 +196,7 @@ class RecognitionTask:
         }
         files.write_text(workdir / "metrics.json", json.dumps(result, indent=1))
 
-    def teacher(self, variables: Any, features: np.ndarray) -> dict[str, Any]:
+    def teacher_variables(self, variables: Variables, features: np.ndarray) -> dict[str, Any]:
         """The variables of `models.build_encoder(**self.encoder)`; ArcFace's classifier is scaled to the mean norm of
         `features`, `[N, C]`."""
         params, batch_stats = variables["params"], variables["batch_stats"]["encoder"]
@@ -214,11 +206,17 @@ class RecognitionTask:
         if self.config.recognition.loss == "arcface":
             norm = np.linalg.norm(features, axis=1).mean()
             classifier = classifier | {
-                "kernel": self.config.recognition.scale / norm * _unit(classifier["kernel"], axis=0)
+                "kernel": self.config.recognition.scale / norm * unit_vectors(classifier["kernel"], axis=0)
             }
         return {"params": params["encoder"] | {"classifier": classifier}, "batch_stats": batch_stats}
 
+    @classmethod
+    def trained(cls, run: Run, domain: str | None, config: ConfigDict) -> Trained:
+        raise UserError(f"{run.workdir}: this run learned recognition; give one that learned landmarks or segmentation")
 
-def _unit(vectors: Array, *, axis: int) -> Array:
-    """Of length 1 along `axis`; a vector of zeros stays one, with a finite gradient."""
-    return vectors * jax.lax.rsqrt(jnp.maximum(jnp.sum(vectors**2, axis=axis, keepdims=True), 1e-12))
+    @staticmethod
+    def console(result: Mapping[str, Any], workdir: pathlib.Path) -> str:
+        return (
+            f"Verification AUC on unseen people: {result['verification_auc']:.3f}\n"
+            f"Teacher: {workdir / 'teacher.safetensors'}"
+        )

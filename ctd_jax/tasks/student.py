@@ -1,9 +1,12 @@
 """What the tasks of a student share: it starts from a teacher, and constraints tie the two."""
 
+import abc
 import functools
-from collections.abc import Mapping, Sequence
-from typing import Any
+import pathlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -14,62 +17,126 @@ from ml_collections import ConfigDict
 from ctd_jax import data, models
 from ctd_jax.errors import UserError
 from ctd_jax.losses.terms import BATCHES, WITHOUT_TEACHER, Terms
-from ctd_jax.tasks import domains, landmark_teacher
-from ctd_jax.tasks import teacher as teachers
+from ctd_jax.tasks.added_domains import AddedDomains
+from ctd_jax.tasks.teacher import TeacherNetwork, load_teacher, missing_run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import AXIS, Parallel
+from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
-MOST_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
+MAX_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
 
 
-class StudentTask:
-    """What landmarks and segmentation share: a student that starts from a teacher, and the constraints between the two.
+class StudentTask(abc.ABC):
+    """A student that starts from a teacher, and the constraints between the two.
 
-    A task names its own terms in `main` (the first is what the others are added to), makes its network in `_build`,
-    moves pictures and truth in `_moved`, and reads its terms off the student's features in `_main_terms`.
+    A task says how its network is built, and which of its terms there are, by the arguments of the constructor. The
+    constructor calls no method that a subclass has; `check`, which does, is called by the subclass, last of all.
+
+    Args:
+      config: of the run.
+      source: its pictures.
+      outputs: domain -> names of what the network says of it; none: there are no domains.
+      build: `(encoder, num_outputs=, axis_name=) -> network`, whose arguments are those of `models.build`.
+      terms: names of the task's own terms; the first is what the others are added to.
+      added: name -> weight of further terms of the task, that are added to the first of `terms`.
 
     Raises:
       UserError: teacher, data and configuration don't go together.
     """
 
-    main: tuple[str, ...]
-    last_file = "report.html"  # once it is there, the run is finished
+    targets: ClassVar[Mapping[str, bool]]
+    last_file: ClassVar[str] = "report.html"
 
     def __init__(
-        self, config: ConfigDict, source: data.Source, outputs: Mapping[str, Sequence[str]], own: Mapping[str, float]
+        self,
+        config: ConfigDict,
+        source: data.Source,
+        *,
+        outputs: Mapping[str, Sequence[str]],
+        build: Callable[..., nn.Module],
+        terms: Sequence[str],
+        added: Mapping[str, float],
     ):
-        """outputs: domain -> names of what the network says of it; none: there are no domains. own: the weights of the
-        task's terms that are added to the first of `main`."""
         self.config, self.source, self.outputs = config, source, outputs
-        self._terms = Terms(config.constraints)
-        self._own = own
-        weights = own | {name: config.constraints[name].weight for name in self._terms.names}
-        self.terms = (*self.main, *weights)
-        pulling = [name for name in weights if name != "l2"]
-        self.pulling = (self.main[0], *pulling) if pulling else ()  # terms whose gradients by the encoder are logged
-        self.weights = {self.main[0]: 1.0} | weights
-        self.teacher = teachers.load(config.teacher.weights, config.model.encoder)
-        self._same = config.model.encoder in ("auto", self.teacher.encoder["name"])
-        self.encoder = self.teacher.encoder if self._same else {"name": config.model.encoder}
-        self._starts = self._same and self.teacher.trained and config.teacher.start
-        self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._terms.names else 0
-        self.axis_name = AXIS if config.train.batch_norm == "global" else None
-        self.model = self._build()
         self.size = config.data.image_size
-        self.train, self._val = source.split("train"), source.split("val")
-        self._start = None
+        self.train, self.val = source.split("train"), source.split("val")
+        self._constraints = Terms(config.constraints)
+        self._main_term, self._added = terms[0], added
+        weights = {**added, **{name: config.constraints[name].weight for name in self._constraints.names}}
+        self.terms = (*terms, *weights)
+        measured = [name for name in weights if name != "l2"]
+        self.gradient_terms = (self._main_term, *measured) if measured else ()
+        self.term_weights = {self._main_term: 1.0} | weights
+        self.teacher = load_teacher(config.teacher.weights, config.model.encoder)
+        self._same_encoder = config.model.encoder in ("auto", self.teacher.encoder["name"])
+        self.encoder = self.teacher.encoder if self._same_encoder else {"name": config.model.encoder}
+        self._starts_from_teacher = self._same_encoder and self.teacher.trained and config.teacher.start
+        self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._constraints.names else 0
+        axis_name = AXIS if config.train.batch_norm == "global" else None
+        self._build = functools.partial(build, self.encoder, axis_name=axis_name)
+        self.model = self._build(num_outputs=0)
+        self._added_domains = None
         if config.domains.start:
-            self._start = domains.Start.read(config, outputs, self.encoder, self.teacher.input)
-            self.train = self._start.only_new(self.train)
-        self._of_teacher = [name for name in self._terms.names if name not in WITHOUT_TEACHER]
-        self._run = self._read_run() if config.teacher.run and self._of_teacher else None
-        self._check()
+            self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input)
+            self.train = self._added_domains.only_new(self.train)
+        self._of_teacher = [name for name in self._constraints.names if name not in WITHOUT_TEACHER]
+        reads_run = config.teacher.run and self._of_teacher
+        self._run = self.read_teacher_run(config, source) if reads_run else None
 
-    def _check(self) -> None:
+    @classmethod
+    def read_teacher_run(cls, config: ConfigDict, source: data.Source) -> TeacherNetwork:
+        """The network of `teacher.run`, for a task that can have such a teacher."""
+        raise UserError(f"teacher.run gives a teacher of landmarks, but the task is {config.task}; leave it empty")
+
+    @abc.abstractmethod
+    def augmented(self, batch: Batch, keys: Array) -> tuple[Array, Any]:
+        """Pictures as training sees them, and what is true of them.
+
+        Args:
+          batch: B pictures and their targets.
+          keys: `[B]` random keys.
+
+        Returns:
+          `[B, S, S, 3]` float32 in 0..255, and what `own_terms` compares the student's features with.
+        """
+
+    @abc.abstractmethod
+    def own_terms(self, student: Features, params: Params, truth: Any) -> dict[str, Array]:
+        """Name -> `[B]` of each of the task's own terms.
+
+        Args:
+          student: its features.
+          params: its parameters.
+          truth: of `augmented`.
+        """
+
+    @abc.abstractmethod
+    def true_maps(self, batch: HostBatch, cells: int) -> np.ndarray:
+        """`[B, cells, cells, K]`: where in the pictures of a batch each landmark or class is, for DELTA's weights."""
+
+    @abc.abstractmethod
+    def validator(self, parallel: Parallel) -> Callable[[Variables], tuple[float, str]]:
+        """See `Task.validator`."""
+
+    @abc.abstractmethod
+    def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
+        """See `Task.finish`."""
+
+    @property
+    @abc.abstractmethod
+    def meta(self) -> dict[str, Any]:
+        """See `Task.meta`."""
+
+    def check(self) -> None:
         """Raises UserError if teacher, student and terms don't go together."""
-        names, layers, of_teacher = self._terms.names, self.config.train.encoder_layers, self._of_teacher
+        names, layers, of_teacher = self._constraints.names, self.config.train.encoder_layers, self._of_teacher
         of_batches = [name for name in names if name in BATCHES]
         parts = self.config.train.accumulate_steps
+        if len(self.train.domains) > 1 and self.config.domains.norm and self.config.train.remat:
+            raise UserError(
+                "train.remat computes blocks again without knowing whose domain a picture is of, so it does not go "
+                "with domains.norm; set one of the two to False, or give train.accumulate_steps to save memory"
+            )
         if of_batches and parts > 1:
             raise UserError(
                 f"constraints.{of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
@@ -88,7 +155,7 @@ class StudentTask:
         if layers not in ("all", "last", "none"):
             raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
         if self.config.model.network == "hourglass":
-            if self._own:
+            if self._added:
                 raise UserError("coordinates.weight is not 0, but an hourglass has no encoder to read them from")
             if names:
                 raise UserError(f"constraints.{names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0")
@@ -96,12 +163,12 @@ class StudentTask:
         if "kd" in names and not self._run:
             raise UserError(
                 "constraints.kd.weight needs a teacher that knows the landmarks, but teacher.run is empty; "
-                f"{landmark_teacher.missing(self.config)}"
+                f"{missing_run(self.config)}"
             )
         if of_teacher and not (self._run or self.teacher.trained):
             raise UserError(
                 f"constraints.{of_teacher[0]}.weight needs a teacher that has learned something, but teacher.weights "
-                f"is none and teacher.run is empty; {landmark_teacher.missing(self.config)}"
+                f"is none and teacher.run is empty; {missing_run(self.config)}"
             )
         tied = [name for name in names if name != "l2"]
         if tied and layers == "none":
@@ -109,70 +176,72 @@ class StudentTask:
                 f"constraints.{tied[0]}.weight is not 0, but train.encoder_layers is none: a frozen encoder stays the "
                 "teacher's without it; set it to 0"
             )
-        if not self._starts and layers != "all":
+        if not self._starts_from_teacher and layers != "all":
             raise UserError(
                 f"train.encoder_layers is {layers}, but the encoder does not start from a teacher: random layers would "
                 "be frozen; set it to all, or give teacher.weights and teacher.start=True"
             )
-        if not self._same and self.teacher.trained and (self._run or not of_teacher):
+        if not self._same_encoder and self.teacher.trained and (self._run or not of_teacher):
             found = self.teacher.encoder["name"]
             raise UserError(
                 f"{self.config.teacher.weights}: weights of {found}, but model.encoder is {self.config.model.encoder} "
                 f"and no constraint ties them, so they would be of no use; set model.encoder to {found} or auto, or "
                 "teacher.weights to none"
             )
-        if "l2_sp" in names and not self._starts:
+        if "l2_sp" in names and not self._starts_from_teacher:
             raise UserError("constraints.l2_sp.weight needs a student that starts from the teacher's weights")
-        if "cd" in names and (self._run or not (self._same and self._head)):
-            what = "the teacher's file has no classifier" if self._same else "the student is of another architecture"
-            what = "teacher.run is a landmark network" if self._run else what
+        if "cd" in names and (self._run or not (self._same_encoder and self._head)):
+            what = "the student is of another architecture"
+            if self._same_encoder:
+                what = "the teacher's file has no classifier"
+            if self._run:
+                what = "teacher.run is a landmark network"
             raise UserError(
                 f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
             )
-        self._terms.check(*self._shapes())
-
-    def _read_run(self) -> teachers.Guide:
-        """The network of `teacher.run`."""
-        raise UserError(f"teacher.run gives a teacher of landmarks, but the task is {self.config.task}; leave it empty")
-
-    def _shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], ...]:
-        """Of the named features of student and teacher."""
-        picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
-        networks = (self._build(num_outputs=self._head), (picture, domain)), (self._guide.network, (picture,))
-        return tuple(
-            jax.eval_shape(lambda *x, n=network: n.init_with_output(jax.random.key(0), *x, train=False)[0], *inputs)
-            for network, inputs in networks
-        )
+        self._constraints.check(*self.feature_shapes)
 
     @functools.cached_property
-    def _guide(self) -> teachers.Guide:
+    def feature_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
+        """Of the named features of student and teacher, for one picture."""
+        picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
+
+        def shapes(network: nn.Module, *inputs: Array) -> dict[str, jax.ShapeDtypeStruct]:
+            features = functools.partial(network.init_with_output, train=False)
+            return jax.eval_shape(lambda: features(jax.random.key(0), *inputs)[0])
+
+        student = self._build(num_outputs=self._head)
+        return shapes(student, picture, domain), shapes(self._teacher_network.network, picture)
+
+    @functools.cached_property
+    def _teacher_network(self) -> TeacherNetwork:
         """What the constraints tie to: `teacher.run`, else the encoder of `teacher.weights`."""
         if self._run:
             return self._run
         dtype = models.activation_dtype(self.config.dtype)
         encoder = models.build_encoder(**self.teacher.encoder | {"num_outputs": self._head}, dtype=dtype)
-        return teachers.Guide(encoder, self.teacher.input, self.teacher.variables)
+        return TeacherNetwork(encoder, self.teacher.input, self.teacher.variables)
 
     @functools.cached_property
-    def frozen(self) -> dict[str, Any]:
-        """What the loss reads and never changes."""
-        names = self._terms.names
-        weights = self._terms.weights | {name: jnp.float32(weight) for name, weight in self._own.items()}
-        frozen = {"weights": weights, "channel_weights": self._channel_weights()}
+    def constants(self) -> dict[str, Any]:
+        """What the loss reads and training never changes."""
+        names = self._constraints.names
+        weights = self._constraints.weights | {name: jnp.float32(weight) for name, weight in self._added.items()}
+        constants = {"weights": weights, "channel_weights": self._channel_weights()}
         if set(self._of_teacher) - {"l2_sp"}:
-            frozen["teacher"] = self._guide.variables
+            constants["teacher"] = self._teacher_network.variables
         if "l2_sp" in names:
-            frozen["start"] = self.init(0)["params"]["encoder"]
-        return frozen
+            constants["start"] = self.init(0)["params"]["encoder"]
+        return constants
 
     def _channel_weights(self) -> dict[str, np.ndarray]:
-        if "delta" not in self._terms.names:
+        if "delta" not in self._constraints.names:
             return {}
-        batch = self.train.batch(np.arange(min(len(self.train), MOST_FOR_CHANNELS)))
-        features = jax.jit(self._guide.features)(self._guide.variables, batch["picture"])
-        return self._terms.channel_weights(jax.device_get(features), functools.partial(self._true_maps, batch))
+        batch = self.train.batch(np.arange(min(len(self.train), MAX_FOR_CHANNELS)))
+        features = jax.jit(self._teacher_network.features)(self._teacher_network.variables, batch["picture"])
+        return self._constraints.channel_weights(jax.device_get(features), functools.partial(self.true_maps, batch))
 
-    def init(self, seed: int) -> Any:
+    def init(self, seed: int) -> Variables:
         """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
 
         The head is not among them: it is the teacher's throughout. With batch norm per domain, that of each domain
@@ -181,35 +250,35 @@ class StudentTask:
         key = jax.random.key(seed)
         picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
         variables = jax.jit(functools.partial(self.model.init, train=False))(key, picture, domain)
-        if self._starts and "encoder" in variables["params"]:
+        if self._starts_from_teacher and "encoder" in variables["params"]:
             teacher = self._spread(self.teacher.variables)
             variables = {
                 kind: tree | {"encoder": {k: teacher[kind][k] for k in tree["encoder"]}}
                 for kind, tree in variables.items()
             }
-        if "hint" in self._terms.names:
-            adapters = self._terms.adapters(*self._shapes(), key)
+        if "hint" in self._constraints.names:
+            adapters = self._constraints.adapters(*self.feature_shapes, key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
-        return self._start.into(variables) if self._start else variables
+        return self._added_domains.into(variables) if self._added_domains else variables
 
-    def _spread(self, variables: Any) -> Any:
+    def _spread(self, variables: Variables) -> Variables:
         """The teacher's variables, as they are in the student."""
         norms = getattr(self.model, "domains", ())
         return models.domain_norm.spread(variables, norms) if norms else variables
 
-    def _for_prediction(self, variables: Any, parallel: Parallel) -> tuple[Any, int]:
+    def for_prediction(self, variables: Variables, parallel: Parallel) -> tuple[Variables, int]:
         """A trained network on the devices, as it predicts, and the number of its parameters as it was trained."""
         network = checkpoint.network_of(variables)
         n_params = sum(x.size for x in jax.tree.leaves(network["params"]))
         return parallel.replicate(models.fold(self.model, network, self.size)), n_params
 
-    def labels(self, params: Any) -> Any:
+    def param_labels(self, params: Params) -> Tree:
         """Which learning rate each parameter has; `frozen`: none."""
         layers = self.config.train.encoder_layers
         last = tuple(f"{layer}/" for layer in self.model.encoder.last_layer) if layers == "last" else ()
 
-        def label(path: tuple[str, ...], _: Any) -> str:
-            if self._start and not self._start.learns(path):
+        def label(path: tuple[Any, ...], _: Any) -> str:
+            if self._added_domains and not self._added_domains.learns(path):
                 return "frozen"
             if path[0] != "encoder":
                 return "decoder"
@@ -217,26 +286,30 @@ class StudentTask:
 
         return path_aware_map(label, params)
 
-    def loss(self, params: Any, batch_stats: Any, frozen: Any, batch: dict[str, Array], keys: Array):
-        """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `step.Loss`."""
-        moved, truth = self._moved(batch, keys)
+    def loss(
+        self, params: Params, batch_stats: Tree, constants: Tree, batch: Batch, keys: Array
+    ) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
+        """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `Task.loss`."""
+        moved, truth = self.augmented(batch, keys)
         domain = batch.get("domain")
         picture = models.normalize(moved, self.teacher.input)
         variables, model = {"params": params, "batch_stats": batch_stats}, self.model
         if self._head:  # the teacher's own; what the student has too is the student's
-            own = self._spread(frozen["teacher"])
-            variables = {kind: tree | {"encoder": own[kind] | tree["encoder"]} for kind, tree in variables.items()}
+            teacher_variables = self._spread(constants["teacher"])
+            variables = {
+                kind: tree | {"encoder": teacher_variables[kind] | tree["encoder"]} for kind, tree in variables.items()
+            }
             model = self._build(num_outputs=self._head)
         student, updates = models.apply_in_training(model, variables, picture, domain, remat=self.config.train.remat)
-        terms = self._main_terms(student, params, truth)
-        teacher = {}
-        if "teacher" in frozen:
-            teacher = self._guide.features(frozen["teacher"], moved)
+        terms = self.own_terms(student, params, truth)
+        teacher: Features = {}
+        if "teacher" in constants:
+            teacher = self._teacher_network.features(constants["teacher"], moved)
         if self._head:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
-        terms |= self._terms(student, teacher, params, frozen, domain)
-        weighted = (frozen["weights"][name] * terms[name] for name in (*self._own, *self._terms.names))
-        total = terms[self.main[0]] + sum(weighted)
+        terms |= self._constraints(student, teacher, params, constants, domain)
+        weighted = (constants["weights"][name] * terms[name] for name in (*self._added, *self._constraints.names))
+        total = terms[self._main_term] + sum(weighted)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)

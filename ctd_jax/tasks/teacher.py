@@ -3,18 +3,19 @@
 import dataclasses
 import functools
 import pathlib
-from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from ml_collections import ConfigDict
 
 from ctd_jax import models
 from ctd_jax.errors import UserError
+from ctd_jax.typing import EncoderSpec, Features, InputSpec, Tree, Variables
 
 EMBEDDED = pathlib.Path(__file__).parents[1] / "weights" / "synthetic_faces.safetensors"
-MISSING = (
+NO_TEACHER = (
     "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `ctd-jax "
     "convert vggface2`, `convert torchvision` and `convert mobilefacenet` make such a file from a published network, "
     "`ctd-jax train --config=source --config.model.encoder=resnet50 --config.data.root=DIR` trains one on pictures of "
@@ -27,27 +28,28 @@ IMAGENET = {"channels": "RGB", "scale": 255.0, "mean": [0.485, 0.456, 0.406], "s
 class Teacher:
     """A network that learned another task."""
 
-    encoder: dict[str, Any]  # keyword arguments of models.build_encoder
-    input: dict[str, Any]  # see models.normalize
-    variables: dict[str, Any]  # params, batch_stats; empty if it has learned nothing
+    encoder: EncoderSpec  # keyword arguments of models.build_encoder
+    input: InputSpec  # see models.normalize
+    variables: Variables  # params, batch_stats; empty if it has learned nothing
     trained: bool = True
 
 
 @dataclasses.dataclass(frozen=True)
-class Guide:
+class TeacherNetwork:
     """The frozen network whose named features the student's are tied to: a teacher's encoder, or the whole landmark
     network of a run."""
 
     network: nn.Module
-    input: dict[str, Any]  # see models.normalize
-    variables: dict[str, Any]
+    input: InputSpec  # see models.normalize
+    variables: Variables
 
-    def features(self, variables: Any, picture: Array) -> dict[str, Array]:
-        """Of `[B, S, S, 3]` RGB in 0..255, in evaluation mode; `variables` are its own, on the devices."""
-        return self.network.apply(variables, models.normalize(picture, self.input), train=False)
+    def features(self, variables: Variables, picture: Array) -> Features:
+        """The named features of `[B, S, S, 3]` RGB pictures, 0..255, in evaluation mode; `variables` are its own, on
+        the devices."""
+        return models.apply_in_evaluation(self.network, variables, models.normalize(picture, self.input))
 
 
-def load(weights: str, encoder: str) -> Teacher:
+def load_teacher(weights: str, encoder: str) -> Teacher:
     """The teacher of a configuration.
 
     Args:
@@ -58,18 +60,17 @@ def load(weights: str, encoder: str) -> Teacher:
       UserError: no weights, or a file that doesn't hold what it says.
     """
     if not weights:
-        raise UserError(MISSING)
+        raise UserError(NO_TEACHER)
     if weights == "none":
         return _untrained(encoder)
     path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)
     variables, meta = models.weights.load(path)
     try:
-        meta["encoder"]["name"], meta["input"]  # noqa: B018
+        input_spec, _ = meta["input"], meta["encoder"]["name"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: its metadata lack {error}, take a file that this project wrote") from error
-    teacher = Teacher(meta["encoder"], meta["input"], variables)
-    models.weights.match(variables, _template(teacher.encoder), path)
-    return teacher
+    models.weights.match(variables, _template(meta["encoder"]), path)
+    return Teacher(meta["encoder"], input_spec, variables)
 
 
 def _untrained(encoder: str) -> Teacher:
@@ -80,6 +81,13 @@ def _untrained(encoder: str) -> Teacher:
     return Teacher({"name": encoder}, IMAGENET, {}, trained=False)
 
 
-def _template(encoder: dict[str, Any]) -> Any:
+def _template(encoder: EncoderSpec) -> Tree:
     model = models.build_encoder(**encoder)
     return jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), jnp.zeros((1, 224, 224, 3)))
+
+
+def missing_run(config: ConfigDict) -> str:
+    """How to get a run for `teacher.run`, for messages."""
+    keys = [f"--config.data.{key}={config.data[key]}" for key in ("root", "split") if config.data[key]]
+    make = " ".join([f"ctd-jax train --config=fsf_teacher:{config.variant}", *keys])
+    return f"make one with `{make}`, then give --config.teacher.run=runs/fsf_teacher-{config.variant}"

@@ -1,80 +1,228 @@
-"""What a finished run has learned: the one road from a workdir to a network that predicts."""
+"""What a finished run offers: the one road from a workdir to a network that predicts."""
 
+import abc
 import dataclasses
 import pathlib
-from collections.abc import Callable
-from typing import Any
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, ClassVar
 
+import flax.linen as nn
+import numpy as np
 from ml_collections import ConfigDict
+from PIL import Image
 
-from ctd_jax import run_folder
+from ctd_jax import data, files, models, run_folder
+from ctd_jax.data.given import Given
 from ctd_jax.data.grey import Grey
 from ctd_jax.errors import UserError
-from ctd_jax.tasks import domains, landmarks, segmentation
 from ctd_jax.training import checkpoint
+from ctd_jax.typing import InputSpec, Variables
 
 
 @dataclasses.dataclass(frozen=True)
-class Trained:
-    """One network for one kind of pictures; of a run of several domains, that of one of them.
+class Run:
+    """What the best checkpoint of a run holds, for all of its domains.
 
     Attributes:
       workdir, config: of the run.
-      kind: "landmarks" or "class_maps", what it finds.
-      names: of the landmarks; or of the classes, the background first.
-      model, variables: as trained.
-      forward: `(variables, {"picture": [B, S, S, 3] uint8})`, variables as trained or of `models.fold`, ->
-        landmarks: `([B, K, 2] x and y in pixels of the network's picture, [B, K] confidence)`;
-        class maps: `[B, S, S, M]` probabilities.
-      boxes: whether it looks into a box of each picture.
-      grey: the ranges of pictures of more than 8 bits.
+      variables: of its network, `params` and `batch_stats`.
+      meta: what the task noted of it.
     """
 
     workdir: pathlib.Path
     config: ConfigDict
-    kind: str
-    names: tuple[str, ...]
-    model: Any
-    variables: dict[str, Any]
-    forward: Callable
-    boxes: bool
-    grey: Grey
+    variables: Variables
+    meta: dict[str, Any]
 
     @classmethod
-    def read(cls, workdir: pathlib.Path, domain: str | None = None, config: ConfigDict | None = None) -> "Trained":
-        """The best checkpoint of a run.
-
-        Args:
-          workdir: of the run.
-          domain: which of its domains; None: it has one kind of pictures.
-          config: how its network is built; None: as it was trained.
+    def read(cls, workdir: pathlib.Path) -> "Run":
+        """The run that lies in `workdir`, finished or not.
 
         Raises:
-          UserError: no run, one without a whole checkpoint, one that learned something else, or no such domain.
+          UserError: there is none, or none of its checkpoints is whole.
         """
-        config = config or run_folder.read_config(workdir)
-        check_task(workdir, config)
-        return _READERS[config.task](workdir, config, domain)
+        config = run_folder.read_config(workdir)
+        return cls(workdir, config, *checkpoint.best(workdir))
+
+    @property
+    def domains(self) -> dict[str, dict[str, Any]]:
+        """Domain -> what `meta` says of it; none: the run has one kind of pictures."""
+        return {one["name"]: one for one in self.meta.get("domains") or []}
+
+    def grey(self, domain: str | None) -> Grey:
+        """The grey ranges of the domain's pictures of more than 8 bits."""
+        return (self.meta.get("grey") or {}).get(domain or "", {})
+
+    def chosen(self, domain: str | None) -> str | None:
+        """`domain`, or the run's only one; None: the run has no domains.
+
+        Raises:
+          UserError: the run has no such domain, or several and none is named.
+        """
+        known = self.domains
+        if not known and domain:
+            raise UserError(f"{self.workdir}: this run has one kind of pictures; leave out --domain")
+        if not known:
+            return None
+        if domain is None and len(known) == 1:
+            return next(iter(known))
+        if domain not in known:
+            outputs = "classes" if "classes" in next(iter(known.values())) else "landmarks"
+            found = f"there is no {domain!r}" if domain else f"each with {outputs} of its own"
+            raise UserError(f"{self.workdir}: this run knows several domains, {found}; give --domain={'|'.join(known)}")
+        return domain
+
+    def variables_of(self, domain: str, columns: Sequence[int] | slice) -> Variables:
+        """The variables of one domain's network, as those of a run of that domain alone.
+
+        Args:
+          domain: its name.
+          columns: where its outputs stand in the last convolution, if all domains share that.
+        """
+        variables = models.domain_norm.alone(self.variables, domain, tuple(self.domains))
+        decoder = variables["params"].get("decoder", {})
+        if "final" not in decoder or self.config.domains.heads:
+            return variables
+        final = {key: leaf[..., columns] for key, leaf in decoder["final"].items()}
+        return variables | {"params": variables["params"] | {"decoder": decoder | {"final": final}}}
 
 
-def check_task(workdir: pathlib.Path, config: ConfigDict) -> None:
-    """Raises UserError if a run of this configuration is none that predicts."""
-    if config.task not in _READERS:
-        raise UserError(f"{workdir}: this run learned {config.task}; give one that learned {' or '.join(_READERS)}")
+@dataclasses.dataclass(frozen=True)
+class Trained(abc.ABC):
+    """One network for one kind of pictures; of a run of several domains, that of one of them.
+
+    Attributes:
+      workdir: of the run.
+      config: how the network is built.
+      domain: of the run, if it has several.
+      names: of what it finds: landmarks; or classes, the background first.
+      model, variables: as trained.
+      input: what pictures the network expects, see `models.normalize`.
+      forward: `(variables, {"picture": [B, S, S, 3] uint8}) -> tuple of outputs`, variables as trained or of
+        `models.fold`.
+      boxes: whether it looks into a box of each picture.
+      grey: the ranges of pictures of more than 8 bits.
+      what: what it finds, as a file of it is called.
+    """
+
+    workdir: pathlib.Path
+    config: ConfigDict
+    domain: str | None
+    names: tuple[str, ...]
+    model: nn.Module
+    variables: Variables
+    input: InputSpec
+    forward: Callable[..., tuple[Any, ...]]
+    boxes: bool
+    grey: Grey
+    what: ClassVar[str]
+
+    @abc.abstractmethod
+    def read_off(
+        self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]
+    ) -> Any:
+        """What is found in n pictures, in their own pixels: a batch that `result` and `Writer.add` take.
+
+        Args:
+          outputs: of `forward`, `[n, ...]` each.
+          offset, scale: `[n, 2]` and `[n]`, of the pictures' frames.
+          pictures: name -> `[H, W, 3]` uint8.
+        """
+
+    @abc.abstractmethod
+    def result(self, images: Sequence[str], batches: Sequence[Any]) -> Any:
+        """What a call of `Predictor` gives, from the batches of `read_off`."""
+
+    @abc.abstractmethod
+    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measurements: pathlib.Path | None) -> "Writer":
+        """What `predict` writes, after a check of where.
+
+        Raises:
+          UserError: a place that can't be, or a table that this run has nothing for.
+        """
+
+    @property
+    @abc.abstractmethod
+    def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        """Name of each of `forward`'s outputs -> shape without the batch, and unit."""
+
+    @property
+    @abc.abstractmethod
+    def about(self) -> dict[str, Any]:
+        """What a user of an export must know beside its inputs and outputs."""
+
+    @abc.abstractmethod
+    def differences(
+        self, own: tuple[np.ndarray, ...], exported: tuple[np.ndarray, ...], scale: np.ndarray, pictures: data.Dataset
+    ) -> dict[str, float]:
+        """The largest differences of an export's outputs from the checkpoint's, and what is allowed, by their names in
+        the report.
+
+        Args:
+          own, exported: outputs for N pictures, `[N, ...]` each.
+          scale: `[N]` of the pictures' frames.
+          pictures: N.
+
+        Raises:
+          UserError: they are above what is allowed.
+        """
+
+    @staticmethod
+    @abc.abstractmethod
+    def largest_difference(report: Mapping[str, Any]) -> str:
+        """The largest of `differences`, and what is allowed, in words."""
 
 
-def _landmarks(workdir: pathlib.Path, config: ConfigDict, domain: str | None) -> Trained:
-    variables, meta = domains.alone(workdir, *checkpoint.best(workdir), domain)
-    names = tuple(meta["landmarks"])
-    model = landmarks.build(config, meta["encoder"], len(names))
-    forward = landmarks.forward(model, meta["input"])
-    grey = (meta.get("grey") or {}).get(domain or "", {})
-    return Trained(workdir, config, "landmarks", names, model, variables, forward, meta["boxes"], grey)
+class Writer(abc.ABC):
+    """What `predict` writes, batch after batch."""
+
+    @abc.abstractmethod
+    def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
+        """Flag -> the files that it will have written."""
+
+    @abc.abstractmethod
+    def prepare(self) -> None:
+        """Makes sure that something can be written. Raises UserError."""
+
+    @abc.abstractmethod
+    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Any) -> None:
+        """Takes a batch: the pictures, and what `read_off` says of them."""
+
+    @abc.abstractmethod
+    def close(self) -> None:
+        """Writes what is left, and says what was done."""
 
 
-def _class_maps(workdir: pathlib.Path, config: ConfigDict, domain: str | None) -> Trained:
-    one = segmentation.Alone.of(workdir, config, domain)
-    return Trained(workdir, config, "class_maps", one.classes, one.model, one.variables, one.forward, False, one.grey)
+def copies(given: Given, overlays: pathlib.Path | None) -> dict[str, Iterable[pathlib.Path]]:
+    """What --overlays will have written."""
+    return {"--overlays": [given.beside(overlays, file) for file in given.files]} if overlays else {}
 
 
-_READERS = {"landmarks": _landmarks, "segmentation": _class_maps}
+def save(picture: Image.Image, path: pathlib.Path) -> None:
+    """Writes a PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with files.writing(path, binary=True) as file:
+        picture.save(file, "PNG")
+
+
+def check_writable(flag: str, out: pathlib.Path, overlays: pathlib.Path | None) -> None:
+    """Raises UserError if nothing can be written where `out` and the folder `overlays` shall be."""
+    if overlays and overlays.is_file():
+        raise UserError(f"--overlays: {overlays} is a file; give a folder")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out.parent):
+            pass
+        if overlays:
+            overlays.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the results can't be written ({error}); give another --{flag} or --overlays") from error
+
+
+def differs(how: str) -> UserError:
+    """The error of an export that differs too much."""
+    return UserError(
+        f"the export differs from the checkpoint by {how}; nothing was written. This is a fault of the format's "
+        "converter: try another --to, or other versions of it"
+    )

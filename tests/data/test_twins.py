@@ -11,7 +11,7 @@ import segmentation_folder
 import tiny
 from PIL import Image
 
-from ctd_jax import data, train
+from ctd_jax import data, training_run
 from ctd_jax.data import builder, drawn_anatomies, folder, pictures, segmentation, synthetic, twins
 from ctd_jax.data.prefetch import ahead
 from ctd_jax.report import parts
@@ -222,7 +222,7 @@ def test_a_run_lists_them_where_it_begins(landmark_folder, tmp_path):
     root = landmark_folder(people=8, shots=1, size=144)
     copied(root, "images/001.png", "images/007.png")
     config = tiny.config("none", data__root=str(root))
-    train._begin(tmp_path, config, data.load(config.data, tmp_path / "tfds"))
+    training_run._begin(tmp_path, config, data.load(config.data, tmp_path / "tfds"))
     (row,) = parts.rows(tmp_path / "twins.csv")
     assert (row["image_a"], row["split_a"], row["image_b"], row["split_b"]) == (
         *("images/001.png", "train"),

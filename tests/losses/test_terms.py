@@ -12,7 +12,7 @@ import tiny
 from flax.traverse_util import flatten_dict
 
 from configs import default
-from ctd_jax import data, models, train
+from ctd_jax import data, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.losses import constraints
 from ctd_jax.losses.terms import Terms
@@ -174,7 +174,7 @@ def test_the_loss_is_the_weighted_sum_of_the_terms(everything):
         return np.mean([np.mean(function(moved[layer], t[layer])) for layer in layers])
 
     rows = {layer: (pooled(moved[layer]), pooled(t[layer])) for layer in ("stage2", "encoder")}
-    channels = task.frozen["channel_weights"]
+    channels = task.constants["channel_weights"]
     params = variables["params"]
     start, now = (flatten_dict(tree) for tree in (task.teacher.variables["params"], params["encoder"]))
     want = {
@@ -211,9 +211,9 @@ def test_gradients_of_all_terms_on_four_devices_are_those_of_one(everything, kin
 
 def test_the_head_is_the_teachers_and_nothing_of_it_is_trained(everything):
     task, _, variables, (state, _) = everything
-    for tree in (variables, task.labels(variables["params"]), state.params, state.batch_stats):
+    for tree in (variables, task.param_labels(variables["params"]), state.params, state.batch_stats):
         assert not any("classifier" in path for path in flatten_dict(tree))
-    assert "classifier" in task.frozen["teacher"]["params"]
+    assert "classifier" in task.constants["teacher"]["params"]
 
 
 def test_an_embeddings_batch_norm_stays_as_it_is():
@@ -236,7 +236,7 @@ def test_terms_are_0_where_the_student_is_the_teacher(everything):
     out |= {"head": out["classifier"]}
     start = task.init(0)["params"]
     terms = Terms(task.config.constraints)
-    found = jax.vmap(lambda s: terms(s, s, start, task.frozen), axis_name=AXIS)(jax.tree.map(lambda v: v[None], out))
+    found = jax.vmap(lambda s: terms(s, s, start, task.constants), axis_name=AXIS)(jax.tree.map(lambda v: v[None], out))
     for name, value in found.items():
         if name not in ("bss", "l2"):  # they need no teacher
             np.testing.assert_allclose(value, 0, atol=1e-6, err_msg=name)
@@ -252,7 +252,7 @@ def another_student(monkeypatch):
 
 def test_adapters_serve_training_only(another_student, teacher_file, tmp_path):
     config = tiny.config(teacher_file, **another_student, constraints__hint__layers=("stage1", "encoder"))
-    result = train.train_and_evaluate(config, tmp_path / "run")
+    result = training_run.train_and_evaluate(config, tmp_path / "run")
     params = checkpoint.read(tmp_path / "run" / "checkpoints" / "4")["params"]
     assert set(checkpoint.best(tmp_path / "run")[0]["params"]) == {"encoder", "decoder"}
     shapes = {layer: kernel.shape for layer, kernel in params["adapters"].items()}
@@ -271,7 +271,7 @@ def test_no_adapter_where_the_widths_agree(teacher_file):
 def test_channel_weights_of_delta_are_those_of_the_labelled_pictures(everything):
     """The tiny teacher's maps and the true heatmaps, drawn at the size of each map."""
     task = everything[0]
-    assert {layer: weights.shape for layer, weights in task.frozen["channel_weights"].items()} == {
+    assert {layer: weights.shape for layer, weights in task.constants["channel_weights"].items()} == {
         "stage1": (4,), "stage2": (8,), "stage3": (16,),
     }  # fmt: skip
     batch = task.train.batch(np.arange(len(task.train)))
@@ -281,5 +281,5 @@ def test_channel_weights_of_delta_are_those_of_the_labelled_pictures(everything)
     squares = (cells[None, None, :, None] - x) ** 2 + (cells[None, :, None, None] - y) ** 2
     true = np.exp(-squares / (2 * (1.5 * 8) ** 2))
     want = constraints.channel_importance(maps, true)
-    np.testing.assert_allclose(task.frozen["channel_weights"]["stage2"], want, rtol=1e-3)
+    np.testing.assert_allclose(task.constants["channel_weights"]["stage2"], want, rtol=1e-3)
     assert np.ptp(want) > 1e-3

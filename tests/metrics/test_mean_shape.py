@@ -196,9 +196,7 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     if not page:
         monkeypatch.setattr(report, "write", lambda *_: None)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    return evaluate.evaluate(
-        None, {}, source, Parallel("shard_map"), config, tmp_path, n_params=1, gflops=0.1, began=0.0
-    )
+    return evaluate.evaluate(None, {}, source, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0))
 
 
 @pytest.mark.parametrize(

@@ -336,7 +336,7 @@ def run(tmp_path, monkeypatch, content):
     config = default.get_config()
     (tmp_path / "config.json").write_text("{}")
     evaluate.evaluate(
-        None, {"params": {}}, source, Parallel("shard_map"), config, tmp_path, n_params=1, gflops=0.1, began=0.0
+        None, {"params": {}}, source, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0)
     )
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
 

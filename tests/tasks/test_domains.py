@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+import pathlib
 import shutil
 
 import jax
@@ -13,12 +14,15 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import domains as domains_config
 from configs import helping
-from ctd_jax import data, metrics, report, train
+from ctd_jax import data, metrics, report, training_run
 from ctd_jax.data import folder, schedule, synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
-from ctd_jax.tasks import domains, landmark_teacher, landmarks
-from ctd_jax.tasks.landmarks import evaluate, heatmaps
+from ctd_jax.tasks import landmarks
+from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps
+from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
+from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
+from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint, step
 from ctd_jax.training.parallel import Parallel
 
@@ -198,7 +202,7 @@ def test_evaluating_a_domain_needs_nothing_of_another(task, after_films):
 
 
 def test_one_compilation_serves_batches_of_any_domain(task):
-    labels = task.labels(jax.eval_shape(lambda: task.init(0))["params"])
+    labels = task.param_labels(jax.eval_shape(lambda: task.init(0))["params"])
     tx = step.optimizer(labels)
     traced = []
 
@@ -210,7 +214,7 @@ def test_one_compilation_serves_batches_of_any_domain(task):
     compiled = parallel.compile(step.make(loss, tx, labels), sharded=False)
     start = task.init(0)
     state = step.TrainState(np.int32(0), start["params"], start["batch_stats"], tx.init(start["params"]))
-    state, constants = parallel.replicate((state, step.constants(task.config, task.frozen)))
+    state, constants = parallel.replicate((state, step.constants(task.config, task.constants)))
     for rows in ([0, 1, 2, 3], [8, 9, 10, 11], [0, 8, 1, 9]):
         state, _ = compiled(state, constants, parallel.shard(task.train.batch(np.array(rows))))
     assert len(traced) == 1 and compiled._cache_size() == 1
@@ -256,11 +260,11 @@ def test_the_network_of_one_domain_says_what_the_common_one_does(teacher_file, n
     variables = jax.tree.map(lambda x: x + rng.uniform(0.1, 0.2, x.shape).astype("f"), jax.device_get(task.init(0)))
     picture = rng.normal(size=(1, 32, 32, 3)).astype("f")
     common = task.model.apply(variables, picture, np.ones(1, np.int32), train=False)["heatmaps"]
-    own, meta = domains.alone("run", variables, task.meta, "synthetic_film")
-    assert meta["landmarks"] == list(task.source.parts["synthetic_film"].landmarks.names) and not meta["domains"]
-    model = landmarks.build(task.config, meta["encoder"], len(meta["landmarks"]))
-    found = model.apply(own, picture, train=False)["heatmaps"]
-    np.testing.assert_allclose(found, common[..., -len(meta["landmarks"]) :], rtol=1e-4, atol=1e-4)
+    run = Run(pathlib.Path("run"), task.config, variables, task.meta)
+    alone = TrainedLandmarks.read(run, "synthetic_film", task.config)
+    assert alone.names == task.source.parts["synthetic_film"].landmarks.names
+    found = alone.model.apply(alone.variables, picture, train=False)["heatmaps"]
+    np.testing.assert_allclose(found, common[..., -len(alone.names) :], rtol=1e-4, atol=1e-4)
 
 
 # ---------------------------------------------------------------- what is measured
@@ -281,7 +285,7 @@ def test_the_error_of_several_domains_is_the_geometric_mean_of_theirs():
     nothing = data.Dataset.unlabelled(["tip"], [], None, boxes=np.zeros((0, 4)), size=8, margin=0.0)
     part = data.Source(nothing, [], ())
     source = data.Source(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
-    error, text = domains.error(table, source)
+    error, text = domains.validation_error(table, source)
     assert error == pytest.approx(np.sqrt(3 * 0.5)) and text == "a 3.00 px, b 0.50 mm"
     own = domains.table_of(table, "b")
     assert (own.images.tolist(), own.subjects.tolist(), own.landmarks.tolist()) == (["1"], ["1"], ["tip"])
@@ -298,7 +302,7 @@ def finished(landmark_folder, teacher_file, tmp_path_factory):
     path.write_text("\n".join(lines) + "\n")
     config = tiny.config(teacher_file, domains_config, data__root=",".join(map(str, roots)))
     run = tmp_path_factory.mktemp("run") / "run"
-    return run, config, train.train_and_evaluate(config, run)
+    return run, config, training_run.train_and_evaluate(config, run)
 
 
 def test_each_domain_has_the_files_and_names_of_a_run_of_its_own(finished):
@@ -342,7 +346,7 @@ def test_the_pictures_of_a_domain_are_predicted_alike_alone_and_with_others(fini
 
 def test_a_finished_run_is_found_so(finished, caplog):
     run, config, result = finished
-    assert train.train_and_evaluate(config, run) == result
+    assert training_run.train_and_evaluate(config, run) == result
     assert "is finished" in caplog.text
 
 
@@ -367,7 +371,7 @@ def test_a_run_of_several_domains_teaches_each(finished):
     config = config.copy_and_resolve_references()
     config.teacher.run, config.data.root = str(run), config.data.root.split(",")[1]
     source = data.load(config.data, run / "tfds")
-    guide = landmark_teacher.load(config, source)
+    guide = load_teacher_run(config, source)
     batch = source.split("test").batch(np.array([1]))
     xy, _ = heatmaps.decode(guide.features(guide.variables, batch["picture"])["heatmaps"], stride=4)
     table = metrics.read_predictions(run / "px" / "predictions.csv")
@@ -383,7 +387,7 @@ def test_predict_refuses_a_domain_where_there_is_none(finished_run, cli, tmp_pat
 
 def test_a_helped_run_is_as_one_of_the_judged_domain(teacher_file, tmp_path):
     config = tiny.config(teacher_file, helping, train__steps=2)
-    result = train.train_and_evaluate(config, tmp_path / "run")
+    result = training_run.train_and_evaluate(config, tmp_path / "run")
     assert result["n_images"] == 4 and "domains" not in result and "me_px" in result
     table = metrics.read_predictions(tmp_path / "run" / "predictions.csv")
     assert list(table.landmarks) == list(synthetic.LANDMARKS)
@@ -393,9 +397,9 @@ def test_a_helped_run_is_as_one_of_the_judged_domain(teacher_file, tmp_path):
 
 
 @pytest.mark.parametrize("temperature", [1e-3, 0.5, 5.0])
-def test_any_temperature_above_0_is_taken(temperature):
-    config = tiny.config("none", domains_config, domains__temperature=temperature)
-    domains.check(config, data.load(config.data, None))
+def test_any_temperature_above_0_is_taken(temperature, teacher_file):
+    config = tiny.config(teacher_file, domains_config, domains__temperature=temperature)
+    training_run.prepare(config, None)
 
 
 def test_a_helper_whose_landmarks_are_of_another_size_is_warned_of(landmark_folder, tmp_path, caplog):
@@ -478,7 +482,7 @@ def test_a_folder_alone_can_be_added(finished, landmark_folder, teacher_file, tm
     config = tiny.config(teacher_file, domains_config, data__root=str(root), domains__start=str(finished[0]), **PLAIN)
     task = landmarks.LandmarkTask(config, data.load(config.data, tmp_path))
     start = task.init(0)
-    labels = flatten_dict(task.labels(start["params"]), sep="/")
+    labels = flatten_dict(task.param_labels(start["params"]), sep="/")
     assert {path.split("/")[-2] for path, label in labels.items() if label == "frozen"} & {"stem_conv", "deconv1"}
     assert all((label == "frozen") != ("norm" in path or "final" in path) for path, label in labels.items())
     known, _ = checkpoint.best(finished[0])
@@ -493,7 +497,7 @@ def test_a_folder_alone_can_be_added(finished, landmark_folder, teacher_file, tm
 def config_error(teacher_file, tmp_path, **changes):
     config = tiny.config(teacher_file, domains_config, **changes)
     with pytest.raises(UserError) as error:
-        train.train_and_evaluate(config, tmp_path / "run")
+        training_run.train_and_evaluate(config, tmp_path / "run")
     assert {path.name for path in (tmp_path / "run").glob("*")} <= {"tfds"}
     return str(error.value)
 

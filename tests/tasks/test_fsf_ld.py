@@ -13,11 +13,12 @@ import tiny
 from flax.traverse_util import flatten_dict
 
 from configs import fpd, fsf_ld, fsf_teacher, student
-from ctd_jax import data, models, train
+from ctd_jax import data, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
-from ctd_jax.tasks import landmark_teacher, landmarks
+from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.landmarks import LandmarkTask, heatmaps
+from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.training import checkpoint
 
 SMALL = {"model__encoder": "resnet8", "model__decoder": "dense", "teacher__weights": "none"}
@@ -29,7 +30,7 @@ LEVELS = ("stage2", "deconv2=deconv1")
 def run(teacher_file, tmp_path_factory):
     """A finished run of two tasks at 64 x 64 pixels."""
     workdir = tmp_path_factory.mktemp("teacher") / "run"
-    train.train_and_evaluate(tiny.config(teacher_file, fsf_teacher, data__image_size=64), workdir)
+    training_run.train_and_evaluate(tiny.config(teacher_file, fsf_teacher, data__image_size=64), workdir)
     return workdir
 
 
@@ -82,18 +83,18 @@ def test_the_terms_in_float64(taught, run):
 def test_the_teacher_stays_and_adapters_learn(taught):
     """That `frozen` is as before, `tiny.trainer` has checked."""
     made, _, variables, (state, _) = taught
-    assert {"encoder", "decoder"} == set(made.frozen["teacher"]["params"])
+    assert {"encoder", "decoder"} == set(made.constants["teacher"]["params"])
     for path, value in flatten_dict(variables["params"]["adapters"]).items():
         assert (state.params["adapters"][path[0]] != value).any()
-    grad = jax.grad(lambda v: made._guide.features(v, jnp.ones((1, 64, 64, 3)))["heatmaps"].sum())
-    assert jax.tree.leaves(grad(made.frozen["teacher"]))  # it could have one: what keeps it is the terms' own
-    features = made._guide.features(made.frozen["teacher"], jnp.ones((2, 64, 64, 3)))
+    grad = jax.grad(lambda v: made._teacher_network.features(v, jnp.ones((1, 64, 64, 3)))["heatmaps"].sum())
+    assert jax.tree.leaves(grad(made.constants["teacher"]))  # it could have one: what keeps it is the terms' own
+    features = made._teacher_network.features(made.constants["teacher"], jnp.ones((2, 64, 64, 3)))
     spec = {name: x for name, x in features.items() if name in ("stage2", "deconv1", "heatmaps")}
-    frozen = made.frozen
+    frozen = made.constants
 
     def through_terms(teacher):
         same = jax.lax.stop_gradient(spec) | {"deconv2": 2 * jax.lax.stop_gradient(spec["deconv1"]) + 1}
-        return sum(x.sum() for x in made._terms(same, teacher, {}, frozen).values())
+        return sum(x.sum() for x in made._constraints(same, teacher, {}, frozen).values())
 
     for value in jax.tree.leaves(jax.grad(through_terms)(spec)):
         assert not value.any()
@@ -103,8 +104,8 @@ def test_a_student_that_is_its_teacher_has_no_distance(run):
     layers = {"constraints__hint__layers": ("stage1", "deconv1", "deconv2")}
     made = task(run, **SMALL | {"data__image_size": 64, "model__decoder_channels": (8, 8)}, **layers)
     picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
-    features = made._guide.features(made.frozen["teacher"], picture)
-    found = made._terms(features, features, {}, made.frozen)
+    features = made._teacher_network.features(made.constants["teacher"], picture)
+    found = made._constraints(features, features, {}, made.constants)
     assert set(found) == {"hint", "kd"}
     for value in found.values():
         np.testing.assert_allclose(value, 0, atol=1e-6)
@@ -118,7 +119,7 @@ def trained(run):
 
 def test_what_a_run_leaves_has_no_adapters(run, tmp_path):
     config = tiny.config("none", fsf_ld, **NARROW, teacher__run=str(run), constraints__hint__layers=LEVELS)
-    result = train.train_and_evaluate(config, tmp_path)
+    result = training_run.train_and_evaluate(config, tmp_path)
     variables, meta = checkpoint.best(tmp_path)
     assert set(trained(tmp_path)) == {"encoder", "decoder", "adapters"}
     assert set(variables["params"]) == {"encoder", "decoder"}
@@ -209,8 +210,10 @@ def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):
         kept = {"grey": {"": {"integer": theirs}}}
         monkeypatch.setattr(checkpoint, "best", lambda run, kept=kept: (best(run)[0], best(run)[1] | kept))
         caplog.clear()
-        landmark_teacher.load(made.config, source)
-        said = [record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.landmark_teacher"]
+        load_teacher_run(made.config, source)
+        said = [
+            record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.landmarks.teacher_run"
+        ]
         assert len(said) == bool(words) and words in "".join(said)
 
 

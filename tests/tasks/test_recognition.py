@@ -10,7 +10,7 @@ import pytest
 import tiny
 
 from configs import source
-from ctd_jax import data, models, train
+from ctd_jax import data, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import recognition, teacher
 from ctd_jax.training.parallel import Parallel
@@ -65,7 +65,7 @@ def test_a_run_becomes_a_teacher(loss, tmp_path):
     assert result == json.loads((tmp_path / "metrics.json").read_text())
     assert result["ci95"] == {} and 0 <= result["verification_auc"] <= 1  # without one of two people there are no pairs
     assert result["n_images"] == 4 and result["n_subjects"] == 2 and result["split"] == "val"
-    made = teacher.load(str(tmp_path / "teacher.safetensors"), "auto")
+    made = teacher.load_teacher(str(tmp_path / "teacher.safetensors"), "auto")
     assert made.encoder == {"name": "resnet8", "num_outputs": 4}
     encoder, classifier = variables["params"]["encoder"], variables["params"]["classifier"]
     np.testing.assert_array_equal(made.variables["params"]["stem_conv"]["kernel"], encoder["stem_conv"]["kernel"])
@@ -142,9 +142,9 @@ def faces(landmark_folder):
 def test_faces_with_names_are_enough(faces, tmp_path):
     config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces), data__train_split="teacher")
     config.recognition.loss, config.eval.split = "arcface", "test"
-    result = train.train_and_evaluate(config, tmp_path / "run")
+    result = training_run.train_and_evaluate(config, tmp_path / "run")
     assert (result["split"], result["n_images"], result["n_subjects"]) == ("test", 4, 2)
-    made = teacher.load(str(tmp_path / "run" / "teacher.safetensors"), "auto")
+    made = teacher.load_teacher(str(tmp_path / "run" / "teacher.safetensors"), "auto")
     assert made.encoder["num_outputs"] == 2
     with (tmp_path / "run" / "split.csv").open(newline="") as file:
         assert [row["split"] for row in csv.DictReader(file)] == [
@@ -155,7 +155,7 @@ def test_faces_with_names_are_enough(faces, tmp_path):
 def test_faces_without_landmarks_teach_no_landmarks(faces, tmp_path, teacher_file):
     config = tiny.config(teacher_file, data__root=str(faces))
     with pytest.raises(UserError, match="none of the 4 pictures of split train has an annotated landmark"):
-        train.train_and_evaluate(config, tmp_path / "run")
+        training_run.train_and_evaluate(config, tmp_path / "run")
 
 
 def test_without_landmarks_there_can_be_mirror_images(faces, tmp_path):

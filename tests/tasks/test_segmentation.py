@@ -16,11 +16,13 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from configs import mtmd
-from ctd_jax import data, formats, models, report, run_folder, train
+from ctd_jax import data, formats, models, report, run_folder, tasks, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import segmentation
-from ctd_jax.tasks.segmentation import Alone, Layout, SegmentationTask, evaluate, forward
-from ctd_jax.tasks.segmentation.task import FAR
+from ctd_jax.tasks.segmentation import Layout, SegmentationTask, evaluate, forward
+from ctd_jax.tasks.segmentation.network import IMPOSSIBLE
+from ctd_jax.tasks.segmentation.trained import TrainedClassMaps
+from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import Parallel
 
@@ -106,7 +108,7 @@ def test_what_is_found_is_a_class_of_the_pictures_domain(heads):
         want = odds / odds.sum(-1, keepdims=True)
         np.testing.assert_allclose(found[b, ..., : len(columns)], want, rtol=1e-5)
     assert (found[0, ..., 2] == 0).all()
-    assert (np.asarray(layout.within(logits, np.array([1, 0])))[0, ..., 1 if heads else 2] == FAR).all()
+    assert (np.asarray(layout.within(logits, np.array([1, 0])))[0, ..., 1 if heads else 2] == IMPOSSIBLE).all()
 
 
 @pytest.mark.parametrize("heads", [True, False])
@@ -236,7 +238,7 @@ def test_what_does_not_go_together(changes, message, teacher_file):
 
 
 def run(workdir, teacher, **changes):
-    return train.train_and_evaluate(tiny.config(teacher, mtmd, **SMALL | changes), workdir)
+    return training_run.train_and_evaluate(tiny.config(teacher, mtmd, **SMALL | changes), workdir)
 
 
 @pytest.mark.parametrize("scheme", SCHEMES)
@@ -245,7 +247,7 @@ def test_every_scheme_is_a_matter_of_keys(scheme, teacher_file):
     task = make_task(teacher_file, **SCHEMES[scheme])
     assert list(task.classes) == (["heads"] if scheme == "one network each" else ["heads", "spines"])
     variables, keys = jax.eval_shape(lambda: task.init(0)), jax.random.split(jax.random.key(0), 4)
-    frozen = task.frozen
+    frozen = task.constants
 
     def gradient(params, batch, keys):
         return jax.grad(lambda params: task.loss(params, variables_of(), frozen, batch, keys)[0].mean())(params)
@@ -368,17 +370,17 @@ def test_predict_reads_with_the_grey_range_of_the_domain(folder_run, cli, tmp_pa
 
 
 @pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])
-def test_one_domain_alone_says_what_it_says_among_the_others(scheme, teacher_file, monkeypatch):
+def test_one_domain_alone_says_what_it_says_among_the_others(scheme, teacher_file):
     task, rng = make_task(teacher_file, **SCHEMES[scheme]), np.random.default_rng(0)
     variables = jax.tree.map(lambda x: np.asarray(x + rng.uniform(0, 0.3, x.shape), np.float32), task.init(0))
-    monkeypatch.setattr(checkpoint, "best", lambda run: (variables, task.meta))
+    run = Run(pathlib.Path("run"), task.config, variables, task.meta)
     picture = rng.integers(0, 256, (2, task.size, task.size, 3), np.uint8)
     for d, (name, classes) in enumerate(task.classes.items()):
         batch = {"picture": picture, "domain": np.full(2, d)}
         want = jax.jit(forward(task.model, task.teacher.input, task.layout))(variables, batch)
-        alone = Alone.of(pathlib.Path("run"), task.config, name)
-        got = jax.jit(alone.forward)(alone.variables, {"picture": picture})
-        assert alone.classes == tuple(classes) and got.shape[-1] == len(classes)
+        alone = TrainedClassMaps.read(run, name, task.config)
+        (got,) = jax.jit(alone.forward)(alone.variables, {"picture": picture})
+        assert alone.names == tuple(classes) and got.shape[-1] == len(classes)
         assert len({path for path in flatten_dict(alone.variables["params"]) if path[-2].startswith("final")}) == 2
         assert np.ptp(got) > 0.1
         np.testing.assert_allclose(got, want[..., : len(classes)], atol=1e-4)
@@ -399,10 +401,10 @@ def test_export(folder_run, cli, to, tmp_path):
     report = about["report"]
     assert report["validation_pictures"] == 2 and report["bytes"] == out.stat().st_size
     assert 0 <= report["largest_difference_probability"] < 1e-4 and "in a probability, allowed 0.001" in said
-    alone = Alone.of(workdir, config, "heads")
+    alone = tasks.trained(workdir, "heads")
     picture = np.random.default_rng(0).integers(0, 256, (1, S, S, 3), np.uint8)
     (found,) = formats.load(to).load(out.read_bytes(), ("probabilities",))(picture)
-    np.testing.assert_allclose(found, alone.forward(alone.variables, {"picture": picture}), atol=1e-4)
+    np.testing.assert_allclose(found, alone.forward(alone.variables, {"picture": picture})[0], atol=1e-4)
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
     code, _, error = cli("ctd_jax.export", *flags)
     assert code == 2 and "several domains, each with classes of its own; give --domain=heads|spines" in error

@@ -14,7 +14,7 @@ from ctd_jax.tasks import teacher
 
 
 def test_a_teacher_is_what_its_file_says(teacher_file):
-    made = teacher.load(str(teacher_file), "auto")
+    made = teacher.load_teacher(str(teacher_file), "auto")
     assert made.encoder == tiny.ENCODER
     assert made.input == teacher.IMAGENET
     assert made.trained
@@ -22,13 +22,13 @@ def test_a_teacher_is_what_its_file_says(teacher_file):
 
 
 def test_the_embedded_teacher_is_small():
-    made = teacher.load("embedded", "auto")
+    made = teacher.load_teacher("embedded", "auto")
     assert made.trained
     assert teacher.EMBEDDED.stat().st_size < 5e6
 
 
 def test_none_has_learned_nothing():
-    assert not teacher.load("none", "resnet8").trained
+    assert not teacher.load_teacher("none", "resnet8").trained
 
 
 @pytest.mark.parametrize(
@@ -41,37 +41,38 @@ def test_none_has_learned_nothing():
 )
 def test_no_teacher(weights, encoder, message):
     with pytest.raises(UserError, match=message):
-        teacher.load(weights, encoder)
+        teacher.load_teacher(weights, encoder)
 
 
 def test_weights_of_another_encoder(teacher_file, tmp_path):
-    assert teacher.load(str(teacher_file), "resnet50").encoder == tiny.ENCODER  # a student may be another network
+    made = teacher.load_teacher(str(teacher_file), "resnet50")  # a student may be another network
+    assert made.encoder == tiny.ENCODER
     variables, meta = models.weights.load(teacher_file)
     wrong = tmp_path / "wrong.safetensors"
     models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet8", "width": 8}})
     with pytest.raises(UserError, match="wrong.safetensors: the weights do not match the network"):
-        teacher.load(str(wrong), "auto")
+        teacher.load_teacher(str(wrong), "auto")
     models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet9"}})
     with pytest.raises(UserError, match="'resnet9'"):
-        teacher.load(str(wrong), "auto")
+        teacher.load_teacher(str(wrong), "auto")
 
 
 def test_files_that_are_no_weights(tmp_path):
     path = tmp_path / "file.safetensors"
     path.write_bytes(b"PK\x03\x04 a PyTorch file, perhaps")
     with pytest.raises(UserError, match="not a safetensors file"):
-        teacher.load(str(path), "auto")
+        teacher.load_teacher(str(path), "auto")
     safetensors.numpy.save_file({"a": np.zeros(3)}, path)
     with pytest.raises(UserError, match="does not say which encoder"):
-        teacher.load(str(path), "auto")
+        teacher.load_teacher(str(path), "auto")
     for meta in ("{}", '{"encoder": {"name": "resnet8"}}'):
         safetensors.numpy.save_file({"a": np.zeros(3)}, path, {"ctd_jax": meta})
         with pytest.raises(UserError, match="file.safetensors"):
-            teacher.load(str(path), "auto")
+            teacher.load_teacher(str(path), "auto")
 
 
 def test_the_embedded_teacher_knows_people_it_has_never_seen():
-    made = teacher.load("embedded", "auto")
+    made = teacher.load_teacher("embedded", "auto")
     faces = synthetic.faces(range(25), 4, size=96, seed=7)  # it learned the people of seed 1000
     model = models.build_encoder(**made.encoder)
     features = jax.jit(lambda x: model.apply(made.variables, models.normalize(x, made.input), train=False)["pooled"])

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ctd_jax import data, train
+from ctd_jax import data, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.training import feed
 from ctd_jax.training.parallel import Parallel
@@ -17,7 +17,7 @@ STEPS = {"train__steps": 13, "eval__every": 4, "data__synthetic__identities": (8
 
 def run(teacher_file, workdir, **changes):
     """log.csv and predictions.csv of a run."""
-    train.train_and_evaluate(tiny.config(teacher_file, **STEPS, **changes), workdir)
+    training_run.train_and_evaluate(tiny.config(teacher_file, **STEPS, **changes), workdir)
     tables = []
     for name in ("log.csv", "predictions.csv"):
         with (workdir / name).open(newline="") as file:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ctd_jax import metrics, models, train
+from ctd_jax import metrics, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.landmarks import evaluate
@@ -129,7 +129,7 @@ def test_two_processes_continue_to_the_end_of_one(killed, finished_run, tmp_path
 
 def test_one_device_continues_a_checkpoint_of_four(killed, finished_run, tmp_path, cli, monkeypatch):
     run = shutil.copytree(killed[0], tmp_path / "run")
-    monkeypatch.setattr(train, "Parallel", lambda kind: Parallel(kind, jax.devices()[:1]))
+    monkeypatch.setattr(training_run, "Parallel", lambda kind: Parallel(kind, jax.devices()[:1]))
     code, _, error = cli("ctd_jax.main", *killed[1], f"--workdir={run}")
     assert code == 0, error
     assert f"continuing {run} from step 2 of 4" in error

@@ -104,11 +104,11 @@ def test_four_parts_do_what_four_devices_do(ghosts, teacher_file):
 def test_one_device_does_not_speak_to_others(teacher_file, devices):
     task = make_task(teacher_file)
     variables = task.init(0)
-    labels = task.labels(variables["params"])
+    labels = task.param_labels(variables["params"])
     tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:devices])
     state = step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"]))
-    arguments = state, step.constants(task.config, task.frozen), task.train.batch(np.arange(4))
-    for body in (step.make(task.loss, tx, labels), step.gradient_norms(task.loss, task.pulling, labels)):
+    arguments = state, step.constants(task.config, task.constants), task.train.batch(np.arange(4))
+    for body in (step.make(task.loss, tx, labels), step.gradient_norms(task.loss, task.gradient_terms, labels)):
         text = parallel.compile(body, sharded=False).lower(*arguments).as_text()
         assert ("all_reduce" in text) == (devices > 1)
 
@@ -167,7 +167,7 @@ def test_parts_and_rematerialisation_take_less_memory():
     def temporary(**changes):
         task = tiny.task("none", hg, data__image_size=64, model__hourglass__stacks=1, **changes)
         variables = task.init(0)
-        labels = task.labels(variables["params"])
+        labels = task.param_labels(variables["params"])
         tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:1])
         state = step.TrainState(
             np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
@@ -222,12 +222,12 @@ def test_terms_are_those_of_the_equations(teacher_file):
 def test_gradient_norms_are_those_of_the_terms_by_the_layers_that_learn(teacher_file):
     task = make_task(teacher_file, train__encoder_layers="last", **tiny.STILL)
     batch, variables = batches(task, 1)[0], perturbed(task)
-    labels = task.labels(variables["params"])
+    labels = task.param_labels(variables["params"])
     parallel = Parallel("shard_map", jax.devices()[:4])
-    norms = parallel.compile(step.gradient_norms(task.loss, task.pulling, labels), sharded=False)
+    norms = parallel.compile(step.gradient_norms(task.loss, task.gradient_terms, labels), sharded=False)
     state = parallel.replicate(step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], ()))
     found = parallel.first(
-        norms(state, parallel.replicate(step.constants(task.config, task.frozen)), parallel.shard(batch))
+        norms(state, parallel.replicate(step.constants(task.config, task.constants)), parallel.shard(batch))
     )
 
     picture = models.normalize(batch["picture"], task.teacher.input)
@@ -359,12 +359,14 @@ def test_runs_that_differ_in_numbers_alone_are_one_program(teacher_file):
     def program(**changes):
         task = make_task(teacher_file, **changes)
         variables = task.init(task.config.seed)
-        labels = task.labels(variables["params"])
+        labels = task.param_labels(variables["params"])
         tx = step.optimizer(labels)
         zero = jnp.zeros((), jnp.int32)
         state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
         compiled = Parallel("shard_map").compile(step.make(task.loss, tx, labels), sharded=False)
-        return compiled.lower(state, step.constants(task.config, task.frozen), task.train.batch(np.arange(4))).as_text()
+        return compiled.lower(
+            state, step.constants(task.config, task.constants), task.train.batch(np.arange(4))
+        ).as_text()
 
     numbers = {"seed": 1, "data__budget": 5, "data__budget_seed": 1, "constraints__ed__weight": 0.1}
     rates = {"train__encoder_lr": 1e-2, "train__decoder_lr": 1e-2, "train__steps": 50, "train__decay_power": 1.0}

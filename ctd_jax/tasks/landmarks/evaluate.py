@@ -1,5 +1,6 @@
 """From a trained network to a table of predictions, and from that table to every number and picture of the result."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -11,12 +12,28 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, metrics, report, run_folder, versions
 from ctd_jax.metrics import Predictions, agreement, mean_shape
-from ctd_jax.tasks import domains
+from ctd_jax.tasks.landmarks import domains
+from ctd_jax.tasks.landmarks.trained import original_xy
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import Parallel
 
 TABLES = ("predictions", "mean_shape")  # files of a run, and what a `Pair` has
 Pair = tuple[Predictions, Predictions]
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a result says of its run.
+
+    Attributes:
+      n_params: of the network.
+      gflops: see `cost.gflops`.
+      began: `time.monotonic()` at the start of the run.
+    """
+
+    n_params: int
+    gflops: float
+    began: float
 
 
 def predict(
@@ -29,12 +46,11 @@ def predict(
       variables, dataset, parallel, batch_size: see `inference.apply`.
     """
     (points, confidence), offset, scale = inference.apply(forward, variables, dataset, parallel, batch_size)
-    xy = (points.astype(np.float64) - offset[:, None]) / scale[:, None, None]
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,
         dataset.landmarks.names,
-        xy,
+        original_xy(points, offset, scale),
         true_xy=dataset.xy,
         spacing=dataset.spacing,
         confidence=confidence,
@@ -61,10 +77,7 @@ def evaluate(
     parallel: Parallel,
     config: ConfigDict,
     workdir: pathlib.Path,
-    *,
-    n_params: int,
-    gflops: float,
-    began: float,
+    facts: Facts,
 ) -> dict[str, Any]:
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, mean_shape.csv (see `mean_shape`),
     metrics.json (all splits pooled; metrics_<split>.json for each of several) and, last of all, the report; where
@@ -73,34 +86,30 @@ def evaluate(
     them under `domains`. Numbers of different domains are never pooled.
 
     Args:
-      n_params: of the network.
-      gflops: see `cost.gflops`.
-      began: `time.monotonic()` at the start of the run, for `seconds`.
+      facts: of the run.
 
     Returns:
       The content of metrics.json.
     """
-    facts = {"n_params": n_params, "gflops": gflops, "began": began}
     judged = {name: source.split(name) for name in source.covered(config.eval.split)}
     found = {name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in judged.items()}
 
     def write() -> None:
         shape = mean_shape.of(source.split("train"), source.split("val"))
         both = {name: (table, mean_shape.predictions(shape, judged[name])) for name, table in found.items()}
-        _write_all(both, source, config, workdir, **facts)
+        _write_all(both, source, config, workdir, facts)
 
     hosts.by_first(write)
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
 def _write_all(
-    found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, **facts: Any
+    found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, facts: Facts
 ) -> None:
     """The results of each domain that is judged; of one alone they lie in the workdir itself."""
     judged = source.judged
     for domain, part in judged.items():
-        tables = {split: tuple(domains.table_of(one, domain) if domain else one for one in found[split])
-                  for split in part.covered(config.eval.split)}  # fmt: skip
+        tables = {split: _of_domain(found[split], domain) for split in part.covered(config.eval.split)}
         folder = workdir / domain if len(judged) > 1 else workdir
         if len(judged) > 1:
             folder.mkdir(exist_ok=True)
@@ -109,21 +118,27 @@ def _write_all(
             for name in ("config.json", "log.csv"):
                 if (workdir / name).exists():
                     files.write_text(folder / name, (workdir / name).read_text("utf-8"))
-        _write(tables, part, config, folder, **facts)
+        _write(tables, part, config, folder, facts)
     if len(judged) > 1:
         each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in judged}
         summary = {
             "split": config.eval.split,
             "n_images": sum(one["n_images"] for one in each.values()),
             "domains": each,
-            "n_params": facts["n_params"],
-            "gflops": facts["gflops"],
+            "n_params": facts.n_params,
+            "gflops": facts.gflops,
             "config_hash": run_folder.config_hash(config),
             "versions": versions.describe(),
-            "seconds": round(time.monotonic() - facts["began"], 1),
+            "seconds": round(time.monotonic() - facts.began, 1),
         }
         files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
         report.write_index(workdir)
+
+
+def _of_domain(pair: Pair, domain: str) -> Pair:
+    """The tables of one domain; "": the run has one kind of pictures."""
+    predicted, mean = pair
+    return (domains.table_of(predicted, domain), domains.table_of(mean, domain)) if domain else pair
 
 
 def _write(
@@ -131,10 +146,7 @@ def _write(
     source: data.Source,
     config: ConfigDict,
     workdir: pathlib.Path,
-    *,
-    n_params: int,
-    gflops: float,
-    began: float,
+    facts: Facts,
 ) -> None:
     known = source.landmarks
     pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
@@ -145,17 +157,17 @@ def _write(
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
     annotated = np.isfinite(source.split("train").xy).all(axis=-1)  # [N, K]
-    facts = {
+    of_run = {
         "normalizer": known.normalizer,
         "n_train": int(annotated.any(axis=1).sum()),
-        "n_params": n_params,
-        "gflops": round(gflops, 6),
+        "n_params": facts.n_params,
+        "gflops": round(facts.gflops, 6),
         "config_hash": run_folder.config_hash(config),
         "versions": versions.describe(),
     }
 
     def write(name: str, file: str, table: Predictions) -> None:
-        summary = {"split": name} | summarize(table, known, config) | facts
+        summary = {"split": name} | summarize(table, known, config) | of_run
         for landmark, n in zip(known.names, annotated.sum(axis=0), strict=True):
             summary["per_landmark"][landmark]["n_train"] = int(n)
         unseen = blind.rows(np.isin(blind.images, table.images))
@@ -166,7 +178,7 @@ def _write(
                 measured.rows(np.isin(measured.images, table.images)),
                 known.measurements,
             )
-        summary["seconds"] = round(time.monotonic() - began, 1)
+        summary["seconds"] = round(time.monotonic() - facts.began, 1)
         files.write_text(workdir / file, json.dumps(summary, indent=1))
 
     if len(parts) > 1:

@@ -1,5 +1,6 @@
 """The task of class maps: which class each pixel is of."""
 
-from ctd_jax.tasks.segmentation.task import Alone, Layout, SegmentationTask, build, forward
+from ctd_jax.tasks.segmentation.network import Layout, build, forward
+from ctd_jax.tasks.segmentation.task import SegmentationTask
 
-__all__ = ["Alone", "Layout", "SegmentationTask", "build", "forward"]
+__all__ = ["Layout", "SegmentationTask", "build", "forward"]

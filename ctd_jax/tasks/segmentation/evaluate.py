@@ -13,19 +13,9 @@ from PIL import Image
 from ctd_jax import data, files, report, run_folder, versions
 from ctd_jax.data.prefetch import ahead
 from ctd_jax.metrics import mean_map, segmentation
+from ctd_jax.tasks.segmentation.trained import class_map
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import Parallel
-
-
-def class_map(probabilities: np.ndarray, frame: data.Frame, width: int, height: int) -> np.ndarray:
-    """`[height, width]` uint8 classes of the original picture: the most probable one, linear between the network's
-    pixels.
-
-    Args:
-      probabilities: `[S, S, M]`, of the network's pixels.
-      frame: the picture's.
-    """
-    return frame.restore(probabilities, width, height).argmax(-1).astype(np.uint8)
 
 
 def mask_path(workdir: pathlib.Path, image: str) -> pathlib.Path:
@@ -77,7 +67,7 @@ def _judge(
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Writes the class map of one picture; its rows of the table, and those of the mean map, of `mean_map.of`."""
     true = part.class_map(index)
-    frame = data.Frame(float(scale), tuple(map(float, offset)), part.size)
+    frame = data.Frame(float(scale), (float(offset[0]), float(offset[1])), part.size)
     found = class_map(probabilities, frame, true.shape[1], true.shape[0])
     path = mask_path(workdir, part.images[index])
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -13,24 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import data, files, run_folder
+from ctd_jax import data, files, run_folder, tasks
+from ctd_jax.data.schedule import KINDS
 from ctd_jax.errors import UserError
-from ctd_jax.tasks import domains
-from ctd_jax.tasks import teacher as teachers
-from ctd_jax.tasks.landmarks import LandmarkTask
-from ctd_jax.tasks.recognition import RecognitionTask
-from ctd_jax.tasks.segmentation import SegmentationTask
+from ctd_jax.tasks.teacher import NO_TEACHER
 from ctd_jax.training import checkpoint, devices, feed, finite, hosts, memory, step
 from ctd_jax.training.log import NoLog, TrainingLog
 from ctd_jax.training.parallel import Parallel
 from ctd_jax.training.stopping import Signals, Stopped
+from ctd_jax.typing import Variables
 
 _log = logging.getLogger(__name__)
-TASKS = {"landmarks": LandmarkTask, "segmentation": SegmentationTask, "recognition": RecognitionTask}
-DEAD = 1e-4  # of the gradient of the task's own loss: a constraint whose own is smaller does nothing
+INEFFECTIVE = 1e-4  # of the gradient of the task's own loss: a constraint whose own is smaller does nothing
 
 
-def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None = None) -> dict[str, Any]:
+def train_and_evaluate(
+    config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None = None, source: data.Source | None = None
+) -> dict[str, Any]:
     """Trains, or continues, or finds the run finished; returns the content of metrics.json. Of several processes, each
     is called with the same arguments.
 
@@ -38,6 +37,7 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
       config: of the run.
       workdir: for what the run leaves behind.
       cache: folder for prepared pictures; None: one in `workdir`.
+      source: the pictures; None: those that `config.data` names.
 
     Raises:
       UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found
@@ -45,25 +45,25 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
       Stopped: by SIGTERM or Ctrl-C; what was reached is kept.
     """
     with Signals() as signals:
-        return _train_and_evaluate(config, workdir, cache, signals)
+        return _train_and_evaluate(config, workdir, cache, source, signals)
 
 
 def _train_and_evaluate(
-    config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None, signals: Signals
+    config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None, source: data.Source | None, signals: Signals
 ) -> dict[str, Any]:
     began = time.monotonic()
     hosts.check_same({"configuration": config.to_dict()})
     checkpoint.check_path(workdir)
     hosts.together(lambda: run_folder.claim(workdir, config))
-    if config.task in TASKS and (workdir / TASKS[config.task].last_file).exists():
+    last_file = tasks.of(config).last_file
+    if (workdir / last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         return files.read_json(
-            workdir / "metrics.json",
-            f"remove {TASKS[config.task].last_file} from there, and the same command evaluates anew",
+            workdir / "metrics.json", f"remove {last_file} from there, and the same command evaluates anew"
         )
     with contextlib.ExitStack() as stack:
         hosts.by_first(lambda: stack.enter_context(run_folder.held(workdir, config)))
-        task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds"))
+        task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds", source))
         hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
         variables = _fit(task, config, workdir, parallel, signals)
         return task.finish(variables, parallel, workdir, began)
@@ -75,19 +75,21 @@ def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.Source) -> No
         data.twins.write(workdir, source.twins)
     elif not (workdir / "config.json").exists():
         raise UserError(
-            f"{workdir.absolute()} on {platform.node()} has not the config.json that the first process wrote; give a "
+            f"{workdir.absolute()} on {platform.node()} has no config.json, which the first process wrote; give a "
             "--workdir that all hosts share"
         )
 
 
-def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
+def prepare(config: ConfigDict, cache: pathlib.Path, source: data.Source | None = None) -> tuple[tasks.Task, Parallel]:
     """Reads the data and the weights of a configuration and checks all that can be checked before the first step.
 
     Args:
+      config: of the run.
       cache: folder for prepared pictures.
+      source: the pictures; None: those that `config.data` names.
 
     Returns:
-      The task, one of `TASKS`, and the devices.
+      The task and the devices.
 
     Raises:
       UserError: see `train_and_evaluate`.
@@ -101,28 +103,28 @@ def prepare(config: ConfigDict, cache: pathlib.Path) -> tuple[Any, Parallel]:
             f"{devices}, times train.accumulate_steps, {parts}"
         )
     parallel.check_batch(size, "train.batch_size")
-    source = data.load(config.data, cache, masks=config.task == "segmentation", people=config.task == "recognition")
-    domains.check(config, source)
-    domains.warn_of_sizes(source)
+    source = source or data.load(config.data, cache, **tasks.of(config).targets)
     for domain, part in source.judged.items():
         _check_split(part, config, f"domain {domain}: " if domain else "")
     if config.teacher.weights == "embedded" and not data.is_drawn(config.data):
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
-    return TASKS[config.task](config, source), parallel
+    return tasks.of(config)(config, source), parallel
 
 
-def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel, signals: Signals) -> dict[str, Any]:
+def _fit(
+    task: tasks.Task, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel, signals: Signals
+) -> Variables:
     """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error.
     Writes nothing before it is known that a step fits into memory."""
     hosts.by_first(devices.say)
     steps, parts = config.train.steps, config.train.accumulate_steps
     variables = task.init(config.seed)
-    labels = task.labels(variables["params"])
+    labels = task.param_labels(variables["params"])
     tx = step.optimizer(labels)
     zero = jnp.zeros((), jnp.int32)
     state = step.TrainState(zero, variables["params"], variables["batch_stats"], jax.jit(tx.init)(variables["params"]))
     template = jax.eval_shape(lambda: state)
-    state, constants = parallel.replicate((state, step.constants(config, task.frozen)))
+    state, constants = parallel.replicate((state, step.constants(config, task.constants)))
     pictures = feed.choose(task.train, config, parallel)
     inputs, example = pictures.inputs(constants), pictures.example()
     body = pictures.body(step.make(task.loss, tx, labels, accumulate_steps=parts))
@@ -130,8 +132,8 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     compiled = hosts.together(lambda: memory.compile_step(body, state, inputs, example, config.train, parallel.devices))
     shapes = jax.tree.map(jnp.shape, example)
     ahead_of_time = config.parallel != "pmap" or jax.process_count() == 1  # else it wants the devices of all processes
-    norms = step.gradient_norms(task.loss, task.pulling, labels, accumulate_steps=parts)
-    gradient_norms = parallel.compile(norms, sharded=False)
+    measure_norms = step.gradient_norms(task.loss, task.gradient_terms, labels, accumulate_steps=parts)
+    gradient_norms = parallel.compile(measure_norms, sharded=False)
     validate = task.validator(parallel)
     hosts.first_then_others(lambda: _begin(workdir, config, task.source))
 
@@ -146,12 +148,12 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
         "loss",
         *task.terms,
         *(f"{part}_lr" for part in rates(0)),
-        *(f"gradient_{term}" for term in task.pulling),
+        *(f"gradient_{term}" for term in task.gradient_terms),
         "val_error",
     ]
     watch = finite.Watch(parallel.first, _names(task, config))
     with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
-        log = NoLog()
+        log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
             log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
         with log, signals.noted(), _saying_what_is_kept(checkpoints, watch):
@@ -172,8 +174,10 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
                 if evaluating:
                     with log.pause():
                         error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
-                        norms = parallel.first(gradient_norms(state, constants, last_batch())) if task.pulling else {}
-                    norms = {f"gradient_{term}": task.weights[term] * float(norm) for term, norm in norms.items()}
+                        norms: dict[str, float] = {}
+                        if task.gradient_terms:
+                            norms = parallel.first(gradient_norms(state, constants, last_batch()))
+                    norms = {f"gradient_{term}": task.term_weights[term] * float(norm) for term, norm in norms.items()}
                     log.record(number, {"val_error": error} | norms, text)
                     if number <= config.eval.every:
                         _warn_of_dead_terms(norms)
@@ -191,7 +195,7 @@ def _fit(task: Any, config: ConfigDict, workdir: pathlib.Path, parallel: Paralle
     return {"params": best["params"], "batch_stats": best["batch_stats"]}
 
 
-def _names(task: Any, config: ConfigDict) -> dict[str, str]:
+def _names(task: tasks.Task, config: ConfigDict) -> dict[str, str]:
     """How the message calls each term of the loss."""
     names = {term: f"constraints.{term}" if term in config.constraints else term for term in task.terms}
     return names | {step.GRADIENT: "the gradient of the loss"}
@@ -209,22 +213,21 @@ def _saying_what_is_kept(checkpoints: checkpoint.Manager, watch: finite.Watch) -
 
 
 def _warn_of_dead_terms(norms: dict[str, float]) -> None:
-    own = next(iter(norms.values()), 0.0)
+    reference = next(iter(norms.values()), 0.0)
     for name, norm in norms.items():
-        if norm < DEAD * own:
+        if norm < INEFFECTIVE * reference:
             term = name.removeprefix("gradient_")
             term = term if term == "coordinates" else f"constraints.{term}"
             _log.warning(
                 "%s pulls at the encoder %.0e times as hard as the task itself, so it changes nothing; "
                 "raise %s.weight (the columns gradient_... of log.csv compare them)",
-                term, norm / own, term,
+                term, norm / reference, term,
             )  # fmt: skip
 
 
 def _check_config(config: ConfigDict) -> None:
-    if config.task not in TASKS:
-        raise UserError(f"task is {config.task!r}; expected {', '.join(TASKS)}")
-    missing = [data.MISSING] * (not config.data.root) + [teachers.MISSING] * (not config.teacher.weights)
+    tasks.of(config)
+    missing = [data.MISSING] * (not config.data.root) + [NO_TEACHER] * (not config.teacher.weights)
     if missing:
         raise UserError("\n".join(missing))
     values = run_folder.flatten(config)
@@ -245,6 +248,11 @@ def _check_config(config: ConfigDict) -> None:
     ):
         if values[key] < 0:
             raise UserError(f"{key} is {values[key]}; expected 0 or more")
+    if config.domains.schedule not in KINDS:
+        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
+        raise UserError(f"domains.schedule is {config.domains.schedule!r}; expected {known}")
+    if not 0 < config.domains.temperature < np.inf:
+        raise UserError(f"domains.temperature is {config.domains.temperature}; expected more than 0")
     if not 0 < config.data.share <= 1:
         raise UserError(f"data.share is {config.data.share}; expected more than 0, and 1 at most")
     if config.train.batch_norm not in ("global", "device"):
@@ -272,5 +280,3 @@ def _check_split(source: data.Source, config: ConfigDict, title: str) -> None:
             raise UserError(
                 f"{title}no pictures in split {name}: there are too few subjects; three are needed to draw a split"
             )
-        if config.task == "landmarks" and np.isnan(part.xy).all():
-            raise UserError(f"{title}none of the {len(part)} pictures of split {name} has an annotated landmark")

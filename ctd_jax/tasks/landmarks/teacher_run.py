@@ -3,29 +3,21 @@
 import logging
 import pathlib
 from collections.abc import Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 
-from ctd_jax import data, models, run_folder
+from ctd_jax import data, run_folder
 from ctd_jax.data import splits
 from ctd_jax.data.grey import Grey
 from ctd_jax.errors import UserError
-from ctd_jax.tasks import domains
-from ctd_jax.tasks.teacher import Guide
-from ctd_jax.training import checkpoint
+from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
+from ctd_jax.tasks.teacher import TeacherNetwork, missing_run
+from ctd_jax.tasks.trained import Run
 
 _log = logging.getLogger(__name__)
 
 
-def missing(config: ConfigDict) -> str:
-    """How to get a run, for messages."""
-    keys = [f"--config.data.{key}={config.data[key]}" for key in ("root", "split") if config.data[key]]
-    make = " ".join([f"ctd-jax train --config=fsf_teacher:{config.variant}", *keys])
-    return f"make one with `{make}`, then give --config.teacher.run=runs/fsf_teacher-{config.variant}"
-
-
-def load(config: ConfigDict, source: data.Source) -> Guide:
+def load_teacher_run(config: ConfigDict, source: data.Source) -> TeacherNetwork:
     """The best checkpoint of `config.teacher.run`.
 
     Raises:
@@ -34,10 +26,10 @@ def load(config: ConfigDict, source: data.Source) -> Guide:
     """
     run = pathlib.Path(config.teacher.run)
     if not run.is_dir():
-        raise UserError(f"teacher.run: no such folder, {run}; {missing(config)}")
+        raise UserError(f"teacher.run: no such folder, {run}; {missing_run(config)}")
     of_run = run_folder.read_config(run)
-    if of_run.task != "landmarks":
-        raise UserError(f"teacher.run: {run} learned {of_run.task}; give a run that learned landmarks")
+    if of_run.task != config.task:
+        raise UserError(f"teacher.run: {run} learned {of_run.task}; give a run that learned {config.task}")
     if not (run / "report.html").exists():
         raise UserError(f"teacher.run: {run} is not finished; start its command again, which continues it")
     for key in ("image_size", "margin"):
@@ -46,24 +38,20 @@ def load(config: ConfigDict, source: data.Source) -> Guide:
                 f"teacher.run: data.{key} is {of_run.data[key]} in {run} and {config.data[key]} here; the teacher sees "
                 "the student's pictures, so give both the same"
             )
-    variables, meta = checkpoint.best(run)
-    domain = _domain(meta, config, source) if meta.get("domains") else None
-    variables, meta = domains.alone(run, variables, meta, domain)
-    _warn_of_grey(run, (meta.get("grey") or {}).get(domain or "", {}), source)
-    _check_landmarks(run, meta["landmarks"], source.landmarks.names)
+    of_run.dtype = config.dtype
+    finished = Run.read(run)
+    network = TrainedLandmarks.read(finished, _domain(finished, config, source), of_run)
+    _warn_of_grey(run, network.grey, source)
+    _check_landmarks(run, network.names, source.landmarks.names)
     _check_pictures(run, config, source)
-    network = models.build(
-        of_run.model,
-        encoder=meta["encoder"] | {"num_outputs": 0},
-        num_landmarks=len(meta["landmarks"]),
-        dtype=models.activation_dtype(config.dtype),
-    )
-    return Guide(network, meta["input"], variables)
+    return TeacherNetwork(network.model, network.input, network.variables)
 
 
-def _domain(meta: dict[str, Any], config: ConfigDict, source: data.Source) -> str:
-    """That of the student's folder, or else with the student's landmarks, or any."""
-    known = {one["name"]: one["landmarks"] for one in meta["domains"]}
+def _domain(run: Run, config: ConfigDict, source: data.Source) -> str | None:
+    """That of the student's folder, or else one with the student's landmarks, or any; None: the run has no domains."""
+    known = {name: one["landmarks"] for name, one in run.domains.items()}
+    if not known:
+        return None
     folder, ours = pathlib.Path(config.data.root).name, list(source.landmarks.names)
     return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
 

@@ -1,0 +1,18 @@
+"""A network in evaluation mode."""
+
+from typing import cast
+
+import flax.linen as nn
+from jax import Array
+
+from ctd_jax.typing import Features, Variables
+
+
+def apply_in_evaluation(model: nn.Module, variables: Variables, *inputs: Array | None) -> Features:
+    """The named features of a batch: batch norm takes its running statistics, and nothing changes.
+
+    Args:
+      model, variables: a network.
+      *inputs: of the network: `[B, H, W, 3]` pictures, normalised, and what else it takes.
+    """
+    return cast(Features, model.apply(variables, *inputs, train=False))

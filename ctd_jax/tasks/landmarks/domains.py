@@ -1,0 +1,95 @@
+"""Landmarks of several domains in one network: what of the tables is whose, and what is warned of."""
+
+import dataclasses
+import logging
+from typing import Any
+
+import numpy as np
+
+from ctd_jax import metrics
+from ctd_jax.data import Dataset, Source
+from ctd_jax.metrics import Predictions
+
+_log = logging.getLogger(__name__)
+SAMPLE = 64  # pictures of a domain, to learn how large its landmarks are
+UNLIKE = 1.3  # ratio of sizes that is warned of
+BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence")  # of a table of predictions, [N, K, ...]
+
+
+def warn_of_sizes(source: Source) -> None:
+    """Warns of a helping domain whose landmarks are much larger or smaller in the picture than those it is to help."""
+    if not (source.helping and source.parts):
+        return
+    spans = {name: _span(part.split("train")) for name, part in source.parts.items()}
+    for helper in source.helping:
+        ratios = {name: spans[helper] / spans[name] for name in source.judged if spans[name] * spans[helper] > 0}
+        name = min(ratios, key=lambda name: abs(np.log(ratios[name])), default=None)
+        if name and not 1 / UNLIKE < ratios[name] < UNLIKE:
+            _log.warning(
+                "%s: its landmarks span %.0f %% of a picture, those of %s %.0f %%; a helping domain helps more where "
+                "they are of one size: give it box columns and data.margin",
+                *(helper, 100 * spans[helper], name, 100 * spans[name]),
+            )
+
+
+def _span(train: Dataset) -> float:
+    """The part of the network's picture, 0 to 1, that a picture's landmarks span: the longer side of their box, median
+    over the first pictures; 0 where nothing is annotated."""
+    few = np.arange(min(len(train), SAMPLE))
+    batch = train.take(few).batch(few)
+    sides = [
+        np.ptp(xy[known], axis=0).max() for xy, known in zip(batch["xy"], batch["mask"], strict=True) if any(known)
+    ]
+    return float(np.median(sides or [0.0])) / train.size
+
+
+def table_of(table: Predictions, domain: str) -> Predictions:
+    """The pictures and landmarks of one domain, under their own names."""
+    rows = np.char.startswith(table.images, f"{domain}/")
+    by_picture = {f.name: getattr(table, f.name)[rows] for f in dataclasses.fields(table) if f.name != "landmarks"}
+    by_picture |= {key: _without(by_picture[key], domain) for key in ("images", "subjects")}
+    return _columns_of(dataclasses.replace(table, **by_picture), domain)
+
+
+def _columns_of(table: Predictions, domain: str) -> Predictions:
+    columns = np.char.startswith(table.landmarks, f"{domain}/")
+    by_point = {key: getattr(table, key)[:, columns] for key in BY_POINT}
+    return dataclasses.replace(table, landmarks=_without(table.landmarks[columns], domain), **by_point)
+
+
+def _without(names: np.ndarray, domain: str) -> np.ndarray:
+    return np.array([name.removeprefix(f"{domain}/") for name in names], dtype=str)
+
+
+def validation_error(table: Predictions, source: Source) -> tuple[float, str]:
+    """The error that chooses a checkpoint, and how a person reads it.
+
+    Of one domain it is the mean over its pictures: `metrics.ced_measure`. Of several it
+    is the geometric mean of theirs: units don't matter, a tenth less error counts the same in each.
+    """
+    errors, texts = [], []
+    for domain, part in source.judged.items():
+        own = table_of(table, domain) if domain else table
+        of_images = metrics.image_errors(own, part.landmarks.normalizer)
+        measure = metrics.ced_measure(of_images)
+        value = float(np.nanmean(of_images[measure]))
+        text = f"{100 * value:.2f} %" if measure.startswith("nme") else f"{value:.2f} {measure[3:]}"
+        errors.append(value)
+        texts.append(f"{domain} {text}".lstrip())
+    if len(errors) == 1:
+        return errors[0], texts[0].removeprefix(f"{domain} ")
+    return float(np.exp(np.mean(np.log(np.maximum(errors, 1e-12))))), ", ".join(texts)
+
+
+def meta(source: Source) -> list[dict[str, Any]] | None:
+    """Of each domain, what `predict` and a later start need; None: there is one only."""
+    return [
+        {
+            "name": name,
+            "landmarks": list(part.landmarks.names),
+            "flip_pairs": part.landmarks.flip_pairs,
+            "normalizer": part.landmarks.normalizer,
+            "boxes": bool(np.isfinite(part.split("train").boxes).all()),
+        }
+        for name, part in source.parts.items()
+    ] or None

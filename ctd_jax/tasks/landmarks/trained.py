@@ -1,0 +1,203 @@
+"""A network that finds landmarks: what it says of pictures, what `predict` writes of that, and what an export has."""
+
+import dataclasses
+import json
+import os
+import pathlib
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from ctd_jax import data, files, metrics, report
+from ctd_jax.data.given import Given
+from ctd_jax.errors import UserError
+from ctd_jax.metrics import Predictions, agreement
+from ctd_jax.metrics.measurements import Measurement, parse
+from ctd_jax.tasks import trained
+from ctd_jax.tasks.landmarks.network import build, forward
+from ctd_jax.tasks.trained import Run
+
+TOLERANCE = 0.05  # pixels, of the original picture and of the network's
+MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
+FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundLandmarks:
+    """The landmarks of N pictures.
+
+    Attributes:
+      images: their names: paths, and `array 0`, `array 1`, ... of arrays.
+      names: of the K landmarks.
+      xy: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel.
+      confidence: `[N, K]` height of the heatmap's peak, 0 to 1.
+    """
+
+    images: tuple[str, ...]
+    names: tuple[str, ...]
+    xy: np.ndarray
+    confidence: np.ndarray
+
+    def to_csv(self, path: str | os.PathLike[str]) -> None:
+        """Writes the table that `ctd-jax predict --out` does."""
+        metrics.write_predictions(path, _table(self.images, self.names, self.xy, self.confidence))
+
+
+def _table(images: Sequence[str], names: Sequence[str], xy: np.ndarray, confidence: np.ndarray) -> Predictions:
+    return Predictions.from_points(images, [""] * len(images), names, xy, confidence=confidence)
+
+
+def original_xy(points: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """`[N, K, 2]` pixels of the network's pictures -> pixels of the original ones; frames as `inference.apply` has
+    them."""
+    return (points.astype(np.float64) - offset[:, None]) / scale[:, None, None]
+
+
+class TrainedLandmarks(trained.Trained):
+    """`forward` gives `[B, K, 2]` x and y in pixels of the network's picture, and `[B, K]` confidence."""
+
+    what = "landmarks"
+
+    @classmethod
+    def read(cls, run: Run, domain: str | None, config: Any) -> "TrainedLandmarks":
+        """The network of a run, or of one of its domains; see `Task.trained`."""
+        meta, variables = run.meta, run.variables
+        domain = run.chosen(domain)
+        names, boxes = tuple(meta["landmarks"]), meta["boxes"]
+        if domain:
+            own = run.domains[domain]
+            first = names.index(f"{domain}/{own['landmarks'][0]}")
+            variables = run.variables_of(domain, slice(first, first + len(own["landmarks"])))
+            names, boxes = tuple(own["landmarks"]), own["boxes"]
+        model = build(config, meta["encoder"], len(names))
+        body = forward(model, meta["input"])
+        return cls(run.workdir, config, domain, names, model, variables, meta["input"], body, boxes, run.grey(domain))
+
+    def read_off(
+        self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]
+    ) -> Predictions:
+        points, confidence = outputs
+        return _table(tuple(map(str, pictures)), self.names, original_xy(points, offset, scale), confidence)
+
+    def result(self, images: Sequence[str], batches: Sequence[Predictions]) -> FoundLandmarks:
+        table = metrics.concatenate(batches)
+        return FoundLandmarks(tuple(images), self.names, table.xy, table.confidence)
+
+    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measurements: pathlib.Path | None) -> "Table":
+        measured = _measurements(self.workdir, self.names, self.domain) if measurements else ()
+        if measurements == out:
+            raise UserError(f"--out and --measurements are both {out}; give two files")
+        for flag, file in (("out", out), ("measurements", measurements)):
+            if file:
+                _check_table(flag, file, self.workdir)
+        return Table(self.names, out, overlays, measurements, measured)
+
+    @property
+    def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        K = len(self.names)
+        return {
+            "xy": ((K, 2), "x and y in pixels of the input, (0, 0) the centre of the top-left one"),
+            "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
+        }
+
+    @property
+    def about(self) -> dict[str, Any]:
+        margin = self.config.data.margin if self.boxes else 0.0
+        return {"landmarks": list(self.names), "boxes": self.boxes, "margin": margin, "grey": self.grey}
+
+    def differences(
+        self, own: tuple[np.ndarray, ...], exported: tuple[np.ndarray, ...], scale: np.ndarray, pictures: data.Dataset
+    ) -> dict[str, float]:
+        (xy, confidence), (exported_xy, exported_confidence) = own, exported
+        apart = np.linalg.norm(exported_xy - xy, axis=-1)  # [N, K] pixels of the network's picture
+        worst = {"network": apart, "picture": apart / scale[:, None]}
+        for unit, distance in worst.items():
+            if not np.max(distance) <= TOLERANCE:  # also where it is not a number
+                i, k = np.unravel_index(np.argmax(distance), distance.shape)
+                where = f"pixels of the {unit} ({pictures.images[i]}, {self.names[k]})"
+                raise trained.differs(f"{distance[i, k]:.3g} {where}, more than {TOLERANCE}")
+        return {
+            "allowed_difference_px": TOLERANCE,
+            "largest_difference_px": float(np.max(worst["picture"])),
+            "largest_difference_network_px": float(np.max(worst["network"])),
+            "largest_difference_confidence": float(np.max(np.abs(exported_confidence - confidence))),
+        }
+
+    @staticmethod
+    def largest_difference(report: Mapping[str, Any]) -> str:
+        picture, network = report["largest_difference_px"], report["largest_difference_network_px"]
+        return f"{picture:.2g} px of the picture, {network:.2g} px of the network's, allowed {TOLERANCE}"
+
+
+class Table(trained.Writer):
+    """The csv file of landmarks, that of what is measured on them, and pictures with the landmarks drawn in."""
+
+    def __init__(
+        self,
+        names: Sequence[str],
+        out: pathlib.Path,
+        overlays: pathlib.Path | None,
+        measured: pathlib.Path | None,
+        measurements: Sequence[Measurement],
+    ):
+        self._names, self._out, self._overlays = names, out, overlays
+        self._measured, self._measurements = measured, measurements
+        self._tables: list[Predictions] = []
+
+    def _tables_to_write(self) -> dict[str, pathlib.Path]:
+        named = {"out": self._out, "measurements": self._measured}
+        return {flag: file for flag, file in named.items() if file}
+
+    def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
+        overlays = trained.copies(given, self._overlays)
+        return {f"--{flag}": [file] for flag, file in self._tables_to_write().items()} | overlays
+
+    def prepare(self) -> None:
+        for flag, file in self._tables_to_write().items():
+            if not files.is_stream(file):
+                trained.check_writable(flag, file, self._overlays)
+
+    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
+        self._tables.append(found)
+        if self._overlays:
+            names = self._names if len(self._names) <= MAX_NAMES else None
+            for (file, picture), xy in zip(pictures.items(), found.xy, strict=True):
+                trained.save(report.draw(picture, xy, names=names), given.beside(self._overlays, file))
+
+    def close(self) -> None:
+        if not self._tables:
+            return
+        table = metrics.concatenate(self._tables)
+        metrics.write_predictions(self._out, table)
+        if self._measured:
+            unknown = np.full((len(table.images), 2), np.nan)
+            agreement.write(
+                self._measured, agreement.Measured.from_predictions(table, tuple(self._measurements), unknown)
+            )
+        text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}"
+        print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
+
+
+def _measurements(workdir: pathlib.Path, names: tuple[str, ...], domain: str | None) -> tuple[Measurement, ...]:
+    """Those that the run was evaluated on."""
+    folder = workdir / (domain or "")
+    path = (folder if folder.is_dir() else workdir) / "metrics.json"  # of a domain that alone is judged, in the workdir
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
+    found = json.loads(path.read_text("utf-8")).get("measurements")
+    if not found:
+        raise UserError(f"{path}: this run has no measurements; leave out --measurements, or train with some")
+    return parse({name: one["of"] for name, one in found.items()}, names, str(path))
+
+
+def _check_table(flag: str, out: pathlib.Path, workdir: pathlib.Path) -> None:
+    if out.is_dir():
+        raise UserError(f"--{flag}: {out} is a folder; give the name of a csv file")
+    if files.is_stream(out):
+        return
+    if out.suffix.lower() != ".csv":
+        raise UserError(f"--{flag}: {out} does not end in .csv, and no other kind of table is written; name it so")
+    if out.name in FILES_OF_RUNS and workdir.resolve() in pathlib.Path(os.path.realpath(out)).parents:
+        raise UserError(f"--{flag}: {out} is where the run keeps its own; give another place")

@@ -1,0 +1,149 @@
+"""A network that finds class maps: what it says of pictures, what `predict` writes of that, and what an export has."""
+
+import dataclasses
+import pathlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ctd_jax import data, report
+from ctd_jax.data.given import Given
+from ctd_jax.errors import UserError
+from ctd_jax.tasks import trained
+from ctd_jax.tasks.segmentation.network import Layout, build, forward
+from ctd_jax.tasks.trained import Run
+
+TOLERANCE = 0.001  # of a probability
+
+
+@dataclasses.dataclass(frozen=True)
+class FoundClassMaps:
+    """The class maps of N pictures.
+
+    Attributes:
+      images: their names: paths, and `array 0`, `array 1`, ... of arrays.
+      names: of the classes, the background first.
+      class_maps: of each picture `[H, W]` uint8, the index of each pixel's class in `names`.
+    """
+
+    images: tuple[str, ...]
+    names: tuple[str, ...]
+    class_maps: tuple[np.ndarray, ...]
+
+
+def class_map(probabilities: np.ndarray, frame: data.Frame, width: int, height: int) -> np.ndarray:
+    """`[height, width]` uint8 classes of the original picture: the most probable one, linear between the network's
+    pixels.
+
+    Args:
+      probabilities: `[S, S, M]`, of the network's pixels.
+      frame: the picture's.
+    """
+    return frame.restore(probabilities, width, height).argmax(-1).astype(np.uint8)
+
+
+class TrainedClassMaps(trained.Trained):
+    """`forward` gives `[B, S, S, M]` probabilities of the classes of one domain."""
+
+    what = "class_maps"
+
+    @classmethod
+    def read(cls, run: Run, domain: str | None, config: Any) -> "TrainedClassMaps":
+        """The network of one domain, without a trace of the others; see `Task.trained`."""
+        known = {name: tuple(one["classes"]) for name, one in run.domains.items()}
+        domain = run.chosen(domain) or ""
+        columns = Layout.of(known, heads=False).columns[list(known).index(domain)]
+        variables = run.variables_of(domain, columns[columns >= 0])
+        config = config.copy_and_resolve_references()
+        config.domains.norm = config.domains.heads = False
+        own = {domain: known[domain]}
+        model = build(config, run.meta["encoder"], own)
+        body = _in_a_tuple(forward(model, run.meta["input"], Layout.of(own, heads=False)))
+        return cls(
+            run.workdir, config, domain, known[domain], model, variables, run.meta["input"], body, False,
+            run.grey(domain),
+        )  # fmt: skip
+
+    def read_off(
+        self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]
+    ) -> list[np.ndarray]:
+        (probabilities,), size = outputs, self.config.data.image_size
+        frames = [data.Frame(float(s), (float(o[0]), float(o[1])), size) for o, s in zip(offset, scale, strict=True)]
+        return [
+            class_map(found, frame, picture.shape[1], picture.shape[0])
+            for picture, found, frame in zip(pictures.values(), probabilities, frames, strict=True)
+        ]
+
+    def result(self, images: Sequence[str], batches: Sequence[list[np.ndarray]]) -> FoundClassMaps:
+        return FoundClassMaps(tuple(images), self.names, tuple(one for batch in batches for one in batch))
+
+    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measurements: pathlib.Path | None) -> "Folder":
+        if measurements:
+            raise UserError(f"--measurements is for landmarks, and {self.workdir} learned segmentation; leave it out")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"--out: {out} is a file; give a folder for the class maps")
+        return Folder(self.names, out, overlays)
+
+    @property
+    def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
+        S = self.config.data.image_size
+        return {"probabilities": ((S, S, len(self.names)), "of each class in each pixel of the input, sum 1")}
+
+    @property
+    def about(self) -> dict[str, Any]:
+        return {"classes": list(self.names), "boxes": False, "margin": 0.0, "grey": self.grey}
+
+    def differences(
+        self, own: tuple[np.ndarray, ...], exported: tuple[np.ndarray, ...], scale: np.ndarray, pictures: data.Dataset
+    ) -> dict[str, float]:
+        apart = np.abs(exported[0] - own[0]).reshape(len(pictures), -1).max(-1)
+        if not np.max(apart) <= TOLERANCE:
+            i = int(np.argmax(apart))
+            where = f"in a probability ({pictures.images[i]})"
+            raise trained.differs(f"{apart[i]:.3g} {where}, more than {TOLERANCE}")
+        return {
+            "allowed_difference_probability": TOLERANCE,
+            "largest_difference_probability": float(np.max(apart)),
+            "pixels_of_another_class": float(np.mean(exported[0].argmax(-1) != own[0].argmax(-1))),
+        }
+
+    @staticmethod
+    def largest_difference(report: Mapping[str, Any]) -> str:
+        return f"{report['largest_difference_probability']:.2g} in a probability, allowed {TOLERANCE}"
+
+
+def _in_a_tuple(body: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
+    def outputs(variables: Any, batch: Any) -> tuple[Any]:
+        return (body(variables, batch),)
+
+    return outputs
+
+
+class Folder(trained.Writer):
+    """A folder of class maps, 8-bit PNGs, and one of pictures with the classes painted in."""
+
+    def __init__(self, names: Sequence[str], out: pathlib.Path, overlays: pathlib.Path | None):
+        self._names, self._out, self._overlays = names, out, overlays
+        self._written = 0
+
+    def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
+        maps = [given.beside(self._out, file) for file in given.files]
+        return {"--out": maps} | trained.copies(given, self._overlays)
+
+    def prepare(self) -> None:
+        trained.check_writable("out", self._out / "class map", self._overlays)
+
+    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Sequence[np.ndarray]) -> None:
+        for (file, picture), classes in zip(pictures.items(), found, strict=True):
+            trained.save(Image.fromarray(classes), given.beside(self._out, file))
+            if self._overlays:
+                painted = report.segmentation.draw(picture, classes, side=max(picture.shape))
+                trained.save(painted, given.beside(self._overlays, file))
+        self._written += len(pictures)
+
+    def close(self) -> None:
+        if self._written:
+            names = ", ".join(f"{i} {name}" for i, name in enumerate(self._names))
+            print(f"{self._written} pictures, a class map each ({names}): {self._out}")

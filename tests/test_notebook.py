@@ -1,0 +1,139 @@
+"""Training from Python: the same run as the command's, from a folder, paths or arrays."""
+
+import csv
+import json
+import pathlib
+import re
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+import ctd_jax
+from ctd_jax.errors import UserError
+
+REPO = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(landmark_folder):
+    return landmark_folder(size=40)
+
+
+@pytest.fixture(scope="module")
+def lists(folder):
+    """The folder's pictures and rows, as somebody has them in a notebook."""
+    with (folder / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    about = json.loads((folder / "dataset.json").read_text())
+    names = about["landmarks"]
+    points = [[[float(row[f"{name}_{axis}"]) for axis in "xy"] for name in names] for row in rows]
+    return {
+        "pictures": [folder / row["image"] for row in rows],
+        "points": np.array(points),
+        "names": names,
+        "subjects": [row["subject"] for row in rows],
+        "splits": [row["split"] for row in rows],
+        **{key: about[key] for key in ("flip_pairs", "normalizer", "measurements")},
+    }
+
+
+@pytest.fixture(scope="module")
+def keys(teacher_file):
+    names = ("train.steps", "train.batch_size", "eval.every", "eval.batch_size", "data.image_size", "data.budget")
+    return {name: tiny.KEYS[name] for name in (*names, "model.decoder_channels")} | {"teacher.weights": teacher_file}
+
+
+@pytest.fixture(scope="module")
+def from_folder(folder, keys, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp("runs") / "folder"
+    return workdir, ctd_jax.train("ctd_ed", workdir, data=folder, overrides=keys)
+
+
+def numbers(workdir):
+    """The predictions but for the pictures' names."""
+    with (workdir / "predictions.csv").open(newline="") as file:
+        return [[row[key] for key in ("landmark", "x", "y", "true_x", "true_y")] for row in csv.DictReader(file)]
+
+
+@pytest.mark.parametrize("kind", ["paths", "arrays"])
+def test_lists_give_what_the_folder_gives(kind, from_folder, lists, keys, tmp_path):
+    workdir, wanted = from_folder
+    given = dict(lists)
+    if kind == "arrays":
+        given["pictures"] = [np.asarray(Image.open(path)) for path in lists["pictures"]]
+    pictures = ctd_jax.LabelledPictures(**given)
+    result = ctd_jax.train("ctd_ed", tmp_path / "run", data=pictures, overrides=keys)
+    assert result["n_train"] == wanted["n_train"] == 8
+    assert numbers(tmp_path / "run") == numbers(workdir)
+    again = ctd_jax.train("ctd_ed", tmp_path / "run", data=pictures, overrides=keys)
+    assert again == result
+    predictor = ctd_jax.Predictor(tmp_path / "run")
+    assert predictor(given["pictures"][:2]).xy.shape == (2, len(lists["names"]), 2)
+
+
+def test_other_points_are_another_run(lists, keys, tmp_path):
+    shorter = keys | {"train.steps": 2}
+    ctd_jax.train("ft", tmp_path, data=ctd_jax.LabelledPictures(**lists), overrides=shorter)
+    (tmp_path / "report.html").unlink()  # as if stopped before the end
+    moved = ctd_jax.LabelledPictures(**lists | {"points": lists["points"] + 1})
+    with pytest.raises(UserError, match="annotations of this run have changed"):
+        ctd_jax.train("ft", tmp_path, data=moved, overrides=shorter)
+
+
+def test_a_configuration_of_ones_own(teacher_file, lists, tmp_path):
+    config = tiny.config(teacher_file, train__steps=2)
+    result = ctd_jax.train(config, tmp_path / "run", data=ctd_jax.LabelledPictures(**lists))
+    assert result["n_images"] == 4
+    assert config.data.root == "synthetic"  # the caller's stays as it is
+    with pytest.raises(UserError, match="overrides are for a configuration that is named"):
+        ctd_jax.train(config, tmp_path / "run", overrides={"seed": 1})
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"points": np.zeros((3, 2, 2))}, "points"),
+        ({"splits": ["train"]}, "splits"),
+        ({"pictures": []}, "no pictures|empty"),
+        ({"names": ["a", "a"]}, "a"),
+    ],
+)
+def test_what_is_wrong_with_lists_is_said_before_training(changes, message, lists, keys, tmp_path):
+    with pytest.raises(UserError, match=message):
+        ctd_jax.train("ft", tmp_path / "run", data=ctd_jax.LabelledPictures(**lists | changes), overrides=keys)
+    assert not (tmp_path / "run" / "config.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "overrides", "message"),
+    [
+        ("no_such_method", {}, "there is no such no_such_method"),
+        ("ft", {"train.step": 4}, "--config.train.step: no such key; the nearest is train.steps"),
+        ("ft", {"train.steps": "many"}, "expected a whole number"),
+        ("mtmd", {}, "LabelledPictures have landmarks, and mtmd learns segmentation; give a folder"),
+    ],
+)
+def test_a_wrong_configuration(config, overrides, message, lists, tmp_path):
+    with pytest.raises(UserError, match=re.escape(message)):
+        ctd_jax.train(config, tmp_path, data=ctd_jax.LabelledPictures(**lists), overrides=overrides)
+
+
+def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):
+    ctd_jax.train("ft", tmp_path, data=ctd_jax.LabelledPictures(**lists), overrides=keys | {"train.steps": 2})
+    assert json.loads((tmp_path / "config.json").read_text())["data"]["root"] == "python"
+
+
+def test_what_the_page_says(folder, lists, keys, monkeypatch, tmp_path):
+    """The example of docs/predict.md, with the pictures and points of the folder, and tiny keys."""
+    page = (REPO / "docs" / "train_in_python.md").read_text("utf-8")
+    code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    real = ctd_jax.train
+    monkeypatch.setattr(
+        ctd_jax, "train", lambda *args, **given: real(*args, **given | {"overrides": keys | given["overrides"]})
+    )
+    names = {"paths": lists["pictures"], "points": lists["points"], "landmarks": lists["names"]}
+    exec(code, names | {"people": lists["subjects"]})
+    assert (tmp_path / "runs" / "eyes" / "report.html").exists()
