@@ -3,10 +3,12 @@
 python -m ctd_jax.main --config=configs/ctd_com.py
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "ctd_com"
     config.constraints.cd.weight = 1e-4

@@ -4,10 +4,12 @@ python -m ctd_jax.main --config=configs/ctd_ed.py
 python -m ctd_jax.main --config=configs/ctd_ed.py:paper --config.data.root=DIR --config.teacher.weights=FILE
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "ctd_ed"
     config.constraints.ed.weight = 1e-4  # lambda of Eq. 2; ours, chosen on val (docs/results.md)

@@ -4,6 +4,8 @@ Variants: `demo` (embedded faces and teacher, minutes on two CPU cores) and `pap
 full size). What we have of the paper has lost most of its numbers: a value marked "ours" is a choice made here.
 """
 
+from typing import Any
+
 from ml_collections import ConfigDict
 
 VARIANTS = ("demo", "paper")
@@ -149,7 +151,7 @@ def _demo() -> ConfigDict:
     return config
 
 
-def _term(**keys) -> ConfigDict:
+def _term(**keys: Any) -> ConfigDict:
     return ConfigDict({"weight": 0.0} | keys)
 
 

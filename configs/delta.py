@@ -3,10 +3,12 @@
 python -m ctd_jax.main --config=configs/delta.py
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "delta"
     config.constraints.delta.weight = 1e-6

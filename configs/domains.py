@@ -17,10 +17,12 @@ and with the first of them
 The multi-scale form: --config.constraints.contrastive.layers="('encoder','deconv1','deconv2')".
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "domains"
     if variant == "demo":

@@ -4,10 +4,12 @@ python -m ctd_jax.main --config=configs/fsf_teacher.py
 python -m ctd_jax.main --config=configs/fitnets.py --config.teacher.run=runs/fsf_teacher-demo
 """
 
+from ml_collections import ConfigDict
+
 from . import student
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = student.get_config(variant)
     config.name = "fitnets"
     config.constraints.hint.layers = ("stage3",)

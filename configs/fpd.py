@@ -4,10 +4,12 @@ python -m ctd_jax.main --config=configs/fsf_teacher.py
 python -m ctd_jax.main --config=configs/fpd.py --config.teacher.run=runs/fsf_teacher-demo
 """
 
+from ml_collections import ConfigDict
+
 from . import student
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = student.get_config(variant)
     config.name = "fpd"
     config.constraints.kd.weight = 1.0  # the paper's a = 0.5

@@ -10,10 +10,12 @@ on val and on test (experiments/fsf_ld.py). Alternatives: other levels (constrai
 an input of the student's later layers.
 """
 
+from ml_collections import ConfigDict
+
 from . import student
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = student.get_config(variant)
     config.name = "fsf_ld"
     config.constraints.kd.weight = 1.0

@@ -8,10 +8,12 @@ coordinates that a second head reads from the encoder. With --config.coordinates
 --config.data.root=DIR,DIR it learns several data sets at once, a domain each (configs/domains.py).
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "fsf_teacher"
     config.coordinates.weight = 0.01  # ours

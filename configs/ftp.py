@@ -4,10 +4,12 @@ statistics.
 python -m ctd_jax.main --config=configs/ftp.py
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "ftp"
     config.train.encoder_layers = "last"

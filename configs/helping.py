@@ -11,10 +11,12 @@ it box columns and data.margin, as experiments/cut_to_points.py does. Other conf
 helper out, so that one learning curve compares them.
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "helping"
     if variant == "demo":

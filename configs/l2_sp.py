@@ -3,10 +3,12 @@
 python -m ctd_jax.main --config=configs/l2_sp.py
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "l2_sp"
     config.constraints.l2_sp.weight = 1e-6

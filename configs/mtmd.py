@@ -11,10 +11,12 @@ The schemes that it is compared with: one network per domain, --config.data.doma
 --config.constraints.contrastive.layers="('encoder','level1','level2','level3')".
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "mtmd"
     config.task = "segmentation"

@@ -4,10 +4,12 @@
 python -m ctd_jax.main --config=configs/rtl_channel.py
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "rtl_channel"
     config.constraints.channel.weight = 1e-4

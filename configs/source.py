@@ -8,10 +8,12 @@ About 10 min on two CPU cores; writes teacher.safetensors into the workdir.
 DIR is a landmark folder with a column `subject`; landmarks are not needed.
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "source"
     config.task = "recognition"

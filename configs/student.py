@@ -6,10 +6,12 @@ Ours, as the paper's network (Huang et al. 2022) is lost. --config.model.encoder
 --config.model.decoder_channels='(32, 32, 32)' is a fifth of it.
 """
 
+from ml_collections import ConfigDict
+
 from . import default
 
 
-def get_config(variant: str = "demo"):
+def get_config(variant: str = "demo") -> ConfigDict:
     config = default.get_config(variant)
     config.name = "student"
     config.teacher.weights = "none"

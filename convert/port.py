@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ctd_jax import command, files
+from ctd_jax import files
 from ctd_jax.errors import UserError
 
 from . import engines, state_dict
@@ -154,7 +154,7 @@ def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] |
     from ctd_jax import models
 
     try:
-        file, out = command.path_of("FILE", args.file), command.path_of("--out", args.out)
+        file, out = files.path_of("FILE", args.file), files.path_of("--out", args.out)
         files.expect("out", out, ".safetensors")
         variables, meta, engine, differences = convert(file, describe)
         models.weights.save(out, variables, meta)

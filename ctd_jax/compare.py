@@ -23,18 +23,27 @@ Exit code: 0 done; 2 something you can mend, the message says how; 1 anything el
 import json
 import logging
 import pathlib
+from collections.abc import Sequence
+from typing import Any
 
 from absl import flags
 
 from ctd_jax import command, files
+from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 
-_NORMALIZER = flags.DEFINE_list("normalizer", None, "Two landmarks: the NME is the error / their distance.")
-_RADII = flags.DEFINE_list("radii", None, "Radii of the success detection rate (SDR), mm.")
-_THRESHOLD = flags.DEFINE_float(
-    "threshold", None, "Of a failure (FR), and the end of the AUC: a fraction with a normaliser, else mm, else px."
+_FLAGS = command.new_flags()
+_NORMALIZER = flags.DEFINE_list(
+    "normalizer", None, "Two landmarks: the NME is the error / their distance.", flag_values=_FLAGS
 )
-_OUT = flags.DEFINE_string("out", None, "JSON file for all differences, also of every landmark.")
+_RADII = flags.DEFINE_list("radii", None, "Radii of the success detection rate (SDR), mm.", flag_values=_FLAGS)
+_THRESHOLD = flags.DEFINE_float(
+    "threshold",
+    None,
+    "Of a failure (FR), and the end of the AUC: a fraction with a normaliser, else mm, else px.",
+    flag_values=_FLAGS,
+)
+_OUT = flags.DEFINE_string("out", None, "JSON file for all differences, also of every landmark.", flag_values=_FLAGS)
 
 RADII_MM = (2.0, 2.5, 3.0, 4.0)
 THRESHOLDS = {"nme": 0.1, "mm": 4.0, "px": 10.0}
@@ -67,31 +76,32 @@ def main() -> None:
             files.write_text(pathlib.Path(_OUT.value), json.dumps(content, indent=1))
         except OSError as error:
             raise UserError(f"--out: the result can't be written ({error}); give another file") from error
-    lost = [f"{name} is no better than the mean shape of its training labels."
-            for name, one in zip("AB", map(_mean_shape, paths), strict=True) if one and not one["beaten"]]  # fmt: skip
-    print("\n".join([*lost, f"A  {paths[0]}", f"B  {paths[1]}", "", report.comparison(result)]))
+    warnings = [
+        f"{name} is no better than the mean shape of its training labels."
+        for name, mean_shape in zip("AB", map(_mean_shape, paths), strict=True)
+        if mean_shape and not mean_shape["beaten"]
+    ]
+    print("\n".join([*warnings, f"A  {paths[0]}", f"B  {paths[1]}", "", report.comparison(result)]))
 
 
-def _mean_shape(path: pathlib.Path) -> dict:
-    """What metrics.json of a run says of it; nothing of a table, or a run of an older version."""
+def _mean_shape(path: pathlib.Path) -> dict[str, Any]:
+    """The errors of the mean shape in metrics.json of a run; empty for a table, and for a run of an older version."""
     return _result(path).get("mean_shape", {}) if (path / "metrics.json").exists() else {}
 
 
-def _result(run: pathlib.Path) -> dict:
+def _result(run: pathlib.Path) -> dict[str, Any]:
     return files.read_json(run / "metrics.json", "is the run finished? Else restore the file")
 
 
-def _settings(run: pathlib.Path | None) -> dict:
-    """What a table does not know: the run's, if there is one, and what the flags say."""
-    from ctd_jax import run_folder
-
-    settings = {"normalizer": None, "thresholds": THRESHOLDS, "radii_mm": RADII_MM}
+def _settings(run: pathlib.Path | None) -> dict[str, Any]:
+    """Normaliser, thresholds and radii: those of the flags, else those of the run if there is one, else the usual."""
+    settings: dict[str, Any] = {"normalizer": None, "thresholds": THRESHOLDS, "radii_mm": RADII_MM}
     if run:
         known = _result(run)
         radii = [float(key[7:-2]) for key in known if key.startswith("sdr_le_")]
         settings = {
             "normalizer": tuple(known["normalizer"]) if known.get("normalizer") else None,
-            "thresholds": run_folder.read_config(run).eval.threshold.to_dict(),
+            "thresholds": config_of_run(run).eval.threshold.to_dict(),
             "radii_mm": radii or RADII_MM,
         }
     if _NORMALIZER.value:
@@ -105,7 +115,7 @@ def _settings(run: pathlib.Path | None) -> dict:
     return settings
 
 
-def _positive(flag: str, values: list) -> list[float]:
+def _positive(flag: str, values: Sequence[str | float]) -> list[float]:
     try:
         numbers = [float(value) for value in values]
     except ValueError:
@@ -116,4 +126,4 @@ def _positive(flag: str, values: list) -> list[float]:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, paths=_paths)
+    command.run(main, __doc__, _FLAGS, paths=_paths)

@@ -1,4 +1,4 @@
-"""The one exception that means: the user can mend this. And what the system's own errors mean to a user."""
+"""The exception that means that the user can mend something, and what the system's errors mean to a user."""
 
 import errno
 import os
@@ -28,7 +28,7 @@ REMEDIES = {
     errno.ENXIO: _GONE,
     errno.ETIMEDOUT: _GONE,
 }
-# Of these, libraries in other languages tell the text only, as part of an error of their own.
+# Libraries in other languages pass on only the text of these, as a part of their own error.
 _TEXTS = {
     os.strerror(getattr(errno, name)): getattr(errno, name)
     for name in ("ENOSPC", "EDQUOT", "EFBIG", "EROFS", "EACCES", "ENAMETOOLONG", "EMFILE", "ESTALE")
@@ -40,8 +40,8 @@ class UserError(ValueError):
 
 
 def of_system(error: BaseException) -> str | None:
-    """What a user is told of an error that the disk, a limit or a missing right has caused, directly or in the end;
-    None: it is another kind of error."""
+    """The message to the user about an error that the disk, a limit or a missing right has caused, directly or in the
+    end; None: it is another kind of error."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in REMEDIES:
             where = f"{cause.filename}: " if cause.filename is not None else ""
@@ -57,13 +57,14 @@ def of_system(error: BaseException) -> str | None:
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
     """`error`, what it was raised from or with, and the parts of a group."""
-    seen, waiting = [], [error]
+    seen: list[BaseException] = []
+    waiting: list[BaseException | None] = [error]
     while waiting:
-        one = waiting.pop(0)
-        if one is not None and one not in seen:
-            seen.append(one)
-            yield one
-            waiting += [one.__cause__, one.__context__, *getattr(one, "exceptions", ())]
+        cause = waiting.pop(0)
+        if cause is not None and cause not in seen:
+            seen.append(cause)
+            yield cause
+            waiting += [cause.__cause__, cause.__context__, *getattr(cause, "exceptions", ())]
 
 
 def _path_in(text: str) -> str:

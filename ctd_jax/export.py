@@ -27,15 +27,23 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 
 from ctd_jax import command, files, versions
+from ctd_jax.config import REMEDY, config_of_run
 from ctd_jax.errors import UserError
 
 if TYPE_CHECKING:
     from ctd_jax.tasks.trained import Trained
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a finished run of `python -m ctd_jax.main`.")
-_TO = flags.DEFINE_string("to", None, "stablehlo, onnx or tflite.")
-_DOMAIN = flags.DEFINE_string("domain", None, "Which of the run's domains to export, if it has several.")
-_OUT = flags.DEFINE_string("out", None, "The file to write. Default: WORKDIR/landmarks.FORMAT, or class_maps.FORMAT.")
+_FLAGS = command.new_flags()
+_WORKDIR = flags.DEFINE_string(
+    "workdir", "", "Folder of a finished run of `python -m ctd_jax.main`.", flag_values=_FLAGS
+)
+_TO = flags.DEFINE_string("to", "", "stablehlo, onnx or tflite.", flag_values=_FLAGS)
+_DOMAIN = flags.DEFINE_string(
+    "domain", None, "Which of the run's domains to export, if it has several.", flag_values=_FLAGS
+)
+_OUT = flags.DEFINE_string(
+    "out", None, "The file to write. Default: WORKDIR/landmarks.FORMAT, or class_maps.FORMAT.", flag_values=_FLAGS
+)
 
 CALLS = 30  # behind each latency
 _overrides: list[str] = []
@@ -81,9 +89,9 @@ def main() -> None:
 def _config(workdir: pathlib.Path) -> Any:
     """The run's, as it is exported: in float32, deconvolutions in the form that every format knows, the validation
     pictures those of its split.csv."""
-    from ctd_jax import run_folder, tasks
+    from ctd_jax import tasks
 
-    config = run_folder.read_config(workdir)
+    config = config_of_run(workdir)
     if not (workdir / tasks.of(config).last_file).exists():
         raise UserError(f"{workdir}: the run is not finished; start its command again, it continues, and export then")
     for override in _overrides:
@@ -132,7 +140,7 @@ def _validation(workdir: pathlib.Path, config: Any) -> Any:
 
 def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:
     """What a user of the file must know."""
-    from ctd_jax import formats, run_folder
+    from ctd_jax import formats
 
     return network.about | {
         "size": size,
@@ -146,7 +154,7 @@ def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> d
             for name, (shape, unit) in network.outputs.items()
         },
         "precision": "float32",
-        "config_hash": run_folder.config_hash(run_folder.read_config(workdir)),
+        "config_hash": files.read_json(workdir / "metrics.json", REMEDY)["config_hash"],
         "versions": versions.describe()
         | {name: metadata.version(name) for name in formats.FORMATS[_TO.value].packages},
     }
@@ -177,7 +185,7 @@ def _compare(call: Callable, network: "Trained", pictures: Any, batch_size: int)
 
 def _latencies(**calls: Callable[[], Any]) -> dict[str, float]:
     """Milliseconds of each call, the median; they take turns, so that another program slows them alike."""
-    seconds = {name: [] for name in calls}
+    seconds: dict[str, list[float]] = {name: [] for name in calls}
     for _ in range(3 + CALLS):
         for name, call in calls.items():
             began = time.perf_counter()
@@ -212,4 +220,4 @@ def _console(out: pathlib.Path, about: dict[str, Any], largest: str) -> str:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, required=("workdir", "to"), overrides=_overrides)
+    command.run(main, __doc__, _FLAGS, required=("workdir", "to"), overrides=_overrides)

@@ -26,21 +26,20 @@ def writing(path: str | os.PathLike, *, binary: bool = False) -> Iterator[IO]:
       OSError: always with the file's name.
     """
     path = pathlib.Path(path)
-    mode, text = ("wb", {}) if binary else ("w", {"encoding": "utf-8", "newline": ""})
     with naming(path):
-        yield from _writing(path, mode, text)
+        yield from _writing(path, binary)
 
 
-def _writing(path: pathlib.Path, mode: str, text: dict[str, str]) -> Iterator[IO]:
-    stream = _STREAM.fullmatch(str(path))
+def _writing(path: pathlib.Path, binary: bool) -> Iterator[IO]:
     if is_stream(path):
-        with open(_stream(stream) if stream else path, mode, **text) as file:
+        match = _STREAM.fullmatch(str(path))
+        with _open(_copy_of(match) if match else path, binary) as file:
             yield file
         return
-    path = path.resolve()  # of a link, what it leads to
+    path = path.resolve()  # where a link leads
     partial = path.with_name(path.name + PARTIAL)
     try:
-        with partial.open(mode, **text) as file:
+        with _open(partial, binary) as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
@@ -62,10 +61,13 @@ def is_stream(path: str | os.PathLike) -> bool:
     return bool(_STREAM.fullmatch(str(path))) or (path.exists() and not path.is_file() and not path.is_dir())
 
 
-def _stream(match: re.Match) -> int:
+def _open(path: pathlib.Path | int, binary: bool) -> IO:
+    return open(path, "wb") if binary else open(path, "w", encoding="utf-8", newline="")
+
+
+def _copy_of(stream: re.Match[str]) -> int:
     """A copy of the open file that the path means: to open it by its path would begin a regular file anew."""
-    number = {"in": 0, "out": 1, "err": 2}.get(match[2]) if match[2] else int(match[1] or match[3])
-    return os.dup(number)
+    return os.dup({"in": 0, "out": 1, "err": 2}[stream[2]] if stream[2] else int(stream[1] or stream[3]))
 
 
 @contextlib.contextmanager
@@ -128,6 +130,17 @@ def read_json(path: str | os.PathLike, remedy: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise UserError(f"{path}: expected a JSON object, found {type(found).__name__}; {remedy}")
     return found
+
+
+def path_of(flag: str, text: str) -> str:
+    """`text`, a path that was given by `flag`, with ~ as the home folder.
+
+    Raises:
+      UserError: it is a URL.
+    """
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]+://", text):
+        raise UserError(f"{flag}: {text} is a URL; fetch it first, and give the file or folder on this machine")
+    return os.path.expanduser(text)
 
 
 def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:

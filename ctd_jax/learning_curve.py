@@ -27,14 +27,22 @@ from typing import Any
 from absl import flags
 
 from ctd_jax import command, files, lock
+from ctd_jax.config import config_hash, load_config
 from ctd_jax.errors import UserError
 
-_CONFIGS = flags.DEFINE_list("configs", None, "Methods: files, or names of those that come along, with commas between.")
-_BUDGETS = flags.DEFINE_list("budgets", ["all"], "Numbers of labelled training pictures, or all.")
-_SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each method and number of labels.")
-_CHOOSE_AT = flags.DEFINE_string("choose_at", None, "Labels with which settings are chosen. Default: the middle one.")
-_REFERENCE = flags.DEFINE_string("reference", None, "Method the others are compared with. Default: ft, else the first.")
-_OUT = flags.DEFINE_string("out", "runs/learning_curve", "Folder for the results and the runs.")
+_FLAGS = command.new_flags()
+_CONFIGS = flags.DEFINE_list(
+    "configs", None, "Methods: files, or names of those that come along, with commas between.", flag_values=_FLAGS
+)
+_BUDGETS = flags.DEFINE_list("budgets", ["all"], "Numbers of labelled training pictures, or all.", flag_values=_FLAGS)
+_SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each method and number of labels.", flag_values=_FLAGS)
+_CHOOSE_AT = flags.DEFINE_string(
+    "choose_at", None, "Labels with which settings are chosen. Default: the middle one.", flag_values=_FLAGS
+)
+_REFERENCE = flags.DEFINE_string(
+    "reference", None, "Method the others are compared with. Default: ft, else the first.", flag_values=_FLAGS
+)
+_OUT = flags.DEFINE_string("out", "runs/learning_curve", "Folder for the results and the runs.", flag_values=_FLAGS)
 
 CHOOSING_SEED = 1000  # none of the seeds that are compared
 _overrides: list[str] = []
@@ -122,12 +130,12 @@ class Runs:
         from ctd_jax.data import splits
         from ctd_jax.training_run import train_and_evaluate
 
-        config = command.configured(self._methods[name][0], [*_overrides, *setting.split()])
+        config = load_config(self._methods[name][0], [*_overrides, *setting.split()])
         config.grid = ()
         config.seed = config.data.budget_seed = seed
         config.data.budget = budget
         config.eval.split = split or config.eval.split
-        workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{run_folder.config_hash(config)}"
+        workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{config_hash(config)}"
         began, finished = time.monotonic(), (workdir / "report.html").exists()
         run_folder.claim(workdir, config)
         remedy = f"remove {workdir}, and the same command trains it anew"
@@ -171,7 +179,7 @@ class Runs:
 def _methods() -> dict[str, tuple[str, Any]]:
     methods = {}
     for file in _CONFIGS.value:
-        config = command.configured(file, _overrides)
+        config = load_config(file, _overrides)
         if config.task != "landmarks":
             raise UserError(f"--configs: {file} learns {config.task}; give configurations that learn landmarks")
         if config.name in methods:
@@ -203,7 +211,7 @@ def _check(
     from ctd_jax import training_run
 
     for name, (file, _) in methods.items():
-        *_, config = [command.configured(file, [*_overrides, *setting.split()]) for setting in grids[name]]
+        *_, config = [load_config(file, [*_overrides, *setting.split()]) for setting in grids[name]]
         config.data.budget = max(budgets, key=lambda budget: budget or float("inf"))
         try:
             task, _ = training_run.prepare(config, out / "tfds")
@@ -222,4 +230,4 @@ def _check(
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, required=("configs",), overrides=_overrides)
+    command.run(main, __doc__, _FLAGS, required=("configs",), overrides=_overrides)

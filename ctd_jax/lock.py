@@ -21,8 +21,8 @@ from ctd_jax.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # not on this system: the pulse alone
-    fcntl = None
+except ImportError:  # this system has no locks: the pulse decides alone
+    fcntl = None  # type: ignore[assignment]  # a module that may be missing has no other type
 
 NAME = ".lock"  # of the file, in the folder
 PULSE = 10.0  # seconds

@@ -26,19 +26,29 @@ import pathlib
 from absl import flags
 
 from ctd_jax import command
+from ctd_jax.config import load_config
 
+_FLAGS = command.new_flags()
 _CONFIG = flags.DEFINE_string(
-    "config", None, "Configuration, a file or the name of one that comes along, and its variant: ctd_ed, ctd_ed:paper."
+    "config",
+    "",
+    "Configuration, a file or the name of one that comes along, and its variant: ctd_ed, ctd_ed:paper.",
+    flag_values=_FLAGS,
 )
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder for the results. Default: runs/<config>-<variant>.")
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder for the results. Default: runs/<config>-<variant>.", flag_values=_FLAGS
+)
 _DISTRIBUTED = flags.DEFINE_bool(
-    "distributed", False, "One of several processes: JAX finds the cluster, or JAX_COORDINATOR_ADDRESS and others say."
+    "distributed",
+    False,
+    "One of several processes: JAX finds the cluster, or JAX_COORDINATOR_ADDRESS and others say.",
+    flag_values=_FLAGS,
 )
 _overrides: list[str] = []
 
 
 def main() -> None:
-    config = command.configured(_CONFIG.value, _overrides)
+    config = load_config(_CONFIG.value, _overrides)
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.name}-{config.variant}")
 
     from ctd_jax.training import hosts
@@ -55,4 +65,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, required=("config",), overrides=_overrides)
+    command.run(main, __doc__, _FLAGS, required=("config",), overrides=_overrides)

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 SYNONYMS = {"learning": "lr", "rate": "lr", "epochs": "steps", "iterations": "steps", "iters": "steps", "bs": "batch",
             "size": "size", "resolution": "size", "lambda": "weight", "path": "root", "dir": "root",
             "checkpoint": "weights", "pretrained": "weights"}  # fmt: skip
-CLOSE = 0.02  # of the best score: then it may be meant as well
+CLOSE = 0.02  # below the best score: such a key may be meant as well
 
 
 def keys(wrong: str, known: Sequence[str]) -> list[str]:
-    """Of dotted keys, the one that is most like `wrong`, and those that are as like: at most three.
+    """The dotted key that is most like `wrong`, and those that are about as like it: at most three.
 
     A key is like another as far as each of its words (between dots and underscores) has one like it in the other; or
     as far as the whole is spelt alike.

@@ -7,13 +7,13 @@ confidence, the height of the heatmap's peak (0 to 1). Folders are searched thro
 with a dot. --measurements=FILE.csv adds a table of what the run's dataset.json measures: lengths in pixels, angles in
 degrees. --out=/dev/stdout writes the table there.
 
-Of a run that learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
+Where the run learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
 hold the index of the class in the run's classes.json.
 
     python -m ctd_jax.predict --workdir=runs/mtmd-demo PICTURE_OR_FOLDER ... --domain=NAME --out=masks --overlays=DIR
 
-Pictures of more than 8 bits are read with the grey range of the run's own; where it had none, with one for all that are
-given together, and a warning.
+Pictures of more than 8 bits are read with the grey range of the run's pictures; where those had none, with one for all
+that are given together, and a warning.
 
 Exit code 0: every picture is done. 2: some could not be read, and one message names them; the others are done. Also 2,
 with nothing written: a mistake in the command. 1: anything else.
@@ -26,15 +26,23 @@ from absl import flags
 from ctd_jax import command
 from ctd_jax.errors import UserError
 
-_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of a run of `python -m ctd_jax.main`.")
-_OUT = flags.DEFINE_string("out", None, "The csv file to write.")
-_OVERLAYS = flags.DEFINE_string("overlays", None, "Folder for copies of the pictures with the landmarks drawn in.")
-_MEASUREMENTS = flags.DEFINE_string(
-    "measurements", None, "The csv file to write the measurements to; a finished run knows which."
+_FLAGS = command.new_flags()
+_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run of `python -m ctd_jax.main`.", flag_values=_FLAGS)
+_OUT = flags.DEFINE_string("out", "", "The csv file to write.", flag_values=_FLAGS)
+_OVERLAYS = flags.DEFINE_string(
+    "overlays", None, "Folder for copies of the pictures with the landmarks drawn in.", flag_values=_FLAGS
 )
-_DOMAIN = flags.DEFINE_string("domain", None, "Which of the run's domains the pictures are of, if it has several.")
+_MEASUREMENTS = flags.DEFINE_string(
+    "measurements", None, "The csv file to write the measurements to; a finished run knows which.", flag_values=_FLAGS
+)
+_DOMAIN = flags.DEFINE_string(
+    "domain", None, "Which of the run's domains the pictures are of, if it has several.", flag_values=_FLAGS
+)
 _BOXES = flags.DEFINE_string(
-    "boxes", None, "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes."
+    "boxes",
+    None,
+    "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes.",
+    flag_values=_FLAGS,
 )
 
 _paths: list[str] = []
@@ -67,4 +75,4 @@ def _path(value: str | None) -> pathlib.Path | None:
 
 
 if __name__ == "__main__":
-    command.run(main, __doc__, required=("workdir", "out"), paths=_paths)
+    command.run(main, __doc__, _FLAGS, required=("workdir", "out"), paths=_paths)

@@ -1,62 +1,34 @@
-"""The folder of a run: whose it is, and how its files are written."""
+"""The folder of a run: whose it is, and that one process at a time works in it."""
 
 import contextlib
-import hashlib
 import json
 import logging
 import os
 import pathlib
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from ml_collections import ConfigDict
 
 from ctd_jax import files, lock, versions
+from ctd_jax.config import (
+    PATH_KEYS,
+    config_hash,  # noqa: F401
+    config_of_run,
+    content_of,
+    contents_of,
+    differences,
+    each_path,
+    notes_of_run,
+)
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
-# They say how a run is carried out, not what it is: a run may continue with others.
-FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch_size", "train.remat")
-FREE_KEYS += ("eval.bootstrap",)  # a key of earlier versions, of how intervals were made
-# They name files and folders; a run may continue where these lie elsewhere, if they hold the same.
-PATH_KEYS = ("data.root", "data.split", "teacher.weights", "teacher.run", "domains.start")
-NOTES = ("versions", "contents")  # of config.json, beside the configuration: what made the run, what its paths held
-PARTS = ("data", "model", "teacher", "train", "eval")  # of every configuration
-RESTORE = "restore the file, or start again in a new folder"
-
-
-def flatten(config: ConfigDict) -> dict[str, Any]:
-    """Dotted key -> value, as JSON gives them back."""
-
-    def walk(node, prefix):
-        for key, value in node.items():
-            if isinstance(value, dict):
-                yield from walk(value, f"{prefix}{key}.")
-            else:
-                yield f"{prefix}{key}", value
-
-    return dict(walk(json.loads(json.dumps(config.to_dict())), ""))
-
-
-def config_hash(config: ConfigDict) -> str:
-    """Twelve hexadecimal digits that change with any key that changes the result. Of a path the last name counts, not
-    where it lies."""
-    content = {key: value for key, value in flatten(config).items() if key not in FREE_KEYS}
-    content |= {key: ",".join(os.path.basename(os.path.abspath(one)) if one else "" for one in _each(content[key]))
-                for key in PATH_KEYS if key in content}  # fmt: skip
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _each(paths: str) -> list[str]:
-    """The paths of a value, which may have several with commas between."""
-    return [paths] if os.path.exists(paths) else [one.strip() for one in paths.split(",")]
-
 
 @contextlib.contextmanager
 def held(workdir: pathlib.Path, config: ConfigDict) -> Iterator[None]:
-    """While the block runs, no other process trains in `workdir`; what one that was killed has left half is taken away.
+    """While the block runs, no other process trains in `workdir`. Half-written files of a killed one are removed.
 
     Raises:
       UserError: another process is there, or it isn't a run of this configuration; see `claim`.
@@ -85,15 +57,14 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
                 "folder with --workdir"
             )
         return
-    held, noted = _read(workdir)
-    old, new = flatten(held), flatten(config)
-    differ = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key) and key not in FREE_KEYS]
-    differ = [key for key in differ if not (key in PATH_KEYS and _same(key, old, new, noted.get("contents", {})))]
+    contents = notes_of_run(workdir)["contents"]
+    differ = differences(config_of_run(workdir), config)
+    differ = {key: (old, new) for key, (old, new) in differ.items() if not _is_same_path(key, old, new, contents)}
     if differ:
-        shown = "; ".join(f"{key} was {old.get(key)!r}, is {new.get(key)!r}" for key in differ[:5])
-        other = " (and what it holds differs)" if any(key in PATH_KEYS for key in differ) else ""
+        shown = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in list(differ.items())[:5])
+        moved = " (and what it holds differs)" if any(key in PATH_KEYS for key in differ) else ""
         raise UserError(
-            f"{workdir} holds a run of another configuration: {shown}{other}. Give another --workdir, or the old "
+            f"{workdir} holds a run of another configuration: {shown}{moved}. Give another --workdir, or the old "
             "values to continue; nothing was changed"
         )
 
@@ -103,37 +74,13 @@ def _is_before_begin(name: str) -> bool:
     return name in ("tfds", "split.csv", lock.NAME) or name.endswith(files.PARTIAL)
 
 
-def _same(key: str, old: dict[str, Any], new: dict[str, Any], contents: dict[str, str]) -> bool:
+def _is_same_path(key: str, before: object, now: object, contents: dict[str, str]) -> bool:
     """Whether two values of a path key mean the same, by where they lead or else by what was there and is here now."""
-    before, now = old.get(key), new.get(key)
-    if not (isinstance(before, str) and isinstance(now, str)):
+    if key not in PATH_KEYS or not (isinstance(before, str) and isinstance(now, str)):
         return False
-    if [os.path.realpath(one) for one in _each(before)] == [os.path.realpath(one) for one in _each(now)]:
+    if [os.path.realpath(path) for path in each_path(before)] == [os.path.realpath(path) for path in each_path(now)]:
         return True
     return key in contents and contents[key] == content_of(now)
-
-
-def content_of(paths: str) -> str:
-    """Digest of what lies at a path, or at several with commas between; of what is no path, of the word.
-
-    Of a file its bytes count; of a folder its csv and json files, and the names and sizes of the others, but for those
-    whose names begin with a dot. (A run compares its pictures byte for byte, see `claim_split`.)
-    """
-    digest = hashlib.sha256()
-    for path in map(pathlib.Path, _each(paths)):
-        found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
-        for file in found:
-            name = file.relative_to(path)
-            if any(part.startswith(".") for part in name.parts):
-                continue
-            digest.update(f"{name.as_posix() if path.is_dir() else ''}\n".encode(errors="surrogateescape"))
-            if not file.is_file():
-                digest.update(str(path).encode(errors="surrogateescape"))
-            elif not path.is_dir() or file.suffix.lower() in (".csv", ".json"):
-                digest.update(file.read_bytes())
-            else:
-                digest.update(f"{file.stat().st_size}\n".encode())
-    return digest.hexdigest()[:16]
 
 
 def begin(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -144,42 +91,15 @@ def begin(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[tuple[str, s
       UserError: it has others.
     """
     claim_split(workdir, rows)
-    made, known = versions.describe(), []
-    if (workdir / "config.json").exists():
-        _, noted = _read(workdir)
-        known = noted.get("versions", [])
+    made, path = versions.describe(), workdir / "config.json"
+    known = notes_of_run(workdir)["versions"] if path.exists() else []
     if known and known[-1] != made:
         _log.warning("%s goes on under other versions than before (%s): the last digits of its numbers may differ from "
                      "those of a run in one piece", workdir, "; ".join(versions.changes(known[-1], made)))  # fmt: skip
     if not known or known[-1] != made:
         known = [*known, made]
-    flat = flatten(config)
-    contents = {key: content_of(flat[key]) for key in PATH_KEYS if flat.get(key)}
-    files.write_text(
-        workdir / "config.json", json.dumps(config.to_dict() | {"versions": known, "contents": contents}, indent=1)
-    )
-
-
-def read_config(workdir: pathlib.Path) -> ConfigDict:
-    """The configuration of a run.
-
-    Raises:
-      UserError: `workdir` is no run, or its config.json is damaged.
-    """
-    return _read(workdir)[0]
-
-
-def _read(workdir: pathlib.Path) -> tuple[ConfigDict, dict[str, Any]]:
-    """The configuration of a run, and what else its config.json notes."""
-    path = workdir / "config.json"
-    if not path.exists():
-        raise UserError(f"{path}: no such file; --workdir expects the folder of a run of `python -m ctd_jax.main`")
-    content = files.read_json(path, RESTORE)
-    noted = {key: content.pop(key) for key in NOTES if key in content}
-    missing = [part for part in PARTS if not isinstance(content.get(part), dict)]
-    if missing or not isinstance(content.get("task"), str):
-        raise UserError(f"{path}: it has no {', '.join(missing) or 'task'}, so it is damaged; {RESTORE}")
-    return ConfigDict(content), noted
+    content = config.to_dict() | {"versions": known, "contents": contents_of(config)}
+    files.write_text(path, json.dumps(content, indent=1))
 
 
 def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
@@ -200,3 +120,6 @@ def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
             f"{path}: the pictures are not those that this run began with (first difference: {first}); restore them, "
             "or start again in a new --workdir"
         )
+
+
+read_config = config_of_run  # until every room imports them from ctd_jax.config

@@ -14,7 +14,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import data, files, run_folder, tasks
-from ctd_jax.data.schedule import KINDS
+from ctd_jax.config import check_config
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.teacher import NO_TEACHER
 from ctd_jax.training import checkpoint, devices, feed, finite, hosts, memory, step
@@ -94,7 +94,7 @@ def prepare(config: ConfigDict, cache: pathlib.Path, source: data.Source | None 
     Raises:
       UserError: see `train_and_evaluate`.
     """
-    _check_config(config)
+    config = _checked(config)
     parallel = Parallel(config.parallel)
     size, devices, parts = config.train.batch_size, len(parallel.devices), config.train.accumulate_steps
     if parts > 1 and size % (devices * parts):
@@ -225,46 +225,14 @@ def _warn_of_dead_terms(norms: dict[str, float]) -> None:
             )  # fmt: skip
 
 
-def _check_config(config: ConfigDict) -> None:
+def _checked(config: ConfigDict) -> ConfigDict:
+    """`config`, frozen; it names a task, data and a teacher, and every value is in its range."""
     tasks.of(config)
-    missing = [data.MISSING] * (not config.data.root) + [NO_TEACHER] * (not config.teacher.weights)
+    missing = [data.MISSING] if not config.data.root else []
+    missing += [NO_TEACHER] if not config.teacher.weights else []
     if missing:
         raise UserError("\n".join(missing))
-    values = run_folder.flatten(config)
-    hourglass = [f"model.hourglass.{key}" for key in ("stacks", "channels", "depth")]
-    training = [f"train.{key}" for key in ("steps", "accumulate_steps", "encoder_lr", "decoder_lr", "decay_power")]
-    thresholds = (key for key in values if key.startswith("eval.threshold."))
-    for key in (*training, *hourglass, "eval.every", "eval.batch_size", "model.sigma", "data.image_size", *thresholds):
-        if not values[key] > 0:
-            raise UserError(f"{key} is {values[key]}; expected more than 0")
-    for key in (
-        "data.budget",
-        "data.margin",
-        "data.cache_mib",
-        "data.seed",
-        "data.budget_seed",
-        "seed",
-        "segmentation.dice",
-    ):
-        if values[key] < 0:
-            raise UserError(f"{key} is {values[key]}; expected 0 or more")
-    if config.domains.schedule not in KINDS:
-        known = f"{', '.join(KINDS[:-1])} or {KINDS[-1]}"
-        raise UserError(f"domains.schedule is {config.domains.schedule!r}; expected {known}")
-    if not 0 < config.domains.temperature < np.inf:
-        raise UserError(f"domains.temperature is {config.domains.temperature}; expected more than 0")
-    if not 0 < config.data.share <= 1:
-        raise UserError(f"data.share is {config.data.share}; expected more than 0, and 1 at most")
-    if config.train.batch_norm not in ("global", "device"):
-        raise UserError(f"train.batch_norm is {config.train.batch_norm!r}; expected global or device")
-    for key in ("flip", "scale", "shift"):
-        if not 0 <= config.augment[key] <= 1 or (key == "scale" and config.augment[key] == 1):
-            raise UserError(f"augment.{key} is {config.augment[key]}; expected 0 .. 1, and for scale less than 1")
-    if not all(isinstance(channels, int) and channels > 0 for channels in config.model.decoder_channels):
-        raise UserError(f"model.decoder_channels is {config.model.decoder_channels}; expected whole numbers above 0")
-    for key, counts in config.data.synthetic.items():
-        if len(counts) != 3 or not all(isinstance(count, int) and count >= 0 for count in counts):
-            raise UserError(f"data.synthetic.{key} is {counts}; expected three whole numbers: for train, val and test")
+    return check_config(config)
 
 
 def _check_split(source: data.Source, config: ConfigDict, title: str) -> None:

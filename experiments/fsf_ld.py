@@ -28,7 +28,8 @@ import jax
 import numpy as np
 
 from benchmarks.step import machine
-from ctd_jax import command, metrics, run_folder
+from ctd_jax import metrics
+from ctd_jax.config import config_hash, load_config
 from ctd_jax.metrics import intervals, paired
 from ctd_jax.models import cost
 from ctd_jax.tasks import landmarks
@@ -69,7 +70,7 @@ class Bench:
             common += (f"train.steps={args.teacher_steps}",)
         else:
             common += (f"train.steps={args.steps}",)
-        return command.configured(f"configs/{file}.py", [*common, *changes])
+        return load_config(f"configs/{file}.py", [*common, *changes])
 
     def text(self, changes: tuple[str, ...]) -> str:
         """For people, with runs named by their folder alone."""
@@ -80,7 +81,7 @@ class Bench:
         config = self.config(file, changes)
         config.grid = ()
         config.seed, config.eval.split = seed, split
-        name = f"{row}-{split}-seed{seed}-{run_folder.config_hash(config)}".replace(", ", "-").replace(" ", "-")
+        name = f"{row}-{split}-seed{seed}-{config_hash(config)}".replace(", ", "-").replace(" ", "-")
         workdir = self.runs / name
         result = train_and_evaluate(config, workdir, self.runs / "tfds")
         if file != "fsf_teacher" or split == "val":

@@ -22,10 +22,8 @@ os.environ.pop("TFDS_DATA_DIR", None)
 
 import pytest  # noqa: E402
 import tiny  # noqa: E402
-from absl import flags  # noqa: E402
 from PIL import Image  # noqa: E402
 
-import ctd_jax.command  # noqa: E402, F401  (its flag is known before any command's)
 from ctd_jax.data import synthetic  # noqa: E402
 
 
@@ -79,7 +77,7 @@ def cli(monkeypatch, capsys):
         logger = logging.getLogger("ctd_jax")
         handlers = list(logger.handlers)
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
-        monkeypatch.delitem(sys.modules, module, raising=False)  # another test may have imported it; runpy wants it new
+        monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of a module that is imported already
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command has its own
         monkeypatch.setattr(threading, "excepthook", threading.excepthook)
         capsys.readouterr()
@@ -90,11 +88,6 @@ def cli(monkeypatch, capsys):
             code = end.code
         finally:
             logger.handlers, logger.propagate = handlers, True
-            own = {flag.name for flag in flags.FLAGS.get_flags_for_module("__main__")}
-            for name in own | {name for name in flags.FLAGS if name.startswith("config.")}:
-                delattr(flags.FLAGS, name)
-            flags.FLAGS.unparse_flags()
-            flags.FLAGS["debug"].value = False
         return (code, *capsys.readouterr())
 
     return call

@@ -1,4 +1,4 @@
-"""A configuration changed by what follows --config. on the command line."""
+"""What all commands share: how they end, what --help loads, and that each has its own flags."""
 
 import logging
 import pathlib
@@ -8,84 +8,12 @@ import sys
 import threading
 
 import pytest
+from absl import flags
 
 from ctd_jax import command
 from ctd_jax.errors import UserError
 
 FT = str(pathlib.Path(__file__).parents[1] / "configs" / "ft.py")
-
-
-@pytest.mark.parametrize(
-    ("override", "value"),
-    [
-        ("train.steps=12", 12),
-        ("train.encoder_lr=1e-4", 1e-4),
-        ("train.encoder_lr=1", 1.0),
-        ("data.root=a=b", "a=b"),
-        ("data.split=", ""),
-        ("teacher.start=False", False),
-        ("teacher.start=true", True),
-        ("model.decoder_channels=(8, 16)", (8, 16)),
-        ("model.decoder_channels=[8]", (8,)),
-        ("constraints.ed.layers=('stage1', 'stage2')", ("stage1", "stage2")),
-        ("grid=()", ()),
-        ('grid=("train.encoder_lr=1e-3 seed=1","seed=2")', ("train.encoder_lr=1e-3 seed=1", "seed=2")),
-    ],
-)
-def test_a_value_has_the_type_of_the_one_before(override, value):
-    node = command.configured(FT, [override])
-    for key in override.partition("=")[0].split("."):
-        node = node[key]
-    assert node == value and type(node) is type(value)
-
-
-def test_the_home_folder(monkeypatch):
-    monkeypatch.setenv("HOME", "/home/anna")
-    config = command.configured(FT, ["data.root=~/faces,~/hands", "teacher.weights=~/t.safetensors", "data.split=~x"])
-    assert config.data.root == "/home/anna/faces,/home/anna/hands"
-    assert config.teacher.weights == "/home/anna/t.safetensors"
-    assert config.data.split == "~x"
-
-
-def test_the_last_override_and_the_variant_hold():
-    config = command.configured(f"{FT}:paper", ["train.steps=3", "train.steps=4"])
-    assert (config.train.steps, config.variant) == (4, "paper")
-    assert command.configured(FT, []).variant == "demo"
-
-
-@pytest.mark.parametrize(
-    ("override", "message"),
-    [
-        ("train.steps=1.5", "--config.train.steps=1.5: expected a whole number below 2147483648, like 800"),
-        ("train.encoder_lr=fast", "--config.train.encoder_lr=fast: expected a number, like 0.001"),
-        ("train.encoder_lr=nan", "--config.train.encoder_lr=nan: expected a number"),
-        ("train.encoder_lr=1e400", "--config.train.encoder_lr=1e400: expected a number"),
-        ("seed=99999999999999999999", "--config.seed=9+: expected a whole number below"),
-        ("teacher.start=perhaps", "--config.teacher.start=perhaps: expected true or false, like True"),
-        (
-            "model.decoder_channels=8",
-            r"--config.model.decoder_channels=8: expected brackets and commas, like \(64, 64\)",
-        ),
-        ("model.decoder_channels=(8", "expected brackets and commas"),
-        ("model.decoder_channels=" + "(" * 3000, "expected brackets and commas"),
-        ("constraints.ed.layers=stage1", "--config.constraints.ed.layers=stage1: expected brackets and commas"),
-        ("constraints.ed.layers=('stage1')", "expected brackets and commas"),
-        ("data.root=https://zenodo.org/a.zip", "--config.data.root: https://zenodo.org/a.zip is a URL; fetch it first"),
-        ("data.root=faces,s3://bucket/a", "--config.data.root: s3://bucket/a is a URL"),
-        ("train.stps=3", "--config.train.stps: no such key; the nearest is train.steps"),
-        ("train=3", "--config.train: no such key"),
-        ("train.steps", "--config.train.steps: expected a value"),
-    ],
-)
-def test_what_cannot_be_read(override, message):
-    with pytest.raises(UserError, match=message):
-        command.configured(FT, [override])
-
-
-@pytest.mark.parametrize("name", ["nowhere.py", "README.md", f"{FT}:papre"])
-def test_no_such_configuration(name):
-    with pytest.raises(UserError, match="--config"):
-        command.configured(name, [])
 
 
 COMMANDS = ["ctd_jax.main", "ctd_jax.predict", "ctd_jax.compare", "ctd_jax.learning_curve", "convert.vggface2"]
@@ -109,6 +37,24 @@ def test_help_imports_nothing_heavy(command):
     done = subprocess.run([sys.executable, "-c", script, command], cwd=repo, capture_output=True, text=True, check=True)
     *text, last = done.stdout.splitlines()
     assert len(text) > 5 and last == "imported:"
+
+
+DOORS = ("main", "predict", "export", "compare", "learning_curve")
+TOGETHER = """
+import importlib, sys
+for name in sys.argv[1:]:
+    importlib.import_module(f"ctd_jax.{name}")
+from absl import flags
+assert "workdir" not in flags.FLAGS and "debug" not in flags.FLAGS
+assert "jax" not in sys.modules
+"""
+
+
+@pytest.mark.parametrize("doors", [DOORS, DOORS[::-1]])
+def test_all_commands_can_be_imported_in_one_process(doors):
+    """Several have --workdir, --out and --domain; none adds a flag to a program that imports it."""
+    repo = pathlib.Path(__file__).parents[1]
+    subprocess.run([sys.executable, "-c", TOGETHER, *doors], cwd=repo, check=True)
 
 
 # ---------------------------------------------------------------- the door
@@ -170,6 +116,15 @@ def test_a_thread_ends_in_one_line(door):
     assert last == "error: the end"
 
 
+def test_a_second_call_knows_nothing_of_the_first(door, monkeypatch):
+    known, seen, rest, keys = command.new_flags(), [], [], []
+    out = flags.DEFINE_string("out", "here", "Where.", flag_values=known)
+    for arguments in (["--out=there", "a.png", "--config.seed=1"], []):
+        monkeypatch.setattr(sys, "argv", ["command", *arguments])
+        command.run(lambda: seen.append((out.value, tuple(rest), tuple(keys))), "", known, paths=rest, overrides=keys)
+    assert seen == [("there", ("a.png",), ("seed=1",)), ("here", (), ())]
+
+
 READER = """
 import sys
 from ctd_jax import command
@@ -184,14 +139,6 @@ def test_who_reads_the_output_may_leave():
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
-
-
-def test_a_configuration_that_is_no_program(tmp_path):
-    (tmp_path / "a.py").write_text("def get_config(:")
-    (tmp_path / "b.py").write_text("x = 1")
-    for name, found in (("a", "SyntaxError"), ("b", "AttributeError")):
-        with pytest.raises(UserError, match=rf"--config=.*{name}.py: its get_config can't be called \({found}"):
-            command.configured(str(tmp_path / f"{name}.py"), [])
 
 
 def test_flags_know_the_home_folder_and_no_urls(cli, monkeypatch, tmp_path):

@@ -1,4 +1,4 @@
-"""`ctd-jax COMMAND`: one table of commands, and configurations by their bare names."""
+"""`ctd-jax COMMAND`: one table of commands."""
 
 import pathlib
 import subprocess
@@ -6,10 +6,7 @@ import sys
 
 import pytest
 
-from configs import ctd_ed
 from ctd_jax import __main__ as commands
-from ctd_jax import command
-from ctd_jax.errors import UserError
 
 REPO = pathlib.Path(__file__).parents[1]
 
@@ -59,24 +56,3 @@ def test_a_mistyped_command_gets_the_nearest(arguments):
     done = ctd_jax(*arguments)
     assert done.returncode == 2
     assert f"nearest is {'train' if arguments == ('trian',) else 'vggface2'}" in done.stderr
-
-
-def test_a_bare_name_is_a_configuration_that_comes_along(monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    for name, want in (("ctd_ed", ctd_ed.get_config()), ("ctd_ed:paper", ctd_ed.get_config("paper"))):
-        assert command.configured(name, []).to_dict() == want.to_dict()
-
-
-@pytest.mark.parametrize("name", ["default", "__init__", "ctd_edd", "configs/ctd_ed", "configs/ctd_ed.py", "../ft"])
-def test_another_name_is_none(name, monkeypatch, tmp_path):
-    monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="expected a Python file, or one of attention_transfer, .* nearest is"):
-        command.configured(name, [])
-
-
-def test_a_file_of_ones_own_may_import_its_neighbours(tmp_path):
-    (tmp_path / "base.py").write_text("SEED = 7\n")
-    own = "from . import base\nfrom configs import ft\n\n\ndef get_config(variant='demo'):\n"
-    own += "    config = ft.get_config(variant)\n    config.seed = base.SEED\n    return config\n"
-    (tmp_path / "own.py").write_text(own)
-    assert command.configured(str(tmp_path / "own.py"), []).seed == 7

@@ -28,7 +28,6 @@ from state_files import torch_legacy
 import ctd_jax
 from ctd_jax import command, training_run
 from ctd_jax.data import folder, segmentation
-from ctd_jax.run_folder import flatten
 
 REPO = tiny.REPO
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "CONTRIBUTING.md"]
@@ -183,7 +182,7 @@ def _check_flags(words: list[str], cli) -> None:
     configs = [values["--config"]] if "--config" in values else []
     configs += [f"configs/{method}.py" for method in values.get("--configs", "").split(",") if method]
     for config in configs:
-        command.configured(str(REPO / config), keys)
+        load_config(str(REPO / config), keys)
     assert configs or set(keys) <= {"data.root=DIR"}, words
 
 
@@ -196,7 +195,7 @@ def test_why_a_command_is_not_run(name):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_keys_of_the_configuration_exist(name):
-    keys = flatten(command.configured(str(REPO / "configs/default.py"), []))
+    keys = flatten(load_config(str(REPO / "configs/default.py"), []))
     known = {key[:end] for key in keys for end in [*(m.start() for m in re.finditer(r"\.", key)), len(key)]}
     text = (REPO / name).read_text("utf-8")
     named = re.findall(r"--config\.([a-z0-9_.]+)=", text)

@@ -18,7 +18,8 @@ import tiny
 from jax import export
 from PIL import Image
 
-from ctd_jax import formats, run_folder, versions
+from ctd_jax import formats, versions
+from ctd_jax.config import config_of_run
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
@@ -138,7 +139,7 @@ def test_what_onnx_can_not_say():
 @pytest.fixture(scope="module")
 def expected(finished_run):
     """Function of pictures: points and confidence by the checkpoint of the run."""
-    config, (variables, meta) = run_folder.read_config(finished_run[0]), checkpoint.best(finished_run[0])
+    config, (variables, meta) = config_of_run(finished_run[0]), checkpoint.best(finished_run[0])
     forward = landmarks.forward(landmarks.build(config, meta["encoder"], K), meta["input"])
     return lambda pictures: jax.jit(forward)(variables, {"picture": pictures})
 

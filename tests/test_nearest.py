@@ -3,9 +3,10 @@
 import pytest
 
 from configs import default
-from ctd_jax import nearest, run_folder
+from ctd_jax import nearest
+from ctd_jax.config import flatten
 
-KEYS = list(run_folder.flatten(default.get_config()))
+KEYS = list(flatten(default.get_config()))
 
 
 @pytest.mark.parametrize(

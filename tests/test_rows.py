@@ -95,5 +95,5 @@ def test_the_papers_size(row, monkeypatch):
 @pytest.mark.parametrize("row", ROWS)
 def test_a_grid_of_three_settings(row):
     file, grid = str(FOLDER / f"{row}.py"), MODULES[row].get_config().grid
-    settings = [command.configured(file, setting.split()) for setting in grid]
-    assert len({run_folder.config_hash(config) for config in settings}) == 3 == len(grid)
+    settings = [load_config(file, setting.split()) for setting in grid]
+    assert len({config_hash(config) for config in settings}) == 3 == len(grid)

@@ -6,8 +6,9 @@ import shutil
 
 import pytest
 
-from configs import ctd_ed, ft
+from configs import ctd_ed
 from ctd_jax import run_folder, versions
+from ctd_jax.config import config_hash, config_of_run, flatten
 from ctd_jax.errors import UserError
 
 ROWS = [("a.png", "anna", "train", "00"), ("b.png", "berta", "test", "11")]
@@ -24,25 +25,6 @@ def run(tmp_path):
     (folder / "config.json").write_text(json.dumps(ctd_ed.get_config().to_dict()))
     run_folder.claim_split(folder, ROWS)
     return folder
-
-
-def test_flatten():
-    flat = run_folder.flatten(ctd_ed.get_config())
-    assert flat["constraints.ed.layers"] == ["encoder"]
-    assert flat["seed"] == 0
-    assert not any(isinstance(value, dict) for value in flat.values())
-
-
-def test_hash_changes_with_what_changes_the_result():
-    config = ctd_ed.get_config()
-    before = run_folder.config_hash(config)
-    assert before == run_folder.config_hash(ctd_ed.get_config())
-    assert len(before) == 12
-    config.parallel, config.eval.batch_size, config.data.cache_mib = "pmap", 7, 1
-    assert run_folder.config_hash(config) == before
-    config.train.decoder_lr *= 2
-    assert run_folder.config_hash(config) != before
-    assert run_folder.config_hash(ft.get_config()) != before
 
 
 def test_a_new_folder_and_the_same_run_are_claimed(run, tmp_path):
@@ -94,15 +76,6 @@ def test_split_csv_is_the_contract(run):
     ]
 
 
-def test_a_damaged_or_missing_config_json(run):
-    (run / "config.json").write_text("{")
-    with pytest.raises(UserError, match="config.json: not JSON"):
-        run_folder.read_config(run)
-    (run / "config.json").unlink()
-    with pytest.raises(UserError, match="config.json: no such file"):
-        run_folder.read_config(run)
-
-
 # ---------------------------------------------------------------- what a killed process leaves behind
 
 
@@ -117,7 +90,7 @@ def test_a_run_that_was_killed_before_it_began_begins_again(tmp_path, names):
     with run_folder.held(tmp_path, config):
         run_folder.begin(tmp_path, config, ROWS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "split.csv"]
-    assert run_folder.flatten(run_folder.read_config(tmp_path)) == run_folder.flatten(config)
+    assert flatten(config_of_run(tmp_path)) == run_folder.flatten(config)
     assert (tmp_path / "split.csv").read_text().count("\n") == 3
 
 
@@ -185,12 +158,12 @@ def elsewhere(tmp_path):
 
 def test_contents_decide_not_where_they_lie(elsewhere, monkeypatch):
     run, first, second, of = elsewhere
-    code = run_folder.config_hash(of(first))
+    code = config_hash(of(first))
     run_folder.claim(run, of(second))
-    assert run_folder.config_hash(of(second)) == code
+    assert config_hash(of(second)) == code
     monkeypatch.chdir(first)
     run_folder.claim(run, of("."))
-    assert run_folder.config_hash(of(".")) == code
+    assert config_hash(of(".")) == code
     shutil.rmtree(first)
     run_folder.claim(run, of(second))
 
@@ -222,24 +195,7 @@ def test_a_word_is_not_a_path(run):
     config.teacher.weights = "none"
     with pytest.raises(UserError, match="teacher.weights was 'embedded', is 'none'"):
         run_folder.claim(run, config)
-    assert run_folder.config_hash(config) != run_folder.config_hash(ctd_ed.get_config())
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        (b"", "not JSON"),
-        (b"\xff\xfe{}", "not JSON"),
-        (b"[1]", "expected a JSON object, found list"),
-        (b"[" * 100_000, "nested too deep"),
-        (b'{"task": "landmarks", "data": {}, "model": 3}', "no model, teacher, train, eval, so it is damaged"),
-        (b'{"data": {}, "model": {}, "teacher": {}, "train": {}, "eval": {}}', "no task, so it is damaged"),
-    ],
-)
-def test_every_damage_of_config_json_has_a_message(run, text, message):
-    (run / "config.json").write_bytes(text)
-    with pytest.raises(UserError, match=rf"config.json: .*{message}.*restore the file, or start again"):
-        run_folder.read_config(run)
+    assert config_hash(config) != run_folder.config_hash(ctd_ed.get_config())
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\0", b"image,subject,split,sha256\na.png,an", b"\0" * 200])

@@ -391,7 +391,7 @@ def test_export(folder_run, cli, to, tmp_path):
     for package in formats.FORMATS[to].packages:
         pytest.importorskip(package.replace("-", "_"))
     root, workdir, result = folder_run
-    config, out = run_folder.read_config(workdir), tmp_path / "file"
+    config, out = config_of_run(workdir), tmp_path / "file"
     flags = (f"--workdir={workdir}", f"--to={to}", f"--out={out}")
     code, said, error = cli("ctd_jax.export", *flags, "--domain=heads")
     assert code == 0, error
