@@ -34,7 +34,7 @@ FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch
 PATH_KEYS = ("data.root", "data.split", "teacher.weights", "teacher.run", "domains.start")
 
 SECTIONS = ("data", "model", "teacher", "train", "eval")  # that a config.json of any version has
-BESIDE = ("versions", "contents")  # keys of config.json that are no keys of the configuration
+NOTE_KEYS = ("versions", "contents")  # of config.json, beside those of the configuration: see `notes_of_run`
 REMEDY = "restore the file, or start again in a new folder"
 TYPES = {  # of a value, in words
     int: "a whole number below 2147483648",
@@ -147,8 +147,14 @@ def _module(path: pathlib.Path) -> types.ModuleType:
 class Range(NamedTuple):
     """The values that a key may have, as a condition and in words."""
 
-    holds: Callable[[Any], bool]
+    condition: Callable[[Any], bool]
     words: str
+
+    def has(self, value: Any) -> bool:
+        try:
+            return self.condition(value)
+        except TypeError:  # a value of another type, from a configuration of the user
+            return False
 
 
 def _one_of(*names: str) -> Range:
@@ -157,7 +163,7 @@ def _one_of(*names: str) -> Range:
 
 POSITIVE = Range(lambda value: 0 < value < math.inf, "expected more than 0")
 NOT_NEGATIVE = Range(lambda value: 0 <= value < math.inf, "expected 0 or more")
-WEIGHT = Range(NOT_NEGATIVE.holds, "expected 0 (off) or more")
+WEIGHT = Range(NOT_NEGATIVE.condition, "expected 0 (off) or more")
 PROBABILITY = Range(lambda value: 0 <= value <= 1, "expected 0 .. 1, and for scale less than 1")
 COUNTS = Range(
     lambda value: len(value) == 3 and all(isinstance(count, int) and count >= 0 for count in value),
@@ -193,7 +199,7 @@ RANGES = {
     "segmentation.dice": NOT_NEGATIVE,
     "constraints.*.weight": WEIGHT,
     "constraints.*.layers": Range(
-        lambda value: len(value) > 0 and all(isinstance(layer, str) for layer in value),
+        lambda value: not isinstance(value, str) and len(value) > 0 and all(isinstance(name, str) for name in value),
         "name one layer or more, for instance ('encoder',)",
     ),
     "constraints.*.temperature": POSITIVE,
@@ -221,9 +227,9 @@ def check_config(config: ConfigDict) -> FrozenConfigDict:
       UserError: a value is out of its range, or two do not go together.
     """
     for key, value in _items(config.to_dict()):
-        for pattern, (holds, words) in RANGES.items():
-            if fnmatchcase(key, pattern) and not holds(value):
-                raise UserError(f"{key} is {value!r}; {words}")
+        for pattern, allowed in RANGES.items():
+            if fnmatchcase(key, pattern) and not allowed.has(value):
+                raise UserError(f"{key} is {value!r}; {allowed.words}")
     if config.data.share < 1 and config.data.budget:
         raise UserError(f"data.share is {config.data.share} and data.budget {config.data.budget}; give one of them")
     return FrozenConfigDict(config)
@@ -351,9 +357,10 @@ def config_of_run(workdir: pathlib.Path) -> ConfigDict:
         raise UserError(f"{path}: it has no {', '.join(lacking) or 'task'}, so it is damaged; {REMEDY}")
     values = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in _items({key: value for key, value in content.items() if key not in BESIDE})
+        for key, value in _items({key: value for key, value in content.items() if key not in NOTE_KEYS})
         if key not in GONE
     }
+    _check_sections(values, path)
     values = _completed(values, path)
     _check_types(values, path)
     return ConfigDict(_nested(values))
@@ -371,7 +378,7 @@ def notes_of_run(workdir: pathlib.Path) -> dict[str, Any]:
     notes = {"versions": content.get("versions", []), "contents": content.get("contents", {})}
     whole = isinstance(notes["contents"], dict) and isinstance(notes["versions"], list)
     if not whole or not all(isinstance(version, dict) for version in notes["versions"]):
-        raise UserError(f"{path}: its {' and '.join(BESIDE)} can't be read, so it is damaged; {REMEDY}")
+        raise UserError(f"{path}: its {' and '.join(NOTE_KEYS)} can't be read, so it is damaged; {REMEDY}")
     return notes
 
 
@@ -404,10 +411,13 @@ def _completed(values: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
     return values
 
 
-def _check_types(values: dict[str, Any], path: pathlib.Path) -> None:
+def _check_sections(values: dict[str, Any], path: pathlib.Path) -> None:
     sections = {".".join(key.split(".")[:end]) for key in _defaults() for end in range(1, key.count(".") + 1)}
-    for key in values.keys() & sections:
+    for key in sorted(values.keys() & sections):
         raise UserError(f"{path}: {key} is {values[key]!r}; expected keys in braces; {REMEDY}")
+
+
+def _check_types(values: dict[str, Any], path: pathlib.Path) -> None:
     for key, default in _defaults().items():
         if key not in values:
             continue

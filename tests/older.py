@@ -19,8 +19,7 @@ def copy(run: pathlib.Path, place: pathlib.Path, version: str) -> pathlib.Path:
 def _known(content: dict[str, Any], then: dict[str, Any]) -> dict[str, Any]:
     found = {}
     for key, value in then.items():
-        if isinstance(value, dict):
-            found[key] = _known(content[key], value)
-        else:
-            found[key] = content[key] if type(content.get(key)) is type(value) else value
+        found[key] = _known(content[key], value) if isinstance(value, dict) else content.get(key, value)
+        if isinstance(value, int) and isinstance(found[key], list):  # data.synthetic.shots was one number
+            found[key] = found[key][0]
     return found

@@ -41,10 +41,15 @@ def test_it_is_compared(cli, finished_run, tmp_path):
     assert out.startswith("A is no better than the mean shape") and "4 pictures" in out
 
 
+def arguments_of(finished_run, version):
+    """The command line of the run; the keys of the hourglass, which it isn't, came after the first version."""
+    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    return [argument for argument in arguments if version != "first" or "hourglass" not in argument]
+
+
 @pytest.mark.parametrize("version", ["first", "landmark_teacher"])
 def test_it_continues_and_its_configuration_is_written_anew(cli, finished_run, tmp_path, version):
-    run = older.copy(finished_run[0], tmp_path / "run", version)
-    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    run, arguments = older.copy(finished_run[0], tmp_path / "run", version), arguments_of(finished_run, version)
     code, out, error = cli("ctd_jax.main", *arguments, f"--workdir={run}")
     assert code == 0 and f"{run} is finished" in error
     (run / "report.html").unlink()
@@ -52,12 +57,14 @@ def test_it_continues_and_its_configuration_is_written_anew(cli, finished_run, t
     assert code == 0, error
     assert out.splitlines()[:-1] == finished_run[1].splitlines()[:-1]
     found, today = (json.loads((folder / "config.json").read_text()) for folder in (run, finished_run[0]))
+    if version == "first":
+        assert found["model"].pop("hourglass") == {"stacks": 2, "channels": 64, "depth": 3}
+        del today["model"]["hourglass"]
     assert found | {"versions": 0} == today | {"versions": 0}
 
 
 def test_another_value_of_a_key_that_it_lacks_is_named(cli, finished_run, tmp_path):
-    run = older.copy(finished_run[0], tmp_path / "run", "first")
-    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    run, arguments = older.copy(finished_run[0], tmp_path / "run", "first"), arguments_of(finished_run, "first")
     code, _, error = cli("ctd_jax.main", *arguments, f"--workdir={run}", "--config.train.batch_norm=device")
     assert code == 2
     assert "another configuration: train.batch_norm was 'global', is 'device'." in error

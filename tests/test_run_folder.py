@@ -90,7 +90,7 @@ def test_a_run_that_was_killed_before_it_began_begins_again(tmp_path, names):
     with run_folder.held(tmp_path, config):
         run_folder.begin(tmp_path, config, ROWS)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["config.json", "split.csv"]
-    assert flatten(config_of_run(tmp_path)) == run_folder.flatten(config)
+    assert flatten(config_of_run(tmp_path)) == flatten(config)
     assert (tmp_path / "split.csv").read_text().count("\n") == 3
 
 
