@@ -12,7 +12,6 @@ from ml_collections import ConfigDict
 from ctd_jax import files, lock, versions
 from ctd_jax.config import (
     PATH_KEYS,
-    config_hash,  # noqa: F401
     config_of_run,
     content_of,
     contents_of,
@@ -120,6 +119,3 @@ def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
             f"{path}: the pictures are not those that this run began with (first difference: {first}); restore them, "
             "or start again in a new --workdir"
         )
-
-
-read_config = config_of_run  # until every room imports them from ctd_jax.config

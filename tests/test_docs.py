@@ -26,7 +26,8 @@ from PIL import Image
 from state_files import torch_legacy
 
 import ctd_jax
-from ctd_jax import command, training_run
+from ctd_jax import training_run
+from ctd_jax.config import flatten, load_config
 from ctd_jax.data import folder, segmentation
 
 REPO = tiny.REPO

@@ -12,7 +12,8 @@ import pytest
 import tiny
 from flax.traverse_util import flatten_dict
 
-from ctd_jax import command, data, models, run_folder, training_run
+from ctd_jax import data, models, training_run
+from ctd_jax.config import config_hash, load_config
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.tasks.teacher import IMAGENET, Teacher, TeacherNetwork
 

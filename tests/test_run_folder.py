@@ -195,7 +195,7 @@ def test_a_word_is_not_a_path(run):
     config.teacher.weights = "none"
     with pytest.raises(UserError, match="teacher.weights was 'embedded', is 'none'"):
         run_folder.claim(run, config)
-    assert config_hash(config) != run_folder.config_hash(ctd_ed.get_config())
+    assert config_hash(config) != config_hash(ctd_ed.get_config())
 
 
 @pytest.mark.parametrize("damage", [b"", b"\xff\0", b"image,subject,split,sha256\na.png,an", b"\0" * 200])

@@ -16,7 +16,8 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import data, files, models, run_folder
+from ctd_jax import data, files, models
+from ctd_jax.config import config_hash
 from ctd_jax.errors import UserError
 from ctd_jax.losses.supervised import arcface_logits, unit_vectors
 from ctd_jax.metrics.verification import verification_auc, verification_interval
@@ -191,7 +192,7 @@ class RecognitionTask:
             "verification_auc": verification_auc(features, subjects),
             "ci95": {"verification_auc": list(interval)} if interval else {},
             "n_params": sum(x.size for x in jax.tree.leaves(teacher["params"])),
-            "config_hash": run_folder.config_hash(self.config),
+            "config_hash": config_hash(self.config),
             "seconds": round(time.monotonic() - began, 1),
         }
         files.write_text(workdir / "metrics.json", json.dumps(result, indent=1))

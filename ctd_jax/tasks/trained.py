@@ -12,7 +12,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ctd_jax import data, files, models, run_folder
+from ctd_jax import data, files, models
+from ctd_jax.config import config_of_run
 from ctd_jax.data.given import Given
 from ctd_jax.data.grey import Grey
 from ctd_jax.errors import UserError
@@ -42,7 +43,7 @@ class Run:
         Raises:
           UserError: there is none, or none of its checkpoints is whole.
         """
-        config = run_folder.read_config(workdir)
+        config = config_of_run(workdir)
         return cls(workdir, config, *checkpoint.best(workdir))
 
     @property

@@ -22,7 +22,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from ctd_jax import run_folder, versions
+from ctd_jax import versions
+from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.training import digests, finite
 
@@ -335,7 +336,7 @@ def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, Any, dict[pat
 def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
     """Variables (params, batch_stats; `network_of`) and meta of a run's best checkpoint. Raises as `best_state`, or
     UserError where `workdir` is no run."""
-    run_folder.read_config(workdir)
+    config_of_run(workdir)
     state, meta = best_state(workdir)
     return network_of({key: state[key] for key in NETWORK}), meta
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from configs import mtmd
 from ctd_jax import data, formats, models, report, run_folder, tasks, training_run
+from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import Layout, SegmentationTask, evaluate, forward

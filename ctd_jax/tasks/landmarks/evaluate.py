@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import data, files, metrics, report, run_folder, versions
+from ctd_jax import data, files, metrics, report, versions
+from ctd_jax.config import config_hash
 from ctd_jax.metrics import Predictions, agreement, mean_shape
 from ctd_jax.tasks.landmarks import domains
 from ctd_jax.tasks.landmarks.trained import original_xy
@@ -127,7 +128,7 @@ def _write_all(
             "domains": each,
             "n_params": facts.n_params,
             "gflops": facts.gflops,
-            "config_hash": run_folder.config_hash(config),
+            "config_hash": config_hash(config),
             "versions": versions.describe(),
             "seconds": round(time.monotonic() - facts.began, 1),
         }
@@ -162,7 +163,7 @@ def _write(
         "n_train": int(annotated.any(axis=1).sum()),
         "n_params": facts.n_params,
         "gflops": round(facts.gflops, 6),
-        "config_hash": run_folder.config_hash(config),
+        "config_hash": config_hash(config),
         "versions": versions.describe(),
     }
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
-from ctd_jax import data, run_folder
+from ctd_jax import data
+from ctd_jax.config import config_of_run
 from ctd_jax.data import splits
 from ctd_jax.data.grey import Grey
 from ctd_jax.errors import UserError
@@ -27,7 +28,7 @@ def load_teacher_run(config: ConfigDict, source: data.Source) -> TeacherNetwork:
     run = pathlib.Path(config.teacher.run)
     if not run.is_dir():
         raise UserError(f"teacher.run: no such folder, {run}; {missing_run(config)}")
-    of_run = run_folder.read_config(run)
+    of_run = config_of_run(run)
     if of_run.task != config.task:
         raise UserError(f"teacher.run: {run} learned {of_run.task}; give a run that learned {config.task}")
     if not (run / "report.html").exists():

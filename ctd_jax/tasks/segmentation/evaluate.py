@@ -10,7 +10,8 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ctd_jax import data, files, report, run_folder, versions
+from ctd_jax import data, files, report, versions
+from ctd_jax.config import config_hash
 from ctd_jax.data.prefetch import ahead
 from ctd_jax.metrics import mean_map, segmentation
 from ctd_jax.tasks.segmentation.trained import class_map
@@ -112,7 +113,7 @@ def _write(
     summary["cautions"] = report.cautions.of_class_maps(summary, scores, learned)
     summary |= {
         "n_params": n_params,
-        "config_hash": run_folder.config_hash(config),
+        "config_hash": config_hash(config),
         "versions": versions.describe(),
         "seconds": round(time.monotonic() - began, 1),
     }
