@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from configs import ft
 from ctd_jax import metrics
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import paired
@@ -260,8 +261,9 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     run.mkdir()
     metrics.write_predictions(run / "predictions.csv", BASE)
     metrics.write_predictions("B.csv", table([[2, 3], [2, 1], [4, 1]], mm_per_px=0.5))
-    config = {"task": "landmarks"} | {part: {} for part in ("data", "model", "teacher", "train")}
-    (run / "config.json").write_text(json.dumps(config | {"eval": {"threshold": THRESHOLDS | {"nme": 0.07}}}))
+    config = ft.get_config()
+    config.eval.threshold.update(THRESHOLDS | {"nme": 0.07})
+    (run / "config.json").write_text(json.dumps(config.to_dict()))
     summary = metrics.summarize(BASE, normalizer=("p0", "p1"), thresholds=THRESHOLDS, radii_mm=(1.5,))
     (run / "metrics.json").write_text(json.dumps(summary | {"normalizer": ["p0", "p1"]}))
     for pair in (("run", "B.csv"), ("B.csv", "run")):
