@@ -100,7 +100,7 @@ def test_the_head_of_mobilefacenet_is_its_embedding(loss):
     task = make_task(model__encoder="mobilefacenet", data__image_size=112, recognition__loss=loss)
     variables = jax.eval_shape(task.init, 0)
     assert variables["params"]["classifier"]["kernel"].shape == (128, 4)
-    params = task.teacher(variables, np.ones((2, 128)))["params"]
+    params = task.teacher_variables(variables, np.ones((2, 128)))["params"]
     assert task.meta["encoder"] == {"name": "mobilefacenet", "num_outputs": 128}
     template = models.build_encoder(**task.encoder)
     want = jax.eval_shape(lambda x: template.init(jax.random.key(0), x, train=False), np.zeros((1, 112, 112, 3)))
