@@ -121,7 +121,7 @@ def test_only_with_heads_is_a_pictures_loss_free_of_other_domains_logits(heads, 
     truth = task.layout.places(batch["classes"], batch["domain"]), batch["domain"]
 
     def losses_of(logits):
-        return task._main_terms({"logits": logits}, {}, truth)["segmentation"]
+        return task.own_terms({"logits": logits}, {}, truth)["segmentation"]
 
     logits = np.random.default_rng(0).normal(size=(2, 32, 32, task.layout.total)).astype(np.float32)
     slopes = np.stack([np.abs(jax.grad(lambda x, b=b: losses_of(x)[b])(logits)).max((1, 2)) for b in range(2)])
@@ -186,7 +186,7 @@ def test_training_on_one_domain_leaves_the_other_in_evaluation_as_it_was(teacher
         lambda path, _: "decoder" if any(getattr(k, "key", "").endswith("heads") for k in path) else "frozen",
         task.init(0)["params"],
     )
-    task.labels = lambda _: labels
+    task.param_labels = lambda _: labels
     start = jax.device_get(task.init(0))
     state, _ = tiny.trainer(task)([task.train.batch(heads)] * 2)
     before, after = (flatten_dict({"params": p, "stats": s}) for p, s in (
@@ -349,7 +349,10 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
     for more, words in (
         ([], f"several domains, each with classes of its own; give --domain={domain}|{other}"),
         (["--domain=knee"], "there is no 'knee'; give --domain="),
-        ([f"--domain={domain}", "--boxes=b.csv"], "--boxes is for landmarks"),
+        (
+            [f"--domain={domain}", "--boxes=b.csv"],
+            "trained on whole pictures, not on what is in a box; leave out --boxes",
+        ),
     ):
         code, _, error = cli("ctd_jax.predict", *flags, *more)
         assert code == 2 and words in error and error.count("error: ") == 1
