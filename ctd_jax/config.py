@@ -170,7 +170,8 @@ COUNTS = Range(
     "expected three whole numbers: for train, val and test",
 )
 # Key, or pattern of keys -> the values it may have. What depends on the data or on the network is checked where these
-# are; a word that names a row of a table (a task, an encoder, a form of deconvolution) where that table is.
+# are; a word that names a row of a table (a task, an encoder, a form of deconvolution) where that table is; the keys of
+# a constraint in its row, see `losses.terms`.
 RANGES = {
     "seed": NOT_NEGATIVE,
     "data.seed": NOT_NEGATIVE,
@@ -197,16 +198,6 @@ RANGES = {
     "recognition.margin": Range(lambda value: 0 <= value < math.pi, "expected 0 or more, and less than pi (radians)"),
     "recognition.scale": POSITIVE,
     "segmentation.dice": NOT_NEGATIVE,
-    "constraints.*.weight": WEIGHT,
-    "constraints.*.layers": Range(
-        lambda value: not isinstance(value, str) and len(value) > 0 and all(isinstance(name, str) for name in value),
-        "name one layer or more, for instance ('encoder',)",
-    ),
-    "constraints.*.temperature": POSITIVE,
-    "constraints.*.k": Range(lambda value: value >= 1, "expected 1 or more"),
-    "constraints.cd.form": _one_of("l2", "kl"),
-    "constraints.ed.over": _one_of("map", "location", "pooled"),
-    "constraints.hint.form": _one_of("plain", "normalized"),
     "train.steps": POSITIVE,
     "train.batch_norm": _one_of("global", "device"),
     "train.accumulate_steps": POSITIVE,

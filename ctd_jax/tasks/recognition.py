@@ -2,7 +2,6 @@
 
 import functools
 import json
-import math
 import pathlib
 import time
 from collections.abc import Callable, Mapping
@@ -69,15 +68,9 @@ class RecognitionTask:
         jax.eval_shape(self.init, 0)  # a picture size that the network can't take is found here
 
     def _check(self) -> None:
-        settings, number = self.config.recognition, len(self.source.everything.domains)
+        number = len(self.source.everything.domains)
         if number > 1:
             raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")
-        if settings.loss not in ("softmax", "arcface"):
-            raise UserError(f"recognition.loss is {settings.loss!r}; expected softmax or arcface")
-        if not 0 <= settings.margin < math.pi:
-            raise UserError(f"recognition.margin is {settings.margin}; expected 0 or more, and less than pi (radians)")
-        if not settings.scale > 0:
-            raise UserError(f"recognition.scale is {settings.scale}; expected more than 0")
         known = set(self.train.subjects)
         if len(known) == 1:
             raise UserError(

@@ -152,8 +152,6 @@ class StudentTask(abc.ABC):
                 "constraints.delta.weight is not 0, but there are several domains, and its channel weights, from what "
                 "the channels tell of all landmarks or classes at once, are for one domain; set it to 0"
             )
-        if layers not in ("all", "last", "none"):
-            raise UserError(f"train.encoder_layers is {layers!r}; expected all, last or none")
         if self.config.model.network == "hourglass":
             if self._added:
                 raise UserError("coordinates.weight is not 0, but an hourglass has no encoder to read them from")

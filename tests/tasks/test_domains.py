@@ -8,6 +8,7 @@ import shutil
 
 import jax
 import numpy as np
+import older
 import pytest
 import tiny
 from flax.traverse_util import flatten_dict, unflatten_dict
@@ -477,9 +478,11 @@ def test_the_old_domains_are_predicted_as_before(finished, added):
         np.testing.assert_allclose(domains.table_of(table, name).xy, want, atol=2e-3)
 
 
-def test_a_folder_alone_can_be_added(finished, landmark_folder, teacher_file, tmp_path):
+@pytest.mark.parametrize("version", ["today", "domains"])
+def test_a_folder_alone_can_be_added(finished, landmark_folder, teacher_file, tmp_path, version):
+    run = finished[0] if version == "today" else older.copy(finished[0], tmp_path / "old", version)
     root = landmark_folder(people=8, shots=1, size=32, name="new")
-    config = tiny.config(teacher_file, domains_config, data__root=str(root), domains__start=str(finished[0]), **PLAIN)
+    config = tiny.config(teacher_file, domains_config, data__root=str(root), domains__start=str(run), **PLAIN)
     task = landmarks.LandmarkTask(config, data.load(config.data, tmp_path))
     start = task.init(0)
     labels = flatten_dict(task.param_labels(start["params"]), sep="/")
@@ -565,8 +568,10 @@ def test_a_start_that_does_not_fit(finished, landmark_folder, teacher_file, tmp_
     assert f"domains.start is {run}" in found and message in found
 
 
-def test_a_start_without_domains(finished_run, teacher_file, tmp_path):
-    found = config_error(teacher_file, tmp_path, domains__start=str(finished_run[0]), **PLAIN)
+@pytest.mark.parametrize("version", ["today", "first"])
+def test_a_start_without_domains(finished_run, teacher_file, tmp_path, version):
+    run = finished_run[0] if version == "today" else older.copy(finished_run[0], tmp_path / "old", version)
+    found = config_error(teacher_file, tmp_path, domains__start=str(run), **PLAIN)
     assert "which has no batch norm and head for each domain" in found
 
 

@@ -7,6 +7,7 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+import older
 import optax
 import pytest
 import tiny
@@ -179,7 +180,6 @@ def test_an_error_of_coordinates_by_hand():
         (fpd, {"data__synthetic__identities": (2, 4, 2)}, "trained on 4 pictures .* judged by"),
         (fsf_ld, {"constraints__hint__form": "curly"}, "hint.form is 'curly'; expected plain or normalized"),
         (fpd, {"constraints__cd__weight": 1.0}, "constraints.cd.* but teacher.run is a landmark network"),
-        (fpd, {"coordinates__weight": -1.0}, "coordinates.weight is -1.0; expected 0"),
     ],
 )  # fmt: skip
 def test_what_does_not_go_together(run, module, changes, message):
@@ -201,6 +201,11 @@ def test_runs_that_are_no_teacher(run, landmark_folder, tmp_path):
     (root / "dataset.json").write_text(content)
     with pytest.raises(UserError, match=r"1 only in .*\(chin\); 1 only in the data \(knee\)"):
         task(run, data__root=str(root))
+
+
+def test_the_teacher_may_be_a_run_of_an_older_version(run, tmp_path):
+    old, today = task(older.copy(run, tmp_path / "run", "first")), task(run)
+    jax.tree.map(np.testing.assert_array_equal, old.constants, today.constants)
 
 
 def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):

@@ -1,7 +1,6 @@
 """The task: landmarks by heatmaps, near to a teacher."""
 
 import functools
-import math
 import operator
 import pathlib
 from collections.abc import Mapping
@@ -43,8 +42,6 @@ class LandmarkTask(StudentTask):
         domains.warn_of_sizes(source)
         _check_annotated(source)
         weight = config.coordinates.weight
-        if not 0 <= weight < math.inf:
-            raise UserError(f"coordinates.weight is {weight}; expected 0 (off) or more")
         counts = {name: len(one.names) for name, one in known.items()}
         super().__init__(
             config,
