@@ -46,12 +46,10 @@ def run(
       overrides: gets what follows `--config.`, for `load_config`; None: there must be none.
     """
     known = known or new_flags()
-    if any(argument in _HELP for argument in sys.argv[1:]):
-        print(f"{text.strip()}\n\nFlags:")
-        for name in (*(name for name in known if name != "debug"), "debug"):
-            print(f"  --{name:<11} {known[name].help}")
-        sys.exit(0)
     try:
+        if any(argument in _HELP for argument in sys.argv[1:]):
+            _say_help(text, known)
+            return
         rest = _parse(sys.argv, known, overrides)
         if rest and paths is None:
             raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")
@@ -75,6 +73,12 @@ def run(
         if message := errors.of_system(error) or _of_devices(error):
             _complain(message, 2)
         _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
+
+
+def _say_help(text: str, known: flags.FlagValues) -> None:
+    print(f"{text.strip()}\n\nFlags:")
+    for name in sorted(known, key=lambda name: name == "debug"):  # in their order, the common one last
+        print(f"  --{name:<11} {known[name].help}")
 
 
 def _of_devices(error: BaseException) -> str | None:

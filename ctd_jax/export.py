@@ -25,12 +25,14 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from ctd_jax import command, files, versions
 from ctd_jax.config import REMEDY, config_of_run
 from ctd_jax.errors import UserError
 
 if TYPE_CHECKING:
+    from ctd_jax.data import Dataset
     from ctd_jax.tasks.trained import Trained
 
 _FLAGS = command.new_flags()
@@ -75,10 +77,12 @@ def main() -> None:
     call = form.load(content, names)
     differences = _compare(call, network, pictures, config.eval.batch_size)
     one = pictures.batch(np.arange(1))["picture"]
-    own = jax.jit(lambda picture: forward(network.variables, {"picture": picture}))
+    checkpoint = jax.jit(lambda picture: forward(network.variables, {"picture": picture}))
     report = differences | {
         "bytes": len(content),
-        **_latencies(latency_ms=lambda: call(one), checkpoint_latency_ms=lambda: jax.block_until_ready(own(one))),
+        **_latencies(
+            latency_ms=lambda: call(one), checkpoint_latency_ms=lambda: jax.block_until_ready(checkpoint(one))
+        ),
         "latency": f"one picture, {platform.machine()} CPU with {os.cpu_count()} cores, median of {CALLS} calls",
     }
     about["report"] = report
@@ -86,9 +90,9 @@ def main() -> None:
     print(_console(out, about, network.largest_difference(report)))
 
 
-def _config(workdir: pathlib.Path) -> Any:
-    """The run's, as it is exported: in float32, deconvolutions in the form that every format knows, the validation
-    pictures those of its split.csv."""
+def _config(workdir: pathlib.Path) -> ConfigDict:
+    """The run's configuration, as it is exported: in float32, with deconvolutions in the form that every format knows,
+    and with the validation pictures of its split.csv."""
     from ctd_jax import tasks
 
     config = config_of_run(workdir)
@@ -112,8 +116,8 @@ def _check_writable(out: pathlib.Path) -> None:
         raise UserError(f"--out: {found}; give the name of a file")
 
 
-def _validation(workdir: pathlib.Path, config: Any) -> Any:
-    """The run's validation pictures, a `data.Dataset`; they must be those it had."""
+def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
+    """The run's validation pictures, which must be those that it had."""
     from ctd_jax import data, tasks
 
     try:
@@ -154,13 +158,13 @@ def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> d
             for name, (shape, unit) in network.outputs.items()
         },
         "precision": "float32",
-        "config_hash": files.read_json(workdir / "metrics.json", REMEDY)["config_hash"],
+        "config_hash": files.read_json(workdir / "metrics.json", REMEDY).get("config_hash"),
         "versions": versions.describe()
         | {name: metadata.version(name) for name in formats.FORMATS[_TO.value].packages},
     }
 
 
-def _compare(call: Callable, network: "Trained", pictures: Any, batch_size: int) -> dict[str, Any]:
+def _compare(call: Callable, network: "Trained", pictures: "Dataset", batch_size: int) -> dict[str, Any]:
     """The largest differences of the file from the checkpoint, as it was trained, on `pictures`.
 
     Raises:
@@ -173,14 +177,14 @@ def _compare(call: Callable, network: "Trained", pictures: Any, batch_size: int)
     from ctd_jax.training.parallel import Parallel
 
     parallel = Parallel("shard_map", jax.devices()[:1])
-    (own, _, scale), (exported, *_) = (
-        inference.apply(body, held, pictures, parallel, min(batch_size, len(pictures)))
-        for body, held in (
+    (expected, _, scale), (exported, *_) = (
+        inference.apply(body, variables, pictures, parallel, min(batch_size, len(pictures)))
+        for body, variables in (
             (parallel.compile(network.forward, sharded=True), parallel.replicate(network.variables)),
             (lambda _, batch: tuple(call(np.asarray(batch["picture"]))), None),
         )
     )
-    return {"validation_pictures": len(pictures)} | network.differences(own, exported, scale, pictures)
+    return {"validation_pictures": len(pictures)} | network.differences(expected, exported, scale, pictures)
 
 
 def _latencies(**calls: Callable[[], Any]) -> dict[str, float]:

@@ -1,7 +1,9 @@
 """Files are whole or not there, and hold no formula."""
 
+import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
 
@@ -104,3 +106,22 @@ def test_json_that_is_none(tmp_path, content, message):
         (tmp_path / "a.json").write_bytes(content)
     with pytest.raises(UserError, match=f"a.json: .*{message}.*; make it anew"):
         files.read_json(tmp_path / "a.json", "make it anew")
+
+
+def writes_by_itself(call: ast.Call) -> bool:
+    name = getattr(call.func, "attr", getattr(call.func, "id", ""))
+    receiver = getattr(getattr(call.func, "value", None), "id", "")
+    words = [one.value for one in [*call.args, *(k.value for k in call.keywords)] if isinstance(one, ast.Constant)]
+    modes = [word for word in words if isinstance(word, str) and re.fullmatch(r"[rwaxbt+]{1,3}", word)]
+    opens = name in ("open", "fdopen") and any(set(mode) & set("wax+") for mode in modes)
+    return opens or (name in ("write_text", "write_bytes") and receiver != "files")
+
+
+def test_every_file_is_written_here():
+    """But log.csv, which grows by a line and is cut to whole ones when a run continues."""
+    found = set()
+    for path in (*(REPO / "ctd_jax").rglob("*.py"), *(REPO / "convert").rglob("*.py")):
+        tree = ast.parse(path.read_text("utf-8"))
+        if any(isinstance(node, ast.Call) and writes_by_itself(node) for node in ast.walk(tree)):
+            found.add(path.relative_to(REPO).as_posix())
+    assert found == {"ctd_jax/files.py", "ctd_jax/training/log.py"}
