@@ -54,8 +54,8 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
 
     from configs import ctd_ed
     from ctd_jax import data, models
-    from ctd_jax.tasks import teacher as teachers
     from ctd_jax.tasks.landmarks import LandmarkTask
+    from ctd_jax.tasks.teacher import IMAGENET
 
     picture, xy = pictures(batch, size, landmarks)
     unknown = np.full((batch, 4), np.nan)
@@ -81,9 +81,7 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
     with tempfile.TemporaryDirectory() as folder:
         config.teacher.weights = f"{folder}/teacher.safetensors"
-        models.weights.save(
-            config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": teachers.IMAGENET}
-        )
+        models.weights.save(config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": IMAGENET})
         return LandmarkTask(config, data.Source(everything, ["train"] * batch, ("",) * batch))
 
 
@@ -107,12 +105,12 @@ class Ours:
 
         self._parallel = Parallel(job.config.parallel)
         variables = job.init(0)
-        labels = job.labels(variables["params"])
+        labels = job.param_labels(variables["params"])
         tx = step.optimizer(labels)
         state = step.TrainState(
             np.zeros((), np.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
         )
-        self._state, constants = self._parallel.replicate((state, step.constants(job.config, job.frozen)))
+        self._state, constants = self._parallel.replicate((state, step.constants(job.config, job.constants)))
         self._feed = feed.choose(job.train, job.config, self._parallel)
         self._inputs = self._feed.inputs(constants)
         body = self._feed.body(step.make(job.loss, tx, labels))

@@ -14,20 +14,20 @@ Each method is a configuration: a name in configs/, or FILE.py:variant. Every --
 Interrupted, the same command continues; finished runs are not repeated. For speed, start it side by side for some of
 the methods each, with the same --out, and at last for all of them. Writes curve.png, curve.json and curve.csv (one line
 per run).
+
+Checkpoints are deleted, because those of all runs would fill the disk: while choosing, of each run when it is finished;
+while comparing, of all runs of a method but the one with the lowest error on val. That run can be used by the other
+commands; its folder is in runs/METHOD/.
 """
 
 import contextlib
-import json
 import pathlib
-import shutil
-import sys
-import time
-from typing import Any
 
 from absl import flags
+from ml_collections import ConfigDict
 
 from ctd_jax import command, files, lock
-from ctd_jax.config import config_hash, load_config
+from ctd_jax.config import load_config
 from ctd_jax.errors import UserError
 
 _FLAGS = command.new_flags()
@@ -44,7 +44,6 @@ _REFERENCE = flags.DEFINE_string(
 )
 _OUT = flags.DEFINE_string("out", "runs/learning_curve", "Folder for the results and the runs.", flag_values=_FLAGS)
 
-CHOOSING_SEED = 1000  # none of the seeds that are compared
 _overrides: list[str] = []
 
 
@@ -63,125 +62,26 @@ def main() -> None:
         raise UserError(f"--out: {out} is a file; give a folder for the results and the runs")
     grids = {name: tuple(config.grid) or ("",) for name, (_, config) in methods.items()}
     _check_grids(grids)
+
+    from ctd_jax.label_study import LabelStudy
+
+    study = LabelStudy({name: file for name, (file, _) in methods.items()}, _overrides, out)
     with contextlib.ExitStack() as stack:
         for name in methods:  # side by side, each process has its own
             stack.enter_context(lock.held(out / "runs" / name))
-        _check(methods, grids, [*budgets, choose_at], out)
-        _run(methods, grids, budgets, choose_at, reference, out)
+        study.check(grids, [*budgets, choose_at])
+        print(study.compare(grids, budgets, choose_at=choose_at, seeds=_SEEDS.value, reference=reference))
 
 
-def _run(
-    methods: dict[str, tuple[str, Any]],
-    grids: dict[str, tuple[str, ...]],
-    budgets: list[int],
-    choose_at: int,
-    reference: str,
-    out: pathlib.Path,
-) -> None:
-    """Chooses, trains and compares."""
-    from ctd_jax import report
+def _methods() -> dict[str, tuple[str, ConfigDict]]:
+    """Name -> file and configuration of each method."""
+    from ctd_jax import tasks
 
-    runs = Runs(
-        methods, out, sum(len(g) for g in grids.values() if len(g) > 1) + len(methods) * len(budgets) * _SEEDS.value
-    )
-    settings = {}
-    for name, grid in grids.items():
-        tried = [runs.train(name, setting, choose_at, CHOOSING_SEED, "val") for setting in grid if len(grid) > 1]
-        settings[name] = min(tried, key=lambda line: line["error"])["setting"] if tried else grid[0]
-    for seed in range(_SEEDS.value):
-        for budget in budgets:
-            for name in methods:
-                runs.train(name, settings[name], budget, seed, None)
-    compared = [line for line in runs.lines if line["seed"] != CHOOSING_SEED]
-    result = report.learning.summarize(compared, out, reference=reference) | {"chosen_at": choose_at or "all"}
-    files.write_text(out / "curve.json", json.dumps(result, indent=1))
-    report.parts.save(report.learning.plot(result), out / "curve.png", dpi=150)
-    print(report.learning.console(result))
-    print(f"\n{out / 'curve.png'}, {out / 'curve.csv'}")
-
-
-class Runs:
-    """Trains, keeps curve.csv, and says how far it is.
-
-    Args:
-      methods: name -> configuration file and configuration.
-      out: folder of the results.
-      total: number of runs to come.
-    """
-
-    def __init__(self, methods: dict[str, tuple[str, Any]], out: pathlib.Path, total: int):
-        self.lines: list[dict[str, Any]] = []
-        self._methods, self._out, self._total = methods, out, total
-        self._trained, self._seconds = 0, 0.0
-
-    def train(self, name: str, setting: str, budget: int, seed: int, split: str | None) -> dict[str, Any]:
-        """One run, or its result if it is finished; returns its line of curve.csv.
-
-        Args:
-          name: of the method.
-          setting: of its grid.
-          budget: labelled pictures, 0: all.
-          seed: of everything.
-          split: that the error is read from; None: what the configuration says.
-        """
-        import jax
-
-        from ctd_jax import run_folder
-        from ctd_jax.data import splits
-        from ctd_jax.training_run import train_and_evaluate
-
-        config = load_config(self._methods[name][0], [*_overrides, *setting.split()])
-        config.grid = ()
-        config.seed = config.data.budget_seed = seed
-        config.data.budget = budget
-        config.eval.split = split or config.eval.split
-        workdir = self._out / "runs" / name / f"{budget or 'all'}-seed{seed}-{config_hash(config)}"
-        began, finished = time.monotonic(), (workdir / "report.html").exists()
-        run_folder.claim(workdir, config)
-        remedy = f"remove {workdir}, and the same command trains it anew"
-        result = files.read_json(workdir / "metrics.json", remedy) if finished else None
-        result = result or train_and_evaluate(config, workdir, self._out / "tfds")
-        shutil.rmtree(workdir / "checkpoints", ignore_errors=True)  # of many runs, they would fill the disk
-        jax.clear_caches()  # a run compiles anew, from the cache on disk
-        rows = splits.read(workdir / "split.csv")
-        labels = sum(row[2] == "train" and row[0].split("/")[0] not in config.data.helping for row in rows)
-        line = {"method": name, "setting": setting, "budget": budget or "all", "labels": labels, "seed": seed}
-        line |= {"split": result["split"], "measure": result["ced_measure"], "error": result[result["ced_measure"]]}
-        if "mean_shape" in result:  # not in a run of an older version
-            line["mean_shape"] = result["mean_shape"][result["ced_measure"]]
-        line |= {key: value for key, value in result.items() if isinstance(value, float) and key != "seconds"}
-        for path in sorted(workdir.glob("metrics_*.json")):  # of each of several test splits
-            split, part = path.stem.removeprefix("metrics_"), files.read_json(path, remedy)
-            line |= {
-                f"{key}_{split}": value for key, value in part.items() if isinstance(value, float) and key != "seconds"
-            }
-        line |= {
-            "seconds": result["seconds"],
-            "config_hash": result["config_hash"],
-            "run": str(workdir.relative_to(self._out)),
-        }
-        self.lines.append(line)
-        self._write()
-        if not finished:
-            self._trained += 1
-            self._seconds += time.monotonic() - began
-        left = (self._total - len(self.lines)) * self._seconds / max(self._trained, 1) / 60
-        took = "" if finished else f" ({line['seconds']:.0f} s; about {left:.0f} min left)"
-        what = f"run {len(self.lines)} of {self._total}: {name} {setting}".rstrip()
-        print(f"{what}, {labels} labels, seed {seed}: {line['measure']} {line['error']:.4g}{took}", file=sys.stderr)
-        return line
-
-    def _write(self) -> None:
-        keys = list(dict.fromkeys(key for line in self.lines for key in line))
-        files.write_csv(self._out / "curve.csv", keys, ([line.get(key, "") for key in keys] for line in self.lines))
-
-
-def _methods() -> dict[str, tuple[str, Any]]:
-    methods = {}
-    for file in _CONFIGS.value:
+    methods: dict[str, tuple[str, ConfigDict]] = {}
+    for file in _CONFIGS.value or []:
         config = load_config(file, _overrides)
-        if config.task != "landmarks":
-            raise UserError(f"--configs: {file} learns {config.task}; give configurations that learn landmarks")
+        if not tasks.of(config).finds_landmarks:
+            raise UserError(f"--configs: {file} learns {config['task']}; give configurations that learn landmarks")
         if config.name in methods:
             raise UserError(f"--configs: {file} and {methods[config.name][0]} are both named {config.name}")
         methods[config.name] = file, config
@@ -202,31 +102,6 @@ def _check_grids(grids: dict[str, tuple[str, ...]]) -> None:
             + ", ".join(f"{name} {size}" for name, size in sizes.items())
             + "; even out `config.grid` in their files, or choose nothing: --config.grid=()"
         )
-
-
-def _check(
-    methods: dict[str, tuple[str, Any]], grids: dict[str, tuple[str, ...]], budgets: list[int], out: pathlib.Path
-) -> None:
-    """Finds what is wrong with any method or number of labels before the first run."""
-    from ctd_jax import training_run
-
-    for name, (file, _) in methods.items():
-        *_, config = [load_config(file, [*_overrides, *setting.split()]) for setting in grids[name]]
-        config.data.budget = max(budgets, key=lambda budget: budget or float("inf"))
-        try:
-            task, _ = training_run.prepare(config, out / "tfds")
-        except UserError as error:
-            raise UserError(f"{name}: {error}") from error
-        if len(task.source.judged) > 1:
-            raise UserError(
-                f"{name}: a learning curve is of one domain, these are {', '.join(task.source.judged)}; choose one, "
-                "--config.data.domains=('NAME',), or let the others help it, --config.data.helping=('NAME',)"
-            )
-        (judged,) = task.source.judged.values()
-        if config.data.budget == 0 and len(judged.split("train")) in budgets:
-            raise UserError(
-                f"--budgets has {len(judged.split('train'))} and all, which are the same pictures; leave one out"
-            )
 
 
 if __name__ == "__main__":

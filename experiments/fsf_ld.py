@@ -16,25 +16,22 @@ by one, from uint8 to points, on this machine.
 """
 
 import argparse
-import csv
 import functools
-import json
 import pathlib
-import shutil
 import time
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from benchmarks.step import machine
-from ctd_jax import metrics
 from ctd_jax.config import config_hash, load_config
-from ctd_jax.metrics import intervals, paired
 from ctd_jax.models import cost
+from ctd_jax.study import Line, Run, Study, Trial, repeats
 from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.teacher import IMAGENET
-from ctd_jax.training_run import train_and_evaluate
 
 HERE = pathlib.Path(__file__).parent
 ROWS = ("student", "fpd", "fitnets", "attention_transfer", "fsf_ld")
@@ -46,64 +43,61 @@ ALTERNATIVES = {
     "fsf_ld, plain": ("constraints.hint.form=plain",),
 }
 MICRO = ("model.encoder=mobilenet_micro", "model.decoder_channels=(32,32,32)")
-# of encoder and decoder, of a teacher with three deconvolutions; by this bench the file has the encoder's alone
+# of encoder and decoder, of a teacher with three deconvolutions; because of this study the file has the encoder's alone
 LEVELS = ("constraints.hint.layers=('stage2','stage3','deconv2','deconv3')",)
-CHOOSING_SEED = 1000
-SCORE = {"normalizer": None, "thresholds": {"mm": 4.0}, "radii_mm": (2, 2.5, 3, 4)}
 KEYS = ("me_mm", "sdr_le_2mm", "sdr_le_2.5mm", "sdr_le_3mm", "sdr_le_4mm")
+Changes = tuple[str, ...]  # KEY=VALUE
 
 
-class Bench:
-    """Trains, and keeps fsf_ld.csv. `args`: see `main`."""
+class TinyStudents(Study[str, Changes]):
+    """Methods are rows of the table, settings the changes of a row's configuration. `args`: see `main`."""
 
     def __init__(self, args: argparse.Namespace):
-        self.args, self.lines = args, []
-        self.runs = pathlib.Path(args.runs)
+        super().__init__(pathlib.Path(args.runs), HERE / "fsf_ld.csv")
+        self._args = args
 
-    def config(self, file: str, changes: tuple[str, ...]) -> Any:
-        args = self.args
+    def trial(self, method: str, setting: Changes, seed: int, split: str | None) -> Trial:
+        config, split = self.config(method, setting), split or "test"
+        config.seed, config.eval.split = seed, split
+        name = f"{method}-{split}-seed{seed}-{config_hash(config)}".replace(", ", "-").replace(" ", "-")
+        return Trial(name, config, {"row": method, "changes": self.text(setting), "seed": seed, "split": split})
+
+    def config(self, row: str, changes: Changes) -> ConfigDict:
+        args = self._args
         split = HERE / "splits" / "ceph_isbi2015.csv"
         common = (f"data.root={args.root}", f"data.split={split}", f"data.image_size={args.size}", "augment.flip=0")
         common += (f"train.batch_size={args.batch_size}", "eval.every=100")
-        if file == "fsf_teacher":
+        if file_of(row) == "fsf_teacher":
             common += ("teacher.weights=none", f"model.encoder={args.teacher}", "model.decoder_channels=(128,128,128)")
             common += (f"train.steps={args.teacher_steps}",)
         else:
             common += (f"train.steps={args.steps}",)
-        return load_config(f"configs/{file}.py", [*common, *changes])
+        return load_config(f"configs/{file_of(row)}.py", [*common, *changes])
 
-    def text(self, changes: tuple[str, ...]) -> str:
-        """For people, with runs named by their folder alone."""
-        return " ".join(changes).replace(f"{self.runs}/", "")
+    def text(self, changes: Changes) -> str:
+        """The changes for people, with runs named by their folder alone."""
+        return " ".join(changes).replace(f"{self._runs}/", "")
 
-    def run(self, row: str, file: str, changes: tuple[str, ...], seed: int, split: str) -> pathlib.Path:
-        """The workdir of a finished run."""
-        config = self.config(file, changes)
-        config.grid = ()
-        config.seed, config.eval.split = seed, split
-        name = f"{row}-{split}-seed{seed}-{config_hash(config)}".replace(", ", "-").replace(" ", "-")
-        workdir = self.runs / name
-        result = train_and_evaluate(config, workdir, self.runs / "tfds")
-        if file != "fsf_teacher" or split == "val":
-            shutil.rmtree(workdir / "checkpoints", ignore_errors=True)
-        jax.clear_caches()  # the next run compiles anew, from the cache on disk
-        line = {"row": row, "changes": self.text(changes), "seed": seed, "split": split}
-        line |= {key: result[key] for key in (*KEYS, "n_params", "gflops", "config_hash")}
-        line |= {"minutes": round(result["seconds"] / 60, 2), "run": name}
-        self.lines.append(line)
-        print({key: round(value, 4) if isinstance(value, float) else value for key, value in line.items()}, flush=True)
-        with (HERE / "fsf_ld.csv").open("w", newline="", encoding="utf-8") as out:
-            writer = csv.DictWriter(out, list(line), lineterminator="\n")
-            writer.writeheader()
-            writer.writerows(self.lines)
-        return workdir
+    def lines_of(self, run: Run) -> list[Line]:
+        line = run.cells | {key: run.result[key] for key in (*KEYS, "n_params", "gflops", "config_hash")}
+        return [line | {"minutes": round(run.result["seconds"] / 60, 2), "run": run.workdir.name}]
 
-    def chosen(self, row: str, file: str, changes: tuple[str, ...]) -> tuple[str, ...]:
-        """`changes`, and the setting of the file's grid that is best on val."""
-        settings = [(*changes, *setting.split()) for setting in self.config(file, ()).grid]
-        tried = [self.run(row, file, setting, CHOOSING_SEED, "val") for setting in settings]
-        errors = [json.loads((workdir / "metrics.json").read_text("utf-8"))["me_mm"] for workdir in tried]
-        return settings[int(np.argmin(errors))]
+    def tidy(self, run: Run) -> None:
+        """Keeps the checkpoints of the teachers that are compared: one of them teaches."""
+        if file_of(run.cells["row"]) != "fsf_teacher" or run.cells["split"] == "val":
+            run.remove_checkpoints()
+
+    def chosen(self, row: str, changes: Changes = ()) -> Changes:
+        """The changes, and the setting of the file's grid that is best on val."""
+        grid = [(*changes, *setting.split()) for setting in self.config(row, ()).grid]
+        return self.choose(row, grid, lambda run: float(run.result["me_mm"]))
+
+
+def file_of(row: str) -> str:
+    """The file in configs/ of a row of the table."""
+    if row in (MULTI_TASK, HEATMAPS):
+        return "fsf_teacher"
+    return row.removeprefix("micro: ").partition(",")[0]
 
 
 def latency(config: Any, repeats: int) -> float:
@@ -121,30 +115,18 @@ def latency(config: Any, repeats: int) -> float:
     return 1e3 * float(np.median(took[5:]))
 
 
-def score(workdirs: list[pathlib.Path]) -> dict[str, Any]:
-    """MRE and SDR of the mean over the runs, each with its interval."""
-    tables = [metrics.read_predictions(workdir / "predictions.csv") for workdir in workdirs]
-    runs = [metrics.ratios(table, **SCORE) for table in tables]
-    above, below = (np.array([[run[key][i] for key in KEYS] for run in runs]).mean(axis=0).T for i in (0, 1))
-    estimate = intervals.of_ratios(above, below, metrics.subject_units(tables[0]))
-    fraction = [metrics.is_fraction(key) for key in KEYS]
-    bounds = np.where(fraction, intervals.bounds(estimate, "fraction"), intervals.bounds(estimate, "level"))
-    means = above.sum(axis=0) / below.sum(axis=0)
-    return {key: {"mean": float(means[i]), "ci95": bounds[:, i].tolist()} for i, key in enumerate(KEYS)}
-
-
-def minus(a: list[pathlib.Path], b: list[pathlib.Path]) -> dict[str, Any]:
+def minus(a: Sequence[Run], b: Sequence[Run]) -> dict[str, Any]:
     """Paired differences a - b."""
-    a, b = ([metrics.read_predictions(workdir / "predictions.csv") for workdir in of] for of in (a, b))
-    found = paired.difference(a, b, **SCORE)["differences"]
+    found = repeats(a).minus(repeats(b))
     return {key: {part: found[key][part] for part in ("difference", "ci95", "p")} for key in KEYS}
 
 
-def row_of(runs: list[pathlib.Path], config: Any) -> dict[str, Any]:
-    facts = json.loads((runs[0] / "metrics.json").read_text("utf-8"))
+def row_of(runs: Sequence[Run], config: ConfigDict) -> dict[str, Any]:
+    """MRE and SDR of the mean over the runs, each with its interval, and what the network costs."""
+    levels, result = repeats(runs).levels(), runs[0].result
     model = landmarks.build(config, {"name": config.model.encoder}, 19)
-    costs = {"n_params": facts["n_params"], "gflops": facts["gflops"], "gflops_at_256": cost.gflops(model, 256)}
-    return score(runs) | costs | {"n_images": facts["n_images"]}
+    costs = {"n_params": result["n_params"], "gflops": result["gflops"], "gflops_at_256": cost.gflops(model, 256)}
+    return {key: levels[key] for key in KEYS} | costs | {"n_images": result["n_images"]}
 
 
 def text(result: dict[str, Any]) -> str:
@@ -175,40 +157,37 @@ def main() -> None:
     parser.add_argument("--alternatives", action="store_true", help="other readings of FSF-LD")
     parser.add_argument("--micro", action="store_true", help="the smaller student")
     args = parser.parse_args()
-    bench, seeds = Bench(args), range(args.seeds)
+    study, seeds = TinyStudents(args), range(args.seeds)
 
-    runs, of_row = {}, {}
-    of_row[HEATMAPS] = "fsf_teacher", ("coordinates.weight=0",)
-    of_row[MULTI_TASK] = "fsf_teacher", bench.chosen(MULTI_TASK, "fsf_teacher", ())
-    for name, (file, changes) in of_row.items():
-        runs[name] = [bench.run(name, file, changes, seed, "test") for seed in seeds]
-    guide = (f"teacher.run={runs[MULTI_TASK][0]}",)
-    for name in ROWS:
-        changes = {"student": (), "fsf_ld": guide + LEVELS}.get(name, guide)
-        of_row[name] = (name, bench.chosen(name, name, changes))
+    changes = {HEATMAPS: ("coordinates.weight=0",), MULTI_TASK: study.chosen(MULTI_TASK)}
+    runs = {row: study.repeat({row: changes[row]}, seeds)[row] for row in changes}
+    taught = (f"teacher.run={runs[MULTI_TASK][0].workdir}",)
+    for row in ROWS:
+        changes[row] = study.chosen(row, {"student": (), "fsf_ld": taught + LEVELS}.get(row, taught))
     if args.alternatives:
-        for name, changes in ALTERNATIVES.items():
-            of_row[name] = "fsf_ld", bench.chosen(name, "fsf_ld", guide + LEVELS + changes)
+        for row, alternative in ALTERNATIVES.items():
+            changes[row] = study.chosen(row, taught + LEVELS + alternative)
     if args.micro:
-        of_row |= {f"micro: {name}": (name, of_row[name][1] + MICRO) for name in ("student", "fsf_ld")}
-    for name, (file, changes) in of_row.items():
-        if name not in runs:
-            runs[name] = [bench.run(name, file, changes, seed, "test") for seed in seeds]
+        changes |= {f"micro: {row}": changes[row] + MICRO for row in ("student", "fsf_ld")}
+    for row in changes:
+        if row not in runs:
+            runs |= study.repeat({row: changes[row]}, seeds)
 
-    latencies = {}  # of each network once: rows of one student have one
-    result = {"machine": machine(), "seeds": args.seeds, "size": args.size, "rows": {}}
-    for name, (file, changes) in of_row.items():
-        config = bench.config(file, changes)
+    latencies: dict[tuple[str, tuple[int, ...]], float] = {}  # of each network once: rows of one student have one
+    table: dict[str, Any] = {}
+    for row, of_row in runs.items():
+        config = study.config(row, changes[row])
         network = config.model.encoder, config.model.decoder_channels
         if network not in latencies:
             latencies[network] = latency(config, args.repeats)
-        row = {"settings": bench.text(changes)} | row_of(runs[name], config) | {"latency_ms": latencies[network]}
-        alone = "micro: student" if name.startswith("micro") else "student"
-        if name not in (HEATMAPS, MULTI_TASK, alone):
-            row["minus_alone"] = minus(runs[name], runs[alone])
-        result["rows"][name] = row
+        table[row] = {"settings": study.text(changes[row])} | row_of(of_row, config)
+        table[row] |= {"latency_ms": latencies[network]}
+        alone = "micro: student" if row.startswith("micro") else "student"
+        if row not in (HEATMAPS, MULTI_TASK, alone):
+            table[row]["minus_alone"] = minus(of_row, runs[alone])
+    result = {"machine": machine(), "seeds": args.seeds, "size": args.size, "rows": table}
     result["multi-task - heatmaps"] = minus(runs[MULTI_TASK], runs[HEATMAPS])
-    (HERE / "fsf_ld.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    study.write(result)
     print(text(result))
 
 

@@ -14,8 +14,8 @@ factor of the person, one of the picture, both shared by the methods in part. Pe
     agreement    one picture a person: bias, upper limit of agreement, slope, ICC (true 0.9) of a measurement
     verification area under the ROC of pairs of pictures, normal features (`one` has no pairs)
 
-Methods: `ours`, ctd_jax.intervals; `percentile`, the bootstrap over people; `BCa` and `bootstrap-t` (the statistic
-studentised by its linearised error), for ratios; `t` with n - 1 degrees of freedom and the linearised error.
+Methods: `ours`, ctd_jax.metrics.intervals; `percentile`, the bootstrap over people; `BCa` and `bootstrap-t` (the
+statistic studentised by its linearised error), for ratios; `t` with n - 1 degrees of freedom and the linearised error.
 Prints the table, coverage and median width relative to the percentile's, and writes experiments/intervals.json.
 """
 
@@ -152,12 +152,12 @@ def of_agreement(random: np.random.Generator, n: int, sets: int) -> dict[str, tu
 def of_verification(random: np.random.Generator, sizes: np.ndarray) -> tuple[Bounds, float]:
     """Bounds of the verification AUC, and its value in many people."""
 
-    def draw(own: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        subjects = np.repeat(np.arange(len(own)), own)
-        return random.normal(size=(len(own), 8))[subjects] + random.normal(size=(len(subjects), 8)), subjects
+    def draw(counts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        subjects = np.repeat(np.arange(len(counts)), counts)
+        return random.normal(size=(len(counts), 8))[subjects] + random.normal(size=(len(subjects), 8)), subjects
 
     truth = np.mean([verification_auc(*draw(np.full(200, 8))) for _ in range(5)])
-    ends = [verification_interval(*draw(own)) or (np.nan, np.nan) for own in sizes]
+    ends = [verification_interval(*draw(counts)) or (np.nan, np.nan) for counts in sizes]
     return tuple(np.array(ends).T), float(truth)
 
 

@@ -15,75 +15,97 @@ over the seeds; intervals are over subjects.
 """
 
 import argparse
-import csv
 import json
 import pathlib
-from typing import Any
+from typing import Any, NamedTuple
 
-import jax
 import numpy as np
 
 from configs import mtmd
 from ctd_jax.metrics import intervals, segmentation
-from ctd_jax.training_run import train_and_evaluate
+from ctd_jax.study import CHOOSING_SEED, Line, Run, Study, Trial
 
 HERE = pathlib.Path(__file__).parent
 APART = "one network each"
-NO_TERM = {"constraints.contrastive.weight": 0.0}
-SCHEMES = {  # of one common network
+WEIGHT = "constraints.contrastive.weight"
+NO_TERM = {WEIGHT: 0.0}
+SCHEMES: dict[str, dict[str, Any]] = {  # of one common network
     "joint": NO_TERM | {"domains.norm": False, "domains.heads": False},
     "+ heads": NO_TERM | {"domains.norm": False},
     "+ batch norm": NO_TERM,
     "+ contrastive": {},
     "+ multi-scale": {"constraints.contrastive.layers": ("encoder", "level1", "level2", "level3")},
 }
-CHOOSING_SEED = 1000
+CHOICE = "val contrastive"  # the scheme whose weight is chosen
 
 
-def run(args: argparse.Namespace, name: str, share: float, seed: int, changes: dict[str, Any]) -> dict[str, Any]:
-    """One training; returns its result, and its folder as `run`."""
-    config = mtmd.get_config()
-    config.seed = config.data.seed = config.data.budget_seed = seed
-    config.data.root, config.data.share, config.data.image_size = args.root, share, args.size
-    config.teacher.weights = args.teacher
-    config.domains.schedule = "balanced"
-    config.train.steps, config.train.batch_size = args.steps, args.batch
-    config.update_from_flattened_dict(changes)
-    config.eval.every = max(config.train.steps // 4, 1)
-    folder = (
-        f"{name.replace(' ', '_')}-{100 * share:g}percent-seed{seed}-{config.train.steps}x{args.batch}-{args.size}px"
-    )
-    workdir = pathlib.Path(args.runs) / folder
-    result = train_and_evaluate(config, workdir, pathlib.Path(args.runs) / "tfds")
-    jax.clear_caches()
-    dice = ", ".join(f"{d} {100 * result[f'dice_{segmentation.slug(d)}']:.1f} %" for d in result["classes"])
-    print(f"{folder}: {dice} ({result['seconds']:.0f} s)", flush=True)
-    return result | {"run": folder}
+class Method(NamedTuple):
+    """A scheme with a share of the training pictures, as the command line has it; of `APART`, one domain's network."""
+
+    share: str
+    scheme: str
+    domain: str = ""
 
 
-def choose(args: argparse.Namespace, share: float) -> float:
-    """The weight of the contrastive term with the highest mean Dice on val."""
+class Anatomies(Study[Method, float]):
+    """A setting is the weight of the contrastive term."""
 
-    def dice(weight: float) -> float:
-        changes = {"constraints.contrastive.weight": weight, "eval.split": "val"}
-        return run(args, f"val contrastive {weight:g}", share, CHOOSING_SEED, changes)["dice"]
+    def __init__(self, args: argparse.Namespace, domains: list[str]):
+        super().__init__(pathlib.Path(args.runs), HERE / "multidomain.csv")
+        self._args, self._domains = args, domains
 
-    return max(args.weights, key=dice) if len(args.weights) > 1 else args.weights[0]
+    def trial(self, method: Method, setting: float, seed: int, split: str | None) -> Trial:
+        args, alone, share = self._args, method.scheme == APART, float(method.share)
+        config = mtmd.get_config()
+        config.seed = config.data.seed = config.data.budget_seed = seed
+        config.data.root, config.data.share, config.data.image_size = args.root, share, args.size
+        config.teacher.weights = args.teacher
+        config.domains.schedule = "balanced"
+        steps = max(args.steps // len(self._domains), 1) if alone else args.steps
+        config.train.steps, config.train.batch_size = steps, args.batch
+        config.eval.every = max(steps // 4, 1)
+        config.eval.split = split or config.eval.split
+        changes = NO_TERM | {"data.domains": (method.domain,)} if alone else SCHEMES.get(method.scheme, {})
+        config.update_from_flattened_dict({WEIGHT: setting} | changes)
+        names = {APART: f"own {method.domain}", CHOICE: f"{CHOICE} {setting:g}"}
+        name = names.get(method.scheme, method.scheme.removeprefix("+ ")).replace(" ", "_")
+        folder = f"{name}-{100 * share:g}percent-seed{seed}-{steps}x{args.batch}-{args.size}px"
+        return Trial(folder, config, method._asdict() | {"seed": seed})
+
+    def lines_of(self, run: Run) -> list[Line]:
+        if run.cells["seed"] == CHOOSING_SEED:
+            return []
+        lines = []
+        for domain in run.result["classes"]:
+            end = f"_{segmentation.slug(domain)}"
+            line = run.cells | {"domain": domain, "run": run.workdir.name}
+            line |= {key: run.result.get(key + end, "") for key in segmentation.MEASURES}
+            lines.append(line | {"seconds": run.result["seconds"]})
+        return lines
+
+    def describe(self, run: Run, lines: object) -> str:
+        dice = {domain: run.result[f"dice_{segmentation.slug(domain)}"] for domain in run.result["classes"]}
+        return f"{run.workdir.name}: {', '.join(f'{domain} {100 * value:.1f} %' for domain, value in dice.items())}"
 
 
-def dice_of(runs: pathlib.Path, folders: list[str], domain: str) -> tuple[np.ndarray, np.ndarray]:
+def error(run: Run) -> float:
+    """What the mean Dice lacks."""
+    return 1 - float(run.result["dice"])
+
+
+def dice_of(runs: list[Run], domain: str) -> tuple[np.ndarray, np.ndarray]:
     """`[N, C]` Dice of each test picture and class, averaged over runs, NaN where the picture does not have the class;
     `[N]` subjects."""
-    tables = [segmentation.read(runs / folder / "segmentation_metrics.csv") for folder in folders]
+    tables = [segmentation.read(run.workdir / "segmentation_metrics.csv") for run in runs]
     first = tables[0]
-    mine = first.of(domain)
-    images = sorted(set(first.names["image"][mine].tolist()))
-    names = list(dict.fromkeys(first.names["class"][mine].tolist()))
+    rows = first.of(domain)
+    images = sorted(set(first.names["image"][rows].tolist()))
+    names = list(dict.fromkeys(first.names["class"][rows].tolist()))
     subjects = dict(zip(first.names["image"], first.names["subject"], strict=True))
     found = np.full((len(tables), len(images), len(names)), np.nan)
     for table, values in zip(tables, found, strict=True):
-        told = table.of(domain) & (table.values["true_pixels"] > 0)
-        columns = (table.names["image"][told], table.names["class"][told], table.values["dice"][told])
+        annotated = table.of(domain) & (table.values["true_pixels"] > 0)
+        columns = (table.names["image"][annotated], table.names["class"][annotated], table.values["dice"][annotated])
         for image, name, value in zip(*columns, strict=True):
             values[images.index(image), names.index(name)] = value
     return found.mean(0), np.array([subjects[image] for image in images])
@@ -101,27 +123,28 @@ def cells(estimate: intervals.Estimate, scale: intervals.Scale = "fraction") -> 
     return found
 
 
-def compare(args: argparse.Namespace, runs: dict[str, dict[str, list[str]]]) -> dict[str, Any]:
+def compare(runs: dict[str, dict[str, list[Run]]]) -> dict[str, Any]:
     """Scheme -> domain, and "mean" over domains -> Dice, and the paired difference from the domains' own networks.
 
-    `runs`: scheme -> domain -> folders of the seeds."""
-    folder, result = pathlib.Path(args.runs), {}
-    own = {domain: dice_of(folder, of, domain) for domain, of in runs[APART].items()}
+    Args:
+      runs: scheme -> domain -> runs of all seeds.
+    """
+    result = {}
+    reference = {domain: dice_of(found, domain)[0] for domain, found in runs[APART].items()}
     for scheme, of_scheme in runs.items():
-        rows, all_values, all_differences = {}, [], []
-        for domain, folders in of_scheme.items():
-            values, subjects = dice_of(folder, folders, domain)
-            pooled, difference = mean_of(values, subjects), mean_of(values - own[domain][0], subjects)
-            rows[domain] = cells(pooled)
-            of_seeds = [mean_of(dice_of(folder, [one], domain)[0], subjects) for one in folders]
+        rows, levels, differences = {}, [], []
+        for domain, found in of_scheme.items():
+            values, subjects = dice_of(found, domain)
+            levels.append(mean_of(values, subjects))
+            differences.append(mean_of(values - reference[domain], subjects))
+            rows[domain] = cells(levels[-1])
+            of_seeds = [mean_of(dice_of([run], domain)[0], subjects) for run in found]
             rows[domain]["seeds"] = [float(one.value[0]) for one in of_seeds]
             if scheme != APART:
-                rows[domain]["minus_apart"] = cells(difference, "difference of fractions")
-            all_values.append(pooled)
-            all_differences.append(difference)
-        rows["mean"] = cells(intervals.mean(all_values))
+                rows[domain]["minus_apart"] = cells(differences[-1], "difference of fractions")
+        rows["mean"] = cells(intervals.mean(levels))
         if scheme != APART:
-            rows["mean"]["minus_apart"] = cells(intervals.mean(all_differences), "difference of fractions")
+            rows["mean"]["minus_apart"] = cells(intervals.mean(differences), "difference of fractions")
         result[scheme] = rows
     return result
 
@@ -135,9 +158,10 @@ def console(result: dict[str, Any]) -> str:
                 row = rows[domain]
                 low, high = (100 * bound for bound in row["ci95"])
                 text = f"  {scheme:<18} {100 * row['value']:5.1f}  ({low:.1f} to {high:.1f})"
-                if d := row.get("minus_apart"):
-                    low, high = (100 * bound for bound in d["ci95"])
-                    text += f"   minus own network {100 * d['value']:+.1f} ({low:+.1f} to {high:+.1f}), p {d['p']:.4f}"
+                if difference := row.get("minus_apart"):
+                    low, high = (100 * bound for bound in difference["ci95"])
+                    text += f"   minus own network {100 * difference['value']:+.1f} ({low:+.1f} to {high:+.1f})"
+                    text += f", p {difference['p']:.4f}"
                 lines.append(text)
     return "\n".join(lines)
 
@@ -157,36 +181,20 @@ def main() -> None:
     args.weights = [float(weight) for weight in args.weights.split(",")]
 
     domains = list(json.loads((pathlib.Path(args.root) / "classes.json").read_text("utf-8-sig")))
-    alone = NO_TERM | {"train.steps": max(args.steps // len(domains), 1)}
-    result, lines, chosen, shares = {}, [], {}, args.shares.split(",")
+    study = Anatomies(args, domains)
+    result, chosen, shares = {}, {}, args.shares.split(",")
     seeds = [int(number) for number in args.seeds.split(",")]
     for share, number in zip(shares, seeds * (len(shares) if len(seeds) == 1 else 1), strict=True):
-        weight = {"constraints.contrastive.weight": choose(args, float(share))}
-        chosen[share] = weight["constraints.contrastive.weight"]
-        runs = {scheme: {domain: [] for domain in domains} for scheme in (APART, *SCHEMES)}
-        for seed in range(number):
-            done = {
-                (APART, domain): run(args, f"own {domain}", float(share), seed, alone | {"data.domains": (domain,)})
-                for domain in domains
-            }
-            for scheme, changes in SCHEMES.items():
-                common = run(args, scheme.removeprefix("+ "), float(share), seed, weight | changes)
-                done |= {(scheme, domain): common for domain in domains}
-            for (scheme, domain), one in done.items():
-                runs[scheme][domain].append(one["run"])
-                line = {"share": share, "scheme": scheme, "domain": domain, "seed": seed, "run": one["run"]}
-                end = f"_{segmentation.slug(domain)}"
-                line |= {key: one.get(key + end, "") for key in segmentation.MEASURES}
-                lines.append(line | {"seconds": one["seconds"]})
-        result[share] = compare(args, runs)
-    with (HERE / "multidomain.csv").open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, list(lines[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(lines)
+        weight = chosen[share] = study.choose(Method(share, CHOICE), args.weights, error)
+        methods = [Method(share, APART, domain) for domain in domains]
+        methods += [Method(share, scheme) for scheme in SCHEMES]
+        trained = study.repeat(dict.fromkeys(methods, weight), range(number))
+        runs = {APART: {domain: trained[Method(share, APART, domain)] for domain in domains}}
+        runs |= {scheme: dict.fromkeys(domains, trained[Method(share, scheme)]) for scheme in SCHEMES}
+        result[share] = compare(runs)
     teacher = pathlib.Path(args.teacher).name
     known = {key: value for key, value in vars(args).items() if key not in ("root", "runs")} | {"teacher": teacher}
-    content = {"arguments": known | {"chosen": chosen}, "shares": result}
-    (HERE / "multidomain.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    study.write({"arguments": known | {"chosen": chosen}, "shares": result})
     print(console(result))
 
 

@@ -46,6 +46,7 @@ class RecognitionTask:
 
     targets: ClassVar[Mapping[str, bool]] = {"people": True}
     last_file = "metrics.json"
+    finds_landmarks = False
     terms: tuple[str, ...] = ("cross_entropy",)
     gradient_terms: tuple[str, ...] = ()
     term_weights: Mapping[str, float] = {}

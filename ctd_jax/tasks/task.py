@@ -23,6 +23,7 @@ class Task(Protocol):
     Attributes:
       targets: kind of what is known of each picture, for `data.load`.
       last_file: the file of a workdir that is written last; once it is there, the run is finished.
+      finds_landmarks: whether a finished run has predictions.csv, which learning curves are made from.
       source: all pictures of the configuration.
       train: the pictures that are trained on.
       terms: names of the parts of the loss, as log.csv has them.
@@ -34,6 +35,7 @@ class Task(Protocol):
 
     targets: ClassVar[Mapping[str, bool]]
     last_file: ClassVar[str]
+    finds_landmarks: ClassVar[bool]
     source: data.Source
     train: data.Dataset
 

@@ -34,6 +34,7 @@ class LandmarkTask(StudentTask):
     """Network, loss, validation and test of heatmaps; the loss of an hourglass is the sum over its stacks."""
 
     targets: ClassVar[Mapping[str, bool]] = {}
+    finds_landmarks = True
 
     def __init__(self, config: ConfigDict, source: data.Source):
         self.landmarks = source.landmarks

@@ -1,0 +1,196 @@
+"""A study: networks that are trained to be compared.
+
+Settings are chosen on val, with seeds that are not compared afterwards; then each method is trained once with every
+seed and reads its test pictures once. A finished run is read and never repeated, so the same command continues a study
+that was interrupted. The table of the study, a csv file, has the lines of every run so far.
+"""
+
+import abc
+import csv
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+import time
+from collections.abc import Callable, Hashable, Mapping, Sequence
+from typing import Any, Generic, NamedTuple, TypeVar
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from ctd_jax import files, run_folder
+from ctd_jax.metrics.repeated import Repeats
+
+CHOOSING_SEED = 1000  # none of the seeds that are compared
+
+Method = TypeVar("Method", bound=Hashable)
+Setting = TypeVar("Setting")
+Line = dict[str, Any]  # column -> cell of the table
+
+
+class Trial(NamedTuple):
+    """A run that a study wants: the name of its folder, its configuration, and the cells that its line begins with."""
+
+    name: str
+    config: ConfigDict
+    cells: Line
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A finished run of a study.
+
+    Attributes:
+      workdir: its folder.
+      cells: that its line begins with, which tell it from the other runs.
+      result: content of its metrics.json.
+    """
+
+    workdir: pathlib.Path
+    cells: Line
+    result: dict[str, Any]
+
+    def domains(self) -> dict[str, "Run"]:
+        """Domain -> its part, of a landmark run of several domains."""
+        return {name: Run(self.workdir / name, self.cells, result) for name, result in self.result["domains"].items()}
+
+    def val_error(self) -> float:
+        """The lowest error on val during training; infinity if log.csv does not tell."""
+        path = self.workdir / "log.csv"
+        if not path.exists():
+            return float("inf")
+        with path.open(newline="", encoding="utf-8") as file:
+            errors = [row.get("val_error") for row in csv.DictReader(file)]
+        return min((float(error) for error in errors if error), default=float("inf"))
+
+    def remove_checkpoints(self) -> None:
+        shutil.rmtree(self.workdir / "checkpoints", ignore_errors=True)
+
+
+def repeats(runs: Sequence[Run]) -> Repeats:
+    """What the runs of one method predicted, to be compared with another method's."""
+    return Repeats.read([run.workdir for run in runs])
+
+
+class Study(abc.ABC, Generic[Method, Setting]):
+    """Trains, keeps the table, and says on stderr how far it is.
+
+    Args:
+      runs: folder of the runs.
+      table: csv file of the lines; the summary is a json file of the same name.
+      cache: folder for prepared pictures, which the runs share; None: `tfds` in `runs`.
+
+    Attributes:
+      lines: of the runs so far.
+      total: number of runs that there will be, for the time that is left; None: not known.
+    """
+
+    def __init__(self, runs: pathlib.Path, table: pathlib.Path, cache: pathlib.Path | None = None):
+        self.lines: list[Line] = []
+        self.total: int | None = None
+        self._runs, self._table, self._cache = runs, table, cache or runs / "tfds"
+        self._done, self._trained, self._seconds = 0, 0, 0.0
+
+    @abc.abstractmethod
+    def trial(self, method: Method, setting: Setting, seed: int, split: str | None) -> Trial:
+        """The run of a method.
+
+        Args:
+          method: what is compared.
+          setting: an element of the method's grid.
+          seed: of the run.
+          split: that it is evaluated on; None: the one that the configuration names.
+        """
+
+    @abc.abstractmethod
+    def lines_of(self, run: Run) -> list[Line]:
+        """The lines of the table for a run: one, or one for each of its domains."""
+
+    def describe(self, run: Run, lines: Sequence[Line]) -> str:
+        """What is said of a finished run; `lines` are those of the table."""
+        cells = [run.workdir.name]
+        for line in lines:
+            cells += [f"{key} {value:.4g}" for key, value in line.items() if isinstance(value, float)]
+        return ", ".join(cells)
+
+    def tidy(self, run: Run) -> None:
+        """Removes what is not needed of a finished run."""
+
+    def choose(
+        self,
+        method: Method,
+        grid: Sequence[Setting],
+        error: Callable[[Run], float],
+        seeds: Sequence[int] = (CHOOSING_SEED,),
+    ) -> Setting:
+        """The setting with the lowest error on val, the first of equals; that of a grid of one without a trial.
+
+        Args:
+          method: whose setting it is.
+          grid: settings to choose from.
+          error: of a run; its mean over the seeds decides.
+          seeds: each setting is trained once with each of them.
+        """
+        if len(grid) == 1:
+            return grid[0]
+        errors = [np.mean([error(self.run(method, setting, seed, "val")) for seed in seeds]) for setting in grid]
+        return grid[int(np.argmin(errors))]
+
+    def repeat(self, settings: Mapping[Method, Setting], seeds: Sequence[int]) -> dict[Method, list[Run]]:
+        """Trains each method with its setting once with every seed; returns the runs in the order of the seeds."""
+        runs: dict[Method, list[Run]] = {method: [] for method in settings}
+        for seed in seeds:
+            for method, setting in settings.items():
+                runs[method].append(self.run(method, setting, seed))
+        return runs
+
+    def run(self, method: Method, setting: Setting, seed: int, split: str | None = None) -> Run:
+        """One run, trained or continued or found finished; arguments as of `trial`.
+
+        Raises:
+          UserError: see `training_run.train_and_evaluate`.
+        """
+        import jax
+
+        from ctd_jax import tasks
+        from ctd_jax.training_run import train_and_evaluate
+
+        trial = self.trial(method, setting, seed, split)
+        trial.config.grid = ()
+        workdir = self._runs / trial.name
+        began, finished = time.monotonic(), (workdir / tasks.of(trial.config).last_file).exists()
+        if finished:
+            run_folder.claim(workdir, trial.config)
+            remedy = f"remove {workdir}, and the same command trains it anew"
+            result = files.read_json(workdir / "metrics.json", remedy)
+        else:
+            result = train_and_evaluate(trial.config, workdir, self._cache)
+            self._trained += 1
+            self._seconds += time.monotonic() - began
+            jax.clear_caches()  # the next run compiles anew, from the cache on disk
+        run = Run(workdir, trial.cells, result)
+        self.tidy(run)
+        lines = self.lines_of(run)
+        self.lines += lines
+        if lines:
+            self._write_table()
+        self._done += 1
+        self._say(self.describe(run, lines), None if finished else result["seconds"])
+        return run
+
+    def write(self, summary: Mapping[str, Any]) -> None:
+        """Writes the summary beside the table."""
+        files.write_text(self._table.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+
+    def _write_table(self) -> None:
+        keys = list(dict.fromkeys(key for line in self.lines for key in line))
+        files.write_csv(self._table, keys, ([line.get(key, "") for key in keys] for line in self.lines))
+
+    def _say(self, what: str, seconds: float | None) -> None:
+        number = f"{self._done} of {self.total}" if self.total else f"{self._done}"
+        took = "" if seconds is None else f"{seconds:.0f} s"
+        if took and self.total:
+            left = (self.total - self._done) * self._seconds / self._trained / 60
+            took += f"; about {left:.0f} min left"
+        print(f"run {number}: {what}{took and f' ({took})'}", file=sys.stderr)
