@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, models
 from ctd_jax.errors import UserError
-from ctd_jax.losses.terms import BATCHES, WITHOUT_TEACHER, Terms
+from ctd_jax.losses.terms import Terms
 from ctd_jax.tasks.added_domains import AddedDomains
 from ctd_jax.tasks.teacher import TeacherNetwork, load_teacher, missing_run
 from ctd_jax.training import checkpoint
@@ -65,14 +65,14 @@ class StudentTask(abc.ABC):
         self._main_term, self._added = terms[0], added
         weights = {**added, **{name: config.constraints[name].weight for name in self._constraints.names}}
         self.terms = (*terms, *weights)
-        measured = [name for name in weights if name != "l2"]
+        measured = (*added, *self._constraints.of_encoder)
         self.gradient_terms = (self._main_term, *measured) if measured else ()
         self.term_weights = {self._main_term: 1.0} | weights
         self.teacher = load_teacher(config.teacher.weights, config.model.encoder)
         self._same_encoder = config.model.encoder in ("auto", self.teacher.encoder["name"])
         self.encoder = self.teacher.encoder if self._same_encoder else {"name": config.model.encoder}
         self._starts_from_teacher = self._same_encoder and self.teacher.trained and config.teacher.start
-        self._head = self.teacher.encoder.get("num_outputs", 0) if "cd" in self._constraints.names else 0
+        self._head = self.teacher.encoder.get("num_outputs", 0) if self._constraints.of_head else 0
         axis_name = AXIS if config.train.batch_norm == "global" else None
         self._build = functools.partial(build, self.encoder, axis_name=axis_name)
         self.model = self._build(num_outputs=0)
@@ -80,8 +80,7 @@ class StudentTask(abc.ABC):
         if config.domains.start:
             self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input)
             self.train = self._added_domains.only_new(self.train)
-        self._of_teacher = [name for name in self._constraints.names if name not in WITHOUT_TEACHER]
-        reads_run = config.teacher.run and self._of_teacher
+        reads_run = config.teacher.run and self._constraints.of_teacher
         self._run = self.read_teacher_run(config, source) if reads_run else None
 
     @classmethod
@@ -130,75 +129,79 @@ class StudentTask(abc.ABC):
 
     def check(self) -> None:
         """Raises UserError if teacher, student and terms don't go together."""
-        names, layers, of_teacher = self._constraints.names, self.config.train.encoder_layers, self._of_teacher
-        of_batches = [name for name in names if name in BATCHES]
+        terms, layers = self._constraints, self.config.train.encoder_layers
         parts = self.config.train.accumulate_steps
         if len(self.train.domains) > 1 and self.config.domains.norm and self.config.train.remat:
             raise UserError(
                 "train.remat computes blocks again without knowing whose domain a picture is of, so it does not go "
                 "with domains.norm; set one of the two to False, or give train.accumulate_steps to save memory"
             )
-        if of_batches and parts > 1:
+        if terms.of_batches and parts > 1:
             raise UserError(
-                f"constraints.{of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
+                f"constraints.{terms.of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
                 f"train.accumulate_steps is {parts}, which divides it; set the weight to 0, or accumulate_steps to 1"
             )
-        if "contrastive" in names and len(self.train.domains) < 2:
+        if terms.of_domains and len(self.train.domains) < 2:
             raise UserError(
-                "constraints.contrastive.weight is not 0, but there is one domain, and none to tell it from; give "
-                "data.root several folders, or set the weight to 0"
+                f"constraints.{terms.of_domains[0]}.weight is not 0, but there is one domain, and none to tell it "
+                "from; give data.root several folders, or set the weight to 0"
             )
-        if "delta" in names and len(self.train.domains) > 1:
+        if terms.with_channel_weights and len(self.train.domains) > 1:
             raise UserError(
-                "constraints.delta.weight is not 0, but there are several domains, and its channel weights, from what "
-                "the channels tell of all landmarks or classes at once, are for one domain; set it to 0"
+                f"constraints.{terms.with_channel_weights[0]}.weight is not 0, but there are several domains, and its "
+                "channel weights, from what the channels tell of all landmarks or classes at once, are for one domain; "
+                "set it to 0"
             )
         if self.config.model.network == "hourglass":
             if self._added:
                 raise UserError("coordinates.weight is not 0, but an hourglass has no encoder to read them from")
-            if names:
-                raise UserError(f"constraints.{names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0")
+            if terms.names:
+                raise UserError(
+                    f"constraints.{terms.names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0"
+                )
             return
-        if "kd" in names and not self._run:
+        if terms.of_landmarks and not self._run:
             raise UserError(
-                "constraints.kd.weight needs a teacher that knows the landmarks, but teacher.run is empty; "
-                f"{missing_run(self.config)}"
+                f"constraints.{terms.of_landmarks[0]}.weight needs a teacher that knows the landmarks, but teacher.run "
+                f"is empty; {missing_run(self.config)}"
             )
-        if of_teacher and not (self._run or self.teacher.trained):
+        if terms.of_teacher and not (self._run or self.teacher.trained):
             raise UserError(
-                f"constraints.{of_teacher[0]}.weight needs a teacher that has learned something, but teacher.weights "
-                f"is none and teacher.run is empty; {missing_run(self.config)}"
+                f"constraints.{terms.of_teacher[0]}.weight needs a teacher that has learned something, but "
+                f"teacher.weights is none and teacher.run is empty; {missing_run(self.config)}"
             )
-        tied = [name for name in names if name != "l2"]
-        if tied and layers == "none":
+        if terms.of_encoder and layers == "none":
             raise UserError(
-                f"constraints.{tied[0]}.weight is not 0, but train.encoder_layers is none: a frozen encoder stays the "
-                "teacher's without it; set it to 0"
+                f"constraints.{terms.of_encoder[0]}.weight is not 0, but train.encoder_layers is none: a frozen encoder "
+                "stays the teacher's without it; set it to 0"
             )
         if not self._starts_from_teacher and layers != "all":
             raise UserError(
                 f"train.encoder_layers is {layers}, but the encoder does not start from a teacher: random layers would "
                 "be frozen; set it to all, or give teacher.weights and teacher.start=True"
             )
-        if not self._same_encoder and self.teacher.trained and (self._run or not of_teacher):
+        if not self._same_encoder and self.teacher.trained and (self._run or not terms.of_teacher):
             found = self.teacher.encoder["name"]
             raise UserError(
                 f"{self.config.teacher.weights}: weights of {found}, but model.encoder is {self.config.model.encoder} "
                 f"and no constraint ties them, so they would be of no use; set model.encoder to {found} or auto, or "
                 "teacher.weights to none"
             )
-        if "l2_sp" in names and not self._starts_from_teacher:
-            raise UserError("constraints.l2_sp.weight needs a student that starts from the teacher's weights")
-        if "cd" in names and (self._run or not (self._same_encoder and self._head)):
+        if terms.of_start and not self._starts_from_teacher:
+            raise UserError(
+                f"constraints.{terms.of_start[0]}.weight needs a student that starts from the teacher's weights"
+            )
+        if terms.of_head and (self._run or not (self._same_encoder and self._head)):
             what = "the student is of another architecture"
             if self._same_encoder:
                 what = "the teacher's file has no classifier"
             if self._run:
                 what = "teacher.run is a landmark network"
             raise UserError(
-                f"constraints.cd.weight ties the output of the teacher's classifier, but {what}; set it to 0"
+                f"constraints.{terms.of_head[0]}.weight ties the output of the teacher's classifier, but {what}; set "
+                "it to 0"
             )
-        self._constraints.check(*self.feature_shapes)
+        terms.check(*self.feature_shapes)
 
     @functools.cached_property
     def feature_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
@@ -224,17 +227,16 @@ class StudentTask(abc.ABC):
     @functools.cached_property
     def constants(self) -> dict[str, Any]:
         """What the loss reads and training never changes."""
-        names = self._constraints.names
-        weights = self._constraints.weights | {name: jnp.float32(weight) for name, weight in self._added.items()}
+        weights = self._constraints.loss_weights | {name: jnp.float32(weight) for name, weight in self._added.items()}
         constants = {"weights": weights, "channel_weights": self._channel_weights()}
-        if set(self._of_teacher) - {"l2_sp"}:
+        if self._constraints.of_features:
             constants["teacher"] = self._teacher_network.variables
-        if "l2_sp" in names:
+        if self._constraints.of_start:
             constants["start"] = self.init(0)["params"]["encoder"]
         return constants
 
     def _channel_weights(self) -> dict[str, np.ndarray]:
-        if "delta" not in self._constraints.names:
+        if not self._constraints.with_channel_weights:
             return {}
         batch = self.train.batch(np.arange(min(len(self.train), MAX_FOR_CHANNELS)))
         features = jax.jit(self._teacher_network.features)(self._teacher_network.variables, batch["picture"])
@@ -255,7 +257,7 @@ class StudentTask(abc.ABC):
                 kind: tree | {"encoder": {k: teacher[kind][k] for k in tree["encoder"]}}
                 for kind, tree in variables.items()
             }
-        if "hint" in self._constraints.names:
+        if self._constraints.with_adapters:
             adapters = self._constraints.adapters(*self.feature_shapes, key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
         return self._added_domains.into(variables) if self._added_domains else variables
@@ -307,7 +309,14 @@ class StudentTask(abc.ABC):
         if self._head:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
-        terms |= self._constraints(student, teacher, params, constants, domain)
+        terms |= self._constraints(
+            student,
+            teacher,
+            params=params,
+            start=constants.get("start"),
+            channel_weights=constants.get("channel_weights", {}),
+            domain=domain,
+        )
         weighted = (constants["weights"][name] * terms[name] for name in (*self._added, *self._constraints.names))
         total = terms[self._main_term] + sum(weighted)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 
 import jax
 import jax.numpy as jnp
@@ -15,7 +16,7 @@ from configs import default
 from ctd_jax import data, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.losses import constraints
-from ctd_jax.losses.terms import Terms
+from ctd_jax.losses.terms import CONSTRAINTS, Terms, Ties
 from ctd_jax.models.resnet import BasicBlock, ResNet
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.training import checkpoint
@@ -40,12 +41,12 @@ def features(seed):
     return {layer: jnp.asarray(rng.normal(1, 1, (B, *size)), "float32") for layer, size in SIZES.items()}
 
 
-def terms_of(changes, student, teacher, params, frozen):
+def terms_of(changes, student, teacher, params, **constants):
     """The terms of the default configuration with `changes`, as one device sees them."""
     config = default.get_config()
     config.update_from_flattened_dict({f"constraints.{key}": value for key, value in changes.items()})
     terms = Terms(config.constraints)
-    one = jax.vmap(lambda s, t: terms(s, t, params, frozen), axis_name=AXIS)
+    one = jax.vmap(lambda s, t: terms(s, t, params=params, domain=None, **constants), axis_name=AXIS)
     return {name: value[0] for name, value in one(*jax.tree.map(lambda x: x[None], (student, teacher))).items()}
 
 
@@ -111,10 +112,10 @@ def hints():
     ],
 )
 def test_a_term_is_its_function_of_the_layers_named(term, changes, want):
-    frozen = {"channel_weights": {"encoder": CHANNELS}, "start": {"w": jnp.zeros(2)}}
+    constants = {"channel_weights": {"encoder": CHANNELS}, "start": {"w": jnp.zeros(2)}}
     params = PARAMS | {"adapters": {"encoder": jnp.asarray(KERNEL)}}
     keys = {"weight": 1.0} | changes
-    found = terms_of({f"{term}.{key}": value for key, value in keys.items()}, STUDENT, TEACHER, params, frozen)
+    found = terms_of({f"{term}.{key}": value for key, value in keys.items()}, STUDENT, TEACHER, params, **constants)
     assert list(found) == [term]
     np.testing.assert_allclose(*found.values(), want(), rtol=2e-5)
     assert np.all(want() > 1e-4)
@@ -136,6 +137,22 @@ def test_terms_of_places_need_a_map(term, shape, message):
     features = {"encoder": jax.ShapeDtypeStruct(shape, jnp.float32)}
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
         Terms(config.constraints).check(features, features)
+
+
+def test_every_constraint_of_the_configuration_has_a_row_and_every_row_its_keys():
+    config = default.get_config().constraints
+    assert set(config) == set(CONSTRAINTS)
+    for name, row in CONSTRAINTS.items():
+        told = set(config[name]) - {"weight", "layers"}
+        assert set(row.keys) == told <= set(inspect.signature(row.function).parameters), name
+        assert ("layers" in config[name]) == (row.ties in (Ties.MAP, Ties.BATCH)), name
+
+
+def test_a_constraint_without_a_row_is_refused():
+    config = default.get_config().constraints
+    config.other = config.l2
+    with pytest.raises(UserError, match="constraints.other: there is no such constraint; expected cd, ed, spatial"):
+        Terms(config)
 
 
 @pytest.fixture(scope="module")
@@ -236,7 +253,9 @@ def test_terms_are_0_where_the_student_is_the_teacher(everything):
     out |= {"head": out["classifier"]}
     start = task.init(0)["params"]
     terms = Terms(task.config.constraints)
-    found = jax.vmap(lambda s: terms(s, s, start, task.constants), axis_name=AXIS)(jax.tree.map(lambda v: v[None], out))
+    constants = {key: task.constants[key] for key in ("start", "channel_weights")}
+    equal = jax.vmap(lambda s: terms(s, s, params=start, domain=None, **constants), axis_name=AXIS)
+    found = equal(jax.tree.map(lambda v: v[None], out))
     for name, value in found.items():
         if name not in ("bss", "l2"):  # they need no teacher
             np.testing.assert_allclose(value, 0, atol=1e-6, err_msg=name)
