@@ -157,7 +157,8 @@ class Range(NamedTuple):
             return False
 
 
-def _one_of(*names: str) -> Range:
+def one_of(*names: str) -> Range:
+    """The range of a key that is one of these words."""
     return Range(lambda value: value in names, f"expected {', '.join(names[:-1])} or {names[-1]}")
 
 
@@ -191,17 +192,17 @@ RANGES = {
     ),
     "model.sigma": POSITIVE,
     "model.hourglass.*": POSITIVE,
-    "domains.schedule": _one_of("proportional", "balanced", "temperature"),
+    "domains.schedule": one_of("proportional", "balanced", "temperature"),
     "domains.temperature": POSITIVE,
     "coordinates.weight": WEIGHT,
-    "recognition.loss": _one_of("softmax", "arcface"),
+    "recognition.loss": one_of("softmax", "arcface"),
     "recognition.margin": Range(lambda value: 0 <= value < math.pi, "expected 0 or more, and less than pi (radians)"),
     "recognition.scale": POSITIVE,
     "segmentation.dice": NOT_NEGATIVE,
     "train.steps": POSITIVE,
-    "train.batch_norm": _one_of("global", "device"),
+    "train.batch_norm": one_of("global", "device"),
     "train.accumulate_steps": POSITIVE,
-    "train.encoder_layers": _one_of("all", "last", "none"),
+    "train.encoder_layers": one_of("all", "last", "none"),
     "train.encoder_lr": POSITIVE,
     "train.decoder_lr": POSITIVE,
     "train.decay_power": POSITIVE,

@@ -332,7 +332,7 @@ def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, par
         ({"constraints__ed__weight": -1.0}, ["constraints.ed.weight is -1.0"]),
         ({"constraints__cd__temperature": 0.0}, ["constraints.cd.temperature is 0.0", "more than 0"]),
         ({"constraints__cd__form": "l3"}, ["constraints.cd.form is 'l3'", "l2 or kl"]),
-        ({"constraints__ed__over": "channel"}, ["constraints.ed.over is 'channel'", "map or location or pooled"]),
+        ({"constraints__ed__over": "channel"}, ["constraints.ed.over is 'channel'", "map, location or pooled"]),
         ({"constraints__bss__k": 0}, ["constraints.bss.k is 0", "1 or more"]),
         ({"constraints__cd__weight": 0.1}, ["constraints.cd.weight", "the teacher's file has no classifier"]),
         (ANOTHER, ["constraints.ed, encoder: ", "equal shape", "(1, 2, 2, 512)", "(1, 4, 4, 16)"]),

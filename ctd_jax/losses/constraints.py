@@ -1,4 +1,4 @@
-"""Terms that keep the student close to the teacher on the same pictures.
+"""Terms that keep the student close to the teacher on the same pictures: the equations. `terms` has their table.
 
 Maps are `[B, h, w, C]`, feature vectors `[B, C]`, of any float type; the result is `[B]` float32, one value per picture
 (the caller takes the mean), 0 where the student equals the teacher, if the term has one. The teacher gets no gradient;
@@ -13,6 +13,7 @@ from jax import Array
 from jax.typing import ArrayLike
 
 from ctd_jax.errors import UserError
+from ctd_jax.typing import Params
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 even where the default is bfloat16 or TF32
 
@@ -157,8 +158,8 @@ def batch_spectral_shrinkage(student: Array, *, k: int = 1) -> Array:
     L = sum of sigma_j^2 over the k smallest of the min(B, C)      (BSS, Chen et al. 2019)
 
     The batch has one value; all B rows of the result hold it. It is a Rayleigh quotient of the Gram matrix's
-    eigenvectors, which are held constant: the same value and gradient as of the singular values themselves, but
-    finite where these repeat. In float32 good to 0.1 % while the largest is less than 300 times the smallest.
+    eigenvectors, which are held constant: value and gradient are those of the singular values themselves, but finite
+    where these repeat. In float32 it is good to 0.1 % while the largest is less than 300 times the smallest.
     """
     (features,) = _float32(student)
     if features.shape[0] > features.shape[1]:
@@ -170,7 +171,7 @@ def batch_spectral_shrinkage(student: Array, *, k: int = 1) -> Array:
 
 
 def supervised_contrastive(features: Array, labels: Array, *, temperature: float) -> Array:
-    """How little a picture's features tell which domain it is of; `[B, C]` and `[B]` of the whole batch; no teacher.
+    """How little a picture's features tell which domain it is from; `[B, C]` and `[B]` of the whole batch; no teacher.
 
     L_i = -1/|P_i| sum_{p in P_i} log( exp(z_i.z_p / T) / sum_{a != i} exp(z_i.z_a / T) ),   z = f / |f|
     (Khosla et al. 2020, arXiv 2004.11362, Eq. 2, L_out; Boutillon et al. 2021 name the term, with domains as labels)
@@ -187,16 +188,16 @@ def supervised_contrastive(features: Array, labels: Array, *, temperature: float
     return -jnp.sum(jnp.where(positive, log_share, 0.0), axis=1) / jnp.maximum(positive.sum(axis=1), 1)
 
 
-def l2_sp(params: dict, start: dict) -> Array:
-    """Decay towards the weights the student started from, two trees of equal structure and shapes; a scalar.
+def l2_sp(params: Params, start: Params) -> Array:
+    """Decay towards the parameters that the student started from, two trees of equal structure and shapes; a scalar.
 
     L = 1/2 ||w - w0||_2^2      (L2-SP, Li et al. 2018)
     """
     return l2(jax.tree.map(lambda w, w0: w - jax.lax.stop_gradient(w0), params, start))
 
 
-def l2(params: dict) -> Array:
-    """Decay of the weights that have no start, such as the decoder's; a scalar.
+def l2(params: Params) -> Array:
+    """Decay of the parameters that have no start, such as the decoder's; a scalar.
 
     L = 1/2 ||w||_2^2      (L2-SP, Li et al. 2018)
     """
@@ -212,8 +213,8 @@ def delta(student: Array, teacher: Array, channel_weights: ArrayLike) -> Array:
     """
     _same_shape(student, teacher)
     student, teacher = _float32(student, teacher)
-    weights = jax.lax.stop_gradient(jnp.asarray(channel_weights, "float32"))
-    return 0.5 * weights.size * jnp.sum(weights * _pool((student - teacher) ** 2), axis=-1)
+    channel_weights = jax.lax.stop_gradient(jnp.asarray(channel_weights, "float32"))
+    return 0.5 * channel_weights.size * jnp.sum(channel_weights * _pool((student - teacher) ** 2), axis=-1)
 
 
 def channel_importance(features: ArrayLike, heatmaps: ArrayLike, *, ridge: float = 0.1) -> np.ndarray:
@@ -246,8 +247,8 @@ def channel_importance(features: ArrayLike, heatmaps: ArrayLike, *, ridge: float
     R = H - H.mean(0) - centred @ W
     importance = (2 * np.sum((F.T @ R) * W, axis=1) + np.sum(F**2, axis=0) * np.sum(W**2, axis=1)) / H.size
     z = (importance - importance.mean()) / (importance.std() or 1.0)
-    weights = np.exp((z - z.max()) / 5)
-    return weights / weights.sum()
+    softmax = np.exp((z - z.max()) / 5)
+    return softmax / softmax.sum()
 
 
 def _same_shape(student: Array, teacher: Array, axes: slice = slice(None), what: str = "shape") -> None:

@@ -1,4 +1,4 @@
-"""What a landmark network is trained on, per picture; the caller takes the mean."""
+"""What the tasks' own maps and coordinates are trained on, per picture; the caller takes the mean."""
 
 import math
 
@@ -28,15 +28,15 @@ def pixel_cross_entropy(logits: Array, classes: Array) -> Array:
     """Cross-entropy of the classes of a picture's pixels, averaged over those that count.
 
     Args:
-      logits: `[B, H, W, C]`; a class that is out of the question has a large negative one.
+      logits: `[B, H, W, C]`; a class that a pixel cannot have has a large negative one.
       classes: `[B, H, W]` index of each pixel's class; -1: the pixel does not count.
 
     Returns:
       `[B]` float32; 0 where no pixel counts.
     """
     counts = classes >= 0
-    own = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(classes, 0)[..., None], axis=-1)[..., 0]
-    return -jnp.sum(jnp.where(counts, own, 0.0), axis=(1, 2)) / jnp.maximum(counts.sum((1, 2)), 1)
+    found = jnp.take_along_axis(jax.nn.log_softmax(logits), jnp.maximum(classes, 0)[..., None], axis=-1)[..., 0]
+    return -jnp.sum(jnp.where(counts, found, 0.0), axis=(1, 2)) / jnp.maximum(counts.sum((1, 2)), 1)
 
 
 def soft_dice(logits: Array, classes: Array, foreground: Array) -> Array:
@@ -44,8 +44,8 @@ def soft_dice(logits: Array, classes: Array, foreground: Array) -> Array:
 
     L_i = 1/|K_i| sum_{k in K_i} [1 - 2 sum_x p_k t_k / (sum_x p_k^2 + sum_x t_k^2)]      (Milletari et al. 2016, Eq. 3)
 
-    Of each picture by itself. p: softmax, t: 1 where the class is k; sums over the pixels that count; K_i: foreground
-    classes with a pixel in picture i (the others are the cross-entropy's affair). The paper has one class.
+    p is the softmax, t is 1 where the class is k. The sums are over the pixels of picture i that count, and K_i are the
+    foreground classes with a pixel in it: the others are left to the cross-entropy. The paper has one class.
 
     Args:
       logits, classes: see `pixel_cross_entropy`.
@@ -73,7 +73,7 @@ def coordinate_error(coordinates: Array, true_coordinates: Array, mask: Array) -
 
     Args:
       coordinates: `[B, K, 2]`, as shares of the picture's side.
-      true_coordinates: same shape; of a landmark that does not count anything, NaN too.
+      true_coordinates: same shape; for a landmark that does not count, any numbers, even NaN.
       mask: `[B, K]` bool; a landmark that is not annotated, or not in the picture, is False.
 
     Returns:

@@ -3,7 +3,6 @@
 import dataclasses
 import enum
 import functools
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -14,11 +13,13 @@ import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
+from ctd_jax.config import POSITIVE, WEIGHT, Range, one_of
 from ctd_jax.errors import UserError
 from ctd_jax.losses import constraints
 from ctd_jax.training.parallel import AXIS
 from ctd_jax.typing import Params
 
+AT_LEAST_ONE = Range(lambda value: value >= 1, "expected 1 or more")
 Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of named features
 
 
@@ -43,30 +44,13 @@ class Ties(enum.Enum):
 
 
 @dataclasses.dataclass(frozen=True)
-class Values:
-    """The values that a key of the configuration may have."""
-
-    include: Callable[[Any], bool]
-    expected: str  # the same in words, for messages
-
-
-def one_of(*names: str) -> Values:
-    return Values(lambda value: value in names, " or ".join(names))
-
-
-NOT_NEGATIVE = Values(lambda value: 0 <= value < math.inf, "0 (off) or more")
-POSITIVE = Values(lambda value: 0 < value < math.inf, "more than 0")
-AT_LEAST_ONE = Values(lambda value: value >= 1, "1 or more")
-
-
-@dataclasses.dataclass(frozen=True)
 class Constraint:
     """A row of the table.
 
     Attributes:
       function: its equation. The keys that the configuration has beside `weight` and `layers` are passed by name.
       ties: what it looks at.
-      keys: the values that these further keys may have.
+      keys: further key -> the values that it may have.
       teacher: whether it compares the student with a teacher or, for parameters, with their start.
       of_landmarks: whether that teacher must be a landmark network, `teacher.run`.
       places: whether it needs a layer with a map of more than one place.
@@ -79,7 +63,7 @@ class Constraint:
 
     function: Callable[..., Array]
     ties: Ties
-    keys: Mapping[str, Values] = dataclasses.field(default_factory=dict)
+    keys: Mapping[str, Range] = dataclasses.field(default_factory=dict)
     teacher: bool = True
     of_landmarks: bool = False
     places: bool = False
@@ -293,9 +277,9 @@ def _check(name: str, term: ConfigDict) -> None:
     if name not in CONSTRAINTS:
         raise UserError(f"constraints.{name}: there is no such constraint; expected {', '.join(CONSTRAINTS)}")
     row = CONSTRAINTS[name]
-    for key, values in {"weight": NOT_NEGATIVE, **row.keys}.items():
-        if not values.include(term[key]):
-            raise UserError(f"constraints.{name}.{key} is {term[key]!r}; expected {values.expected}")
+    for key, allowed in {"weight": WEIGHT, **row.keys}.items():
+        if not allowed.has(term[key]):
+            raise UserError(f"constraints.{name}.{key} is {term[key]!r}; {allowed.words}")
     layers = term.get("layers", ())
     if row.ties in (Ties.MAP, Ties.BATCH) and not (layers and all(isinstance(layer, str) for layer in layers)):
         raise UserError(f"constraints.{name}.layers is {layers!r}; name one layer or more, for instance ('encoder',)")

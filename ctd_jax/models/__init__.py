@@ -1,10 +1,10 @@
 """Networks that hand out a dict of named features.
 
-`build_encoder` makes a teacher, `build` a student; `weights` keeps either in a file. Variables are Flax's,
-`{"params": ..., "batch_stats": ...}`; in a student's, each of the two has a teacher's tree at `encoder`.
+`build_encoder` makes a teacher, `build` and `build_segmentation` a student; `weights` keeps either in a file. Variables
+are Flax's, `{"params": ..., "batch_stats": ...}`; in a student's, each of the two has a teacher's tree at `encoder`.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -14,22 +14,24 @@ import jax.numpy as jnp
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm, weights
 from ctd_jax.models.decoder import Decoder
+from ctd_jax.models.encoder import Encoder, check_encoder
+from ctd_jax.models.encoder_decoder import EncoderDecoder
 from ctd_jax.models.evaluation import apply_in_evaluation
 from ctd_jax.models.fold import fold, folded
 from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
-from ctd_jax.models.landmark_net import LandmarkNet
 from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
 from ctd_jax.models.mobilenet import MICRO, TINY, MobileNet
 from ctd_jax.models.remat import apply_in_training
 from ctd_jax.models.resnet import BasicBlock, Bottleneck, ResNet
-from ctd_jax.models.unet import SegmentationNet, UNetDecoder
+from ctd_jax.models.unet import UNetDecoder
+from ctd_jax.typing import EncoderSpec
 
 __all__ = [
     "ENCODERS",
-    "LandmarkNet",
-    "SegmentationNet",
+    "Encoder",
+    "EncoderDecoder",
     "StackedHourglass",
     "activation_dtype",
     "apply_in_evaluation",
@@ -44,7 +46,8 @@ __all__ = [
     "weights",
 ]
 
-ENCODERS = {
+# name -> what makes the encoder, of the keyword arguments of `build_encoder`
+ENCODERS: dict[str, Callable[..., Encoder]] = {
     "resnet8": partial(ResNet, (1, 1, 1), BasicBlock, width=32),  # ours: stride 16, for small pictures
     "resnet18": partial(ResNet, (2, 2, 2, 2), BasicBlock),
     "resnet34": partial(ResNet, (3, 4, 6, 3), BasicBlock),
@@ -56,47 +59,48 @@ ENCODERS = {
 
 
 def build_encoder(
-    name: str, *, num_outputs: int = 0, dtype: Any = jnp.float32, axis_name: str | None = None, **kwargs: Any
+    name: str, *, num_outputs: int = 0, dtype: Any = jnp.float32, axis_name: str | None = None, **attributes: Any
 ) -> nn.Module:
-    """An encoder: `encoder.apply(variables, image_BHWC, train=False)` is a dict of features with the key `encoder`.
+    """An encoder: `encoder.apply(variables, image_BHWC, train=False)` is a dict of features, see `Encoder`.
 
     Args:
       name: a key of `ENCODERS`.
       num_outputs: length of the classifier's or embedding's output; 0: no such head.
       dtype: of the activations.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
-      **kwargs: further attributes of the network: for a ResNet width, stride_in_1x1, pool_padding.
+      **attributes: further ones of the network: for a ResNet width, stride_in_1x1, pool_padding.
 
     Raises:
-      UserError: there is no such encoder, or it has no such attribute.
+      UserError: there is no such encoder, it has no such attribute, or it lacks what every encoder has.
     """
     if name not in ENCODERS:
         raise UserError(f"there is no encoder {name!r}; choose one of {', '.join(ENCODERS)}.")
     try:
-        return ENCODERS[name](num_outputs=num_outputs, dtype=dtype, axis_name=axis_name, **kwargs)
+        encoder = ENCODERS[name](num_outputs=num_outputs, dtype=dtype, axis_name=axis_name, **attributes)
     except TypeError as error:
-        raise UserError(f"encoder {name!r} cannot be built with {kwargs}: {error}.") from error
+        raise UserError(f"encoder {name!r} cannot be built with {attributes}: {error}.") from error
+    return check_encoder(name, encoder)
 
 
 def build(
     config_model: Any,
     *,
-    encoder: Mapping[str, Any],
+    encoder: EncoderSpec,
     num_landmarks: int,
     encoder_norm: bool = True,
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
     norms: tuple[str, ...] = (),
     heads: tuple[tuple[str, int], ...] = (),
-) -> LandmarkNet | StackedHourglass:
-    """A landmark network.
+) -> EncoderDecoder | StackedHourglass:
+    """A landmark network, with the feature `heatmaps` `[B, H / stride, W / stride, K]`.
 
     Args:
       config_model: `config.model`; read are `network`, `decoder`, `decoder_channels`, `deconv` (see `Decoder`) and
         `hourglass`.
       encoder: keyword arguments of `build_encoder`, as a weight file's `meta["encoder"]` holds them.
       num_landmarks: K.
-      encoder_norm: see `LandmarkNet`.
+      encoder_norm: see `EncoderDecoder`.
       dtype: of the activations.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
       norms: domains that have their own batch norm, see `domain_norm`.
@@ -112,69 +116,101 @@ def build(
         if norms or heads:
             raise UserError("an hourglass is the same for all domains; set domains.norm and domains.heads to False")
         return StackedHourglass(num_landmarks, **config_model.hourglass, dtype=dtype, axis_name=axis_name)
-    if config_model.deconv not in DECONVS:
-        raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
-    decoder = getattr(config_model, "decoder", "dense")  # runs of version 0.1 have no such key
-    if decoder not in ("dense", "separable"):
-        raise UserError(f"model.decoder is {decoder!r}; expected dense or separable")
-    net = LandmarkNet(
-        encoder=build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
-        decoder=Decoder(
-            num_landmarks,
-            tuple(config_model.decoder_channels),
-            config_model.deconv,
-            light=decoder == "separable",
-            dtype=dtype,
-            axis_name=axis_name,
-            heads=heads,
-        ),
+    form = getattr(config_model, "decoder", "dense")  # runs of version 0.1 have no such key
+    if form not in ("dense", "separable"):
+        raise UserError(f"model.decoder is {form!r}; expected dense or separable")
+    decoder = partial(Decoder, num_landmarks, light=form == "separable", heads=heads)
+    return _encoder_decoder(
+        config_model,
+        encoder,
+        decoder,
+        "heatmaps",
         encoder_norm=encoder_norm,
-        domains=norms,
+        dtype=dtype,
+        axis_name=axis_name,
+        norms=norms,
     )
-    if net.stride < 1:
-        raise UserError(
-            f"{len(net.decoder.channels)} deconvolutions make heatmaps finer than the picture "
-            f"(the encoder's stride is {net.encoder.stride}); shorten `config.model.decoder_channels`."
-        )
-    return net
 
 
 def build_segmentation(
     config_model: Any,
     *,
-    encoder: Mapping[str, Any],
+    encoder: EncoderSpec,
     num_classes: int,
     encoder_norm: bool = True,
     dtype: Any = jnp.float32,
     axis_name: str | None = None,
     norms: tuple[str, ...] = (),
     heads: tuple[tuple[str, int], ...] = (),
-) -> SegmentationNet:
-    """A segmentation network; the arguments are those of `build`, with classes for landmarks.
+) -> EncoderDecoder:
+    """A segmentation network, with the feature `logits` `[B, H, W, C]`.
+
+    Args:
+      config_model: `config.model`; read are `network`, `decoder_channels` and `deconv` (see `UNetDecoder`).
+      encoder: keyword arguments of `build_encoder`, as a weight file's `meta["encoder"]` holds them.
+      num_classes: C.
+      encoder_norm: see `EncoderDecoder`.
+      dtype: of the activations.
+      axis_name: mapped axis over which batch norm takes its statistics, or None.
+      norms: domains that have their own batch norm, see `domain_norm`.
+      heads: domains that have their own last convolution, see `UNetDecoder`.
 
     Raises:
       UserError: no such network, encoder or form of deconvolution, or logits would be finer than the picture.
     """
     if config_model.network != "encoder_decoder":
         raise UserError(f"model.network is {config_model.network!r}; segmentation expects encoder_decoder")
+    decoder = partial(UNetDecoder, num_classes, heads=heads)
+    return _encoder_decoder(
+        config_model,
+        encoder,
+        decoder,
+        "maps",
+        full_size="logits",
+        encoder_norm=encoder_norm,
+        dtype=dtype,
+        axis_name=axis_name,
+        norms=norms,
+    )
+
+
+def _encoder_decoder(
+    config_model: Any,
+    encoder: EncoderSpec,
+    decoder: Callable[..., nn.Module],
+    maps: str,
+    *,
+    full_size: str | None = None,
+    encoder_norm: bool,
+    dtype: Any,
+    axis_name: str | None,
+    norms: tuple[str, ...],
+) -> EncoderDecoder:
+    """What the encoder-decoder networks share.
+
+    Args:
+      config_model: `config.model`; read are `decoder_channels` and `deconv`.
+      encoder, encoder_norm, dtype, axis_name, norms: see `build`.
+      decoder: makes the decoder, of `channels`, `deconv`, `dtype` and `axis_name`.
+      maps: what it makes, for messages.
+      full_size: see `EncoderDecoder`.
+
+    Raises:
+      UserError: no such encoder or form of deconvolution, or maps would be finer than the picture.
+    """
     if config_model.deconv not in DECONVS:
         raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
-    net = SegmentationNet(
-        encoder=build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
-        decoder=UNetDecoder(
-            num_classes,
-            tuple(config_model.decoder_channels),
-            config_model.deconv,
-            dtype=dtype,
-            axis_name=axis_name,
-            heads=heads,
-        ),
+    channels = tuple(config_model.decoder_channels)
+    net = EncoderDecoder(
+        build_encoder(**encoder, dtype=dtype, axis_name=axis_name),
+        decoder(channels=channels, deconv=config_model.deconv, dtype=dtype, axis_name=axis_name),
+        full_size=full_size,
         encoder_norm=encoder_norm,
         domains=norms,
     )
     if net.stride < 1:
         raise UserError(
-            f"{len(net.decoder.channels)} deconvolutions make maps finer than the picture (the encoder's stride is "
+            f"{len(channels)} deconvolutions make {maps} finer than the picture (the encoder's stride is "
             f"{net.encoder.stride}); shorten `config.model.decoder_channels`."
         )
     return net

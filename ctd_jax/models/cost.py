@@ -1,10 +1,15 @@
 """What one picture costs a network."""
 
 import functools
+from typing import Any
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax import Array
+
+from ctd_jax.models.evaluation import apply_in_evaluation
+from ctd_jax.typing import Variables
 
 
 def gflops(model: nn.Module, size: int) -> float:
@@ -15,5 +20,9 @@ def gflops(model: nn.Module, size: int) -> float:
     """
     inputs = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)
-    heatmaps = jax.jit(lambda variables, *x: model.apply(variables, *x, train=False)["heatmaps"])
-    return heatmaps.lower(variables, *inputs).cost_analysis()["flops"] / 1e9
+
+    def heatmaps(variables: Variables, *inputs: Array) -> Array:
+        return apply_in_evaluation(model, variables, *inputs)["heatmaps"]
+
+    analysis: Any = jax.jit(heatmaps).lower(variables, *inputs).cost_analysis()
+    return analysis["flops"] / 1e9

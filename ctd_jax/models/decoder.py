@@ -5,20 +5,19 @@ from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
-from jax import Array
 
 from ctd_jax.models import layers
+from ctd_jax.typing import Features
 
 
 class Decoder(nn.Module):
-    """Deconvolutions (4x4, stride 2, batch norm, ReLU), then a 1x1 convolution, or one for each domain; `light`: of
-    `SeparableDeconv` instead.
+    """Deconvolutions (4x4, stride 2), each with batch norm and ReLU, then a 1x1 convolution, or one for each domain.
 
     Attributes:
       num_landmarks: K, heatmaps per picture.
       channels: of each deconvolution; every one doubles the map.
       deconv: form of the deconvolutions, a key of `layers.DECONVS`: "phases" (CPU) or "transpose".
-      light: depthwise separable instead, with a tenth of the work.
+      light: `layers.SeparableDeconv` in their place, with a tenth of the work.
       dtype: of the activations; heatmaps are always float32.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
       heads: (domain, number of its landmarks) of each that has a last convolution of its own, in the order of the
@@ -34,15 +33,16 @@ class Decoder(nn.Module):
     heads: tuple[tuple[str, int], ...] = ()
 
     @nn.compact
-    def __call__(self, x_BHWC: Array, *, train: bool) -> dict[str, Array]:
-        """`[B, H, W, C]` -> named features: deconv1, ..., and heatmaps `[B, h, w, K]`, h = H * 2^len(channels)."""
+    def __call__(self, features: Features, *, train: bool) -> Features:
+        """Named features of an encoder, of which `encoder` `[B, H, W, C]` is read -> deconv1, ..., and heatmaps
+        `[B, h, w, K]`, h = H * 2^len(channels)."""
         init = nn.initializers.normal(0.001)  # as in the paper's code
-        out, x = {}, x_BHWC
-        for i, features in enumerate(self.channels, start=1):
+        out, x = {}, features["encoder"]
+        for i, width in enumerate(self.channels, start=1):
             if self.light:
-                x = layers.SeparableDeconv(features, dtype=self.dtype, name=f"deconv{i}")(x)
+                x = layers.SeparableDeconv(width, dtype=self.dtype, name=f"deconv{i}")(x)
             else:
-                x = layers.Deconv(features, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
+                x = layers.Deconv(width, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
             norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
             x = out[f"deconv{i}"] = nn.relu(norm(x))
         final = partial(layers.Conv, size=1, use_bias=True, kernel_init=init, dtype=self.dtype)

@@ -9,10 +9,11 @@ from jax import Array
 
 from ctd_jax.errors import UserError
 from ctd_jax.models import layers
+from ctd_jax.typing import Features
 
 
 def halve(x_BHWC: Array) -> Array:
-    """2x2 max pooling with stride 2 of a map with even sides; before a pre-activation it may be negative anywhere."""
+    """2x2 max pooling with stride 2 of a map with even sides, `[B, H, W, C]`, which may be negative anywhere."""
     B, H, W, C = x_BHWC.shape
     return x_BHWC.reshape(B, H // 2, 2, W // 2, 2, C).max(axis=(2, 4))
 
@@ -41,7 +42,7 @@ class Residual(nn.Module):
 
 
 class Hourglass(nn.Module):
-    """One hourglass: halves the map `depth` times, then doubles it as often, with a residual shortcut at every size.
+    """One hourglass: halves the map `depth` times and doubles it `depth` times, with a residual shortcut at every size.
 
     Parameters: skip, down, inner (the next smaller hourglass, in the smallest a `Residual`), up.
     """
@@ -82,6 +83,7 @@ class StackedHourglass(nn.Module):
     depth: int = 4
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    blocks = (Residual,)
 
     @property
     def stride(self) -> int:
@@ -90,16 +92,16 @@ class StackedHourglass(nn.Module):
 
     @property
     def multiple(self) -> int:
-        """The picture's sides must be multiples of so many pixels, so that every map can be halved."""
+        """Pixels: a picture's sides must be multiples of it, so that every map can be halved."""
         return self.stride * 2**self.depth
 
     @nn.compact
-    def __call__(self, image_BHWC: Array, domain: Array | None = None, *, train: bool) -> dict[str, Array]:
+    def __call__(self, image_BHWC: Array, domain: Array | None = None, *, train: bool) -> Features:
         """`[B, H, W, 3]`, normalised -> stacks `[S, B, H / 4, W / 4, K]`, the heatmaps of every hourglass, for a loss
         on each of them (intermediate supervision), and heatmaps, those of the last. `domain` changes nothing.
 
         Raises:
-          UserError: sides that cannot be halved so often, or attributes out of their range.
+          UserError: sides that are no multiples of `multiple`, or attributes out of their range.
         """
         self._check(image_BHWC)
         attributes = {"dtype": self.dtype, "axis_name": self.axis_name}

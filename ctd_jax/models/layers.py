@@ -7,8 +7,8 @@ with the plain one.
 
 import contextlib
 import contextvars
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, cast
 
 import flax.linen as nn
 import jax
@@ -80,7 +80,12 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
     def tap(i: int, j: int) -> Array:
         return _window(x, i, j, h, w, stride).reshape(-1, C) @ kernel[i, j]
 
-    return sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
+    return _sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
+
+
+def _sum(arrays: Iterable[Array]) -> Array:
+    """There is at least one, so the sum is an array."""
+    return cast(Array, sum(arrays))
 
 
 def double(x_BHWC: Array) -> Array:
@@ -102,7 +107,7 @@ def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> Ar
     k = kernel.shape[0]
     x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
-    return sum(_window(x, i, j, h, w, stride) * kernel[i, j] for i in range(k) for j in range(k))
+    return _sum(_window(x, i, j, h, w, stride) * kernel[i, j] for i in range(k) for j in range(k))
 
 
 def _depthwise_forward(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
@@ -172,7 +177,7 @@ def deconv_transpose(x_BHWC: Array, kernel: Array) -> Array:
     return lax.conv_transpose(x_BHWC, kernel[::-1, ::-1], (2, 2), "SAME", dimension_numbers=DIMENSIONS)
 
 
-DECONVS = {"phases": deconv_phases, "transpose": deconv_transpose}
+DECONVS: dict[str, Callable[[Array, Array], Array]] = {"phases": deconv_phases, "transpose": deconv_transpose}
 
 
 class Conv(nn.Module):

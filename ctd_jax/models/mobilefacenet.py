@@ -9,6 +9,7 @@ from jax import Array
 
 from ctd_jax.errors import UserError
 from ctd_jax.models import layers
+from ctd_jax.typing import Features
 
 GROUPS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
 BLOCKS = tuple((t, c, s if i == 0 else 1) for t, c, n, s in GROUPS for i in range(n))  # expansion, channels, stride
@@ -50,9 +51,10 @@ class MobileFaceNet(nn.Module):
     stride = 16  # input pixels per cell of the `encoder` map
     head = "embedding"
     last_layer = ("encoder_conv", "encoder_norm")
+    blocks = (InvertedResidual,)
 
     @nn.compact
-    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> dict[str, Array]:
+    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> Features:
         """`[B, H, W, 3]` -> named features: stem, depthwise, block0, ..., block14, stage1, stage2 and stage3 (the last
         blocks of stride 4, 8 and 16), encoder (512 channels, stride 16), and embedding `[B, num_outputs]` if asked for.
 

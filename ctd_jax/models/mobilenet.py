@@ -8,6 +8,7 @@ from jax import Array
 
 from ctd_jax.models import layers
 from ctd_jax.models.mobilefacenet import InvertedResidual
+from ctd_jax.typing import Features
 
 TINY = ((3, 16, 2), (3, 32, 3), (4, 72, 3), (4, 144, 3))  # expansion, channels and blocks of each stage
 MICRO = ((3, 16, 1), (3, 24, 2), (4, 40, 2), (4, 80, 2))
@@ -34,6 +35,7 @@ class MobileNet(nn.Module):
     dtype: Any = jnp.float32
     axis_name: str | None = None
     head = "classifier"
+    blocks = (InvertedResidual,)
 
     @property
     def stride(self) -> int:
@@ -47,15 +49,15 @@ class MobileNet(nn.Module):
         return tuple(f"{block}/project_{kind}" for kind in ("conv", "norm"))
 
     @nn.compact
-    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> dict[str, Array]:
+    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> Features:
         """`[B, H, W, 3]` -> named features: stem (stride 2), stage1 (stride 4), stage2, ..., encoder (the last stage),
         and with a classifier also pooled `[B, C]` and classifier `[B, num_outputs]`. `train_head` changes nothing: the
         classifier has no batch norm."""
         norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
         x = nn.relu6(norm(layers.Conv(self.stem, 3, 2, 1, dtype=self.dtype, name="stem_conv")(image_BHWC)))
         out = {"stem": x}
-        for i, (expansion, channels, blocks) in enumerate(self.stages, start=1):
-            for j in range(blocks):
+        for i, (expansion, channels, number) in enumerate(self.stages, start=1):
+            for j in range(number):
                 stride = 2 if j == 0 else 1
                 block = InvertedResidual(
                     expansion, channels, stride, self.dtype, self.axis_name, name=f"stage{i}_block{j}"

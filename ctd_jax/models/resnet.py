@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ctd_jax.models import layers
+from ctd_jax.typing import Features
 
 
 class BasicBlock(nn.Module):
@@ -19,7 +20,7 @@ class BasicBlock(nn.Module):
     dtype: Any
     axis_name: str | None
     expansion = 1
-    convolutions = 2
+    last_convolution = 2
 
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
@@ -41,7 +42,7 @@ class Bottleneck(nn.Module):
     dtype: Any
     axis_name: str | None
     expansion = 4
-    convolutions = 3
+    last_convolution = 3
 
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
@@ -72,29 +73,33 @@ class ResNet(nn.Module):
     """
 
     stage_sizes: tuple[int, ...]
-    block: type[nn.Module]
+    block: type[BasicBlock] | type[Bottleneck]
     num_outputs: int = 0
     width: int = 64
     stride_in_1x1: bool = False
     pool_padding: str = "same"
     dtype: Any = jnp.float32
     axis_name: str | None = None
+    head = "classifier"
 
     @property
     def stride(self) -> int:
         """Input pixels per cell of the `encoder` map."""
         return 2 ** (len(self.stage_sizes) + 1)
 
-    head = "classifier"
+    @property
+    def blocks(self) -> tuple[type[nn.Module], ...]:
+        """Classes of the blocks that `remat` may compute again."""
+        return (self.block,)
 
     @property
     def last_layer(self) -> tuple[str, ...]:
         """Paths of the last convolution's parameters, and of its batch norm's."""
         block = f"stage{len(self.stage_sizes)}_block{self.stage_sizes[-1] - 1}"
-        return tuple(f"{block}/{kind}{self.block.convolutions}" for kind in ("conv", "norm"))
+        return tuple(f"{block}/{kind}{self.block.last_convolution}" for kind in ("conv", "norm"))
 
     @nn.compact
-    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> dict[str, Array]:
+    def __call__(self, image_BHWC: Array, *, train: bool, train_head: bool = True) -> Features:
         """`[B, H, W, 3]` -> named features: unpooled (stride 2), stem (pooled, stride 4), stage1, ..., encoder (the
         last stage), and with a classifier also pooled `[B, C]` (mean over the map, of any size) and classifier
         `[B, num_outputs]`. `train_head` changes nothing: the classifier has no batch norm."""

@@ -4,13 +4,10 @@ from functools import partial
 from typing import Any
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
-from jax import Array
 
 from ctd_jax.models import layers
-from ctd_jax.models.domain_norm import per_domain
-from ctd_jax.models.landmark_net import LandmarkNet
+from ctd_jax.typing import Features
 
 
 class UNetDecoder(nn.Module):
@@ -37,7 +34,7 @@ class UNetDecoder(nn.Module):
     heads: tuple[tuple[str, int], ...] = ()
 
     @nn.compact
-    def __call__(self, features: dict[str, Array], *, train: bool) -> dict[str, Array]:
+    def __call__(self, features: Features, *, train: bool) -> Features:
         """Named features of an encoder -> level1, ... and logits `[B, h, w, C]`, h = H * 2^len(channels) where the map
         `encoder` has the height H."""
         norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
@@ -55,16 +52,3 @@ class UNetDecoder(nn.Module):
         logits = [final(number, name=name)(x) for name, number in counts.items()]
         out["logits"] = jnp.concatenate(logits, axis=-1).astype(jnp.float32)
         return out
-
-
-class SegmentationNet(LandmarkNet):
-    """Encoder, then a decoder that sees all of its named features; see `LandmarkNet`."""
-
-    def __call__(self, image_BHWC: Array, domain: Array | None = None, *, train: bool) -> dict[str, Array]:
-        """`[B, H, W, 3]`, normalised, and `[B]` index in `domains` of each picture, where there are any -> the named
-        features of both; `logits` is `[B, H, W, C]`, linear between the decoder's."""
-        with per_domain(domain, self.domains):
-            out = self.encoder(image_BHWC, train=train and self.encoder_norm, train_head=False)
-            out |= self.decoder(out, train=train)
-        shape = (*image_BHWC.shape[:3], out["logits"].shape[-1])
-        return out | {"logits": jax.image.resize(out["logits"], shape, "bilinear")}

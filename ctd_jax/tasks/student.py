@@ -172,8 +172,8 @@ class StudentTask(abc.ABC):
             )
         if terms.of_encoder and layers == "none":
             raise UserError(
-                f"constraints.{terms.of_encoder[0]}.weight is not 0, but train.encoder_layers is none: a frozen encoder "
-                "stays the teacher's without it; set it to 0"
+                f"constraints.{terms.of_encoder[0]}.weight is not 0, but train.encoder_layers is none: a frozen "
+                "encoder stays the teacher's without it; set it to 0"
             )
         if not self._starts_from_teacher and layers != "all":
             raise UserError(

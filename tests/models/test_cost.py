@@ -45,9 +45,9 @@ def test_multiply_adds_of_a_network_by_hand():
     net = models.mobilenet.MobileNet(4, ((2, 6, 1),))
     want = 27 * 4 * 256 + 4 * 8 * 256 + 9 * 8 * 64 + 8 * 6 * 64
     assert multiply_adds(net, 32) == want
-    dense = models.LandmarkNet(net, models.decoder.Decoder(5, (3,)))
+    dense = models.EncoderDecoder(net, models.decoder.Decoder(5, (3,)))
     assert multiply_adds(dense, 32) == want + 16 * 6 * 3 * 64 + 3 * 5 * 256
-    light = models.LandmarkNet(net, models.decoder.Decoder(5, (3,), light=True))
+    light = models.EncoderDecoder(net, models.decoder.Decoder(5, (3,), light=True))
     assert multiply_adds(light, 32) == want + 6 * 3 * 64 + 9 * 3 * 256 + 3 * 5 * 256
 
 

@@ -69,7 +69,7 @@ def build(
     *,
     num_outputs: int = 0,
     axis_name: str | None = None,
-) -> models.SegmentationNet:
+) -> models.EncoderDecoder:
     """The network of a configuration.
 
     Args:
