@@ -56,7 +56,7 @@ def run(
         if paths is not None:
             paths[:] = [files.path_of("the command", path) for path in rest]
         for name in required:
-            if not known[name].value:
+            if not known[name].present:
                 raise UserError(f"--{name} is missing: {known[name].help}")
         _set_up()
         main()
