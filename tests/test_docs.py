@@ -35,7 +35,7 @@ PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "CONT
 NAMES = [str(page.relative_to(REPO)) for page in PAGES]
 INSTALL = (
     "pip install -e . && python -m ctd_jax.main --config=configs/ctd_ed.py",
-    "pip install -e '.[test]' && pytest",
+    "pip install -e '.[test]' && pytest -n 2",
 )
 SMALLER = {"train.steps": 2, "eval.every": 2}  # than a run of tiny.KEYS
 SECTIONS = (
@@ -132,7 +132,7 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
 
 def _check_tests(words: list[str]) -> None:
     """The tests that are named exist; they run where all tests do."""
-    for name in words:
+    for name in words[2:] if words[:1] == ["-n"] else words:  # number of processes
         file, _, function = name.partition("::")
         assert (REPO / file).is_file(), name
         known = [n.name for n in ast.parse((REPO / file).read_text("utf-8")).body if isinstance(n, ast.FunctionDef)]
