@@ -57,13 +57,14 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     from ctd_jax.tasks.landmarks import LandmarkTask
     from ctd_jax.tasks.teacher import IMAGENET
 
-    picture, xy = pictures(batch, size, landmarks)
-    unknown = np.full((batch, 4), np.nan)
+    split_of = [*["train"] * batch, "val", "test"]
+    picture, xy = pictures(len(split_of), size, landmarks)
+    unknown = np.full((len(split_of), 4), np.nan)
     names = tuple(f"p{i}" for i in range(landmarks))
     everything = data.Dataset(
         landmarks=data.Landmarks(names, tuple((i, i + 1) for i in range(0, landmarks - 1, 2))),
-        images=tuple(map(str, range(batch))),
-        subjects=tuple(map(str, range(batch))),
+        images=tuple(map(str, range(len(split_of)))),
+        subjects=tuple(map(str, range(len(split_of)))),
         xy=xy,
         spacing=unknown[:, :2],
         boxes=unknown,
@@ -82,7 +83,7 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     with tempfile.TemporaryDirectory() as folder:
         config.teacher.weights = f"{folder}/teacher.safetensors"
         models.weights.save(config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": IMAGENET})
-        return LandmarkTask(config, data.Source(everything, ["train"] * batch, ("",) * batch))
+        return LandmarkTask(config, data.Source(everything, split_of, ("",) * len(split_of)))
 
 
 class Ours:

@@ -43,7 +43,8 @@ ALTERNATIVES = {
     "fsf_ld, plain": ("constraints.hint.form=plain",),
 }
 MICRO = ("model.encoder=mobilenet_micro", "model.decoder_channels=(32,32,32)")
-# of encoder and decoder, of a teacher with three deconvolutions; because of this study the file has the encoder's alone
+# Layers of the encoder and the decoder of a teacher with three deconvolutions; after this study the file has the
+# encoder's alone.
 LEVELS = ("constraints.hint.layers=('stage2','stage3','deconv2','deconv3')",)
 KEYS = ("me_mm", "sdr_le_2mm", "sdr_le_2.5mm", "sdr_le_3mm", "sdr_le_4mm")
 Changes = tuple[str, ...]  # KEY=VALUE
