@@ -12,45 +12,29 @@ same command continues; finished runs are not repeated. Writes experiments/domai
 
 import argparse
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from configs import domains as domains_config
-from ctd_jax.study import Line, Run, Study, Trial, repeats
+from configs.domains import get_config
+from ctd_jax.study import Line, Run, Trial, repeats
+from experiments.shared_network import APART, CHOICE, WEIGHT, Method, SharedNetwork, minus_own_network
 
 HERE = pathlib.Path(__file__).parent
-APART = "one network each"
-WEIGHT = "constraints.contrastive.weight"
-NO_TERM = {WEIGHT: 0.0}
-SCHEMES: dict[str, dict[str, Any]] = {  # of one common network
-    "joint": NO_TERM | {"domains.norm": False, "domains.heads": False},
-    "+ heads": NO_TERM | {"domains.norm": False},
-    "+ batch norm": NO_TERM,
-    "+ contrastive": {},
-    "+ multi-scale": {"constraints.contrastive.layers": ("encoder", "deconv1", "deconv2")},
-}
-CHOICE = "val contrastive"  # the scheme whose weight is chosen
 
 
-class Method(NamedTuple):
-    """A scheme; of `APART`, the network of one domain."""
-
-    scheme: str
-    domain: str = ""
-
-
-class Domains(Study[Method, float]):
-    """A setting is the weight of the contrastive term."""
+class Domains(SharedNetwork):
+    """The arguments are those of `main`."""
 
     def __init__(self, args: argparse.Namespace, domains: list[str]):
-        super().__init__(pathlib.Path(args.runs), HERE / "domains.csv")
-        self._args, self._domains = args, domains
+        layers = ("encoder", "deconv1", "deconv2")
+        super().__init__(pathlib.Path(args.runs), HERE / "domains.csv", domains, layers)
+        self._args = args
 
     def trial(self, method: Method, setting: float, seed: int, split: str | None) -> Trial:
-        args, alone = self._args, method.scheme == APART
-        steps = args.steps if alone else args.steps * len(self._domains)
-        config = domains_config.get_config()
+        args = self._args
+        steps = args.steps if method.scheme == APART else args.steps * len(self.domains)
+        config = get_config()
         config.seed = config.data.budget_seed = seed
         config.data.root = args.roots
         config.data.budget = args.budget
@@ -59,13 +43,13 @@ class Domains(Study[Method, float]):
         config.train.steps, config.train.batch_size, config.train.encoder_lr = steps, args.batch, args.encoder_lr
         config.eval.every = max(steps // 4, 1)
         config.eval.split = split or config.eval.split
-        changes = NO_TERM | {"data.domains": (method.domain,)} if alone else SCHEMES.get(method.scheme, {})
-        config.update_from_flattened_dict({WEIGHT: setting} | changes)
-        names = {APART: f"own {method.domain}", CHOICE: f"{CHOICE} {setting:g}"}
-        name = names.get(method.scheme, method.scheme.removeprefix("+ ")).replace(" ", "_")
+        config.update_from_flattened_dict(self.changes(method, setting))
         size = f"{steps}x{args.batch}-{args.size}px-lr{args.encoder_lr:g}-budget{args.budget or 'all'}"
         cells = {"scheme": method.scheme, "domain": method.domain, "seed": seed, "split": config.eval.split}
-        return Trial(f"{name}-seed{seed}-{size}", config, cells)
+        return Trial(f"{self.name(method, setting)}-seed{seed}-{size}", config, cells)
+
+    def part(self, run: Run, domain: str) -> Run:
+        return parts(run)[domain]
 
     def lines_of(self, run: Run) -> list[Line]:
         return [
@@ -127,9 +111,8 @@ def console(result: dict[str, Any]) -> str:
             text = f"  {scheme:<18} {scale * row['error']:7.3f}  ({low:.3f} to {high:.3f})"
             difference = row.get("minus_apart", {})
             if "p" in difference:
-                low, high = (scale * bound for bound in difference["ci95"])
-                text += f"   minus own network {scale * difference['difference']:+.3f} ({low:+.3f} to {high:+.3f})"
-                text += f", p {difference['p']:.4f}"
+                ci95 = [scale * bound for bound in difference["ci95"]]
+                text += minus_own_network(scale * difference["difference"], ci95, difference["p"], "+.3f")
             lines.append(text)
     return "\n".join(lines)
 
@@ -152,14 +135,9 @@ def main() -> None:
     names = [pathlib.Path(root).absolute().name for root in args.roots.split(",")]
     study = Domains(args, names)
     weight = study.choose(Method(CHOICE), args.weights, log_error)
-    methods = [*(Method(APART, name) for name in names), *(Method(scheme) for scheme in SCHEMES)]
-    trained = study.repeat(dict.fromkeys(methods, weight), range(args.seeds))
-    runs = {APART: {name: trained[Method(APART, name)] for name in names}}
-    for scheme in SCHEMES:
-        runs[scheme] = {name: [parts(run)[name] for run in trained[Method(scheme)]] for name in names}
     arguments = {key: value for key, value in vars(args).items() if key != "runs"}
     arguments |= {"roots": names, "teacher": pathlib.Path(args.teacher).name, WEIGHT: weight}
-    result = {"arguments": arguments, "domains": compare(runs)}
+    result = {"arguments": arguments, "domains": compare(study.compared(weight, range(args.seeds)))}
     study.write(result)
     print(console(result["domains"]))
 

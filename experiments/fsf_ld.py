@@ -66,13 +66,13 @@ class TinyStudents(Study[str, Changes]):
     def config(self, row: str, changes: Changes) -> ConfigDict:
         args = self._args
         split = HERE / "splits" / "ceph_isbi2015.csv"
-        common = (f"data.root={args.root}", f"data.split={split}", f"data.image_size={args.size}", "augment.flip=0")
-        common += (f"train.batch_size={args.batch_size}", "eval.every=100")
+        common = [f"data.root={args.root}", f"data.split={split}", f"data.image_size={args.size}", "augment.flip=0"]
+        common += [f"train.batch_size={args.batch_size}", "eval.every=100"]
         if file_of(row) == "fsf_teacher":
-            common += ("teacher.weights=none", f"model.encoder={args.teacher}", "model.decoder_channels=(128,128,128)")
-            common += (f"train.steps={args.teacher_steps}",)
+            common += ["teacher.weights=none", f"model.encoder={args.teacher}", "model.decoder_channels=(128,128,128)"]
+            common += [f"train.steps={args.teacher_steps}"]
         else:
-            common += (f"train.steps={args.steps}",)
+            common += [f"train.steps={args.steps}"]
         return load_config(f"configs/{file_of(row)}.py", [*common, *changes])
 
     def text(self, changes: Changes) -> str:

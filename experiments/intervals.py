@@ -103,7 +103,15 @@ def ratio_methods(
     return found | bootstraps(x[some], y[some], r[some], linear[some], left_out[some], random, resamples)
 
 
-def bootstraps(x, y, r, linear, left_out, random: np.random.Generator, resamples: int) -> dict[str, Bounds]:
+def bootstraps(
+    x: np.ndarray,
+    y: np.ndarray,
+    r: np.ndarray,
+    linear: np.ndarray,
+    left_out: np.ndarray,
+    random: np.random.Generator,
+    resamples: int,
+) -> dict[str, Bounds]:
     """Percentile, BCa (Efron 1987) and bootstrap-t bounds `[T]`; arguments `[T, n]` and `[T]`."""
     n = x.shape[1]
     counts = random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)  # [R, n]
@@ -135,9 +143,10 @@ def of_agreement(random: np.random.Generator, n: int, sets: int) -> dict[str, tu
     the latter with a bias of 0.5; and their true values."""
     truth = random.normal(30, 3, (sets, n))
     value, annotated = truth + 0.5 + random.normal(size=truth.shape), truth + random.normal(size=truth.shape)
+    names, empty = np.arange(n).astype(str), np.full(n, "")
     rows = [
-        agreement.Measured(*[np.arange(n).astype(str)] * 2, *[np.full(n, "")] * 2, v, w)
-        for v, w in zip(value, annotated, strict=True)
+        agreement.Measured(names, names, empty, empty, found, true)
+        for found, true in zip(value, annotated, strict=True)
     ]
     found = [agreement.intervals_of(one) for one in rows]
     loa = {"loa": 0.5 + 1.96 * np.sqrt(2)}
@@ -170,7 +179,7 @@ def held(bounds: Bounds, truth: float) -> tuple[float, float]:
 
 def simulate(sets: int, resamples: int, seed: int) -> list[dict[str, Any]]:
     """A row for each kind of number, spread of the pictures and n: of each method `coverage` and `width`."""
-    rows = []
+    rows: list[dict[str, Any]] = []
     for spread, draw in PICTURES.items():
         for n in PEOPLE:
             random = np.random.default_rng([seed, n, len(rows)])

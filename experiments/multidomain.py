@@ -17,60 +17,44 @@ over the seeds; intervals are over subjects.
 import argparse
 import json
 import pathlib
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from configs import mtmd
+from configs.mtmd import get_config
 from ctd_jax.metrics import intervals, segmentation
-from ctd_jax.study import CHOOSING_SEED, Line, Run, Study, Trial
+from ctd_jax.study import CHOOSING_SEED, Line, Run, Trial
+from experiments.shared_network import APART, CHOICE, Method, SharedNetwork, minus_own_network
 
 HERE = pathlib.Path(__file__).parent
-APART = "one network each"
-WEIGHT = "constraints.contrastive.weight"
-NO_TERM = {WEIGHT: 0.0}
-SCHEMES: dict[str, dict[str, Any]] = {  # of one common network
-    "joint": NO_TERM | {"domains.norm": False, "domains.heads": False},
-    "+ heads": NO_TERM | {"domains.norm": False},
-    "+ batch norm": NO_TERM,
-    "+ contrastive": {},
-    "+ multi-scale": {"constraints.contrastive.layers": ("encoder", "level1", "level2", "level3")},
-}
-CHOICE = "val contrastive"  # the scheme whose weight is chosen
 
 
-class Method(NamedTuple):
-    """A scheme with a share of the training pictures, as the command line has it; of `APART`, one domain's network."""
-
-    share: str
-    scheme: str
-    domain: str = ""
-
-
-class Anatomies(Study[Method, float]):
-    """A setting is the weight of the contrastive term."""
+class Anatomies(SharedNetwork):
+    """The arguments are those of `main`."""
 
     def __init__(self, args: argparse.Namespace, domains: list[str]):
-        super().__init__(pathlib.Path(args.runs), HERE / "multidomain.csv")
-        self._args, self._domains = args, domains
+        layers = ("encoder", "level1", "level2", "level3")
+        super().__init__(pathlib.Path(args.runs), HERE / "multidomain.csv", domains, layers)
+        self._args = args
 
     def trial(self, method: Method, setting: float, seed: int, split: str | None) -> Trial:
-        args, alone, share = self._args, method.scheme == APART, float(method.share)
-        config = mtmd.get_config()
+        args, share = self._args, float(method.share)
+        config = get_config()
         config.seed = config.data.seed = config.data.budget_seed = seed
         config.data.root, config.data.share, config.data.image_size = args.root, share, args.size
         config.teacher.weights = args.teacher
         config.domains.schedule = "balanced"
-        steps = max(args.steps // len(self._domains), 1) if alone else args.steps
+        steps = max(args.steps // len(self.domains), 1) if method.scheme == APART else args.steps
         config.train.steps, config.train.batch_size = steps, args.batch
         config.eval.every = max(steps // 4, 1)
         config.eval.split = split or config.eval.split
-        changes = NO_TERM | {"data.domains": (method.domain,)} if alone else SCHEMES.get(method.scheme, {})
-        config.update_from_flattened_dict({WEIGHT: setting} | changes)
-        names = {APART: f"own {method.domain}", CHOICE: f"{CHOICE} {setting:g}"}
-        name = names.get(method.scheme, method.scheme.removeprefix("+ ")).replace(" ", "_")
-        folder = f"{name}-{100 * share:g}percent-seed{seed}-{steps}x{args.batch}-{args.size}px"
-        return Trial(folder, config, method._asdict() | {"seed": seed})
+        config.update_from_flattened_dict(self.changes(method, setting))
+        size = f"{100 * share:g}percent-seed{seed}-{steps}x{args.batch}-{args.size}px"
+        cells = {"share": method.share, "scheme": method.scheme, "domain": method.domain, "seed": seed}
+        return Trial(f"{self.name(method, setting)}-{size}", config, cells)
+
+    def part(self, run: Run, domain: str) -> Run:
+        return run
 
     def lines_of(self, run: Run) -> list[Line]:
         if run.cells["seed"] == CHOOSING_SEED:
@@ -159,9 +143,8 @@ def console(result: dict[str, Any]) -> str:
                 low, high = (100 * bound for bound in row["ci95"])
                 text = f"  {scheme:<18} {100 * row['value']:5.1f}  ({low:.1f} to {high:.1f})"
                 if difference := row.get("minus_apart"):
-                    low, high = (100 * bound for bound in difference["ci95"])
-                    text += f"   minus own network {100 * difference['value']:+.1f} ({low:+.1f} to {high:+.1f})"
-                    text += f", p {difference['p']:.4f}"
+                    ci95 = [100 * bound for bound in difference["ci95"]]
+                    text += minus_own_network(100 * difference["value"], ci95, difference["p"], "+.1f")
                 lines.append(text)
     return "\n".join(lines)
 
@@ -185,13 +168,8 @@ def main() -> None:
     result, chosen, shares = {}, {}, args.shares.split(",")
     seeds = [int(number) for number in args.seeds.split(",")]
     for share, number in zip(shares, seeds * (len(shares) if len(seeds) == 1 else 1), strict=True):
-        weight = chosen[share] = study.choose(Method(share, CHOICE), args.weights, error)
-        methods = [Method(share, APART, domain) for domain in domains]
-        methods += [Method(share, scheme) for scheme in SCHEMES]
-        trained = study.repeat(dict.fromkeys(methods, weight), range(number))
-        runs = {APART: {domain: trained[Method(share, APART, domain)] for domain in domains}}
-        runs |= {scheme: dict.fromkeys(domains, trained[Method(share, scheme)]) for scheme in SCHEMES}
-        result[share] = compare(runs)
+        chosen[share] = study.choose(Method(CHOICE, share=share), args.weights, error)
+        result[share] = compare(study.compared(chosen[share], range(number), share))
     teacher = pathlib.Path(args.teacher).name
     known = {key: value for key, value in vars(args).items() if key not in ("root", "runs")} | {"teacher": teacher}
     study.write({"arguments": known | {"chosen": chosen}, "shares": result})
