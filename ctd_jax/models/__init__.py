@@ -116,7 +116,7 @@ def build(
         if norms or heads:
             raise UserError("an hourglass is the same for all domains; set domains.norm and domains.heads to False")
         return StackedHourglass(num_landmarks, **config_model.hourglass, dtype=dtype, axis_name=axis_name)
-    form = getattr(config_model, "decoder", "dense")  # runs of version 0.1 have no such key
+    form = config_model.decoder
     if form not in ("dense", "separable"):
         raise UserError(f"model.decoder is {form!r}; expected dense or separable")
     decoder = partial(Decoder, num_landmarks, light=form == "separable", heads=heads)
