@@ -9,6 +9,8 @@ import importlib.util
 import runpy
 import sys
 
+from ctd_jax.text_table import text_table
+
 COMMANDS = {  # name -> module, what it does
     "train": ("main", "train, evaluate and report one configuration; again: continue"),
     "predict": ("predict", "landmarks or class maps of new pictures, by a run"),
@@ -41,8 +43,7 @@ def _chosen(name: str, known: dict[str, str], before: str) -> str:
     """`name`, if it is one of the `known`; else this ends the program, with a list of them."""
     if name in known:
         return name
-    width = max(map(len, known)) + 2
-    table = "\n".join(f"  {before} {one:<{width}}{about}" for one, about in known.items())
+    table = "\n".join(text_table([(f"{before} {one}", about) for one, about in known.items()], "  <  <"))
     if name in ("--help", "-h", "help"):
         print(f"{__doc__.strip()}\n\n{table}")
         sys.exit(0)

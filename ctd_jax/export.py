@@ -30,6 +30,7 @@ from ml_collections import ConfigDict
 from ctd_jax import command, files, versions
 from ctd_jax.config import REMEDY, config_of_run
 from ctd_jax.errors import UserError
+from ctd_jax.text_table import text_table
 
 if TYPE_CHECKING:
     from ctd_jax.data import Dataset
@@ -219,8 +220,7 @@ def _console(out: pathlib.Path, about: dict[str, Any], largest: str) -> str:
         for name, spec in about[kind].items():
             rows[f"{kind} {name}"] = f"[{', '.join(map(str, spec['shape']))}] {spec['dtype']}, {spec['unit']}"
     rows["versions"] = versions.line(about["versions"])
-    width = max(map(len, rows)) + 2
-    return "\n".join([str(out), *(f"  {name:<{width}}{value}" for name, value in rows.items())])
+    return "\n".join([str(out), *text_table(list(rows.items()), "  <  <")])
 
 
 if __name__ == "__main__":

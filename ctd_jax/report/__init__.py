@@ -1,10 +1,18 @@
 """What people read of a run: a table for the terminal, pictures with their landmarks, one HTML page."""
 
-from ctd_jax.report import cautions, learning, segmentation
+from ctd_jax.report import cautions, domains, landmarks, learning, segmentation
 from ctd_jax.report.comparison import comparison
-from ctd_jax.report.index import write_index
-from ctd_jax.report.overlays import draw
-from ctd_jax.report.page import write
+from ctd_jax.report.overlays import paint_outlines, paint_points
 from ctd_jax.report.tables import console
 
-__all__ = ["cautions", "comparison", "console", "draw", "learning", "segmentation", "write", "write_index"]
+__all__ = [
+    "cautions",
+    "comparison",
+    "console",
+    "domains",
+    "landmarks",
+    "learning",
+    "paint_outlines",
+    "paint_points",
+    "segmentation",
+]

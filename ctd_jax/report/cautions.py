@@ -1,65 +1,67 @@
-"""What a reader has to know before the numbers: sentences for the first lines of every report, most important first."""
+"""Cautions: sentences for the first lines of every report, the most important first."""
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Sequence
 
 import numpy as np
 
 from ctd_jax.metrics import Predictions
 from ctd_jax.metrics.segmentation import Scores, slug
 from ctd_jax.report import tables
+from ctd_jax.report.tables import Metrics
 
-STILL = 0.1  # of the spread of the annotations; predictions that vary less lie all in one place
-FAINT = 1 / 3  # of the peaks of the other landmarks; lower ones are no landmark that was found
+MIN_SPREAD = 0.1  # share of the spread of the annotations; predictions that vary less all lie in one place
+MIN_PEAK = 1 / 3  # share of the peaks of the other landmarks; a landmark with lower ones was not found
 SHOWN = 5  # names that a sentence lists
 
 
-def of_landmarks(summary: Mapping[str, Any], table: Predictions, blind: Predictions) -> list[str]:
+def of_landmarks(summary: Metrics, table: Predictions, baseline: Predictions) -> list[str]:
     """Sentences on a result.
 
     Args:
-      summary: of metrics.json, with its `mean_shape`, `normalizer` and, for each landmark, `n_train`.
-      table: the predictions that it is made from; blind: those of the mean shape, see `mean_shape`.
+      summary: content of metrics.json, with its `mean_shape`, `normalizer` and, for each landmark, `n_train`.
+      table: the predictions that it is computed from.
+      baseline: the predictions of the mean shape, see `mean_shape`.
     """
     return [
-        *_of_the_mean_shape(summary),
-        *_of_spread(table, blind),
+        *_no_better_than_the_mean_shape(summary),
+        *_in_one_place(table, baseline),
         *_never_found(summary, table),
         *_never_trained(summary),
-        *_of_units(summary, table),
+        *_units_of_some_pictures(summary, table),
     ]
 
 
-def of_class_maps(summary: Mapping[str, Any], scores: Scores, learned: Collection[tuple[str, str]]) -> list[str]:
+def of_class_maps(summary: Metrics, scores: Scores, learned: Collection[tuple[str, str]]) -> list[str]:
     """Sentences on a result of segmentation.
 
     Args:
-      summary: of metrics.json, with its `mean_map` and `classes`.
-      scores: the table that it is made from.
-      learned: (domain, class) of those that any training picture has.
+      summary: content of metrics.json, with its `mean_map` and `classes`.
+      scores: the table that it is computed from.
+      learned: domain and class of those that a training picture has.
     """
-    sentences, several, shape = [], len(summary["classes"]) > 1, summary["mean_map"]
-    for domain, beaten in shape["beaten"].items():
-        key, of = f"dice_{slug(domain)}", f" of {domain}" * several
-        own, blind = (f"{100 * one[key]:.1f} %" if key in one else "unknown" for one in (summary, shape))
+    sentences, mean_map = [], summary["mean_map"]
+    of_domain = {domain: f" of {domain}" if len(summary["classes"]) > 1 else "" for domain in summary["classes"]}
+    for domain, beaten in mean_map["beaten"].items():
+        key = f"dice_{slug(domain)}"
+        dice, baseline = (f"{100 * one[key]:.1f} %" if key in one else "unknown" for one in (summary, mean_map))
         if not beaten:
             sentences.append(
-                f"This network is no better than the mean map of the training labels{of}, placed without looking at "
-                f"the picture: Dice {own} against {blind}."
+                f"This network is no better than the mean map of the training labels{of_domain[domain]}, placed "
+                f"without looking at the picture: Dice {dice} against {baseline}."
             )
     for domain, names in summary["classes"].items():
         for name in names[1:]:
             rows = scores.of(domain, name) & (scores.values["true_pixels"] > 0)
-            of = name + f" of {domain}" * several
             if (domain, name) not in learned:
-                sentences.append(f"{of} was never trained: no training picture has it.")
+                sentences.append(f"{name}{of_domain[domain]} was never trained: no training picture has it.")
             elif rows.any() and not scores.values["pixels"][rows].any():
-                sentences.append(f"{of} was never found: in none of the {rows.sum()} pictures that have it.")
+                count = f"in none of the {rows.sum()} pictures that have it"
+                sentences.append(f"{name}{of_domain[domain]} was never found: {count}.")
     return sentences
 
 
-def _of_the_mean_shape(summary: Mapping[str, Any]) -> list[str]:
-    """The network is no better than it, or is at some landmarks."""
+def _no_better_than_the_mean_shape(summary: Metrics) -> list[str]:
+    """The network is no better than the mean shape, as a whole or at some landmarks."""
     shape = summary["mean_shape"]
     minus = shape["network_minus_it"]
     measure = minus["measure"]
@@ -84,12 +86,13 @@ def _of_the_mean_shape(summary: Mapping[str, Any]) -> list[str]:
             f"landmarks: {_listed(worse)}."]  # fmt: skip
 
 
-def _of_spread(table: Predictions, blind: Predictions) -> list[str]:
-    """All predictions of different pictures, or of one picture, in one place."""
+def _in_one_place(table: Predictions, baseline: Predictions) -> list[str]:
+    """All predictions of different pictures, or of one picture, lie in one place."""
     known = np.isfinite(table.error_px)[..., None]
-    middle = blind.xy.mean(axis=1, keepdims=True)
-    size = np.sqrt(((blind.xy - middle) ** 2).sum(axis=-1).mean(axis=1))[:, None, None]
-    size = np.where(size > 0, size, 1.0)  # of the mean shape in each picture: so large is the picture's frame
+    middle = baseline.xy.mean(axis=1, keepdims=True)
+    # [N, 1, 1] size of the mean shape in each picture, which is proportional to the picture's frame
+    size = np.sqrt(((baseline.xy - middle) ** 2).sum(axis=-1).mean(axis=1))[:, None, None]
+    size = np.where(size > 0, size, 1.0)
     found, true = (np.where(known, (xy - middle) / size, np.nan) for xy in (table.xy, table.true_xy))
     sentences = []
     for axis, text in (
@@ -97,15 +100,24 @@ def _of_spread(table: Predictions, blind: Predictions) -> list[str]:
         (1, "All landmarks of a picture are predicted in one place: they spread over"),
     ):
         spreads = [_spread(points, axis) for points in (found, true)]
-        told = np.isfinite(spreads[1]) & (spreads[1] > 0)
-        share = float(np.median(spreads[0][told] / spreads[1][told])) if told.any() else 1.0
-        if share < STILL:
+        spread_out = np.isfinite(spreads[1]) & (spreads[1] > 0)
+        shares = spreads[0][spread_out] / spreads[1][spread_out]
+        share = float(np.median(shares)) if len(shares) else 1.0
+        if share < MIN_SPREAD:
             sentences.append(f"{text} {100 * share:.0f} % of what the annotations do.")
     return sentences
 
 
 def _spread(points: np.ndarray, axis: int) -> np.ndarray:
-    """Root mean square distance from their middle of `[N, K, 2]` points along an axis; NaN: fewer than two."""
+    """Root mean square distance of points from their middle.
+
+    Args:
+      points: `[N, K, 2]`, NaN where unknown.
+      axis: 0 or 1, the points that are taken together.
+
+    Returns:
+      `[K]` or `[N]`; NaN where fewer than two points are known.
+    """
     known = np.isfinite(points)
     n = known.sum(axis=axis, keepdims=True)
     middle = np.where(known, points, 0).sum(axis=axis, keepdims=True) / np.maximum(n, 1)
@@ -114,8 +126,8 @@ def _spread(points: np.ndarray, axis: int) -> np.ndarray:
     return np.where(n > 1, np.sqrt(squares.sum(axis=(axis, -1)) / np.maximum(n, 1)), np.nan)
 
 
-def _never_found(summary: Mapping[str, Any], table: Predictions) -> list[str]:
-    """Landmarks whose peaks (median over the pictures) are less than `FAINT` of those of the others (their median),
+def _never_found(summary: Metrics, table: Predictions) -> list[str]:
+    """Landmarks whose peaks (median over the pictures) are less than `MIN_PEAK` of those of the others (their median),
     and whose error, where it is known, is not below that of the mean shape."""
     key, sentences = tables.main_key(summary), []
     if len(table.landmarks) < 2 or np.isnan(table.confidence).any():
@@ -123,17 +135,19 @@ def _never_found(summary: Mapping[str, Any], table: Predictions) -> list[str]:
     peaks = np.median(table.confidence, axis=0)
     for k, name in enumerate(map(str, table.landmarks)):
         others, one = float(np.median(np.delete(peaks, k))), summary["per_landmark"][name]
-        error, blind = one.get(key), summary["mean_shape"]["per_landmark"][name].get(key)
-        if not one["n_train"] or peaks[k] >= FAINT * others or (error is not None and error < blind):
+        error, baseline = one.get(key), summary["mean_shape"]["per_landmark"][name].get(key)
+        if not one["n_train"] or peaks[k] >= MIN_PEAK * others or (error is not None and error < baseline):
             continue
-        words = tables.quantity(key, summary)
-        told = f", its mean error {words.text(error)}, that of the mean shape {words.text(blind)}" if error else ""
+        words, errors = tables.quantity(key, summary), ""
+        if error:
+            errors = f", its mean error {words.text(error)}, that of the mean shape {words.text(baseline)}"
         sentences.append(f"{name} was never found: its peaks are {peaks[k]:.2f} high (median), those of the other "
-                         f"landmarks {others:.2f}{told}.")  # fmt: skip
+                         f"landmarks {others:.2f}{errors}.")  # fmt: skip
     return sentences
 
 
-def _never_trained(summary: Mapping[str, Any]) -> list[str]:
+def _never_trained(summary: Metrics) -> list[str]:
+    """Landmarks that no training picture has annotated."""
     names = [name for name, one in summary["per_landmark"].items() if not one["n_train"]]
     if not names:
         return []
@@ -144,8 +158,8 @@ def _never_trained(summary: Mapping[str, Any]) -> list[str]:
     return [text]
 
 
-def _of_units(summary: Mapping[str, Any], table: Predictions) -> list[str]:
-    """Millimetres, or the NME, of some of the pictures only."""
+def _units_of_some_pictures(summary: Metrics, table: Predictions) -> list[str]:
+    """Only some of the pictures have millimetres, or an NME."""
     n, sentences = summary["n_images"], []
     in_mm = int(np.isfinite(table.error_mm).any(axis=1).sum())
     if 0 < in_mm < n:
@@ -153,12 +167,12 @@ def _of_units(summary: Mapping[str, Any], table: Predictions) -> list[str]:
     if summary["normalizer"]:
         a, b = (list(table.landmarks).index(name) for name in summary["normalizer"])
         both = np.isfinite(table.error_px[:, [a, b]]).all(axis=1)
-        judged = int((both & np.isfinite(table.error_px).any(axis=1)).sum())
+        with_nme = int((both & np.isfinite(table.error_px).any(axis=1)).sum())
         names = " and ".join(summary["normalizer"])
-        if not judged:
+        if not with_nme:
             sentences.append(f"There is no NME: none of the {n} pictures has both {names} annotated.")
-        elif judged < n:
-            sentences.append(f"The NME is that of {judged} of the {n} pictures: the others lack {names}.")
+        elif with_nme < n:
+            sentences.append(f"The NME is that of {with_nme} of the {n} pictures: the others lack {names}.")
     return sentences
 
 

@@ -5,26 +5,29 @@ No global state of Matplotlib."""
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.artist import Artist
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ctd_jax import metrics as metrics_
+from ctd_jax.metrics import ced as cumulative
 from ctd_jax.metrics import intervals
 from ctd_jax.metrics.agreement import Measured
 from ctd_jax.report import tables
+from ctd_jax.report.tables import Metrics
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito
-DASHES = ("-", "--", ":", "-.")  # told apart in grey, too
+DASHES = ("-", "--", ":", "-.")  # these differ in grey, too
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#000000", "#E69F00")
-_NOT_TERMS = ("_lr", "_per_s", "seconds")  # columns of the log that are no term of the loss
+_NOT_TERMS = ("_lr", "_per_s", "seconds")  # ends of the columns of the log that are no terms of the loss
 
 
-def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping) -> Figure:
+def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Metrics) -> Figure:
     """The CED of the pictures with its threshold and, over subjects, the pointwise 95 % band.
 
     Args:
-      errors: `[N]` error of each picture in the unit of `metrics["ced_measure"]`, NaN left out; subjects: `[N]` names.
+      errors: `[N]` error of each picture in the unit of `metrics["ced_measure"]`; NaN is left out.
+      subjects: `[N]` names.
       metrics: what `metrics.json` holds.
     """
     subjects, errors = subjects[np.isfinite(errors)], errors[np.isfinite(errors)]
@@ -42,7 +45,7 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping) -> Figure:
         axes.fill_between(
             grid * words.scale, low * 100, high * 100, color=BLUE, alpha=0.18, lw=0, step="post", label="95 % band"
         )
-    x, y = metrics_.ced(errors)
+    x, y = cumulative(errors)
     x, y = np.append(x, max(end, x[-1])), np.append(y, y[-1])
     label = f"CED of {len(errors)} pictures\n" + "\n".join(
         f"{name} {_with_interval(key, metrics)}" for name, key in (("AUC", auc), ("FR", fr))
@@ -64,11 +67,13 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Mapping) -> Figure:
     return figure
 
 
-def bland_altman(measured: Measured, metrics: Mapping) -> Figure:
-    """A panel for each measurement: of every picture the difference predicted - annotated over the mean of both; bias,
+def bland_altman(measured: Measured, metrics: Metrics) -> Figure:
+    """A panel for each measurement: the difference predicted - annotated of every picture, over the mean of both; bias,
     limits of agreement, and their 95 % intervals as bands (Bland and Altman 1986).
 
-    `metrics` is what `metrics.json` holds; its "measurements" are those of `measured`.
+    Args:
+      measured: values of every picture.
+      metrics: what `metrics.json` holds; its `measurements` are those of `measured`.
     """
     summary = metrics["measurements"]
     rows = -(-len(summary) // 2)
@@ -76,7 +81,7 @@ def bland_altman(measured: Measured, metrics: Mapping) -> Figure:
     panels = figure.subplots(rows, 2, squeeze=False).ravel()
     for axes in panels[len(summary) :]:
         axes.set_axis_off()
-    legend = {}
+    legend: dict[str, Artist] = {}
     for axes, (name, one) in zip(panels, summary.items(), strict=False):
         pairs, words = measured.comparable(name), tables.measurement(name, metrics)
         mean, difference = (pairs.value + pairs.true_value) / 2, pairs.value - pairs.true_value
@@ -89,22 +94,24 @@ def bland_altman(measured: Measured, metrics: Mapping) -> Figure:
             axes.axhline(level, color=colour, ls=dashes, lw=1.4, label=label)
             if band:
                 axes.axhspan(*band, color=colour, alpha=0.15, lw=0)
-        legend |= {handle.get_label(): handle for handle in axes.get_legend_handles_labels()[0]}
+        handles, labels = axes.get_legend_handles_labels()
+        legend |= dict(zip(labels, handles, strict=True))
         unit = f", {words.unit.removesuffix(' unsigned')}" if words.unit else ""
         unsigned = " (unsigned angle)" if words.unit.endswith(" unsigned") else ""
         axes.set_title(_plain(name) + unsigned, fontsize=9)
         axes.set_xlabel(f"mean of both{unit}", fontsize=8)
         axes.set_ylabel(f"predicted - annotated{unit}", fontsize=8)
         axes.tick_params(labelsize=8)
-    figure.legend(handles=legend.values(), loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
+    figure.legend(handles=list(legend.values()), loc="outside upper left", ncols=3, fontsize=8.5, frameon=False)
     return figure
 
 
 def training(log: Mapping[str, Sequence[float]]) -> Figure:
-    """The terms of the loss in one panel, the norms of their gradients (`gradient_...`) in another, each validation
-    column (`val...`) in its own with its least value marked.
+    """The terms of the loss in one panel, the norms of their gradients (`gradient_...`) in another, and each validation
+    column (`val...`) in a further one, with its least value marked.
 
-    `log` maps the columns of `log.csv` to equally long values, NaN where a cell was empty.
+    Args:
+      log: the columns of `log.csv`, equally long, NaN where a cell is empty.
     """
     steps = np.asarray(log.get("step", ()), np.float64)
     known = {name: np.asarray(values, np.float64) for name, values in log.items() if name != "step"}
@@ -121,10 +128,16 @@ def training(log: Mapping[str, Sequence[float]]) -> Figure:
     figure = new_figure(6.4, 2.6 * len(panels))
     for axes, names in zip(figure.subplots(len(panels), sharex=True, squeeze=False)[:, 0], panels, strict=True):
         for i, name in enumerate(names):
-            told = np.isfinite(known[name])
-            style = {"color": COLOURS[i % len(COLOURS)], "ls": DASHES[i % len(DASHES)], "lw": 1.4}
-            marker = "." if told.sum() < 40 else None
-            axes.plot(steps[told], known[name][told], label=_plain(name), marker=marker, **style)
+            filled = np.isfinite(known[name])
+            axes.plot(
+                steps[filled],
+                known[name][filled],
+                label=_plain(name),
+                marker="." if filled.sum() < 40 else None,
+                color=COLOURS[i % len(COLOURS)],
+                ls=DASHES[i % len(DASHES)],
+                lw=1.4,
+            )
         values = np.concatenate([known[name][np.isfinite(known[name])] for name in names])
         if names in (terms, gradients):
             if (values > 0).all():
@@ -152,11 +165,11 @@ def new_figure(width: float, height: float) -> Figure:
     return figure
 
 
-def _with_interval(key: str, metrics: Mapping) -> str:
+def _with_interval(key: str, metrics: Metrics) -> str:
     words, bounds = tables.quantity(key, metrics), metrics["ci95"].get(key)
     return words.text(metrics[key]) + (f" ({words.range(bounds)})" if bounds else "")
 
 
 def _plain(text: str) -> str:
-    """Names of landmarks are not formulas."""
+    """`text` without formulas: a $ is shown as it is."""
     return text.replace("$", r"\$")

@@ -1,7 +1,8 @@
-"""Pictures with their landmarks drawn in: truth a hollow circle, prediction a cross, a thin line between the two.
+"""Pictures with what is annotated and what is predicted painted over them.
 
-Shape tells them apart in grey, orange and blue (Okabe and Ito) for the colour-blind; a dark rim keeps both visible on
-any background.
+A true landmark is a hollow circle, a predicted one a cross, with a thin line between the two. The region of a class is
+an outline. Annotations are blue and predictions orange (Okabe and Ito), which the colour-blind can tell apart; circles
+and crosses differ in grey, too. A dark rim keeps all of them visible on any background.
 """
 
 import dataclasses
@@ -9,12 +10,15 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from scipy import ndimage
 
 TRUTH, PREDICTION, LINE, RIM = (86, 180, 233), (255, 159, 0), (255, 255, 255), (0, 0, 0)
 SMALLEST_SIDE = 640  # a smaller picture is enlarged until its longer side has this many pixels
+LEGEND_HEIGHT = 44  # pixels
+Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
-def draw(
+def paint_points(
     picture: np.ndarray,
     xy: np.ndarray,
     true_xy: np.ndarray | None = None,
@@ -34,9 +38,7 @@ def draw(
     Returns:
       RGB, resized by one factor; a point (x, y) lies at `(x + 0.5) * factor - 0.5`.
     """
-    H, W = picture.shape[:2]
-    factor = (side or max(H, W, SMALLEST_SIDE)) / max(H, W)
-    size = (max(round(W * factor), 1), max(round(H * factor), 1))
+    factor, size = _frame(picture, side or max(*picture.shape[:2], SMALLEST_SIDE))
     image = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX)
     radius = max(0.01 * max(size), 3.5)
     true_xy = np.full_like(xy, np.nan, dtype=np.float64) if true_xy is None else true_xy
@@ -58,6 +60,41 @@ def draw(
                 at = (min(x + 1.5 * radius, size[0] - font.getlength(name) - radius), y - 2.8 * radius)
                 pen.text(at, name, fill=LINE, font=font, stroke_width=max(round(radius / 4), 1), stroke_fill=RIM)
     return image
+
+
+def paint_outlines(picture: np.ndarray, found: np.ndarray, true: np.ndarray | None = None, *, side: int) -> Image.Image:
+    """The whole picture with the outlines of its classes.
+
+    Args:
+      picture: `[H, W, 3]` uint8.
+      found: `[H, W]` predicted classes, 0 the background.
+      true: `[H, W]` annotated classes.
+      side: longer side of the result.
+
+    Returns:
+      RGB, resized by one factor.
+    """
+    _, size = _frame(picture, side)
+    image = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
+    thin = max(round(side / 210), 1)
+    for classes, colour, width in ((true, TRUTH, 2 * thin), (found, PREDICTION, thin)):
+        if classes is None:
+            continue
+        large = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
+        for i in np.unique(large[large > 0]):
+            region = np.pad(large == i, 1)
+            inner = ndimage.binary_erosion(region, iterations=width)
+            rim = ndimage.binary_dilation(region)
+            image[(rim & ~region)[1:-1, 1:-1]] = RIM
+            image[(region & ~inner)[1:-1, 1:-1]] = colour
+    return Image.fromarray(image)
+
+
+def _frame(picture: np.ndarray, side: int) -> tuple[float, tuple[int, int]]:
+    """The factor that makes `side` of the longer side of a picture `[H, W, ...]`, and width and height by it."""
+    H, W = picture.shape[:2]
+    factor = side / max(H, W)
+    return factor, (max(round(W * factor), 1), max(round(H * factor), 1))
 
 
 class _Marks:
@@ -104,16 +141,18 @@ class _Marks:
 class Panel:
     """One picture of the report."""
 
-    group: str  # "best", "median" or "worst"
+    group: str  # "best", "median" or "worst", or a domain
     name: str
-    caption: str  # the error with its unit
+    caption: str  # the result with its unit
     image: Image.Image
 
 
 def choose(errors: np.ndarray, each: int = 3) -> dict[str, list[int]]:
-    """Indices of the best, median and worst pictures, up to `each` of a group, none twice; from left to right by error.
+    """Group -> indices of the best, median and worst pictures, none twice, in the order of their errors.
 
-    `errors` is `[N]`; a picture whose error is NaN is not chosen.
+    Args:
+      errors: `[N]`; a picture whose error is NaN is not chosen.
+      each: largest number of pictures in a group.
     """
     order = [int(i) for i in np.argsort(errors, kind="stable") if np.isfinite(errors[i])]
     each = min(each, max(len(order) // 3, 1))
@@ -124,10 +163,10 @@ def choose(errors: np.ndarray, each: int = 3) -> dict[str, list[int]]:
     return {"best": groups["best"], "median": median, "worst": groups["worst"]}
 
 
-def legend(width: int) -> Image.Image:
-    """A strip that shows what the marks mean."""
-    strip = Image.new("RGB", (width, 44), (255, 255, 255))
-    marks, pen, font = _Marks(strip.size, 8), ImageDraw.Draw(strip), ImageFont.load_default(size=18)
+def legend_of_points(width: int) -> Image.Image:
+    """A strip, `width` pixels wide, that shows what the marks of `paint_points` mean."""
+    strip, pen, font = _strip(width)
+    marks = _Marks(strip.size, 8)
     truth, prediction, start, end = (np.array([x, 22.0]) for x in (20.0, 180.0, 316.0, 346.0))
     marks.circle(truth)
     marks.cross(prediction)
@@ -138,17 +177,37 @@ def legend(width: int) -> Image.Image:
     return strip
 
 
-def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Image] = legend) -> Image.Image:
-    """One row per group; below each picture its error and name, above all the legend."""
+def legend_of_outlines(width: int) -> Image.Image:
+    """A strip, `width` pixels wide, that shows what the outlines of `paint_outlines` mean."""
+    strip, pen, font = _strip(width)
+    for x, colour, text in ((10, TRUTH, "annotated"), (170, PREDICTION, "predicted")):
+        pen.rectangle([x, 12, x + 30, 32], outline=colour, width=4)
+        pen.text((x + 42, 22), text, fill=(20, 20, 20), font=font, anchor="lm")
+    return strip
+
+
+def _strip(width: int) -> tuple[Image.Image, ImageDraw.ImageDraw, Font]:
+    strip = Image.new("RGB", (width, LEGEND_HEIGHT), (255, 255, 255))
+    return strip, ImageDraw.Draw(strip), ImageFont.load_default(size=18)
+
+
+def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Image]) -> Image.Image:
+    """One row of pictures for each group; below each picture its caption and name, above all of them the legend.
+
+    Args:
+      panels: the pictures.
+      side: pixels of their longer side.
+      legend: gives the legend of a width.
+    """
     rows = [[p for p in panels if p.group == group] for group in dict.fromkeys(p.group for p in panels)]
     gap, text = 14, 46
     width = max([sum(p.image.width + gap for p in row) + gap for row in rows], default=0)
     width = max(width, side + 2 * gap, 440)
     heights = [max(p.image.height for p in row) + text + gap for row in rows]
-    sheet = Image.new("RGB", (width, 44 + sum(heights)), (255, 255, 255))
+    sheet = Image.new("RGB", (width, LEGEND_HEIGHT + sum(heights)), (255, 255, 255))
     sheet.paste(legend(width), (gap, 0))
     pen, bold, small = ImageDraw.Draw(sheet), ImageFont.load_default(size=17), ImageFont.load_default(size=14)
-    top = 44
+    top = LEGEND_HEIGHT
     for row, height in zip(rows, heights, strict=True):
         left = gap
         for panel in row:
@@ -163,7 +222,7 @@ def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Im
     return sheet
 
 
-def _shortened(name: str, font: ImageFont.FreeTypeFont, width: int) -> str:
-    """The end of a name too long for `width` pixels: names of pictures differ at the end."""
+def _shortened(name: str, font: Font, width: int) -> str:
+    """A name, or its end where it is longer than `width` pixels: names of pictures differ at the end."""
     start = next((i for i in range(len(name)) if font.getlength("..." + name[i:]) <= width), len(name))
     return name if font.getlength(name) <= width else "..." + name[start:]

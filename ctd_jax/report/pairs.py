@@ -1,4 +1,4 @@
-"""Near-identical pictures in the report: how many of them flatter the result, and the first of them side by side."""
+"""Near-identical pictures in the report: how many of them flatter the result, and the first pairs side by side."""
 
 import dataclasses
 from collections.abc import Callable, Collection
@@ -15,7 +15,7 @@ SIDE = 300  # pixels of the longer side of a picture
 
 @dataclasses.dataclass(frozen=True)
 class Pairs:
-    """What the report says of twins.csv."""
+    """The pairs of twins.csv, as the report shows them."""
 
     total: int
     flattering: int  # evaluated pictures that were trained or validated on under another name
@@ -25,16 +25,18 @@ class Pairs:
 def read(
     workdir: Path, known: Collection[str], evaluated: Collection[str], pictures: Callable[[str], np.ndarray]
 ) -> Pairs:
-    """The pairs of `workdir`, those that flatter the result first.
+    """The pairs of a run, those that flatter the result first.
 
     Args:
-      known: names of the pictures of split.csv; a pair with others, of a domain that helps, is left out.
-      evaluated: those of the table.
+      workdir: of the run; has `twins.csv` if there are any pairs.
+      known: names of the pictures of split.csv; a pair with another picture, of a domain that helps, is left out.
+      evaluated: names of the evaluated pictures.
       pictures: image name -> `[H, W, 3]` uint8.
     """
     config = workdir / "config.json"
     helping = parts.json_of(config).get("data", {}).get("helping", ()) if config.exists() else ()
-    rows = [own for row in parts.rows(workdir / "twins.csv") if (own := _own(row, known, helping))]
+    named = (_named(row, known, helping) for row in parts.rows(workdir / "twins.csv"))
+    rows = [row for row in named if row]
     flattering = [row for row in rows if row["split_a"] in ("train", "val") and row["image_b"] in evaluated
                   and row["split_a"] != row["split_b"]]  # fmt: skip
     first = [*flattering, *(row for row in rows if row not in flattering)][:SHOWN]
@@ -42,9 +44,9 @@ def read(
     return Pairs(len(rows), len({row["image_b"] for row in flattering}), shown)
 
 
-def _own(row: dict[str, str], known: Collection[str], helping: Collection[str]) -> dict[str, str] | None:
-    """`row` with the names of `known`, which may lack the domain; None: it is of other pictures, or of one that is in a
-    domain that helps."""
+def _named(row: dict[str, str], known: Collection[str], helping: Collection[str]) -> dict[str, str] | None:
+    """`row` with the names of `known`, which may lack the domain; None where a picture is not among them, or belongs to
+    a domain that helps."""
     if any(row[key].partition("/")[0] in helping for key in ("image_a", "image_b")):
         return None
     short = row | {key: row[key].partition("/")[2] for key in ("image_a", "image_b")}

@@ -1,4 +1,4 @@
-"""What the report's pages are made of: the files of a run, pictures as data, the style."""
+"""Parts of the report's pages: the files of a run, and pictures as data in a page."""
 
 import base64
 import csv
@@ -10,24 +10,31 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jinja2
-import markupsafe
 from matplotlib.figure import Figure
 from PIL import Image
 
-from ctd_jax import files
+from ctd_jax import files, versions
+from ctd_jax.report import tables
 
 
-def page(template: str, **content: Any) -> str:
-    """The HTML of one of this folder's templates."""
-    folder = Path(__file__).parent
-    loader = jinja2.FileSystemLoader(folder, encoding="utf-8")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
-    style = markupsafe.Markup((folder / "style.css").read_text(encoding="utf-8"))
-    return environment.get_template(template).render(style=style, **content)
+def of_run(workdir: Path, metrics: Mapping[str, Any], split: list[dict[str, str]]) -> dict[str, Any]:
+    """What `run.html` shows of every run.
+
+    Args:
+      workdir: has `config.json`.
+      metrics: what `metrics.json` holds.
+      split: rows of `split.csv`.
+    """
+    return {
+        "metrics": metrics,
+        "cautions": tables.cautions(metrics),
+        "counts": counts(split),
+        "config": dict(flat(json_of(workdir / "config.json"))),
+        "versions_line": versions.line(metrics.get("versions", {})),
+    }
 
 
-def json_of(path: Path) -> dict:
+def json_of(path: Path) -> dict[str, Any]:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -46,13 +53,14 @@ def log(path: Path) -> dict[str, list[float]]:
 
 
 def counts(split: list[dict[str, str]]) -> list[tuple[str, int, int]]:
-    """(split, pictures, subjects), in the order of the file."""
+    """Name, number of pictures and number of subjects of each split, in the order of the file."""
     pictures = Counter(row["split"] for row in split)
     subjects = Counter(name for name, _ in {(row["split"], row["subject"]) for row in split})
     return [(name, n, subjects[name]) for name, n in pictures.items()]
 
 
-def flat(config: Mapping, prefix: str = "") -> Iterator[tuple[str, str]]:
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Dotted key and value, as text, of each setting."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
@@ -73,10 +81,12 @@ def png_bytes(image: Image.Image) -> bytes:
 
 
 def png(path: Path) -> str:
+    """The address of a PNG file that is part of the page."""
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
 def jpeg(image: Image.Image) -> str:
+    """The address of a picture, as JPEG, that is part of the page."""
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()

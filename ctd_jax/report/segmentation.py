@@ -1,15 +1,15 @@
-"""The report of a segmentation run: a table for the terminal, outlines in pictures, one HTML page."""
+"""The report of a segmentation run: a table for the terminal, and one HTML page."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
-from ctd_jax import files, versions
+from ctd_jax import files
 from ctd_jax.metrics import segmentation
-from ctd_jax.report import curves, overlays, pairs, parts, tables
+from ctd_jax.report import curves, overlays, pages, pairs, parts, tables
+from ctd_jax.report.tables import Metrics
+from ctd_jax.text_table import text_table
 
 SIDE = 420  # pixels of the longer side of a picture in the report
 # measure -> label, unit, meaning
@@ -29,18 +29,24 @@ def cell(key: str, value: float) -> str:
     return f"{value * (100 if percent else 1):.1f}" if percent else f"{value:.2f}"
 
 
-def distance_keys(metrics: Mapping, domain: str) -> dict[str, str]:
-    """assd, mssd -> the key of a domain: in mm where it has a spacing."""
+def distance_keys(metrics: Metrics, domain: str) -> dict[str, str]:
+    """assd, mssd -> its key with the unit of a domain: in mm where the spacing is known."""
     end = f"_{segmentation.slug(domain)}"
     return {key: f"{key}_mm" if f"{key}_mm{end}" in metrics else f"{key}_px" for key in ("assd", "mssd")}
 
 
-def rows(metrics: Mapping) -> list[dict[str, str]]:
-    """A row for each domain and class, "" for their means: domain, class, and of each measure in `WORDS` its value
-    with unit, and its interval as MEASURE_interval; the Dice of the mean_map; "" where it is unknown."""
-    ends = segmentation.suffixes(metrics["classes"])
+def rows(metrics: Metrics) -> list[dict[str, str]]:
+    """The table: a row for each domain and each class of it, and before them one for the mean of several domains.
+
+    Returns:
+      For each row `domain` and `class` ("" where it is a mean of them), the value of each measure in `WORDS` with its
+      unit, its interval as MEASURE_interval, the Dice of the mean map as `mean_map`, and `missed`; "" where unknown.
+    """
+    ends: dict[tuple[str, str | None], str] = segmentation.suffixes(metrics["classes"])
+    if len(metrics["classes"]) > 1:
+        ends = {("", None): "", **ends}
     found = []
-    for (domain, name), end in (({("", None): ""} if len(metrics["classes"]) > 1 else {}) | ends).items():
+    for (domain, name), end in ends.items():
         row = {"domain": domain, "class": name or ""}
         units = distance_keys(metrics, domain)
         for measure, (_, unit, _) in WORDS.items():
@@ -49,68 +55,30 @@ def rows(metrics: Mapping) -> list[dict[str, str]]:
             unit = unit or key[-2:]
             row[measure] = f"{cell(key, value)} {unit}" if value is not None else ""
             row[f"{measure}_interval"] = f"{cell(key, bounds[0])} to {cell(key, bounds[1])}" if bounds else ""
-        blind = metrics.get("mean_map", {}).get(f"dice{end}")
-        row["mean_map"] = f"{cell('dice', blind)} %" if blind is not None else ""
+        baseline = metrics.get("mean_map", {}).get(f"dice{end}")
+        row["mean_map"] = f"{cell('dice', baseline)} %" if baseline is not None else ""
         row["missed"] = str(metrics.get(f"missed{end}") or "")
         found.append(row)
     return found
 
 
-def console(metrics: Mapping) -> str:
-    """The result as plain text: cautions; Dice with its 95 % interval, surface distances, and the Dice of the mean
-    map, of each domain and class.
+def console(metrics: Metrics) -> str:
+    """The result as plain text: cautions; then, for each domain and class, Dice with its 95 % interval, surface
+    distances, and the Dice of the mean map.
 
-    `metrics` is what `metrics.json` holds.
+    Args:
+      metrics: what `metrics.json` holds.
     """
     head = f"{metrics['split']}: {metrics['n_images']} pictures"
     lines = [(head, "Dice", "95 % interval", "average distance", "maximum", "Dice of the mean map")]
     for row in rows(metrics):
         label = f"  {row['class']}" if row["class"] else row["domain"] or "mean of the domains"
         lines.append((label, row["dice"], row["dice_interval"], row["assd"], row["mssd"], row["mean_map"]))
-    widths = [max(len(line[i]) for line in lines) for i in range(len(lines[0]))]
-    text = [
-        "  ".join([line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]).rstrip()
-        for line in lines
-    ]
-    text.insert(1, "-" * (sum(widths) + 2 * len(widths) - 2))
-    first = tables.cautions(metrics)
-    return "\n".join([*first, *[""] * bool(first), *text])
-
-
-def draw(picture: np.ndarray, found: np.ndarray, true: np.ndarray | None = None, *, side: int = SIDE) -> Image.Image:
-    """The picture with the outlines of its classes.
-
-    Args:
-      picture: `[H, W, 3]` uint8.
-      found, true: `[H, W]` classes, 0 the background.
-      side: longer side of the result.
-    """
-    H, W = picture.shape[:2]
-    factor = side / max(H, W)
-    size = (max(round(W * factor), 1), max(round(H * factor), 1))
-    image = np.array(Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC))
-    thin = max(round(side / 210), 1)
-    for classes, colour, width in ((true, overlays.TRUTH, 2 * thin), (found, overlays.PREDICTION, thin)):
-        if classes is None:
-            continue
-        large = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
-        for i in np.unique(large[large > 0]):
-            region = np.pad(large == i, 1)
-            inner = ndimage.binary_erosion(region, iterations=width)
-            rim = ndimage.binary_dilation(region)
-            image[(rim & ~region)[1:-1, 1:-1]] = overlays.RIM
-            image[(region & ~inner)[1:-1, 1:-1]] = colour
-    return Image.fromarray(image)
-
-
-def legend(width: int) -> Image.Image:
-    """A strip that shows what the outlines mean."""
-    strip = Image.new("RGB", (width, 44), (255, 255, 255))
-    pen, font = ImageDraw.Draw(strip), ImageFont.load_default(size=18)
-    for x, colour, text in ((10, overlays.TRUTH, "annotated"), (170, overlays.PREDICTION, "predicted")):
-        pen.rectangle([x, 12, x + 30, 32], outline=colour, width=4)
-        pen.text((x + 42, 22), text, fill=(20, 20, 20), font=font, anchor="lm")
-    return strip
+    table = text_table(lines, "<  >  >  >  >  >", rule=True)
+    cautions = tables.cautions(metrics)
+    if cautions:
+        cautions.append("")
+    return "\n".join([*cautions, *table])
 
 
 def write(
@@ -119,7 +87,7 @@ def write(
     """Writes `report.html`, `overlays.png` and `curves.png` into the workdir; returns the path of the page.
 
     Args:
-      workdir: holds `config.json`, `metrics.json`, `segmentation.csv` and, if there are any, `log.csv`,
+      workdir: holds `config.json`, `metrics.json`, `segmentation_metrics.csv` and, if there are any, `log.csv`,
         `twins.csv` and `split.csv`.
       pictures: image name -> `[H, W, 3]` uint8 picture, `[H, W]` annotated and `[H, W]` predicted classes; called for
         the few that are shown.
@@ -128,44 +96,41 @@ def write(
     metrics = parts.json_of(workdir / "metrics.json")
     scores = segmentation.read(workdir / "segmentation_metrics.csv")
     panels = list(_panels(scores, metrics["classes"], pictures))
-    files.write_bytes(workdir / "overlays.png", parts.png_bytes(overlays.montage(panels, SIDE, legend)))
+    sheet = overlays.montage(panels, SIDE, overlays.legend_of_outlines)
+    files.write_bytes(workdir / "overlays.png", parts.png_bytes(sheet))
     parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
-    config, split = parts.json_of(workdir / "config.json"), parts.rows(workdir / "split.csv")
-    page = parts.page(
+    split = parts.rows(workdir / "split.csv")
+    known, evaluated = {row["image"] for row in split}, set(scores.names["image"].tolist())
+    return pages.write(
+        workdir,
         "segmentation.html",
-        name=workdir.resolve().name,
-        metrics=metrics,
+        **parts.of_run(workdir, metrics, split),
         rows=rows(metrics),
         words=WORDS,
         shared=None,
-        cautions=tables.cautions(metrics),
-        pairs=pairs.read(workdir, {row["image"] for row in split}, set(scores.names["image"].tolist()), originals),
-        versions_line=versions.line(metrics.get("versions", {})),
+        pairs=pairs.read(workdir, known, evaluated, originals),
         subjects=len(set(scores.names["subject"].tolist())),
-        counts=parts.counts(split),
-        curves=parts.png(workdir / "curves.png"),
+        figures={"curves": parts.png(workdir / "curves.png")},
         groups={group: [(p, parts.jpeg(p.image)) for p in panels if p.group == group] for group in metrics["classes"]},
-        legend=parts.jpeg(legend(440)),
-        config=dict(parts.flat(config)),
+        legend=parts.jpeg(overlays.legend_of_outlines(440)),
     )
-    path = workdir / "report.html"
-    files.write_text(path, page)
-    return path
 
 
 def _panels(
-    scores: segmentation.Scores, classes: Mapping, pictures: Callable[[str], Sequence[np.ndarray]]
+    scores: segmentation.Scores, classes: Mapping[str, Sequence[str]], pictures: Callable[[str], Sequence[np.ndarray]]
 ) -> Iterator[overlays.Panel]:
-    """Of each domain the best, the median and the worst picture by its mean Dice."""
+    """The best, the median and the worst picture of each domain, by its mean Dice."""
     for domain in classes:
         mine = scores.of(domain)
         images, place = np.unique(scores.names["image"][mine], return_inverse=True)
         dice = scores.values["dice"][mine]
-        told = np.isfinite(dice)
-        sums, counts = (np.bincount(place[told], w, len(images)) for w in (dice[told], None))
+        known = np.isfinite(dice)
+        sums, counts = (np.bincount(place[known], w, len(images)) for w in (dice[known], None))
         mean = np.divide(sums, counts, out=np.full(len(images), np.nan), where=counts > 0)
         for indices in overlays.choose(-mean, each=1).values():
             for i in indices:
                 picture, true, found = pictures(str(images[i]))
                 caption = f"Dice {cell('dice', mean[i])} %"
-                yield overlays.Panel(domain, str(images[i]), caption, draw(picture, found, true))
+                yield overlays.Panel(
+                    domain, str(images[i]), caption, overlays.paint_outlines(picture, found, true, side=SIDE)
+                )

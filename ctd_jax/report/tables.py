@@ -2,11 +2,16 @@
 
 import dataclasses
 from collections.abc import Mapping
+from typing import Any
+
+from ctd_jax.text_table import text_table
+
+Metrics = Mapping[str, Any]  # what metrics.json holds
 
 
 @dataclasses.dataclass(frozen=True)
 class Quantity:
-    """How one key of `metrics.json` is written for people."""
+    """How the number of one key of `metrics.json` is written for people."""
 
     label: str
     unit: str  # "px", "mm", "°", "%" or ""
@@ -17,7 +22,7 @@ class Quantity:
         return 100.0 if self.unit == "%" else 1.0
 
     def number(self, value: float) -> str:
-        """The value in `unit`, without it."""
+        """The value in `unit`, without the unit."""
         return f"{value * self.scale:.{2 if self.unit else 3}f}"
 
     def text(self, value: float) -> str:
@@ -28,21 +33,21 @@ class Quantity:
         return f"{self.number(bounds[0])} to {self.number(bounds[1])}" if bounds else ""
 
 
-def quantity(key: str, metrics: Mapping) -> Quantity:
-    """The words for `key`. `metrics` tells the normaliser and what the CED measures."""
+def quantity(key: str, metrics: Metrics) -> Quantity:
+    """The words for `key`; `metrics` has the normaliser and the measure of the CED."""
     if key == "me_px":
         return Quantity("Mean error (ME)", "px", "Mean over pictures of the mean distance to the annotated points.")
     if key == "me_mm":
-        label = "Mean error (ME)" + _of_some(key, metrics)
+        label = "Mean error (ME)" + _coverage(key, metrics)
         return Quantity(label, "mm", "The same in millimetres, in pictures whose spacing is known.")
     if key.startswith("nme_"):
         a, b = metrics["normalizer"]
         meaning = f"Error of each picture as a share of the distance from {a} to {b} in that picture, then the mean."
-        return Quantity("Normalised mean error (NME)" + _of_some(key, metrics), "%", meaning)
+        return Quantity("Normalised mean error (NME)" + _coverage(key, metrics), "%", meaning)
     if key.startswith("sdr_le_"):
         radius = key.removeprefix("sdr_le_").removesuffix("mm")
         meaning = f"Share of all annotated points found within {radius} mm (boundary included)."
-        return Quantity(f"Success detection rate (SDR), {radius} mm" + _of_some(key, metrics), "%", meaning)
+        return Quantity(f"Success detection rate (SDR), {radius} mm" + _coverage(key, metrics), "%", meaning)
     measure = quantity(metrics["ced_measure"], metrics)
     name, _, threshold = key.partition("@")
     limit = f"{float(threshold) * measure.scale:g} {measure.unit}"
@@ -54,19 +59,22 @@ def quantity(key: str, metrics: Mapping) -> Quantity:
     raise KeyError(key)
 
 
-def measurement(name: str, metrics: Mapping) -> Quantity:
+def measurement(name: str, metrics: Metrics) -> Quantity:
     """The words for one of `metrics["measurements"]`."""
     one = metrics["measurements"][name]
-    unit, of = one["unit"].replace("deg", "°"), one["of"]
-    if "ratio" in of:
-        return Quantity(name, unit, " / ".join(of["ratio"]))
-    if len(of) == 3:
-        return Quantity(name, "° unsigned", f"angle at {of[1]}, from {of[0]} to {of[2]}")
-    return Quantity(name, unit, f"distance from {of[0]} to {of[1]}")
+    unit, definition = one["unit"].replace("deg", "°"), one["of"]
+    if "ratio" in definition:
+        return Quantity(name, unit, " / ".join(definition["ratio"]))
+    if len(definition) == 3:
+        start, middle, end = definition
+        return Quantity(name, "° unsigned", f"angle at {middle}, from {start} to {end}")
+    start, end = definition
+    return Quantity(name, unit, f"distance from {start} to {end}")
 
 
-def agreement(name: str, metrics: Mapping) -> list[tuple[str, list[str]]]:
-    """Mean, bias, limits, mean absolute error, slope, ICC of one measurement, each with its intervals; "": unknown."""
+def agreement(name: str, metrics: Metrics) -> list[tuple[str, list[str]]]:
+    """Mean, bias, limits, mean absolute error, slope and ICC of one measurement, each as text with its intervals; ""
+    where it is unknown."""
     one, number = metrics["measurements"][name], measurement(name, metrics).number
 
     def text(key: str, value: float | list[float]) -> str:
@@ -76,80 +84,83 @@ def agreement(name: str, metrics: Mapping) -> list[tuple[str, list[str]]]:
 
     cells = []
     for key in ("true_mean", "bias", "loa", "mae", "slope", "icc"):
-        bounds = one["ci95"].get(key, [])
-        bounds = bounds if key == "loa" else [bounds][: len(bounds)]
-        cells.append((text(key, one[key]) if key in one else "", [text(key, pair) for pair in bounds]))
+        pairs = one["ci95"].get(key, [])
+        if pairs and key != "loa":
+            pairs = [pairs]
+        cells.append((text(key, one[key]) if key in one else "", [text(key, pair) for pair in pairs]))
     return cells
 
 
-def keys(metrics: Mapping) -> list[str]:
-    """The keys of the result table, in its order; the per-landmark part has the same names."""
+def keys(metrics: Metrics) -> list[str]:
+    """The keys of the result table, in its order."""
     return [key for key in metrics if key.startswith(("me_", "nme_", "auc@", "fr@", "sdr_le_"))]
 
 
-def main_key(metrics: Mapping) -> str:
-    """The error that heads the report: in mm where the spacing of every picture is known, else in pixels."""
+def main_key(metrics: Metrics) -> str:
+    """The key of the error at the head of the report: in mm where the spacing of every picture is known, else in
+    pixels."""
     return "me_mm" if "me_mm" in metrics and "n_images_mm" not in metrics else "me_px"
 
 
-def _of_some(key: str, metrics: Mapping) -> str:
-    """How many pictures or points a metric is of, where it is not of all that are annotated."""
-    what = "points" if key.startswith("sdr_le_") else "images"
-    n = f"n_{what}_{'nme' if key.startswith('nme_') else 'mm'}"
-    return f", {metrics[n]} of {metrics[f'n_{what}']} {what.replace('images', 'pictures')}" if n in metrics else ""
+def _coverage(key: str, metrics: Metrics) -> str:
+    """The part of a metric's label that tells of how many pictures or points it is; "" where it is of all that are
+    annotated."""
+    counted, word = ("points", "points") if key.startswith("sdr_le_") else ("images", "pictures")
+    n_known = f"n_{counted}_nme" if key.startswith("nme_") else f"n_{counted}_mm"
+    if n_known not in metrics:
+        return ""
+    return f", {metrics[n_known]} of {metrics[f'n_{counted}']} {word}"
 
 
-def by_error(metrics: Mapping) -> list[str]:
-    """Names of the landmarks, largest `main_key` first; those without any annotation last."""
+def by_error(metrics: Metrics) -> list[str]:
+    """Names of the landmarks, the one with the largest error first; those without any annotation last."""
     key = main_key(metrics)
     return sorted(metrics["per_landmark"], key=lambda name: -metrics["per_landmark"][name].get(key, -1.0))
 
 
-def longest_bar(metrics: Mapping) -> float:
-    """The largest mean error of a landmark or upper end of its interval: the full width of the bars; never 0."""
+def longest_bar(metrics: Metrics) -> float:
+    """The error at the full width of the bars: the largest mean error of a landmark or upper end of its interval, never
+    0."""
     key, landmarks = main_key(metrics), metrics["per_landmark"].values()
     ends = [one["ci95"].get(key, [0, one[key]])[1] for one in landmarks if key in one]
     return max(ends) or 1.0
 
 
-def radius_keys(metrics: Mapping) -> list[str]:
-    """The success rates that are known."""
+def radius_keys(metrics: Metrics) -> list[str]:
+    """The keys of the success rates that are known."""
     return [key for key in metrics if key.startswith("sdr_le_")]
 
 
-def cautions(metrics: Mapping) -> list[str]:
-    """What has to be known before the numbers; of several domains each with its name."""
+def cautions(metrics: Metrics) -> list[str]:
+    """The sentences that come before the numbers; those of several domains begin with its name."""
     if "domains" in metrics:
         return [f"{domain}: {text}" for domain, one in metrics["domains"].items() for text in cautions(one)]
     return list(metrics.get("cautions", ()))
 
 
-def console(metrics: Mapping) -> str:
+def console(metrics: Metrics) -> str:
     """The result as plain text: cautions first; every pooled metric with its 95 % interval, and that of the mean shape;
     the three worst landmarks.
 
-    `metrics` is what `metrics.json` holds (`metrics.summarize` with `split`, `normalizer`, `mean_shape` and `cautions`
-    added), or has such for each of its `domains`.
+    Args:
+      metrics: what `metrics.json` holds (`metrics.summarize` with `split`, `normalizer`, `mean_shape` and `cautions`
+        added), for one domain or for each of its `domains`.
     """
     each = metrics.get("domains", {"": metrics})
-    parts = [f"{domain}\n{_table(one)}".lstrip() for domain, one in each.items()]
+    parts = [f"{domain}\n{_result(one)}".lstrip() for domain, one in each.items()]
     return "\n\n".join(["\n".join(cautions(metrics)), *parts]).lstrip()
 
 
-def _table(metrics: Mapping) -> str:
+def _result(metrics: Metrics) -> str:
     head = f"{metrics['split']}: {metrics['n_images']} pictures, {metrics['n_points']} points"
     shape = metrics.get("mean_shape", {})
     rows = [(head, "", "", "95 % interval", "mean shape" if shape else "")]
     for key in keys(metrics):
         words = quantity(key, metrics)
-        blind = words.number(shape[key]) if key in shape else ""
-        rows.append((words.label, words.number(metrics[key]), words.unit, words.range(metrics["ci95"].get(key)), blind))
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    label, number, unit, interval, last = widths
-    lines = [
-        f"{a:<{label}}  {b:>{number}} {c:<{unit}}  {d:>{interval}}  {e:>{last}}".rstrip() for a, b, c, d, e in rows
-    ]
-    lines.insert(1, "-" * len(lines[0]))
+        interval = words.range(metrics["ci95"].get(key))
+        baseline = words.number(shape[key]) if key in shape else ""
+        rows.append((words.label, words.number(metrics[key]), words.unit, interval, baseline))
+    lines = text_table(rows, "<  > <  >  >", rule=True)
 
     key = main_key(metrics)
     known = [name for name in by_error(metrics) if key in metrics["per_landmark"][name]]

@@ -133,7 +133,7 @@ def _write_all(
             "seconds": round(time.monotonic() - facts.began, 1),
         }
         files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
-        report.write_index(workdir)
+        report.domains.write(workdir)
 
 
 def _of_domain(pair: Pair, domain: str) -> Pair:
@@ -186,7 +186,7 @@ def _write(
         for name in parts:
             write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name][0].images)))
     write(config.eval.split, "metrics.json", pooled)
-    report.write(workdir, source.picture)
+    report.landmarks.write(workdir, source.picture)
 
 
 def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:

@@ -164,7 +164,7 @@ class Table(trained.Writer):
         if self._overlays:
             names = self._names if len(self._names) <= MAX_NAMES else None
             for (file, picture), xy in zip(pictures.items(), found.xy, strict=True):
-                trained.save(report.draw(picture, xy, names=names), given.beside(self._overlays, file))
+                trained.save(report.paint_points(picture, xy, names=names), given.beside(self._overlays, file))
 
     def close(self) -> None:
         if not self._tables:

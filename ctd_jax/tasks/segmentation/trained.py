@@ -139,7 +139,7 @@ class Folder(trained.Writer):
         for (file, picture), classes in zip(pictures.items(), found, strict=True):
             trained.save(Image.fromarray(classes), given.beside(self._out, file))
             if self._overlays:
-                painted = report.segmentation.draw(picture, classes, side=max(picture.shape))
+                painted = report.paint_outlines(picture, classes, side=max(picture.shape))
                 trained.save(painted, given.beside(self._overlays, file))
         self._written += len(pictures)
 

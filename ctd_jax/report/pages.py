@@ -1,0 +1,28 @@
+"""The report's pages: every page is a template of this folder, and is written as `report.html`."""
+
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import markupsafe
+
+from ctd_jax import files
+
+FOLDER = Path(__file__).parent
+
+
+def write(workdir: Path, template: str, **content: Any) -> Path:
+    """Writes a page as `report.html` in `workdir`; returns its path.
+
+    Args:
+      workdir: gives the page its name.
+      template: file of this folder; it extends `base.html`.
+      **content: what the template shows.
+    """
+    loader = jinja2.FileSystemLoader(FOLDER, encoding="utf-8")
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
+    style = markupsafe.Markup((FOLDER / "style.css").read_text(encoding="utf-8"))
+    page = environment.get_template(template).render(style=style, name=workdir.resolve().name, **content)
+    path = workdir / "report.html"
+    files.write_text(path, page)
+    return path

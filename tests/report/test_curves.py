@@ -1,0 +1,49 @@
+"""The figures: their lines are the numbers they show."""
+
+import numpy as np
+from report_files import MEASUREMENTS, make_run
+
+from ctd_jax.metrics import agreement
+from ctd_jax.report import curves
+
+
+def test_bland_altman_figure(tmp_path):
+    """Differences of predicted and annotated over their mean; lines at the bias, the limits and 0."""
+    summary = make_run(tmp_path, measured=MEASUREMENTS)
+    of = np.array
+    table = agreement.Measured(
+        images=of(["a", "b", "c"]),
+        subjects=of(["", "", ""]),
+        names=of(["width"] * 3),
+        units=of(["mm"] * 3),
+        value=of([10.0, 21, 33]),
+        true_value=of([11.0, 20, np.nan]),
+    )
+    figure = curves.bland_altman(table, summary)
+    titles = [axes.get_title() for axes in figure.axes]
+    assert titles == ["width", "height", "shape", "at <chin> (unsigned angle)"]
+    axes, one = figure.axes[0], summary["measurements"]["width"]
+    points = next(line for line in axes.lines if line.get_label() == "one picture")
+    np.testing.assert_allclose(points.get_xydata(), [[10.5, -1], [20.5, 1]])
+    levels = sorted(line.get_ydata()[0] for line in axes.lines if line is not points)
+    assert levels == sorted([0, one["bias"], *one["loa"]])
+    assert axes.get_ylabel() == "predicted - annotated, mm" and figure.axes[2].get_ylabel() == "predicted - annotated"
+
+
+def test_training_curves_mark_the_best_step():
+    log = {"step": [10, 20, 30], "loss": [3, 2, 1], "ed": [1, 1, 2], "val_error": [np.nan, 6.5, 7.5], "x_lr": [1, 1, 1]}
+    terms, validation = curves.training(log).axes
+    assert [line.get_label() for line in terms.lines] == ["loss", "ed"]
+    assert terms.get_yscale() == "log"
+    np.testing.assert_array_equal(validation.lines[0].get_xydata(), [[20, 6.5], [30, 7.5]])
+    np.testing.assert_array_equal(validation.lines[1].get_xydata(), [[20, 6.5]])
+
+
+def test_ced_figure_shows_the_curve_in_percent(tmp_path):
+    summary = make_run(tmp_path)
+    errors = np.array([0.02, 0.04, np.nan, 0.2])
+    axes = curves.ced(errors, np.array(list("abcd")), summary).axes[0]
+    curve = next(line for line in axes.lines if "CED of 3 pictures" in line.get_label())
+    np.testing.assert_allclose(curve.get_xydata()[1:4], [[2, 100 / 3], [4, 200 / 3], [20, 100]])
+    assert curve.get_drawstyle() == "steps-post"
+    assert axes.get_xlabel() == "mean error of a picture, % of the distance left to right"

@@ -1,0 +1,117 @@
+"""The page of a landmark run: its numbers are those of the files, and it needs nothing else."""
+
+import re
+
+import pytest
+from PIL import Image
+from report_files import LOG, MEASUREMENTS, make_run, written
+
+
+def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
+    summary = make_run(tmp_path, splits=("test1", "test2"))
+    shown = written(tmp_path).text
+    low, high = summary["ci95"]["me_mm"]
+    assert (
+        f"on average {summary['me_mm']:.2f} mm from the annotated ones (95 % interval {low:.2f} to {high:.2f} mm)"
+        in shown
+    )
+    assert f"{100 * summary['nme_left_right']:.2f} % of the distance from left to right" in shown
+    for key in ("fr@0.1", "sdr_le_2mm", "sdr_le_2.5mm"):
+        low, high = summary["ci95"][key]
+        assert f"{100 * summary[key]:.2f} % {100 * low:.2f} to {100 * high:.2f}" in shown, key
+    for name, one in summary["per_landmark"].items():
+        assert f"{name} {one['n']} {one['me_mm']:.2f}" in shown
+    assert "12, of 6 subjects, none of them seen in training" in shown
+    assert "Labelled pictures trained on 5" in shown
+    assert "train 6 3 test 12 6" in shown
+    assert "1,234,567" in shown and "data.budget 3" in shown and "test1 test2" in shown
+    assert "not a medical device" in shown
+
+
+def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
+    found = make_run(tmp_path, measured=MEASUREMENTS)["measurements"]
+    page = written(tmp_path)
+    of = {
+        "width, mm": ("width", "distance from left to right", 2),
+        "shape": ("shape", "width / height", 3),
+        "at <chin>, \u00b0 unsigned": ("at <chin>", "angle at chin, from left to right", 2),
+    }
+    for label, (name, meaning, decimals) in of.items():
+        one, ci95 = found[name], found[name]["ci95"]
+
+        def text(value, decimals=decimals):
+            ends = value if isinstance(value, list) else [value]
+            return " to ".join(f"{end:.{decimals}f}" for end in ends)
+
+        row = f"{label} {meaning} {one['n']} {text(one['true_mean'])} {text(one['bias'])} ({text(ci95['bias'])}) "
+        row += f"{text(one['loa'])} ({text(ci95['loa'][0])}) ({text(ci95['loa'][1])}) {text(one['mae'])} "
+        row += f"({text(ci95['mae'])}) {text(one['slope'], 2)} ({text(ci95['slope'], 2)}) "
+        row += f"{text(one['icc'], 2)} ({text(ci95['icc'], 2)})"
+        assert row in page.text
+    assert found["width"]["n"] == 12 and found["height"]["n"] == 11  # one chin is not annotated
+    assert len(page.addresses) == 4 + 9 and "and measurements.csv" in page.text
+    with Image.open(tmp_path / "measurements.png") as image:
+        assert min(image.size) > 150 and len(image.convert("L").getcolors()) > 20
+
+
+@pytest.mark.parametrize(
+    ("run", "expected"),
+    [
+        ({"n": 1}, "shape width / height 0 \u2013 \u2013 \u2013 \u2013 \u2013 \u2013 at"),
+        ({"n": 2}, "shape width / height 1 "),
+        ({"mm": False}, "width, px distance from left to right 12"),
+    ],
+)
+def test_few_measurements_have_a_page(tmp_path, run, expected):
+    make_run(tmp_path, measured=MEASUREMENTS, **run)
+    assert expected in written(tmp_path).text
+
+
+def test_page_needs_nothing_else(tmp_path):
+    make_run(tmp_path)
+    shown = written(tmp_path)
+    assert len(shown.addresses) == 3 + 9  # CED, legend, training; three pictures of each group
+    assert all(address.startswith(("data:image/png;base64,", "data:image/jpeg;base64,")) for address in shown.addresses)
+    source = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?://|url\(|@import", source)
+    assert "script" not in shown.tags and "link" not in shown.tags
+    for name in ("ced.png", "overlays.png", "curves.png"):
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            assert min(image.size) > 150 and len(image.convert("L").getcolors()) > 20  # something is drawn
+
+
+def test_names_are_escaped(tmp_path):
+    make_run(tmp_path, n=1, names=["<script>alert(1)</script>.png"])
+    shown = written(tmp_path)
+    assert "script" not in shown.tags
+    assert "<script>alert(1)</script>.png" in shown.text
+
+
+@pytest.mark.parametrize(
+    ("run", "found", "not_found"),
+    [
+        ({"mm": False}, "lie on average 1.", " mm"),
+        ({"normalizer": None}, "Failure rate (FR), 4 mm", "Normalised"),
+        ({"mm": False, "normalizer": None}, "Failure rate (FR), 10 px", " mm"),
+        ({"n": 1}, "All pictures show one subject", "(95 % interval"),
+        ({"n": 2}, "On 2 pictures of 1 subject,", "rough"),
+        ({"n": 4}, "only 2 subjects the intervals are rough", "show one subject"),
+        ({"log": LOG.splitlines()[0] + "\n"}, "Training", "best:"),
+        ({"log": ""}, "Training", "best:"),
+    ],
+)
+def test_runs_of_all_kinds_have_a_page(tmp_path, run, found, not_found):
+    make_run(tmp_path, **run)
+    shown = written(tmp_path).text
+    assert found in shown
+    assert not_found not in shown
+
+
+def test_subjects_seen_in_training_are_told(tmp_path):
+    make_run(tmp_path)
+    with (tmp_path / "split.csv").open("a") as file:
+        file.write("more.png,s1,train,00\n")
+    shown = written(tmp_path).text
+    assert "1 of the 6 evaluated subjects also has pictures in the training" in shown
+    assert "none of them seen" not in shown

@@ -1,0 +1,58 @@
+"""What is painted over a picture, and which pictures are shown."""
+
+import numpy as np
+import pytest
+
+from ctd_jax.report import overlays
+
+
+@pytest.mark.parametrize("size", [(50, 80), (900, 300)])
+def test_marks_lie_at_their_points(size):
+    """The cross is symmetric about its point: the mean of the changed pixels is the point; x runs to the right."""
+    width, height = size
+    black = np.zeros((height, width, 3), np.uint8)
+    point = np.array([0.75 * width, 0.25 * height])
+    for arguments in ((point[None], None), (np.full((1, 2), np.nan), point[None])):
+        image = np.asarray(overlays.paint_points(black, *arguments)).astype(int)
+        assert image.shape[1] / image.shape[0] == pytest.approx(width / height, rel=0.01)
+        y, x = np.nonzero(image.sum(axis=-1) > 100)
+        factor = image.shape[1] / width
+        np.testing.assert_allclose([x.mean(), y.mean()], (point + 0.5) * factor - 0.5, atol=0.6)
+
+
+def test_truth_and_prediction_differ_in_grey():
+    """The centre of the prediction's cross is bright, that of the truth's circle is the picture."""
+    black, point = np.zeros((640, 640, 3), np.uint8), np.array([[320.0, 320.0]])
+    centre = [
+        np.asarray(overlays.paint_points(black, *arguments).convert("L"))[320, 320]
+        for arguments in ((point, None), (point + np.nan, point))
+    ]
+    assert centre[0] > 100 and centre[1] == 0
+
+
+def test_draw_keeps_large_pictures_and_enlarges_small_ones():
+    xy = np.array([[5.0, 5.0], [np.nan, np.nan]])
+    assert overlays.paint_points(np.zeros((700, 900, 3), np.uint8), xy, names=["a", "b"]).size == (900, 700)
+    assert overlays.paint_points(np.zeros((20, 10, 3), np.uint8), xy).size == (320, 640)
+
+
+def test_outlines_are_those_of_the_classes():
+    """A square of 8 x 8 of 40 x 40 pixels, enlarged ten times: its outline is at its edge, and nothing within."""
+    found = np.zeros((40, 40), np.uint8)
+    found[16:24, 16:24] = 1
+    picture = np.full((40, 40, 3), 90, np.uint8)
+    image = np.asarray(overlays.paint_outlines(picture, found, side=400))
+    assert image.shape == (400, 400, 3)
+    is_outline = (image == overlays.PREDICTION).all(axis=-1)
+    y, x = np.nonzero(is_outline)
+    assert (y.min(), y.max(), x.min(), x.max()) == (160, 239, 160, 239)
+    assert not is_outline[165:235, 165:235].any() and (image[165:235, 165:235] == 90).all()
+    both = np.asarray(overlays.paint_outlines(picture, np.roll(found, 12, axis=1), found, side=400))
+    assert (both == overlays.TRUTH).all(axis=-1).sum() > is_outline.sum()  # its outline is twice as thick
+
+
+def test_chosen_pictures():
+    errors = np.array([5.0, np.nan, 1, 9, 3, 7, 2, 8, 4, 6])
+    assert overlays.choose(errors, each=2) == {"best": [2, 6], "median": [8, 0], "worst": [7, 3]}
+    assert overlays.choose(np.array([2.0, 1.0])) == {"best": [1], "median": [], "worst": [0]}
+    assert overlays.choose(np.array([2.0])) == {"best": [0], "median": [], "worst": []}
