@@ -1,4 +1,7 @@
-"""How good it is: the table of predictions, and every number that is read off it. All of landmarks is at this door."""
+"""How good a result is: the table of predictions, and every number that is computed from it.
+
+The metrics of landmarks can be imported from here, the others from their modules.
+"""
 
 from ctd_jax.metrics.landmarks import (
     ced,

@@ -8,21 +8,21 @@ import dataclasses
 import math
 import os
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
 from ctd_jax import files
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, intervals, read_rows, subject_units
-from ctd_jax.metrics import measurements as measurements_
-from ctd_jax.metrics.measurements import Measurement
+from ctd_jax.metrics.measurements import Measurement, units, values
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 
 
 @dataclasses.dataclass(frozen=True)
 class Measured:
-    """R rows, one per picture x measurement; a value is NaN where it cannot be told."""
+    """R rows, one per picture x measurement; a value is NaN where it is unknown."""
 
     images: np.ndarray  # [R] str
     subjects: np.ndarray  # [R] str, "" where unknown
@@ -35,15 +35,21 @@ class Measured:
     def from_predictions(
         cls, table: Predictions, measurements: Sequence[Measurement], spacing: np.ndarray
     ) -> "Measured":
-        """The M `measurements` of each picture of `table`; spacing: `[N, 2]` mm per pixel, NaN where unknown."""
+        """The M measurements of each picture.
+
+        Args:
+          table: of N pictures.
+          measurements: M definitions.
+          spacing: `[N, 2]` mm per pixel, NaN where unknown.
+        """
         m, landmarks = len(measurements), table.landmarks.tolist()
         return cls(
             images=np.repeat(table.images, m),
             subjects=np.repeat(table.subjects, m),
             names=np.tile([one.name for one in measurements], len(table.images)),
-            units=measurements_.units(measurements, spacing).ravel(),
-            value=measurements_.values(measurements, landmarks, table.xy, spacing).ravel(),
-            true_value=measurements_.values(measurements, landmarks, table.true_xy, spacing).ravel(),
+            units=units(measurements, spacing).ravel(),
+            value=values(measurements, landmarks, table.xy, spacing).ravel(),
+            true_value=values(measurements, landmarks, table.true_xy, spacing).ravel(),
         )
 
     def rows(self, chosen: np.ndarray) -> "Measured":
@@ -51,7 +57,7 @@ class Measured:
         return Measured(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
     def comparable(self, name: str) -> "Measured":
-        """The rows of one measurement in which both values are known, in one unit: where some are in mm, these."""
+        """The rows of one measurement in which both values are known, in one unit: those in mm where there are any."""
         rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))
         return rows.rows(rows.units == "mm") if "mm" in rows.units else rows
 
@@ -90,7 +96,7 @@ def _number(cell: str) -> float:
 
 
 def agreement(true_value: np.ndarray, value: np.ndarray) -> dict[str, float | list[float]]:
-    """How well N predicted values agree with the annotated ones; NaN where they are too few, or all the same.
+    """How well N predicted values agree with the annotated ones; NaN where there are too few, or all are the same.
 
     With d = predicted - annotated of each picture and m their mean, and the mean squares of the two-way analysis of
     variance of n pictures x 2 raters (annotator, network):
@@ -103,16 +109,23 @@ def agreement(true_value: np.ndarray, value: np.ndarray) -> dict[str, float | li
                MSR = 2 Var(m), MSC = n bias^2 / 2, MSE = Var(d) / 2     (Var and SD with n - 1)
 
     The last is ICC(2,1) of Shrout and Fleiss, ICC(A,1) of McGraw and Wong: two-way, absolute agreement, one measurement
-    (the same whether the raters are taken as random or fixed). The limits want differences of one mean and spread over
-    the whole range: a slope well below 0 says that small values are predicted too large and large ones too small.
-    Pictures of one subject are pooled as if they were of several, which only the intervals respect.
+    (the same whether the raters are taken as random or fixed). The limits assume differences with one mean and one
+    spread over the whole range: a slope well below 0 says that small values are predicted too large and large ones too
+    small. Pictures of one subject are pooled as if they showed several; only the intervals are over subjects.
+
+    Args:
+      true_value: `[N]` annotated values.
+      value: `[N]` predicted values, in the same unit.
+
+    Returns:
+      `bias`, `mae`, `slope`, `icc`, and `loa`: the lower and the upper limit.
     """
-    found = _statistics(_sums(true_value, value).sum(axis=0))
-    return {key: one.tolist() for key, one in found.items()}
+    statistics = _statistics(_sums(true_value, value).sum(axis=0))
+    return {key: one.tolist() for key, one in statistics.items()}
 
 
 def _sums(true_value: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """`[N, 7]`, whose sums over any rows are all that `_statistics` needs of them."""
+    """`[N, 7]` contributions of each picture; `_statistics` needs only their sums."""
     d, m = value - true_value, (value + true_value) / 2
     m = m - m.mean()  # for the sake of precision: no statistic changes
     return np.stack([np.ones_like(d), d, np.abs(d), d**2, m, m**2, d * m], axis=-1)
@@ -133,28 +146,29 @@ def _statistics(sums: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _variance(n: np.ndarray, total: np.ndarray, squares: np.ndarray) -> np.ndarray:
-    """From the sums of n values and of their squares; what is only rounding is 0."""
+    """Variance from the sums of n values and of their squares; 0 where it is only rounding."""
     about_mean = squares - total**2 / n
     return np.where(about_mean > 1e-12 * squares, about_mean, 0.0) / (n - 1)
 
 
-def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str, dict]:
-    """The `measurements` of metrics.json (no NaN: what cannot be told is absent).
+def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str, dict[str, Any]]:
+    """The `measurements` of metrics.json (without NaN: a number that is unknown is absent).
 
-    Name -> `of` (its definition), `unit`, `n` (pictures in which both values are known; of a distance those in mm, if
+    Name -> `of` (its definition), `unit`, `n` (pictures in which both values are known; for a distance those in mm, if
     there are any), `true_mean` (of the annotated values), `bias`, `loa`, `mae`, `slope`, `icc` (see `agreement`), and
-    `ci95`: key -> [lower, upper] (of `loa`: two of them), the 95 % interval over subjects (`intervals`); absent where
-    only one subject contributes, or the statistic cannot be told without one of them.
+    `ci95`: key -> [lower, upper] (two of them for `loa`), the 95 % interval over subjects (`intervals`); absent where
+    only one subject contributes, or the statistic is unknown without one of the subjects.
     """
-    summary = {}
+    summary: dict[str, dict[str, Any]] = {}
     for one in measurements:
         rows = table.comparable(one.name)
         n = len(rows.images)
         unit = (rows if n else table.rows(table.names == one.name)).units[0]
-        found, bounds = {}, {}
+        found: dict[str, float | list[float]] = {}
+        bounds: dict[str, np.ndarray] = {}
         if n:
-            found = {"true_mean": float(rows.true_value.mean())} | agreement(rows.true_value, rows.value)
-            found = {key: value for key, value in found.items() if np.isfinite(value).all()}
+            statistics = {"true_mean": float(rows.true_value.mean()), **agreement(rows.true_value, rows.value)}
+            found = {key: value for key, value in statistics.items() if np.isfinite(value).all()}
             bounds = intervals_of(rows)
         ci95 = {key: bounds[key].tolist() for key in bounds if key in found}
         summary[one.name] = {"of": one.definition, "unit": str(unit), "n": n, **found, "ci95": ci95}
@@ -171,7 +185,7 @@ SCALES: dict[str, intervals.Scale] = {
 
 
 def intervals_of(rows: Measured) -> dict[str, np.ndarray]:
-    """Key -> `[2]` lower and upper bound; of loa `[2, 2]`, one row for each limit. Without those that are unknown."""
+    """Key -> `[2]` lower and upper bound; for `loa` `[2, 2]`, one row for each limit. Unknown ones are left out."""
     names, group = np.unique(subject_units(rows), return_inverse=True)
     sums = np.zeros((len(names), 7))
     np.add.at(sums, group, _sums(rows.true_value, rows.value))
@@ -180,7 +194,7 @@ def intervals_of(rows: Measured) -> dict[str, np.ndarray]:
     found = {}
     for key, scale in SCALES.items():
         columns = left_out[key].reshape(len(names), -1)
-        weight = np.broadcast_to(pictures, columns.shape)
-        ends = intervals.bounds(intervals.jackknife(np.atleast_1d(value[key]), columns, weight), scale).T
+        size = np.broadcast_to(pictures, columns.shape)
+        ends = intervals.bounds(intervals.jackknife(np.atleast_1d(value[key]), columns, size), scale).T
         found[key] = ends if key == "loa" else ends[0]
     return {key: ends for key, ends in found.items() if np.isfinite(ends).all()}

@@ -19,9 +19,9 @@ A level with df < 2 (two subjects, or one that outweighs the rest) has r -+ t se
 hundreds of times r and covers no better. Where the subjects of a fraction do not differ at all, se = 0 would claim
 certainty: at r = 0 and 1 the far bound is then 1 - 0.05^(1/n) away, where a failure would go unseen in n subjects in
 5 % of the cases, as if each subject were all success or all failure; between them se is that of n such subjects,
-sqrt(r (1 - r) / n). Differences of fractions have bounds so far away from theirs.
+sqrt(r (1 - r) / n). The bounds of differences of fractions are as far away from the difference.
 
-How often they hold the truth, in %, of 3, 5, 10, 22 and 100 people with 1 to 60 pictures each, by simulation
+How often the bounds hold the truth, in %, with 3, 5, 10, 22 and 100 people with 1 to 60 pictures each, by simulation
 (experiments/intervals.py; least and most over kinds of errors and numbers of pictures), and the percentile bootstrap:
 
                                  3         5         10        22        100
@@ -49,7 +49,7 @@ _ROUNDING = 1e-12  # a sum that should cancel
 
 @dataclasses.dataclass(frozen=True)
 class Estimate:
-    """M numbers and how well n subjects tell each; `se` is NaN where they can't."""
+    """M numbers, and how precisely they are known from n subjects; `se` is NaN where that is unknown."""
 
     value: np.ndarray  # [M]
     se: np.ndarray  # [M] standard error
@@ -57,53 +57,58 @@ class Estimate:
     n: np.ndarray  # [M] subjects that contribute
 
 
-def jackknife(value: np.ndarray, left_out: np.ndarray, weight: np.ndarray) -> Estimate:
+def jackknife(value: np.ndarray, left_out: np.ndarray, size: np.ndarray) -> Estimate:
     """The estimate of M numbers from S subjects.
 
     Args:
-      value: `[M]` of all subjects.
-      left_out: `[S, M]` without each of them; NaN where the others can't tell it: there is no standard error then.
-      weight: `[S, M]` what each contributes, such as its pictures; 0: nothing, and `left_out` is not read.
+      value: `[M]` numbers of all subjects together.
+      left_out: `[S, M]` numbers without each of the subjects; NaN where they are unknown without it: such a number has
+        no standard error.
+      size: `[S, M]` size of each subject's contribution, such as its number of pictures; where it is 0, `left_out` is
+        not read.
+
+    Returns:
+      Without a standard error where fewer than two subjects contribute, and where it is too large for a float64.
     """
-    told = weight > 0
-    n = told.sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
-        away = np.where(told, left_out - value, 0.0)
-        se = np.sqrt((n - 1) / n * (away**2).sum(axis=0))
-        df = np.maximum(weight.sum(axis=0) ** 2 / (weight**2).sum(axis=0) - 1, 1.0)
+    contributes = size > 0
+    n = contributes.sum(axis=0)
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        change = np.where(contributes, left_out - value, 0.0)
+        se = np.sqrt((n - 1) / n * (change**2).sum(axis=0))
+        df = np.maximum(size.sum(axis=0) ** 2 / (size**2).sum(axis=0) - 1, 1.0)
     se = np.where(se < _ROUNDING * np.maximum(1, np.abs(value)), 0.0, se)
-    return Estimate(value, np.where(n >= 2, se, np.nan), df, n)
+    return Estimate(value, np.where((n >= 2) & np.isfinite(se), se, np.nan), df, n)
 
 
 def of_ratios(numerator: np.ndarray, denominator: np.ndarray, subjects: np.ndarray) -> Estimate:
-    """M ratios of sums over pictures.
+    """The estimate of M ratios of sums over pictures; see `jackknife`.
 
     Args:
-      numerator, denominator: `[N, M]` sums of each picture; a ratio is the sum of one over the sum of the other.
+      numerator, denominator: `[N, M]` contributions of each picture; a ratio is the sum of the first over that of the
+        second.
       subjects: `[N]` names.
-
-    Returns:
-      Without a standard error where fewer than two subjects contribute: one says nothing about others.
     """
     return jackknife(*_left_out(numerator, denominator, subjects))
 
 
 def of_mean_of_ratios(numerator: np.ndarray, denominator: np.ndarray, subjects: np.ndarray) -> Estimate:
-    """`[1]`, the mean of those of the M ratios that any subject tells; arguments as in `of_ratios`."""
-    told = (denominator > 0).any(axis=0)
-    value, left_out, weight = _left_out(numerator[:, told], denominator[:, told], subjects)
-    left_out = np.where(weight > 0, left_out, value)
-    share = weight / weight.sum(axis=0)
+    """`[1]`, the mean of those of the M ratios that any subject contributes to; arguments as in `of_ratios`."""
+    known = (denominator > 0).any(axis=0)
+    value, left_out, size = _left_out(numerator[:, known], denominator[:, known], subjects)
+    left_out = np.where(size > 0, left_out, value)
+    share = size / size.sum(axis=0)
     return jackknife(*(part.mean(axis=-1, keepdims=True) for part in (value, left_out, share)))
 
 
 def mean(estimates: Sequence[Estimate]) -> Estimate:
-    """The mean of numbers that different subjects tell; df after Welch and Satterthwaite."""
+    """The mean of numbers of different subjects; its degrees of freedom are those of Welch and Satterthwaite."""
     value, se, df, n = (np.stack([getattr(one, key) for one in estimates]) for key in ("value", "se", "df", "n"))
-    variances = (se**2).sum(axis=0)
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        variances = (se**2).sum(axis=0)
         pooled = np.where(variances > 0, variances**2 / (se**4 / df).sum(axis=0), df.min(axis=0))
-    return Estimate(value.mean(axis=0), np.sqrt(variances) / len(estimates), pooled, n.min(axis=0))
+    is_known = np.isfinite(variances) & np.isfinite(pooled)
+    mean_se = np.where(is_known, np.sqrt(variances) / len(estimates), np.nan)
+    return Estimate(value.mean(axis=0), mean_se, pooled, n.min(axis=0))
 
 
 def _left_out(
@@ -112,10 +117,10 @@ def _left_out(
     """The arguments of `jackknife`, of ratios."""
     order = np.argsort(subjects, kind="stable")
     _, first = np.unique(subjects[order], return_index=True)
-    x, y = (np.add.reduceat(sums[order], first, axis=0) for sums in (numerator, denominator))  # [S, M]
-    above, below = x.sum(axis=0), y.sum(axis=0)
-    rest = below - y
-    with np.errstate(invalid="ignore", divide="ignore"):
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        x, y = (np.add.reduceat(sums[order], first, axis=0) for sums in (numerator, denominator))  # [S, M]
+        above, below = x.sum(axis=0), y.sum(axis=0)
+        rest = below - y
         return above / below, np.where(rest > _ROUNDING * below, (above - x) / rest, np.nan), y
 
 
@@ -144,14 +149,19 @@ def bounds(estimate: Estimate, scale: Scale) -> np.ndarray:
 def p_value(estimate: Estimate, scale: Scale) -> np.ndarray:
     """`[M]` two-sided p-values of differences, below 0.05 where `bounds` leave out 0; NaN where there are none.
 
-    Student's; where no two subjects differ 1 of no difference and 0 of any other, of fractions (1 - |r|)^n."""
+    They are those of Student's t. Where no two subjects differ, p is 1 for a difference of 0 and 0 for any other one;
+    for a difference r of fractions of n subjects it is (1 - |r|)^n.
+    """
     r, se = np.where(np.abs(estimate.value) < _ROUNDING, 0.0, estimate.value), estimate.se
     with np.errstate(all="ignore"):
         p = 2 * special.stdtr(estimate.df, -np.abs(r) / se)
-    alike = (1 - np.abs(r)) ** estimate.n if scale == "difference of fractions" else 1.0 * (r == 0)
-    return np.where(se == 0, alike, p)
+    if scale == "difference of fractions":
+        p_alike = (1 - np.minimum(np.abs(r), 1)) ** estimate.n
+    else:
+        p_alike = np.where(r == 0, 1.0, 0.0)
+    return np.where(se == 0, p_alike, p)
 
 
 def _unseen(n: np.ndarray) -> np.ndarray:
-    """What happens to so large a share of the subjects is seen in none of n in 5 % of the cases."""
+    """The share of subjects with something that is seen in none of n subjects in 5 % of the cases."""
     return 1 - 0.05 ** (1 / np.maximum(n, 1))

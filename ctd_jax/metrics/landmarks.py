@@ -5,12 +5,25 @@ point is left out of numerator and denominator: it counts neither as a miss nor 
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 import numpy as np
 
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import intervals
 from ctd_jax.metrics.predictions import Predictions
+
+Key = str | tuple[str, str]  # of a metric of all landmarks; (landmark, key) of one landmark
+
+
+class OfPictures(Protocol):
+    """A table with a picture and its subject in each row."""
+
+    @property
+    def images(self) -> np.ndarray: ...
+
+    @property
+    def subjects(self) -> np.ndarray: ...
 
 
 def nme_key(normalizer: tuple[str, str]) -> str:
@@ -19,13 +32,18 @@ def nme_key(normalizer: tuple[str, str]) -> str:
 
 
 def image_error(table: Predictions, normalizer: tuple[str, str] | None, measure: str) -> np.ndarray:
-    """`[N]` mean error of each picture over its annotated landmarks; NaN where it cannot be told.
+    """`[N]` mean error of each picture over its annotated landmarks; NaN where it is unknown.
 
-    `measure` is "me_px", "me_mm" (needs the spacing) or `nme_key(normalizer)`: error in px divided by the distance of
-    the two annotated normaliser landmarks of that picture, a fraction; NaN where one is missing or both coincide.
+    Args:
+      table: of N pictures.
+      normalizer: names of two landmarks, or None.
+      measure: "me_px", "me_mm" (NaN where the spacing is unknown) or `nme_key(normalizer)`: error in px divided by the
+        distance of the two annotated normaliser landmarks of that picture, a fraction; NaN where one is missing or
+        both coincide.
 
     Raises:
-      UserError: a normaliser that is no landmark of the table. ValueError: another measure.
+      UserError: a normaliser that is no landmark of the table.
+      ValueError: another measure.
     """
     if measure == "me_mm":
         return _mean(table.error_mm)
@@ -43,7 +61,7 @@ def image_error(table: Predictions, normalizer: tuple[str, str] | None, measure:
 
 
 def image_errors(table: Predictions, normalizer: tuple[str, str] | None) -> dict[str, np.ndarray]:
-    """Every measure of `image_error` that can be told of any picture."""
+    """Every measure of `image_error` that is known for any picture."""
     measures = ["me_px", "me_mm"] + ([nme_key(normalizer)] if normalizer else [])
     errors = {measure: image_error(table, normalizer, measure) for measure in measures}
     return {measure: values for measure, values in errors.items() if np.isfinite(values).any()}
@@ -51,12 +69,12 @@ def image_errors(table: Predictions, normalizer: tuple[str, str] | None) -> dict
 
 def ced_measure(errors: Mapping[str, np.ndarray]) -> str:
     """Which of `image_errors` the CED, AUC and FR are built from: the NME if more than half of the annotated pictures
-    have it, else me_mm if all have it, else me_px. It never speaks of a few pictures as if they were all."""
-    told = {measure: np.isfinite(values).sum() for measure, values in errors.items()}
-    nme = [measure for measure in told if measure.startswith("nme_") and 2 * told[measure] > told["me_px"]]
+    have it, else me_mm if all of them have it, else me_px. A few pictures thus never stand for all."""
+    counts = {measure: np.isfinite(values).sum() for measure, values in errors.items()}
+    nme = [measure for measure in counts if measure.startswith("nme_") and 2 * counts[measure] > counts["me_px"]]
     if nme:
         return nme[0]
-    return "me_mm" if told.get("me_mm", 0) == told["me_px"] else "me_px"
+    return "me_mm" if counts.get("me_mm", 0) == counts["me_px"] else "me_px"
 
 
 def _mean(errors: np.ndarray) -> np.ndarray:
@@ -75,8 +93,8 @@ def ced(errors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.concatenate([[0.0], errors]), np.arange(len(errors) + 1) / max(len(errors), 1)
 
 
-def subject_units(table: Predictions) -> np.ndarray:
-    """`[N]` the subjects that intervals are over; a picture without one stands for itself."""
+def subject_units(table: OfPictures) -> np.ndarray:
+    """`[N]` subject of each row, for intervals over subjects; a picture without one is a subject by itself."""
     return np.where(table.subjects == "", np.char.add("image ", table.images), table.subjects)
 
 
@@ -86,17 +104,15 @@ def ratios(
     normalizer: tuple[str, str] | None,
     thresholds: Mapping[str, float],
     radii_mm: Sequence[float],
-) -> dict[str | tuple[str, str], tuple[np.ndarray, np.ndarray]]:
-    """Every metric of `summarize` as a ratio of sums: the numerators and denominators `[N]` of the pictures.
-
-    Keys are those of `summarize`; (landmark, key) for a metric of one landmark. Arguments as there.
-    """
+) -> dict[Key, tuple[np.ndarray, np.ndarray]]:
+    """Every metric of `summarize` as a ratio of sums over pictures: its `[N]` numerator and denominator. Arguments as
+    there."""
     per_image = image_errors(table, normalizer)
     measure = ced_measure(per_image)
     errors = per_image[measure]
     a = float(thresholds[{"me_mm": "mm", "me_px": "px"}.get(measure, "nme")])
 
-    out = {key: _ratio(value) for key, value in per_image.items()}
+    out: dict[Key, tuple[np.ndarray, np.ndarray]] = {key: _ratio(value) for key, value in per_image.items()}
     out[f"auc@{a:g}"] = _ratio(np.clip(1 - errors / a, 0, 1))
     out[f"fr@{a:g}"] = _ratio(np.where(np.isfinite(errors), errors > a, np.nan))
     by_point = {"me_px": table.error_px, "me_mm": table.error_mm}
@@ -117,12 +133,13 @@ def summarize(
     normalizer: tuple[str, str] | None,
     thresholds: Mapping[str, float],
     radii_mm: Sequence[float],
-) -> dict:
-    """All metrics, ready for JSON (no NaN: a key that cannot be told, for want of a unit or of points, is absent).
+) -> dict[str, Any]:
+    """All metrics, ready for JSON (without NaN: a number that is unknown, because a unit or points are missing, is
+    absent).
 
     - `n_images`, `n_points`: pictures with at least one annotated landmark; annotated landmarks.
     - `n_images_mm`, `n_points_mm`, `n_images_nme`: those of them whose error in mm, and whose NME, is known; absent
-      where all are. Numbers in mm, and the NME, speak of these only.
+      where that is all of them. Numbers in mm, and the NME, are of these only.
     - `me_px`, `me_mm`: mean over pictures of the mean error over the annotated landmarks of the picture. A picture
       counts once however many of its points are annotated; landmarker and mmpose pool the points instead (errors 2, 4
       in one picture and 6, 0, 12 in another: 4.5 here, 4.8 there; 0.2 to 0.5 % apart with 30 % of the points missing
@@ -143,8 +160,10 @@ def summarize(
       fraction); absent where only one subject contributes.
 
     Args:
+      table: of N pictures.
       normalizer: names of the two landmarks, or None.
-      thresholds: "nme", "mm", "px"; radii_mm: radii r.
+      thresholds: of "nme" (a fraction), "mm" and "px".
+      radii_mm: radii r.
 
     Raises:
       UserError: nothing is annotated; a normaliser that is no landmark.
@@ -164,10 +183,10 @@ def summarize(
     ci95 = {key: pair.tolist() for key, pair in zip(terms, ends.T, strict=True) if np.isfinite(pair).all()}
     pooled = [key for key in value if isinstance(key, str)]
 
-    def of_landmark(k: int, name: str) -> dict:
-        own = {key: value[name, key] for key in pooled if (name, key) in value}
+    def of_landmark(k: int, name: str) -> dict[str, Any]:
+        found = {key: value[name, key] for key in pooled if (name, key) in value}
         counts = {"n": int(annotated[:, k].sum())} | _fewer(n_mm=(in_mm[:, k].sum(), annotated[:, k].sum()))
-        return {**counts, **own, "ci95": {key: ci95[name, key] for key in own if (name, key) in ci95}}
+        return {**counts, **found, "ci95": {key: ci95[name, key] for key in found if (name, key) in ci95}}
 
     annotated, in_mm = np.isfinite(table.error_px), np.isfinite(table.error_mm)
     errors = image_errors(table, normalizer)
@@ -185,13 +204,13 @@ def summarize(
     }
 
 
-def is_fraction(key: str | tuple[str, str]) -> bool:
+def is_fraction(key: Key) -> bool:
     """Whether a metric (one of `ratios`) lies between 0 and 1; the others are errors."""
     return (key if isinstance(key, str) else key[1]).startswith(("auc@", "fr@", "sdr_le_"))
 
 
 def _fewer(**counts: tuple[int, int]) -> dict[str, int]:
-    """Those of key = (part, whole) where the part is neither nothing nor the whole."""
+    """The parts of key = (part, whole) that are neither 0 nor the whole."""
     return {key: int(part) for key, (part, whole) in counts.items() if 0 < part < whole}
 
 

@@ -1,4 +1,4 @@
-"""Measurements: what is read off landmarks. Their definitions (`measurements` of dataset.json), and their values."""
+"""Measurements that are computed from landmarks: their definitions (`measurements` of dataset.json) and values."""
 
 import dataclasses
 import difflib
@@ -20,16 +20,16 @@ class Measurement:
 
     name: str
     kind: str  # distance, angle or ratio
-    of: tuple[str, ...]  # landmarks; of a ratio: two measurements
+    of: tuple[str, ...]  # landmarks; for a ratio two measurements
 
     @property
     def definition(self) -> list[str] | dict[str, list[str]]:
-        """As dataset.json has it."""
+        """`of` as dataset.json has it."""
         return {"ratio": list(self.of)} if self.kind == "ratio" else list(self.of)
 
 
 def parse(content: Any, landmarks: Sequence[str], where: str) -> tuple[Measurement, ...]:
-    """The measurements of dataset.json, each with a name of its own:
+    """The measurements of dataset.json, each with its name:
 
         {"fissure": ["outer", "inner"],               distance of two landmarks
          "opening": ["top", "bottom"],
@@ -38,10 +38,11 @@ def parse(content: Any, landmarks: Sequence[str], where: str) -> tuple[Measureme
 
     Args:
       content: value of the key `measurements`; None: there are none.
-      landmarks: names of the landmarks; where: file, for messages.
+      landmarks: names of the landmarks.
+      where: file, for messages.
 
     Raises:
-      UserError: another form, a landmark or measurement that is unknown, or there twice; a ratio of a distance and an
+      UserError: another form; a landmark or measurement that is unknown, or twice in one; a ratio of a distance and an
         angle, or of a ratio.
     """
     if content is None:
@@ -76,6 +77,7 @@ def values(
     """Every measurement of N pictures.
 
     Args:
+      measurements: M definitions.
       landmarks: K names.
       xy: `[N, K, 2]` points (x, y), pixels of the original picture, NaN where unknown.
       spacing: `[N, 2]` mm per pixel along x and y; NaN where unknown: pixels are then taken to be square.
@@ -87,7 +89,7 @@ def values(
     points = xy * np.where(np.isnan(spacing), 1.0, spacing)[:, None, :]
     at = {name: points[:, k] for k, name in enumerate(landmarks)}
     found: dict[str, np.ndarray] = {}
-    for one in sorted(measurements, key=lambda one: one.kind == "ratio"):  # ratios when their parts are known
+    for one in sorted(measurements, key=lambda one: one.kind == "ratio"):  # ratios need the others
         parts = [(found if one.kind == "ratio" else at)[name] for name in one.of]
         if one.kind == "distance":
             found[one.name] = np.linalg.norm(parts[0] - parts[1], axis=-1)
@@ -99,14 +101,14 @@ def values(
 
 
 def _angle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """`[N, 2]`, `[N, 2]` -> `[N]` degrees. By tangent: the arc cosine is blunt near 0 and 180 degrees."""
+    """`[N]` degrees between two `[N, 2]` vectors, by the arc tangent: the arc cosine is imprecise near 0 and 180."""
     cross = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
     angle = np.degrees(np.arctan2(cross, (u * v).sum(axis=-1)))
     return np.where((u != 0).any(axis=-1) & (v != 0).any(axis=-1), angle, np.nan)
 
 
 def units(measurements: Sequence[Measurement], spacing: np.ndarray) -> np.ndarray:
-    """`[N, M]` "mm", "px", `UNSIGNED` of an angle, or "" of a ratio; `spacing` as for `values`."""
+    """`[N, M]` unit: "mm" or "px", `UNSIGNED` for an angle, "" for a ratio; arguments as in `values`."""
     length = np.where(np.isnan(spacing).any(axis=-1), "px", "mm")
     of_kind = {"distance": length, "angle": np.full(length.shape, UNSIGNED), "ratio": np.full_like(length, "")}
     return np.stack([of_kind[one.kind] for one in measurements], axis=1)

@@ -1,12 +1,14 @@
-"""Is one method better than another on the same pictures? Paired, over subjects, of every metric."""
+"""Is one method better than another on the same pictures? The paired difference of every metric, over subjects."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
 from ctd_jax import metrics
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, intervals
+from ctd_jax.metrics.landmarks import Key
 
 SAME_PX = 0.01  # true points further apart are another annotation; predictions.csv keeps three decimals
 
@@ -18,14 +20,14 @@ def difference(
     normalizer: tuple[str, str] | None,
     thresholds: Mapping[str, float],
     radii_mm: Sequence[float],
-) -> dict:
+) -> dict[str, Any]:
     """A - B in every metric of `metrics.summarize`, ready for JSON: negative errors and failure rates mean that A is
     better, as do positive areas under the curve and success rates.
 
     A and B are one or more runs each, such as seeds of one method: what each picture adds to a metric is first averaged
     over the runs, then paired by picture. A metric is a ratio of sums, and A's and B's have the same denominator, so
     that their difference is again such a ratio, and has the interval of one (`intervals`: difference, of AUC and rates
-    difference of fractions). Runs are not varied: the interval speaks of other subjects, not of other seeds.
+    difference of fractions). The interval is over subjects with these runs, and says nothing about other seeds.
 
     Measured (experiments/intervals.py, least and most of six simulated kinds, 4,000 sets each): intervals of
     differences of mean errors held the truth in 95 to 98 % with 3 people, 94 to 97 with 5, 93 to 96 with 10, 94 to 95
@@ -34,8 +36,11 @@ def difference(
     are equal, 95 up.
 
     Args:
-      a, b: tables of the same pictures, landmarks and annotations, in any order.
-      normalizer, thresholds, radii_mm: as in `metrics.summarize`.
+      a: tables of the runs of A.
+      b: those of B; all tables have the same pictures, landmarks and annotations, in any order.
+      normalizer: names of the two landmarks, or None.
+      thresholds: of "nme" (a fraction), "mm" and "px", see `metrics.summarize`.
+      radii_mm: radii of the success rates.
 
     Returns:
       `n_images`, `n_points` (with an annotation), `n_subjects`, `normalizer`, `ced_measure`; `differences`: metric ->
@@ -51,13 +56,14 @@ def difference(
     if not annotated.any():
         raise UserError(f"expected at least one annotated landmark, found none in {len(like.images)} pictures.")
 
-    def sums(tables: Sequence[Predictions]) -> tuple[list, np.ndarray, np.ndarray]:
+    def sums(tables: Sequence[Predictions]) -> tuple[list[Key], np.ndarray, np.ndarray]:
+        """Keys of the M metrics; `[N, M]` numerators and denominators, the means over the runs."""
         runs = [
             metrics.ratios(aligned(table, like), normalizer=normalizer, thresholds=thresholds, radii_mm=radii_mm)
             for table in tables
         ]
         above, below = (np.array([[pair[i] for pair in run.values()] for run in runs]).mean(axis=0).T for i in (0, 1))
-        return list(runs[0]), above, below  # `[N, M]` each
+        return list(runs[0]), above, below
 
     (keys, above_a, below), (_, above_b, _) = sums(a), sums(b)
     units = metrics.subject_units(like)
@@ -67,16 +73,19 @@ def difference(
         np.where(fraction, of(estimate, "difference of fractions"), of(estimate, "difference"))
         for of in (intervals.bounds, intervals.p_value)
     )
-    told = [m for m in range(len(keys)) if below[:, m].any()]
 
-    def row(m: int) -> dict:
+    def row(m: int) -> dict[str, Any]:
         n = below[:, m].sum()
-        values = {"a": above_a[:, m].sum() / n, "b": above_b[:, m].sum() / n}
-        out = {key: float(value) for key, value in values.items()}
-        out["difference"] = float((above_a - above_b)[:, m].sum() / n)
-        return out | ({"ci95": bounds[:, m].tolist(), "p": float(p[m])} if np.isfinite(p[m]) else {})
+        found = {
+            "a": float(above_a[:, m].sum() / n),
+            "b": float(above_b[:, m].sum() / n),
+            "difference": float((above_a - above_b)[:, m].sum() / n),
+        }
+        if not np.isfinite(p[m]):
+            return found
+        return {**found, "ci95": bounds[:, m].tolist(), "p": float(p[m])}
 
-    rows = {keys[m]: row(m) for m in told}
+    rows = {keys[m]: row(m) for m in range(len(keys)) if below[:, m].any()}
     pooled = [key for key in rows if isinstance(key, str)]
     return {
         "n_images": int(annotated.any(axis=1).sum()),
@@ -95,23 +104,25 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
     """`table` with its pictures and landmarks in the order of `like`.
 
     Args:
-      names: what a message calls `table` and `like`.
+      table: to be brought into order.
+      like: the table that has it.
+      names: names of the two for a message.
 
     Raises:
       UserError: they have other pictures, subjects or landmarks, or other annotations: true points more than `SAME_PX`
-        apart, points or millimetres known in one of them only.
+        apart, or points or millimetres that only one of them knows.
     """
     rows = _order("pictures", table.images, like.images, names)
     columns = _order("landmarks", table.landmarks, like.landmarks, names)
     by_point = (table.xy, table.true_xy, table.error_px, table.error_mm, table.confidence)
-    by_point = (values[rows][:, columns] for values in by_point)
-    table = Predictions(table.images[rows], table.subjects[rows], table.landmarks[columns], *by_point)
+    in_order = (values[rows][:, columns] for values in by_point)
+    table = Predictions(table.images[rows], table.subjects[rows], table.landmarks[columns], *in_order)
 
-    other = np.flatnonzero(table.subjects != like.subjects)
-    if len(other):
-        i = other[0]
+    differ = np.flatnonzero(table.subjects != like.subjects)
+    if len(differ):
+        i = differ[0]
         raise UserError(
-            f"{names[0]} and {names[1]} name another subject in {len(other)} of {len(like.images)} pictures (first: "
+            f"{names[0]} and {names[1]} name another subject in {len(differ)} of {len(like.images)} pictures (first: "
             f"{str(like.images[i])!r}: {str(table.subjects[i])!r} and {str(like.subjects[i])!r}); give both the same."
         )
     apart = np.linalg.norm(table.true_xy - like.true_xy, axis=-1) > SAME_PX
@@ -124,10 +135,10 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
             f"points differ (first: {str(like.landmarks[k])!r} in {str(like.images[i])!r}: {one} and {two}); evaluate "
             "both on the same landmarks.csv."
         )
-    other = np.isnan(table.error_mm) != np.isnan(like.error_mm)
-    if other.any():
+    in_one = np.isnan(table.error_mm) != np.isnan(like.error_mm)
+    if in_one.any():
         raise UserError(
-            f"{names[0]} and {names[1]} know the error in mm of other points ({other.sum()} differ); evaluate both "
+            f"{names[0]} and {names[1]} know the error in mm of other points ({in_one.sum()} differ); evaluate both "
             "with the same spacing."
         )
     return table

@@ -22,7 +22,7 @@ class Predictions:
     """N pictures x K landmarks; coordinates are (x, y) in pixels of the original picture, NaN where unknown."""
 
     images: np.ndarray  # [N] str, unique
-    subjects: np.ndarray  # [N] str; "" where unknown: the picture is then a subject of its own
+    subjects: np.ndarray  # [N] str; "" where unknown: such a picture counts as one subject
     landmarks: np.ndarray  # [K] str, unique
     xy: np.ndarray  # [N, K, 2]
     true_xy: np.ndarray  # [N, K, 2], NaN where not annotated
@@ -45,7 +45,8 @@ class Predictions:
         """The table of N pictures and K landmarks, with its errors computed.
 
         Args:
-          images, subjects: N names each; landmarks: K names.
+          images, subjects: N names each.
+          landmarks: K names.
           xy: `[N, K, 2]` predicted points (x, y), pixels of the original picture.
           true_xy: `[N, K, 2]` annotated points, NaN where not annotated (None: none is).
           spacing: `[N, 2]` mm per pixel along x and y, NaN where unknown (None: unknown everywhere).
@@ -56,11 +57,11 @@ class Predictions:
         """
         n, k = len(images), len(landmarks)
 
-        def array(values, shape):
-            values = np.full(shape, np.nan) if values is None else np.asarray(values, np.float64)
-            if values.shape != shape:
-                raise ValueError(f"expected an array of shape {shape}, found {values.shape}")
-            return values
+        def array(values: np.ndarray | None, shape: tuple[int, ...]) -> np.ndarray:
+            found = np.full(shape, np.nan) if values is None else np.asarray(values, np.float64)
+            if found.shape != shape:
+                raise ValueError(f"expected an array of shape {shape}, found {found.shape}")
+            return found
 
         xy, true_xy = array(xy, (n, k, 2)), array(true_xy, (n, k, 2))
         offset, spacing = xy - true_xy, array(spacing, (n, 2))
@@ -88,7 +89,7 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
 
 
 def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
-    """Writes one row per picture x landmark, an empty cell where unknown. Replaces a file already there in one move."""
+    """Writes one row per picture x landmark, an empty cell where unknown, in place of a file already there."""
     values = np.concatenate(
         [table.xy, table.true_xy, np.stack([table.error_px, table.error_mm, table.confidence], axis=-1)], axis=-1
     )  # [N, K, 7]
@@ -103,7 +104,11 @@ def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
 
 
 def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
-    """The rows of a table that the evaluation of a run writes, each with its line in the file.
+    """The rows of a table that the evaluation of a run writes, each with the number of its line in the file.
+
+    Args:
+      path: of the table.
+      columns: its header.
 
     Raises:
       UserError: no such file, one that is no csv in UTF-8, another header, a row with more or fewer cells.
@@ -123,8 +128,8 @@ def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int
         raise UserError(f"{path}, line 1: expected the columns {','.join(columns)}, found {found}.")
     for line, row in rows:
         if len(row) != len(columns) or any("\0" in cell for cell in row):
-            found = "a NUL byte" if len(row) == len(columns) else len(row)
-            raise UserError(f"{path}, line {line}: expected {len(columns)} cells, found {found}.")
+            count = "a NUL byte" if len(row) == len(columns) else str(len(row))
+            raise UserError(f"{path}, line {line}: expected {len(columns)} cells, found {count}.")
     return rows
 
 

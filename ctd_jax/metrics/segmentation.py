@@ -1,4 +1,4 @@
-"""Metrics of class maps against annotated ones, each with a 95 % interval over subjects.
+"""Metrics of predicted against annotated class maps, each with a 95 % interval over subjects.
 
 Everything is computed from `segmentation_metrics.csv`, one row per picture and foreground class, which is computed on
 the original picture's pixels. TP, FP, FN, TN count pixels; A and B are the annotated and the found region.
@@ -14,9 +14,10 @@ mssd               maximum symmetric surface distance (Hausdorff), the largest o
 S is the outline: the region's pixels with one of the four neighbours outside the region or the picture; d is Euclidean,
 between centres of pixels. Distances are in pixels, and in mm where the spacing is known.
 
-An empty cell is an undefined value and left out of every mean: all but specificity where the class is neither there nor
-found; sensitivity and volume difference where it is not there; distances where it is not there or not found. A class
-that was there and not found therefore counts with Dice 0, but not in the distances: `missed_...` says how often.
+An empty cell is an undefined value, which is left out of every mean: all but specificity where the class is neither
+there nor found; sensitivity and volume difference where it is not there; distances where it is not there or not found.
+A class that was there and not found therefore counts with Dice 0, but not in the distances: `missed_...` counts these
+pictures.
 """
 
 import dataclasses
@@ -45,22 +46,23 @@ def measure(true: np.ndarray, found: np.ndarray, spacing: np.ndarray) -> dict[st
     """`COUNTS` and `MEASURES` of one class in one picture, NaN where undefined.
 
     Args:
-      true, found: `[H, W]` bool.
+      true: `[H, W]` bool, the annotated region.
+      found: `[H, W]` bool, the predicted one.
       spacing: `[2]` mm per pixel along x and y, NaN where unknown.
     """
-    both, in_true, in_found = ((true & found).sum(), true.sum(), found.sum())
+    both, in_true, in_found = (int(region.sum()) for region in (true & found, true, found))
     outside = true.size - in_true
 
     def ratio(above: float, below: float) -> float:
-        return float(above / below) if below else np.nan
+        return above / below if below else np.nan
 
-    values = {
-        "true_pixels": int(in_true),
-        "pixels": int(in_found),
+    values: dict[str, float] = {
+        "true_pixels": in_true,
+        "pixels": in_found,
         "dice": ratio(2 * both, in_true + in_found),
         "sensitivity": ratio(both, in_true),
         "specificity": ratio(outside - (in_found - both), outside),
-        "volume_difference": ratio(abs(int(in_found) - int(in_true)), in_true),
+        "volume_difference": ratio(abs(in_found - in_true), in_true),
     } | dict.fromkeys(DISTANCES, np.nan)
     if in_true and in_found:
         units = {"px": np.ones(2)} | ({"mm": spacing} if np.isfinite(spacing).all() else {})
@@ -71,7 +73,7 @@ def measure(true: np.ndarray, found: np.ndarray, spacing: np.ndarray) -> dict[st
 
 
 def surface_distances(one: np.ndarray, other: np.ndarray, spacing: np.ndarray) -> np.ndarray:
-    """`[N]` distance of every outline pixel of either region to the nearest of the other's outline.
+    """`[N]` distance of every outline pixel of either region to the nearest outline pixel of the other.
 
     Args:
       one, other: `[H, W]` bool, neither empty.
@@ -84,18 +86,21 @@ def surface_distances(one: np.ndarray, other: np.ndarray, spacing: np.ndarray) -
 
 
 def slug(name: str) -> str:
-    """A name as it stands in a key of metrics.json: small letters and digits of any script, else underscores."""
+    """A name as keys of metrics.json have it: small letters and digits of any script, underscores for all else."""
     return re.sub(r"[\W_]+", "_", name.lower()).strip("_")
 
 
 def suffixes(classes: Mapping[str, Sequence[str]]) -> dict[tuple[str, str | None], str]:
-    """(domain, foreground class) and (domain, None) -> how its keys end: `_DOMAIN_CLASS`, `_DOMAIN`.
+    """(domain, foreground class) and (domain, None) -> how their keys end: `_DOMAIN_CLASS`, `_DOMAIN`.
+
+    Args:
+      classes: domain -> names, the background first.
 
     Raises:
       UserError: two of them would have the same key.
     """
     pairs = [(domain, name) for domain, names in classes.items() for name in (None, *names[1:])]
-    ends: dict[str, tuple] = {}
+    ends: dict[str, tuple[str, str | None]] = {}
     for domain, name in pairs:
         end = f"_{slug(domain)}" + (f"_{slug(name)}" if name else "")
         if end in ends:
@@ -107,17 +112,17 @@ def suffixes(classes: Mapping[str, Sequence[str]]) -> dict[tuple[str, str | None
 
 @dataclasses.dataclass(frozen=True)
 class Scores:
-    """The rows of `segmentation_metrics.csv`; R rows."""
+    """The R rows of `segmentation_metrics.csv`."""
 
-    names: dict[str, np.ndarray]  # of NAMES, [R] str
-    values: dict[str, np.ndarray]  # of COUNTS and MEASURES, [R], NaN: undefined
+    names: dict[str, np.ndarray]  # `NAMES` -> [R] str
+    values: dict[str, np.ndarray]  # `COUNTS` and `MEASURES` -> [R], NaN: undefined
 
     @property
     def n_images(self) -> int:
         return len(set(self.names["image"].tolist()))
 
     def of(self, domain: str, name: str | None = None) -> np.ndarray:
-        """`[R]` bool, the rows of a domain and, if given, of one of its classes."""
+        """`[R]` bool: the rows of a domain, or of one of its classes."""
         mine = self.names["domain"] == domain
         return mine if name is None else mine & (self.names["class"] == name)
 
@@ -149,7 +154,7 @@ def read(path: pathlib.Path) -> Scores:
 
 
 def summarize(scores: Scores, classes: Mapping[str, Sequence[str]]) -> dict[str, Any]:
-    """The numbers of metrics.json that the table alone decides.
+    """The numbers of metrics.json that are computed from the table.
 
     `MEASURE_DOMAIN_CLASS` is the mean over the domain's pictures, `MEASURE_DOMAIN` the mean of its classes, `MEASURE`
     (overlaps only: distances of other anatomies in other units have no common mean) the mean of the domains. `ci95` are
@@ -165,7 +170,7 @@ def summarize(scores: Scores, classes: Mapping[str, Sequence[str]]) -> dict[str,
     ci95: dict[str, list[float]] = {}
     of_domains: dict[str, list[intervals.Estimate]] = {}
 
-    def tell(measure: str, keys: Sequence[str], estimate: intervals.Estimate) -> None:
+    def add(measure: str, keys: Sequence[str], estimate: intervals.Estimate) -> None:
         bounds = intervals.bounds(estimate, "fraction" if measure in FRACTIONS else "level")
         for key, value, pair in zip(keys, estimate.value, bounds.T, strict=True):
             if np.isfinite(value):
@@ -181,10 +186,10 @@ def summarize(scores: Scores, classes: Mapping[str, Sequence[str]]) -> dict[str,
         for measure in MEASURES:
             above, below, subjects = _of_classes(scores, domain, names[1:], measure)
             of_classes = intervals.of_ratios(above, below, subjects)
-            tell(measure, [f"{measure}{ends[domain, name]}" for name in names[1:]], of_classes)
+            add(measure, [f"{measure}{ends[domain, name]}" for name in names[1:]], of_classes)
             if below.any():
                 whole = intervals.of_mean_of_ratios(above, below, subjects)
-                tell(measure, [f"{measure}{ends[domain, None]}"], whole)
+                add(measure, [f"{measure}{ends[domain, None]}"], whole)
                 of_domains.setdefault(measure, []).append(whole)
         for name in names[1:]:
             rows = scores.of(domain, name)
@@ -192,15 +197,15 @@ def summarize(scores: Scores, classes: Mapping[str, Sequence[str]]) -> dict[str,
             result[f"missed{ends[domain, name]}"] = int(missed.sum())
     for measure in OVERLAPS:
         if measure in of_domains:
-            tell(measure, [measure], intervals.mean(of_domains[measure]))
+            add(measure, [measure], intervals.mean(of_domains[measure]))
     return result | {"ci95": ci95}
 
 
 def _of_classes(
     scores: Scores, domain: str, names: Sequence[str], measure: str
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """`[N, C]` values of a measure in the pictures of a domain, 0 where undefined; `[N, C]` 1 where they are defined;
-    `[N]` subjects."""
+    """A measure of C classes in the N pictures of a domain: `[N, C]` values, 0 where undefined; `[N, C]` 1 where they
+    are defined, else 0; `[N]` subjects."""
     mine = scores.of(domain)
     images, picture = np.unique(scores.names["image"][mine], return_inverse=True)
     subjects = np.empty(len(images), object)
@@ -216,7 +221,8 @@ def class_dice(found: np.ndarray, true: np.ndarray, number: int) -> np.ndarray:
     """`[N, number - 1]` Dice of each foreground class in each picture, NaN where it is neither there nor found.
 
     Args:
-      found, true: `[N, S, S]` classes; where `true` is none of 0 .. number - 1 nothing counts.
+      found: `[N, S, S]` predicted classes.
+      true: `[N, S, S]` annotated classes; pixels where it is none of 0 .. number - 1 do not count.
       number: of classes, the background among them.
     """
     counts = true < number
@@ -229,11 +235,16 @@ def class_dice(found: np.ndarray, true: np.ndarray, number: int) -> np.ndarray:
 
 
 def mean_dice(dice: np.ndarray, domain: np.ndarray) -> float:
-    """Mean over domains of the mean over classes of the mean over pictures of `[N, C]` Dice, NaN left out; `domain`
-    is `[N]`."""
+    """Mean over domains of the mean over classes of the mean over pictures of Dice.
+
+    Args:
+      dice: `[N, C]`; NaN is left out.
+      domain: `[N]` number of each picture's domain.
+    """
     of_domains = []
     for number in np.unique(domain):
-        mine = dice[domain == number]
-        of_classes = [np.nanmean(column) for column in mine.T if np.isfinite(column).any()]
-        of_domains += [np.mean(of_classes)] if of_classes else []
+        of_pictures = dice[domain == number]
+        of_classes = [np.nanmean(column) for column in of_pictures.T if np.isfinite(column).any()]
+        if of_classes:
+            of_domains.append(np.mean(of_classes))
     return float(np.mean(of_domains))

@@ -68,6 +68,20 @@ def test_what_subjects_cannot_tell():
         assert np.isnan(intervals.p_value(found, scale)).all()
 
 
+@pytest.mark.parametrize("size", [1e170, 1e300, 1e308])
+def test_numbers_too_large_for_an_interval_have_none(size):
+    """As those of a training that has run away: squares above 1e308 are infinite, and so is the sum of 1e308, 2e308 and
+    3e308. There is no warning, which would be an error here."""
+    values = np.array([1.0, 2.0, 3.0])
+    huge = estimate(size * np.array([0.5, 1.0, 1.5]))
+    for one in (huge, intervals.mean([huge, estimate(values)])):
+        assert np.isnan(one.se).all()
+        for scale in ("level", "fraction", "difference", "difference of fractions", "correlation"):
+            assert np.isnan(intervals.bounds(one, scale)).all() and np.isnan(intervals.p_value(one, scale)).all()
+    want = scipy.stats.t.interval(0.95, 2, loc=2e150, scale=1e150 * scipy.stats.sem(values))
+    np.testing.assert_allclose(bounds(1e150 * values, "difference"), want)
+
+
 def test_p_of_differences_that_do_not_vary():
     """An interval leaves out 0 where p < 0.05: of fractions (1 - |d|)^n."""
     assert intervals.p_value(estimate(np.zeros(3)), "difference") == 1
