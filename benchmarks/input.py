@@ -58,7 +58,7 @@ class Fed(Ours):
         self._constant = kind == "constant"
         self.wait = 0.0
 
-    def _dispatch(self) -> Any:
+    def _argument(self) -> Any:
         return self._parallel.shard(self._batch)
 
     def steps(self) -> None:

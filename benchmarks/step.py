@@ -116,18 +116,18 @@ class Ours:
         self._inputs = self._feed.inputs(constants)
         body = self._feed.body(step.make(job.loss, tx, labels))
         self._step = self._parallel.compile(body, sharded=False, donate=(0,))
-        self.steps_per_call = feed.LOG_EVERY if isinstance(self._feed, feed.OnDevice) else 1
+        self.steps_per_call = feed.LOG_INTERVAL if isinstance(self._feed, feed.DeviceFeed) else 1
         self._forward = self._parallel.compile(forward(job.model, job.teacher.input), sharded=True)
         self._folded = self._parallel.replicate(models.fold(job.model, variables, job.size))
         self._batch = job.train.batch(np.arange(batch))
 
-    def _dispatch(self) -> Any:
+    def _argument(self) -> Any:
         return self._feed.example()
 
     def train(self) -> None:
         import jax
 
-        self._state, means = self._step(self._state, self._inputs, self._dispatch())
+        self._state, means = self._step(self._state, self._inputs, self._argument())
         jax.block_until_ready(means)
 
     def predict(self) -> None:

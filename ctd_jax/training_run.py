@@ -142,7 +142,7 @@ def _fit(
         state = parallel.replicate(saved)
         _log.warning("continuing %s from step %d of %d", workdir, start, steps)
     hosts.by_first(lambda: checkpoint.remove_after(workdir, start))
-    rates = step.schedule(config)
+    rates = step.schedule(config.train)
     columns = [
         "loss",
         *task.terms,
@@ -156,13 +156,13 @@ def _fit(
         if hosts.is_first():
             log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
         with log, signals.noted(), _saying_what_is_kept(checkpoints, watch):
-            for number, dispatch, last_batch in pictures.dispatches(start):
-                known = ahead_of_time and jax.tree.map(jnp.shape, dispatch) == shapes
-                state, means = (compiled if known else body)(state, inputs, dispatch)
+            for number, argument, last_batch in pictures.calls(start):
+                known = ahead_of_time and jax.tree.map(jnp.shape, argument) == shapes
+                state, means = (compiled if known else body)(state, inputs, argument)
                 watch.add(number, means)
                 log.tick(number)
                 evaluating = number % config.eval.every == 0 or number == steps
-                looking = evaluating or number % feed.LOG_EVERY == 0
+                looking = evaluating or number % feed.LOG_INTERVAL == 0
                 if looking:
                     values = watch.look()
                     log.record(

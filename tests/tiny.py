@@ -81,11 +81,11 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
             np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
         )
         state, constants = parallel.replicate((state, step.constants(task.config, task.constants)))
-        frozen, means = parallel.first(constants.frozen), []
+        of_task, means = parallel.first(constants.task), []
         for batch in batches:
             state, mean = compiled(state, constants, parallel.shard(batch))
             means.append({name: float(value) for name, value in parallel.first(mean).items() if name != step.GRADIENT})
-        jax.tree.map(np.testing.assert_array_equal, parallel.first(constants.frozen), frozen)
+        jax.tree.map(np.testing.assert_array_equal, parallel.first(constants.task), of_task)
         return parallel.first(state), means
 
     return train

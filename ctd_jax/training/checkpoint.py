@@ -1,7 +1,7 @@
 """Orbax checkpoints of a run: the two latest, to continue from, and the best on validation, to use.
 
-Each is sealed: its JSON holds digests of every array and of itself, and what doesn't agree with them is damaged. A
-damaged checkpoint is passed over for another one, with a warning; none is ever used in part.
+Each is sealed: its JSON holds digests of every array and of itself. A checkpoint that doesn't agree with them is
+damaged; it is passed over for another one, with a warning. None is ever used in part.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import math
 import pathlib
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -26,14 +26,16 @@ from ctd_jax import versions
 from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.training import digests, finite
+from ctd_jax.training.step import TrainState
+from ctd_jax.typing import Tree
 
 _log = logging.getLogger(__name__)
 TRAINING_ONLY = ("adapters", "coordinates")  # parameters that a run's network leaves behind
 NETWORK, OPTIMIZER = ("params", "batch_stats"), ("opt_state", "step")  # the parts of a state
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
-LATEST = 2  # are kept, so that one is whole where the other is damaged
-PATIENCE = 4 * 10**9  # seconds; a disk that is gone has errors of its own
-TRIES = 3  # of a reader, where a training removes what it was about to read
+LATEST = 2  # checkpoints that are kept to continue from: one is whole where the other is damaged
+ORBAX_TIMEOUT = 4 * 10**9  # seconds, which never pass: a disk that fails raises an error in any case
+READ_TRIES = 3  # a training may remove the checkpoint that a reader was about to read
 
 
 class _Damaged(Exception):
@@ -45,10 +47,10 @@ class Checkpoint:
     """A whole checkpoint on disk.
 
     Attributes:
-      folder: its own.
+      folder: that holds it.
       meta: see `save`.
-      val_error: None: it was saved before its evaluation.
-      digests: of its arrays; none: it was written before there were any.
+      val_error: validation error; None: it was saved before its evaluation.
+      digests: of its arrays; empty where an older version wrote it.
       made_with: see `versions.describe`.
     """
 
@@ -64,7 +66,7 @@ class Checkpoint:
 
 
 def check_path(workdir: pathlib.Path) -> None:
-    """Raises UserError if Orbax can't keep checkpoints there: it takes the folder's name for a pattern."""
+    """Raises UserError if Orbax can't keep checkpoints in `workdir`: it would take its name for a pattern."""
     path = str(workdir.absolute())
     if glob.escape(path) != path:
         raise UserError(
@@ -78,10 +80,10 @@ class Manager(ocp.CheckpointManager):
 
     def __init__(self, workdir: pathlib.Path, errors: dict[int, float]):
         self.errors = errors
-        # Orbax measures its patience by the clock of the wall, which may jump: from 1970, where there is no battery.
-        patient = ocp.AsyncOptions(timeout_secs=PATIENCE, create_directories_asynchronously=False)
+        # Orbax measures its time-out by the wall clock, which may jump: a machine without a battery starts in 1970.
+        asynchronous = ocp.AsyncOptions(timeout_secs=ORBAX_TIMEOUT, create_directories_asynchronously=False)
         policy = _Policy(errors)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, async_options=patient)
+        options = ocp.CheckpointManagerOptions(preservation_policy=policy, async_options=asynchronous)
         super().__init__(_folder(workdir), options=options)
 
 
@@ -96,25 +98,28 @@ class _Policy(preservation_policy.PreservationPolicy):
 
 
 def _by_error(errors: dict[int, float]) -> list[int]:
-    """Steps, the best first; of equals the later."""
+    """Steps, the best first; of two with the same error the later one first."""
     return sorted(errors, key=lambda step: (errors[step], -step))
 
 
 def manager(workdir: pathlib.Path, known: Iterable[Checkpoint] = ()) -> Manager:
-    """Of a training that writes in `workdir`; `known`: the checkpoints there, of `resume`."""
+    """The manager of a training that writes in `workdir`; `known` are the checkpoints there that `resume` found."""
     return Manager(workdir, {one.step: one.val_error for one in known if one.val_error is not None})
 
 
-def save(checkpoints: Manager, step: int, state: Any, meta: dict[str, Any], val_error: float | None) -> None:
-    """Writes a checkpoint behind the training's back.
+def save(checkpoints: Manager, step: int, state: TrainState, meta: dict[str, Any], val_error: float | None) -> None:
+    """Writes a checkpoint in the background.
 
     Args:
-      state: `step.TrainState` of NumPy arrays, the same in every process; the first writes it.
-      meta: JSON of what must not change, and what `predict` needs beside the weights.
-      val_error: None: not evaluated; such a checkpoint is continued from, and never the best.
+      checkpoints: of the run.
+      step: number of steps that were made.
+      state: of NumPy arrays, the same in every process; the first one writes it.
+      meta: JSON object of what must not change, and what `predict` needs beside the weights.
+      val_error: validation error; None: not evaluated. A run can continue from such a checkpoint, and never uses it as
+        its best.
 
     Raises:
-      NotFinite: an array or the error is not finite; nothing is written.
+      NotFinite: an array or the error is not finite; then nothing is written.
     """
     finite.check_arrays(state, f"the state of training after step {step} has")
     if val_error is not None and not math.isfinite(val_error):
@@ -135,7 +140,7 @@ def save(checkpoints: Manager, step: int, state: Any, meta: dict[str, Any], val_
         checkpoints.errors[step] = val_error
 
 
-def digest(tree: Any) -> str:
+def digest(tree: Tree) -> str:
     """Sixteen hexadecimal digits that change with any array of a tree."""
     content = hashlib.sha256()
     for leaf in jax.tree.leaves(tree):
@@ -153,19 +158,20 @@ def _folder(workdir: pathlib.Path) -> pathlib.Path:
 
 
 def _found(workdir: pathlib.Path) -> list[pathlib.Path]:
-    """The folders of all checkpoints, the newest first; those being written have other names."""
+    """The folders of all checkpoints, the newest first; one that is still being written has another name."""
     folder = _folder(workdir)
     found = [p for p in folder.iterdir() if p.name.isascii() and p.name.isdecimal()] if folder.is_dir() else []
     return sorted(found, key=lambda p: -int(p.name))
 
 
 def _open(folder: pathlib.Path) -> Checkpoint:
-    """What a checkpoint says of itself, without its arrays; raises _Damaged."""
+    """A checkpoint without its arrays; raises _Damaged."""
     try:
         whole = json.loads((folder / "meta" / "metadata").read_text("utf-8"))
         if "sealed" not in whole:  # of a version without digests
             error = json.loads((folder / "metrics" / "metrics").read_text("utf-8"))["val_error"]
-            whole["encoder"]  # noqa: B018  each has it
+            if "encoder" not in whole:
+                raise KeyError("encoder")
             return Checkpoint(folder, whole, float(error), {}, {})
         sealed = whole["sealed"]
         if whole["digest"] != _digest_of_json(sealed) or sealed["step"] != int(folder.name):
@@ -175,15 +181,15 @@ def _open(folder: pathlib.Path) -> Checkpoint:
         raise _Damaged(_reason(error)) from error
 
 
-def _read(one: Checkpoint, target: Any = None) -> Any:
+def _read(one: Checkpoint, target: Tree = None) -> Tree:
     """The arrays of a checkpoint: like `target`, or as nested dicts.
 
     Raises:
-      _Damaged: Orbax can't read them, they are not those that were written, or they hold NaN.
+      _Damaged: Orbax can't read them, they are not those that were written, or some are not finite.
     """
     _keep_closed_loops_quiet()
     try:
-        # By its handler, which waits for no other process.
+        # A CheckpointManager would wait for the other processes here.
         args = ocp.args.StandardRestore(target)
         state = ocp.StandardCheckpointHandler().restore(one.folder / "state", args=args)
         get = state.__getitem__ if target is None else state.__getattribute__
@@ -192,7 +198,7 @@ def _read(one: Checkpoint, target: Any = None) -> Any:
             found["optimizer"] = digests.of_tree({key: get(key) for key in OPTIMIZER})
     except MemoryError:
         raise
-    except Exception as error:  # Orbax and TensorStore have many words for a file that isn't whole
+    except Exception as error:  # Orbax and TensorStore raise many kinds of errors for a file that isn't whole
         raise _Damaged(_reason(error)) from error
     differ = [key for key, value in found.items() if one.digests and value != one.digests.get(key)]
     if differ:
@@ -234,42 +240,51 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{folder} is damaged ({error})") from error
 
 
-def resume(workdir: pathlib.Path, template: Any, meta: dict[str, Any]) -> tuple[int, Any, list[Checkpoint]]:
-    """Where a training continues: the step and the state of the newest whole checkpoint, and all that are whole. 0,
-    None and none of a new run.
+def resume(workdir: pathlib.Path, template: Tree, meta: dict[str, Any]) -> tuple[int, Tree, list[Checkpoint]]:
+    """The checkpoint from which a training continues.
 
     Args:
+      workdir: of the run.
       template: has the state's shapes and types, so that any number of devices can read it.
       meta: what must not have changed.
 
+    Returns:
+      Step and state of the newest whole checkpoint, and all whole checkpoints; 0, None and [] for a new run.
+
     Raises:
-      UserError: it was saved with another `meta`: by now landmarks or teacher are others. Or none is whole.
+      UserError: a checkpoint was saved with another `meta`, so that landmarks or teacher have changed since; or there
+        are checkpoints, and none is whole.
     """
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)  # NumPy: Orbax then asks for no devices
-    state, whole, damaged = None, [], {}
+    state = None
+    whole: list[Checkpoint] = []
+    damaged: dict[pathlib.Path, _Damaged] = {}
     for folder in _found(workdir):
         try:
             one = _open(folder)
             _check_meta(one, meta)
-            state_of_one = _read(one, target)
+            arrays = _read(one, target)
         except _Damaged as error:
             damaged[folder] = error
             continue
-        state, whole = (state if whole else state_of_one), [*whole, one]
+        state = state if whole else arrays
+        whole.append(one)
     if damaged and not whole:
         raise _none_whole(workdir, damaged)
-    for folder, error in damaged.items():
-        _log.warning("%s is damaged (%s); step %d is used", folder, error, whole[0].step)
     if not whole:
         return 0, None, []
-    if changes := versions.changes(whole[0].made_with, versions.describe()) if whole[0].made_with else []:
+    newest = whole[0]
+    for folder, reason in damaged.items():
+        _log.warning("%s is damaged (%s); step %d is used", folder, reason, newest.step)
+    changes = versions.changes(newest.made_with, versions.describe()) if newest.made_with else []
+    if changes:
         _log.warning("%s goes on with other programs than before: %s", workdir, "; ".join(changes))
-    return whole[0].step, state, whole
+    return newest.step, state, whole
 
 
 def remove_after(workdir: pathlib.Path, step: int) -> None:
-    """Removes what a training writes anew: the damaged checkpoints that `resume` passed over, and what was being
-    written when a training was killed."""
+    """Removes what the training will write again: the damaged checkpoints that `resume` passed over, and those that
+    were being written when a training was killed."""
     folder = _folder(workdir)
     unfinished = [p for p in folder.iterdir() if UNFINISHED in p.name] if folder.is_dir() else []
     for path in [p for p in _found(workdir) if int(p.name) > step] + unfinished:
@@ -277,7 +292,8 @@ def remove_after(workdir: pathlib.Path, step: int) -> None:
 
 
 def _check_meta(one: Checkpoint, meta: dict[str, Any]) -> None:
-    """Raises UserError. (Orbax itself would hand out arrays of other shapes without a word.)"""
+    """Raises UserError if a part of `meta` is another one in the checkpoint. (Orbax would return arrays of other shapes
+    without a warning.)"""
     differ = [key for key, value in json.loads(json.dumps(meta)).items() if one.meta.get(key) != value]
     if differ:
         raise UserError(
@@ -286,40 +302,38 @@ def _check_meta(one: Checkpoint, meta: dict[str, Any]) -> None:
         )
 
 
-def _none_whole(workdir: pathlib.Path, damaged: dict[pathlib.Path, Exception]) -> UserError:
-    first, error = next(iter(damaged.items()))
+def _none_whole(workdir: pathlib.Path, damaged: Mapping[pathlib.Path, _Damaged]) -> UserError:
+    first, reason = next(iter(damaged.items()))
     return UserError(
-        f"{workdir}: none of its {len(damaged)} checkpoints is whole ({first.name}: {error}); restore "
+        f"{workdir}: none of its {len(damaged)} checkpoints is whole ({first.name}: {reason}); restore "
         f"{_folder(workdir)} from a copy, or train again in a new --workdir. Nothing was changed"
     )
 
 
 def best_state(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State, as nested dicts of arrays, and meta of a run's best checkpoint; of the next best, with a warning, where
-    that is damaged.
+    """State, as nested dicts of arrays, and meta of a run's best checkpoint. Where it is damaged, they are those of the
+    next best, with a warning.
 
     Raises:
       UserError: there is none that is whole.
     """
-    for _ in range(TRIES):
+    for _ in range(READ_TRIES):
         one, state, damaged = _best_whole(workdir)
         if all(folder.exists() for folder in damaged):
             break  # else a training has removed it meanwhile
     if one is None:
-        raise (
-            _none_whole(workdir, damaged)
-            if damaged
-            else UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
-        )
-    for folder, error in damaged.items():
-        _log.warning("%s is damaged (%s); the checkpoint of step %d is used", folder, error, one.step)
+        if damaged:
+            raise _none_whole(workdir, damaged)
+        raise UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
+    for folder, reason in damaged.items():
+        _log.warning("%s is damaged (%s); the checkpoint of step %d is used", folder, reason, one.step)
     return state, one.meta
 
 
-def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, Any, dict[pathlib.Path, Exception]]:
-    """The best checkpoint that is whole, if any, and its state; what is wrong with others."""
+def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, Tree, dict[pathlib.Path, _Damaged]]:
+    """The best checkpoint that is whole, if any, and its state; and the damaged ones that were passed over."""
     known: dict[int, Checkpoint] = {}
-    damaged: dict[pathlib.Path, Exception] = {}
+    damaged: dict[pathlib.Path, _Damaged] = {}
     for folder in _found(workdir):
         try:
             known[int(folder.name)] = _open(folder)
@@ -334,13 +348,16 @@ def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, Any, dict[pat
 
 
 def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables (params, batch_stats; `network_of`) and meta of a run's best checkpoint. Raises as `best_state`, or
-    UserError where `workdir` is no run."""
+    """Variables (see `network_of`) and meta of a run's best checkpoint.
+
+    Raises:
+      UserError: as `best_state`, or `workdir` is no run.
+    """
     config_of_run(workdir)
     state, meta = best_state(workdir)
     return network_of({key: state[key] for key in NETWORK}), meta
 
 
 def network_of(variables: dict[str, Any]) -> dict[str, Any]:
-    """A trained network's variables, without those that served its training only."""
+    """The variables of a trained network, without those that only its training needs."""
     return variables | {"params": {k: tree for k, tree in variables["params"].items() if k not in TRAINING_ONLY}}

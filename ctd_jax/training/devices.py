@@ -1,4 +1,4 @@
-"""What a run computes on, said at its start; and what is said where that is not what was wanted."""
+"""The devices that a run computes on: printed at its start, with a warning where others were wanted."""
 
 import logging
 import os
@@ -22,7 +22,8 @@ def say() -> None:
     import jax
 
     print(versions.line(versions.describe()), file=sys.stderr, flush=True)
-    wanted = [name for name in (jax.config.jax_platforms or "").split(",") if name]
+    platforms = jax.config.jax_platforms  # type: ignore[attr-defined]  # JAX's types leave this setting out
+    wanted = [name for name in (platforms or "").split(",") if name]
     if jax.default_backend() != "cpu" or wanted == ["cpu"]:
         return
     if wanted:
@@ -35,14 +36,15 @@ def say() -> None:
 
 
 def explain(error: BaseException) -> str | None:
-    """What a user is told where JAX can't start on the devices that JAX_PLATFORMS asks for; None: another error."""
-    said = str(error).partition(" (set JAX_PLATFORMS=")[0].rstrip(".")
+    """The message for a user whose JAX can't start on the devices that JAX_PLATFORMS asks for; None: `error` is another
+    one."""
+    text = str(error).partition(" (set JAX_PLATFORMS=")[0].rstrip(".")
     frames = traceback.extract_tb(error.__traceback__)
-    speechless = isinstance(error, AssertionError) and frames and frames[-1].filename.endswith("xla_bridge.py")
-    if not (said.startswith("Unable to initialize backend") or speechless):
+    is_bare = isinstance(error, AssertionError) and frames and frames[-1].filename.endswith("xla_bridge.py")
+    if not (text.startswith("Unable to initialize backend") or is_bare):
         return None
     wanted = os.environ.get("JAX_PLATFORMS", "")
     return (
-        f"JAX_PLATFORMS is {wanted!r}, and JAX can't start on it: {said or 'it finds no such device'}; unset it, or "
+        f"JAX_PLATFORMS is {wanted!r}, and JAX can't start on it: {text or 'it finds no such device'}; unset it, or "
         "give what is there (cpu always is). For an NVIDIA GPU, pip install 'jax[cuda12]'"
     )

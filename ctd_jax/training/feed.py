@@ -1,7 +1,8 @@
 """How pictures reach the training step: batch by batch from the host, or all of them at once, to be picked there."""
 
+import abc
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -9,17 +10,124 @@ from ml_collections import ConfigDict
 
 from ctd_jax.data import Dataset
 from ctd_jax.errors import UserError
-from ctd_jax.training import step as steps
 from ctd_jax.training.parallel import Parallel
+from ctd_jax.training.step import Constants, Step, several
+from ctd_jax.typing import Batch, Tree
 
-LOG_EVERY = 10  # steps between rows of log.csv
+LOG_INTERVAL = 10  # steps between two rows of log.csv
 
 
-def choose(dataset: Dataset, config: ConfigDict, parallel: Parallel) -> "FromHost | OnDevice":
-    """What `data.on_device` says; auto: on an accelerator, if the pictures fit into `data.cache_mib`.
+class Call(NamedTuple):
+    """One call of the compiled body; it makes one step, or several.
+
+    Attributes:
+      step: number of the last step that it makes, from 1 on.
+      argument: the body's last argument, on the devices.
+      last_batch: gives the batch of that step, on the devices.
+    """
+
+    step: int
+    argument: Tree
+    last_batch: Callable[[], Batch]
+
+
+class Feed(abc.ABC):
+    """The training pictures, as the compiled body gets them.
+
+    Args:
+      dataset: the training pictures.
+      config: of the run.
+      parallel: the devices.
+    """
+
+    def __init__(self, dataset: Dataset, config: ConfigDict, parallel: Parallel):
+        self._dataset, self._parallel = dataset, parallel
+        self._batch_size, self._steps, self._eval_every = config.train.batch_size, config.train.steps, config.eval.every
+        self._order: dict[str, Any] = {
+            "batch_size": config.train.batch_size,
+            "seed": config.seed,
+            "schedule": config.domains.schedule,
+            "temperature": config.domains.temperature,
+        }
+
+    @abc.abstractmethod
+    def body(self, step: Step) -> Callable:
+        """The function to compile, from a `step` of `step.make`; it is called with the state, `inputs` and
+        `Call.argument`."""
+
+    @abc.abstractmethod
+    def inputs(self, constants: Constants) -> Tree:
+        """What the compiled body reads and training never changes: `constants`, which are on the devices, and more."""
+
+    @abc.abstractmethod
+    def example(self) -> Tree:
+        """An argument of the shapes that most of the calls have, on the devices."""
+
+    @abc.abstractmethod
+    def calls(self, start: int) -> Iterator[Call]:
+        """The calls that go on after `start` steps, to the end of the training."""
+
+
+class HostFeed(Feed):
+    """Batches are decoded ahead on the host and sent one by one; a call makes one step."""
+
+    def body(self, step: Step) -> Callable:
+        return step
+
+    def inputs(self, constants: Constants) -> Tree:
+        return constants
+
+    def example(self) -> Tree:
+        rows = self._parallel.share(np.zeros(self._batch_size, int))
+        return self._parallel.shard(self._dataset.batch(rows))
+
+    def calls(self, start: int) -> Iterator[Call]:
+        batches = self._dataset.training_batches(start=start, **self._order)
+        for number in range(start + 1, self._steps + 1):
+            yield self._call(number, self._parallel.shard(next(batches)))
+
+    def _call(self, step: int, batch: Batch) -> Call:
+        return Call(step, batch, lambda: batch)
+
+
+class DeviceFeed(Feed):
+    """All pictures are on every device; a call makes the steps up to the next row of the log, and gets their indices,
+    `[B, n]` of n batches."""
+
+    def body(self, step: Step) -> Callable:
+        return several(step)
+
+    def inputs(self, constants: Constants) -> Tree:
+        return constants, self._parallel.replicate(self._dataset.batch(np.arange(len(self._dataset))))
+
+    def example(self) -> Tree:
+        rows = np.zeros((self._batch_size, LOG_INTERVAL), np.int32)
+        return self._parallel.shard(self._parallel.share(rows))
+
+    def calls(self, start: int) -> Iterator[Call]:
+        order = self._dataset.training_order(**self._order)
+        while start < self._steps:
+            next_row, next_evaluation = ((start // every + 1) * every for every in (LOG_INTERVAL, self._eval_every))
+            end = min(next_row, next_evaluation, self._steps)
+            rows = np.stack([order[n] for n in range(start, end)], axis=1).astype(np.int32)
+            yield self._call(end, self._parallel.share(rows))
+            start = end
+
+    def _call(self, step: int, rows: np.ndarray) -> Call:
+        return Call(step, self._parallel.shard(rows), lambda: self._parallel.shard(self._dataset.batch(rows[:, -1])))
+
+
+def choose(dataset: Dataset, config: ConfigDict, parallel: Parallel) -> Feed:
+    """The feed that `data.on_device` asks for; auto: `DeviceFeed` on an accelerator whose pictures fit into
+    `data.cache_mib`.
+
+    Args:
+      dataset: the training pictures.
+      config: of the run.
+      parallel: the devices.
 
     Raises:
-      UserError: another value, or pictures that must be decoded as they are read shall stay on the device.
+      UserError: another value; or `yes`, though the pictures don't fit into `data.cache_mib`.
     """
     wanted = config.data.on_device
     if wanted not in ("auto", "yes", "no"):
@@ -29,62 +137,6 @@ def choose(dataset: Dataset, config: ConfigDict, parallel: Parallel) -> "FromHos
             f"data.on_device is yes, but the {len(dataset)} training pictures need more than data.cache_mib, "
             f"{config.data.cache_mib} MiB; raise it, or set data.on_device to auto"
         )
-    on_device = wanted == "yes" or (wanted == "auto" and jax.default_backend() != "cpu" and dataset.cached)
-    return (OnDevice if on_device else FromHost)(dataset, config, parallel)
-
-
-class FromHost:
-    """Batches are decoded ahead and sent one by one; a dispatch is one step."""
-
-    def __init__(self, dataset: Dataset, config: ConfigDict, parallel: Parallel):
-        self._dataset, self._config, self._parallel = dataset, config, parallel
-
-    @property
-    def _order(self) -> dict[str, Any]:
-        config = self._config
-        schedule = {key: config.domains[key] for key in ("schedule", "temperature")}
-        return {"batch_size": config.train.batch_size, "seed": config.seed} | schedule
-
-    def body(self, step: Callable) -> Callable:
-        """What is compiled, of a `step` of `step.make`: called with the state, `inputs` and a dispatch."""
-        return step
-
-    def inputs(self, constants: steps.Constants) -> Any:
-        """What the compiled body reads: `constants`, which are on the devices, and what else there is."""
-        return constants
-
-    def example(self) -> Any:
-        """A dispatch like most of those to come."""
-        rows = self._parallel.share(np.zeros(self._config.train.batch_size, int))
-        return self._parallel.shard(self._dataset.batch(rows))
-
-    def dispatches(self, start: int) -> Iterator[tuple[int, Any, Callable[[], Any]]]:
-        """From step `start` on: the step that each ends with, the dispatch, and a function that gives the batch of that
-        step."""
-        batches = self._dataset.training_batches(start=start, **self._order)
-        for number in range(start + 1, self._config.train.steps + 1):
-            batch = self._parallel.shard(next(batches))
-            yield number, batch, lambda batch=batch: batch
-
-
-class OnDevice(FromHost):
-    """All pictures lie on every device; a dispatch is the indices of the steps up to the next row of the log."""
-
-    def body(self, step: Callable) -> Callable:
-        return steps.several(step)
-
-    def inputs(self, constants: steps.Constants) -> Any:
-        return constants, self._parallel.replicate(self._dataset.batch(np.arange(len(self._dataset))))
-
-    def example(self) -> Any:
-        size = self._config.train.batch_size
-        return self._parallel.shard(self._parallel.share(np.zeros((size, LOG_EVERY), np.int32)))
-
-    def dispatches(self, start: int) -> Iterator[tuple[int, Any, Callable[[], Any]]]:
-        order, steps = self._dataset.training_order(**self._order), self._config.train.steps
-        while start < steps:
-            end = min(*((start // every + 1) * every for every in (LOG_EVERY, self._config.eval.every)), steps)
-            rows = self._parallel.share(np.stack([order[n] for n in range(start, end)], axis=1).astype(np.int32))
-            last = rows[:, -1]
-            yield end, self._parallel.shard(rows), lambda last=last: self._parallel.shard(self._dataset.batch(last))
-            start = end
+    if wanted == "yes" or (wanted == "auto" and jax.default_backend() != "cpu" and dataset.cached):
+        return DeviceFeed(dataset, config, parallel)
+    return HostFeed(dataset, config, parallel)

@@ -1,4 +1,4 @@
-"""Nothing that is not finite is kept, chosen or predicted: what is checked, and what is said."""
+"""Numbers that are not finite are never kept, chosen or predicted: the checks, and their messages."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,6 +8,7 @@ import numpy as np
 
 from ctd_jax.errors import UserError
 from ctd_jax.training.step import GRADIENT
+from ctd_jax.typing import Tree
 
 SHOWN = 3  # names in a message
 RUN_AWAY = "training has run away; train with a lower train.encoder_lr and train.decoder_lr, in a new --workdir"
@@ -17,9 +18,17 @@ class NotFinite(UserError):
     """NaN or infinite numbers where only finite ones have a meaning."""
 
 
-def check_arrays(tree: Any, what: str, advice: str = RUN_AWAY) -> None:
-    """Raises NotFinite, with the names of some, if an array of a tree (NumPy) holds NaN or an infinite number; `what`
-    begins the message, `advice` ends it."""
+def check_arrays(tree: Tree, what: str, advice: str = RUN_AWAY) -> None:
+    """Checks that all numbers of a tree of NumPy arrays are finite.
+
+    Args:
+      tree: the arrays.
+      what: begins the message.
+      advice: ends it.
+
+    Raises:
+      NotFinite: some are not; the message names the first of these arrays.
+    """
     bad = [
         jax.tree_util.keystr(path, simple=True, separator="/")
         for path, leaf in jax.tree_util.tree_leaves_with_path(tree)
@@ -29,8 +38,16 @@ def check_arrays(tree: Any, what: str, advice: str = RUN_AWAY) -> None:
         raise NotFinite(f"{what} NaN or infinite numbers in {_some(bad)}: {advice}")
 
 
-def check_outputs(outputs: Any, images: Sequence[str]) -> None:
-    """Raises NotFinite if a network's outputs, a tree of arrays `[n, ...]`, aren't finite for all of the n pictures."""
+def check_outputs(outputs: Tree, images: Sequence[str]) -> None:
+    """Checks that a network's outputs are finite.
+
+    Args:
+      outputs: tree of arrays `[n, ...]`.
+      images: names of the n pictures.
+
+    Raises:
+      NotFinite: some are not; the message names the first of these pictures.
+    """
     finite = [np.isfinite(leaf).reshape(len(leaf), -1).all(-1) for leaf in jax.tree.leaves(outputs)]
     bad = [image for image, good in zip(images, np.all(finite, axis=0), strict=True) if not good]
     if bad:
@@ -41,8 +58,8 @@ def check_outputs(outputs: Any, images: Sequence[str]) -> None:
 
 
 class Watch:
-    """The means of the training steps since the last look. They stay on the devices, and are read one step in a few:
-    what is not finite once stays so, and then the steps before tell where it began.
+    """The means of the training steps since the last look. They stay on the devices, and only every few steps the last
+    of them are read: a number that is not finite once stays so, and then the steps before show where it began.
 
     Args:
       fetch: NumPy copy of a tree on the devices.
@@ -62,7 +79,7 @@ class Watch:
         """The means of the last step.
 
         Raises:
-          NotFinite: they aren't finite; it names the terms that were the first, and the step.
+          NotFinite: they aren't finite; the message names the first terms that were not, and the step.
         """
         last = {key: float(np.ravel(value)[-1]) for key, value in self._fetch(self._seen[-1][1]).items()}
         if not all(map(np.isfinite, last.values())):
@@ -73,7 +90,7 @@ class Watch:
 
     @property
     def step(self) -> int:
-        """The last that was added."""
+        """Number of the last step that was added."""
         return self._seen[-1][0] if self._seen else self._looked
 
     def _first(self) -> str:

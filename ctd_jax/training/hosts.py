@@ -17,9 +17,9 @@ from jax.experimental import multihost_utils
 
 from ctd_jax.errors import UserError
 
-START = 300  # seconds for all processes to start
-END = 20  # seconds for the others to come to the same error, before this process leaves them
-LONGEST = 2000  # bytes of an error that the others are told
+START_TIMEOUT = 300  # seconds for all processes to start
+END_TIMEOUT = 20  # seconds for the others to come to the same error, before this process leaves them
+MAX_MESSAGE = 2000  # bytes of an error that the others are sent
 T = TypeVar("T")
 
 _EXPECTED = (
@@ -32,7 +32,7 @@ def join() -> None:
     """Connects this process with the others, before any other use of JAX; all but the first speak of errors only.
 
     The cluster is found by JAX, or given by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Where not
-    all processes come within `START` seconds, the program ends with exit code 2.
+    all processes come within `START_TIMEOUT` seconds, the program ends with exit code 2.
 
     Raises:
       UserError: the environment is incomplete or wrong.
@@ -40,11 +40,12 @@ def join() -> None:
     address = os.environ.get("JAX_COORDINATOR_ADDRESS")
     if address and not address.rpartition(":")[2].isdecimal():
         raise UserError(f"--distributed: JAX_COORDINATOR_ADDRESS is {address!r}; expected HOST:PORT")
-    number, own = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
+    count, process = _number("JAX_NUM_PROCESSES"), _number("JAX_PROCESS_ID")
     # JAX itself would abort the program, with C++ traces.
-    waiting = leave_after(START, 2, f"error: --distributed: not all processes came within {START} s; {_EXPECTED}")
+    message = f"error: --distributed: not all processes came within {START_TIMEOUT} s; {_EXPECTED}"
+    waiting = leave_after(START_TIMEOUT, 2, message)
     try:
-        jax.distributed.initialize(num_processes=number, process_id=own, initialization_timeout=2 * START)
+        jax.distributed.initialize(num_processes=count, process_id=process, initialization_timeout=2 * START_TIMEOUT)
     except Exception as error:  # whatever it is, it comes from the environment
         raise UserError(f"--distributed: {error}; {_EXPECTED}") from error
     finally:
@@ -74,10 +75,10 @@ def leave_after(seconds: float, code: int, message: str = "") -> threading.Timer
 
 
 def leave(code: int) -> None:
-    """To be called before this process ends by an error: if the others don't end too, it no longer waits for them, and
+    """Call it before this process ends by an error: if the others don't end too, this one no longer waits for them, and
     JAX ends them."""
     if jax.distributed.is_initialized():
-        leave_after(END, code)
+        leave_after(END_TIMEOUT, code)
 
 
 def is_first() -> bool:
@@ -94,13 +95,15 @@ def together(work: Callable[[], T]) -> T:
     """
     if jax.process_count() == 1:
         return work()
-    result, error, said = None, None, ""
+    error: Exception | None = None
+    message = ""
     try:
         result = work()
     except Exception as raised:
         error = raised
-        said = f"u{raised}" if isinstance(raised, UserError) else f"r{type(raised).__name__}: {raised}"
-    lines = multihost_utils.process_allgather(np.frombuffer(said.encode()[:LONGEST].ljust(LONGEST), np.uint8))
+        message = f"u{raised}" if isinstance(raised, UserError) else f"r{type(raised).__name__}: {raised}"
+    content = message.encode()[:MAX_MESSAGE].ljust(MAX_MESSAGE)
+    lines = multihost_utils.process_allgather(np.frombuffer(content, np.uint8))
     if error:
         raise error
     for process, line in enumerate(lines):
@@ -117,8 +120,9 @@ def by_first(work: Callable[[], None]) -> None:
 
 def first_then_others(work: Callable[[], T]) -> T:
     """`work()` in all processes; the others find what the first has prepared. Raises as `together`."""
-    done = together(lambda: work() if is_first() else None)
-    return together(lambda: done if is_first() else work())
+    done: list[T] = []
+    by_first(lambda: done.append(work()))
+    return together(lambda: done[0] if done else work())
 
 
 def check_same(facts: dict[str, Any]) -> None:

@@ -1,7 +1,6 @@
-"""What a network makes of pictures: batches of one size, over all devices and hosts."""
+"""The outputs of a network for many pictures: in batches of one size, over all devices and hosts."""
 
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import jax
 import numpy as np
@@ -9,23 +8,26 @@ import numpy as np
 from ctd_jax import data
 from ctd_jax.training import finite
 from ctd_jax.training.parallel import Parallel
+from ctd_jax.typing import Tree, Variables
 
 
 def each(
-    body: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
-) -> Iterator[tuple[Any, np.ndarray, np.ndarray]]:
-    """What `body` makes of the pictures of `dataset`, in batches of one size: the last is filled up and the filling
-    dropped. Each process decodes its share of each batch and gets all results.
+    body: Callable, variables: Variables | None, dataset: data.Dataset, parallel: Parallel, batch_size: int
+) -> Iterator[tuple[Tree, np.ndarray, np.ndarray]]:
+    """The outputs of `body` for the pictures of `dataset`, in batches of one size: the last batch is filled up, and the
+    results of the filling are dropped. Each process decodes its share of each batch and gets all results.
 
     Args:
       body: `(variables, {"picture": [B, S, S, 3] uint8}) -> tree of arrays`, compiled by `parallel`, `sharded=True`;
         where the dataset has domains, it gets "domain" [B] int32 too.
-      variables: of the network, on the devices.
-      batch_size: pictures; rounded up to the number of devices.
+      variables: first argument of `body`: the network's, on the devices.
+      dataset: the pictures.
+      parallel: the devices.
+      batch_size: number of pictures; rounded up to a multiple of the number of devices.
 
     Yields:
-      Of one batch after the other, the tree of NumPy arrays `[n, ...]`; `offset` [n, 2] and `scale` [n] of each
-      picture's frame.
+      For one batch of n pictures after the other, the tree of NumPy arrays `[n, ...]`; `offset` `[n, 2]` and `scale`
+      `[n]` of each picture's frame.
 
     Raises:
       NotFinite: the arrays have NaN or infinite numbers.
@@ -38,15 +40,20 @@ def each(
     for start, (_, place), batch in zip(starts, parts, dataset.batches(indices for indices, _ in parts), strict=True):
         seen = {key: batch[key][place] for key in ("picture", "domain") if key in batch}
         seen, offset, scale = parallel.shard((seen, batch["offset"][place], batch["scale"][place]))
-        found = parallel.gather((body(variables, seen), offset, scale))
-        found = jax.tree.map(lambda x: x[: len(dataset) - start], found)  # noqa: B023 (called at once)
+        found = _first(len(dataset) - start, parallel.gather((body(variables, seen), offset, scale)))
         finite.check_outputs(found[0], dataset.images[start : start + size])
         yield found
 
 
 def apply(
-    body: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int
-) -> tuple[Any, np.ndarray, np.ndarray]:
-    """All that `each` gives, in one: a tree of arrays `[N, ...]`, `offset` [N, 2] and `scale` [N]."""
+    body: Callable, variables: Variables | None, dataset: data.Dataset, parallel: Parallel, batch_size: int
+) -> tuple[Tree, np.ndarray, np.ndarray]:
+    """All that `each` yields, in one: a tree of arrays `[N, ...]`, `offset` `[N, 2]` and `scale` `[N]`; arguments as
+    there."""
     results = each(body, variables, dataset, parallel, batch_size)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def _first(n: int, tree: Tree) -> Tree:
+    """The first n rows of each array, or all where there are fewer."""
+    return jax.tree.map(lambda x: x[:n], tree)

@@ -1,4 +1,4 @@
-"""What a run says while it goes: a progress bar, `log.csv` and TensorBoard events."""
+"""The log of a training: a progress bar, `log.csv` and TensorBoard events."""
 
 import contextlib
 import csv
@@ -18,7 +18,7 @@ _log = logging.getLogger(__name__)
 
 
 class NoLog:
-    """What `TrainingLog` is in a process that writes nothing."""
+    """Stands for a `TrainingLog` in a process that writes nothing."""
 
     def __enter__(self) -> "NoLog":
         return self
@@ -37,12 +37,13 @@ class NoLog:
 
 
 class TrainingLog:
-    """Context manager of one training; continues the files after `start` steps and forgets what came later.
+    """Context manager of one training. It continues the files after `start` steps, and drops later rows.
 
     Args:
       workdir: gets log.csv and tensorboard/.
       columns: of log.csv, after `step`.
-      start, steps: of the first step to come, and of the end.
+      start: number of steps that were made before.
+      steps: number of steps at the end of the training.
       batch_size: pictures per step.
     """
 
@@ -80,15 +81,20 @@ class TrainingLog:
 
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
-        """Context in which time doesn't count as training."""
+        """Context whose time doesn't count as training."""
         began = time.monotonic()
         yield
         step, since = self._seen
         self._seen = (step, since + time.monotonic() - began)
 
     def record(self, step: int, values: dict[str, float], error: str = "") -> None:
-        """A row of log.csv and the events; `values` may leave columns out. `error`: the validation error, as a person
-        reads it."""
+        """Writes a row of log.csv, and the events.
+
+        Args:
+          step: number of the step.
+          values: column -> value; other columns stay empty.
+          error: the validation error as text for a person.
+        """
         then, began = self._seen
         now = time.monotonic()
         if step > then:
@@ -100,8 +106,10 @@ class TrainingLog:
         self._events.write(step, values)
         if error:
             self._events.flush()
-        self._texts |= {"error": error} if error else {}
-        self._texts |= {"loss": f"{values['loss']:.3g}"} if "loss" in values else {}
+        if error:
+            self._texts["error"] = error
+        if "loss" in values:
+            self._texts["loss"] = f"{values['loss']:.3g}"
         note = f"loss {self._texts['loss']}  error {self._texts['error']}  {self._rate:.0f} images/s"
         self._progress.update(self._bar, completed=step, note=note)
         if self._plain and error:
@@ -110,8 +118,8 @@ class TrainingLog:
 
 
 class Events:
-    """TensorBoard's file of a training that goes on after `start` steps, written by this thread: SummaryWriter's own
-    would die of a full disk unheard, and the training wait for it for ever."""
+    """TensorBoard's file of a training that goes on after `start` steps. This thread writes it: SummaryWriter has a
+    thread, which would end silently when the disk is full, and the training would wait for it for ever."""
 
     def __init__(self, folder: pathlib.Path, start: int):
         from tensorboardX.event_file_writer import EventsWriter
@@ -139,8 +147,8 @@ class Events:
 
 
 def _rows(path: pathlib.Path, header: list[str], start: int) -> list[dict[str, str]]:
-    """The rows of a log.csv up to step `start`, with the columns of `header`. What can't be read is left out with a
-    warning; half a last row, as a killed process leaves it, without."""
+    """The rows of a log.csv up to step `start`, with the columns of `header`. Rows that can't be read are left out with
+    a warning; half a last row, as a killed process leaves it, without one."""
     if not path.exists():
         return []
     whole = path.read_text("utf-8", errors="replace").replace("\0", "").rpartition("\n")[0]  # without half a last row

@@ -5,22 +5,30 @@ import ctypes
 import dataclasses
 import pathlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ctd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    import jax
+    from jax.stages import Compiled, Wrapped
+
+    from ctd_jax.training.step import TrainState
+    from ctd_jax.typing import Tree
 
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
 def keep() -> None:
     """Asks glibc to keep freed memory for the next step. Otherwise every step on a CPU gets its gigabytes anew from the
-    kernel, page by page: a seventh of the time of a ResNet-50's. Call it before there are threads; elsewhere than on
-    Linux with glibc it does nothing."""
+    kernel, page by page, which takes a seventh of the time of a step of ResNet-50. Call it before there are threads; it
+    does nothing without Linux and glibc."""
     try:
         libc = ctypes.CDLL(None)
-        libc.gnu_get_libc_version  # noqa: B018
-    except (AttributeError, OSError, TypeError):
+    except (OSError, TypeError):
+        return
+    if not hasattr(libc, "gnu_get_libc_version"):
         return
     libc.mallopt(_M_ARENA_MAX, 1)
     libc.mallopt(_M_MMAP_MAX, 0)
@@ -33,19 +41,20 @@ class Need:
 
     parameters: int
     optimizer: int
-    activations: int  # and all else that is there during a step only
+    activations: int  # and everything else that exists only during a step
     total: int  # with the teacher and the batch
 
     @classmethod
-    def of(cls, compiled: Any, state: Any) -> "Need":
-        """As the compiler planned it; `state`: the step's `TrainState`."""
+    def of(cls, compiled: "Compiled", state: "TrainState") -> "Need":
+        """What the compiler has planned for a step of `state`."""
         plan = compiled.memory_analysis()
+        assert plan is not None, "every backend of JAX has one"
         arguments = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
         temporary = plan.temp_size_in_bytes
         return cls(_bytes(state.params), _bytes(state.opt_state), temporary, arguments + temporary)
 
     def divided(self, parts: int) -> int:
-        """Total, if so many times fewer pictures are in the network at once."""
+        """Total, if the pictures go through the network in `parts` equal parts, one after the other."""
         return self.total - self.activations + self.activations // parts
 
     def text(self, limit: int | None) -> str:
@@ -55,18 +64,18 @@ class Need:
 
 
 def compile_step(
-    step: Callable, state: Any, constants: Any, batch: Any, train: Any, devices: Sequence[Any]
-) -> Callable:
-    """Compiles a training step for its arguments, and says what memory it needs.
+    step: "Wrapped", state: "TrainState", constants: "Tree", batch: "Tree", train: Any, devices: "Sequence[jax.Device]"
+) -> "Compiled":
+    """Compiles a training step for its arguments, and prints what memory it needs.
 
     Args:
       step: of `Parallel.compile`.
-      state, constants, batch: on the devices.
+      state, constants, batch: its arguments, on the devices.
       train: `config.train`.
-      devices: that it runs on.
+      devices: those that it runs on.
 
     Raises:
-      UserError: it needs more than there is.
+      UserError: the step needs more memory than there is.
     """
     import jax
 
@@ -81,11 +90,16 @@ def compile_step(
 
 
 def check(need: Need, limit: int | None, train: Any, devices: int) -> None:
-    """Raises UserError, with advice, if a step needs more than `limit`, the bytes of a device (None: unknown).
+    """Checks that a step fits into the memory of a device.
 
     Args:
+      need: of the step.
+      limit: bytes of a device; None: unknown.
       train: `config.train`.
       devices: their number.
+
+    Raises:
+      UserError: it doesn't; the message has advice.
     """
     if limit is not None and need.total > limit:
         raise UserError(
@@ -95,7 +109,7 @@ def check(need: Need, limit: int | None, train: Any, devices: int) -> None:
 
 
 @contextlib.contextmanager
-def advising(train: Any, devices: Sequence[Any]) -> Iterator[None]:
+def advising(train: Any, devices: "Sequence[jax.Device]") -> Iterator[None]:
     """Context in which an allocator's error becomes a UserError with advice."""
     import jax
 
@@ -110,20 +124,24 @@ def advising(train: Any, devices: Sequence[Any]) -> Iterator[None]:
 
 def _advice(train: Any, devices: int, need: Need | None = None, limit: int | None = None) -> str:
     at_once = train.batch_size // (devices * train.accumulate_steps)
-    fits = [k for k in range(2, at_once + 1) if at_once % k == 0 and (not need or need.divided(k) <= limit)]
+    fits = [parts for parts in range(2, at_once + 1) if at_once % parts == 0]
+    if need is not None and limit is not None:
+        fits = [parts for parts in fits if need.divided(parts) <= limit]
     ways = ["a smaller --config.data.image_size, or another network: even one picture at once is too much"]
     if fits:
         about = f" (about {_text(need.divided(fits[0]))})" if need else ""
-        ways = [f"--config.train.{key}={value}{about}" for key, value in (
-            ("accumulate_steps", train.accumulate_steps * fits[0]), ("batch_size", train.batch_size // fits[0])
-        )]  # fmt: skip
+        ways = [
+            f"--config.train.accumulate_steps={train.accumulate_steps * fits[0]}{about}",
+            f"--config.train.batch_size={train.batch_size // fits[0]}{about}",
+        ]
     if not train.remat:
         ways.append("--config.train.remat=True (fewer activations, more time; not with domains.norm)")
     return f"give {', or '.join(ways)}"
 
 
-def limit(devices: Sequence[Any]) -> int | None:
-    """Bytes that each of the devices can give to a program; None: unknown. A CPU's share what the machine has left."""
+def limit(devices: "Sequence[jax.Device]") -> int | None:
+    """Bytes that each of the devices can give to a program; None: unknown. The devices of a CPU share what the machine
+    has left."""
     import jax
 
     local = [device for device in devices if device.process_index == jax.process_index()]
@@ -135,13 +153,14 @@ def limit(devices: Sequence[Any]) -> int | None:
 
 
 def available(root: pathlib.Path = pathlib.Path("/")) -> int | None:
-    """Bytes that this process can still get, from Linux and from the control groups it is in; None elsewhere.
+    """Bytes that this process can still get from Linux and from its control groups; None on other systems.
 
-    root: of the file system, where proc/ and sys/ are.
+    Args:
+      root: of the file system, where proc/ and sys/ are.
     """
     try:
         lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
-        free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+        free: float = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
     except (OSError, StopIteration):
         return None
@@ -153,7 +172,7 @@ def available(root: pathlib.Path = pathlib.Path("/")) -> int | None:
             here = top / path.lstrip("/")
             for group in (here, *here.parents[: len(here.parts) - len(top.parts)]):
                 free = min(free, _left(group, *files))
-    return free
+    return int(free)
 
 
 def _left(group: pathlib.Path, limit_file: str, usage_file: str) -> float:
@@ -168,8 +187,8 @@ def _left(group: pathlib.Path, limit_file: str, usage_file: str) -> float:
     return int(limit) - int(used) + int(cached.get("total_inactive_file", cached.get("inactive_file", 0)))
 
 
-def _bytes(tree: Any) -> int:
-    """On one device."""
+def _bytes(tree: "Tree") -> int:
+    """Size of a tree of arrays on one of its devices."""
     import jax
 
     return sum(x.addressable_shards[0].data.nbytes for x in jax.tree.leaves(tree))

@@ -1,7 +1,6 @@
 """One per-device body, spread over the devices by `jax.shard_map` or `jax.pmap`."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 import jax
 import numpy as np
@@ -9,8 +8,10 @@ from flax import jax_utils
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
+from jax.stages import Wrapped
 
 from ctd_jax.errors import UserError
+from ctd_jax.typing import Tree
 
 AXIS = "data"  # the mapped axis that bodies take means over
 
@@ -39,13 +40,18 @@ class Parallel:
         self._pmap = kind == "pmap"
         self._mesh = Mesh(np.array(self.devices), (AXIS,))
 
-    def compile(self, body: Callable, *, sharded: bool, donate: tuple[int, ...] = ()) -> Callable:
-        """`body` on all devices. Its result is the same on each (`sharded=False`), or belongs to each one's share of
-        the batch. `donate`: positions of arguments whose memory may be reused."""
+    def compile(self, body: Callable, *, sharded: bool, donate: tuple[int, ...] = ()) -> Wrapped:
+        """`body` on all devices.
+
+        Args:
+          body: see the class.
+          sharded: the result belongs to each device's share of the batch; otherwise it is the same on each.
+          donate: positions of arguments whose memory may be reused.
+        """
         if self._pmap:
             return jax.pmap(body, axis_name=AXIS, devices=self.devices, donate_argnums=donate)
 
-        def mapped(*args):
+        def mapped(*args: Tree) -> Tree:
             specs = (P(),) * (len(args) - 1) + (P(AXIS),)
             # With check_vma=True a pmean of gradients would be too large by the number of devices.
             return jax.shard_map(
@@ -57,12 +63,12 @@ class Parallel:
     def check_batch(self, size: int, key: str) -> None:
         """Raises UserError if batches of `size` can't be shared out evenly; `key` is the configuration's."""
         if size < 1 or size % len(self.devices):
-            of = f" ({len(self._local)} in each of {self._processes} processes)" if self._processes > 1 else ""
+            each = f" ({len(self._local)} in each of {self._processes} processes)" if self._processes > 1 else ""
             raise UserError(
-                f"{key} is {size}; expected a positive multiple of the number of devices, {len(self.devices)}{of}"
+                f"{key} is {size}; expected a positive multiple of the number of devices, {len(self.devices)}{each}"
             )
 
-    def replicate(self, tree: Any) -> Any:
+    def replicate(self, tree: Tree) -> Tree:
         """A copy on every device; all processes have the same tree."""
         if self._pmap:
             return jax_utils.replicate(tree, self._local)
@@ -77,19 +83,19 @@ class Parallel:
         size = len(rows) // self._processes
         return rows[jax.process_index() * size :][:size] if self._processes > 1 else rows
 
-    def shard(self, batch: Any) -> Any:
+    def shard(self, batch: Tree) -> Tree:
         """Each device's share of this process's part of the global batch."""
         if self._pmap:
             return jax.tree.map(lambda x: x.reshape(len(self._local), -1, *x.shape[1:]), batch)
         sharding = NamedSharding(self._mesh, P(AXIS))
         return jax.tree.map(lambda x: jax.make_array_from_process_local_data(sharding, x), batch)
 
-    def first(self, tree: Any) -> Any:
+    def first(self, tree: Tree) -> Tree:
         """NumPy copy of what every device holds alike. (Indexing a pmapped array with [0] would be 30 times slower.)"""
         shards = jax.tree.map(lambda x: x.addressable_shards[0].data, tree)
         return jax.tree.map(lambda x: x[0] if self._pmap else x, jax.device_get(shards))
 
-    def gather(self, tree: Any) -> Any:
+    def gather(self, tree: Tree) -> Tree:
         """NumPy copy of a sharded result, whole and in the order of the batch, for every process."""
         if self._pmap:
             tree = jax.tree.map(lambda x: x.reshape(-1, *x.shape[2:]), jax.device_get(tree))

@@ -1,7 +1,7 @@
 """The training step: pure, per device, the same for every task."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -12,12 +12,17 @@ from jax import Array
 
 from ctd_jax.training.barrier import after
 from ctd_jax.training.parallel import AXIS
+from ctd_jax.typing import Batch, Params, Tree
 
-# Among the means of a step: the norm of the loss's gradient by all vectors that learn, biases and those of norms. What
-# is not finite in a layer's gradient reaches its vectors, and all parameters would cost a CPU a tenth of a step.
+# A key of the means of a step: the norm of the loss's gradient by all vectors that learn, those of biases and of norms.
+# A number that is not finite in a layer's gradient reaches its vectors, and all parameters would cost a CPU a tenth of
+# a step.
 GRADIENT = "gradient"
-# (params, batch_stats, frozen, batch, keys) -> ([B] loss, (batch_stats, {name: [B] term})); one random key per picture.
-Loss = Callable[[Any, Any, Any, dict[str, Array], Array], tuple[Array, tuple[Any, dict[str, Array]]]]
+PARTS = ("encoder", "decoder")  # of the parameters, each with a learning rate
+
+# (params, batch_stats, constants of the task, batch, keys) -> ([B] loss, (batch_stats, {name: [B] term})); `keys` are
+# `[B]`, one random key for each picture.
+Loss = Callable[[Params, Tree, Tree, Batch, Array], tuple[Array, tuple[Tree, dict[str, Array]]]]
 
 
 @flax.struct.dataclass
@@ -25,9 +30,9 @@ class TrainState:
     """All that training changes."""
 
     step: Array
-    params: Any
-    batch_stats: Any
-    opt_state: Any
+    params: Params
+    batch_stats: Tree
+    opt_state: Tree
 
 
 @flax.struct.dataclass
@@ -36,23 +41,35 @@ class Constants:
     nothing else share one compilation."""
 
     key: Array  # of all randomness
-    learning_rates: dict[str, Array]  # of `encoder` and `decoder`, at the first step
+    learning_rates: dict[str, Array]  # of each of `PARTS`, at the first step
     steps: Array
     decay_power: Array
-    frozen: Any  # the task's own: the teacher, the weights of the terms
+    task: Tree  # what the task's loss reads: the teacher, the weights of the terms
 
 
-def constants(config: Any, frozen: Any) -> Constants:
-    """The constants of a configuration; `frozen`: the task's."""
-    rates = {part: jnp.float32(config.train[f"{part}_lr"]) for part in ("encoder", "decoder")}
+Step = Callable[[TrainState, Constants, Batch], tuple[TrainState, dict[str, Array]]]
+
+
+def constants(config: Any, task: Tree) -> Constants:
+    """The constants of a training.
+
+    Args:
+      config: of the run; its `seed` and its `train` are read.
+      task: the constants of the task.
+    """
+    rates = {part: jnp.float32(config.train[f"{part}_lr"]) for part in PARTS}
     steps, power = jnp.float32(config.train.steps), jnp.float32(config.train.decay_power)
-    return Constants(jax.random.key_data(jax.random.key(config.seed)), rates, steps, power, frozen)
+    return Constants(jax.random.key_data(jax.random.key(config.seed)), rates, steps, power, task)
 
 
-def optimizer(labels: Any) -> optax.GradientTransformation:
-    """Adam, before the learning rate. What is labelled `frozen` gets no update, and has no state."""
+def optimizer(param_labels: Tree) -> optax.GradientTransformation:
+    """Adam, before the learning rate. Parameters with the label `frozen` get no update, and no state.
+
+    Args:
+      param_labels: a tree like the parameters, of `encoder`, `decoder` and `frozen`.
+    """
     adam = optax.scale_by_adam()
-    return optax.partition({"encoder": adam, "decoder": adam, "frozen": optax.set_to_zero()}, labels)
+    return optax.partition({"encoder": adam, "decoder": adam, "frozen": optax.set_to_zero()}, param_labels)
 
 
 def learning_rate(constants: Constants, part: str, step: Array) -> Array:
@@ -60,17 +77,17 @@ def learning_rate(constants: Constants, part: str, step: Array) -> Array:
     return constants.learning_rates[part] * (1 - step / constants.steps) ** constants.decay_power
 
 
-def schedule(config: Any) -> Callable[[int], dict[str, float]]:
-    """Function of a step: the learning rate of each part, as `make` has it."""
+def schedule(train: Any) -> Callable[[int], dict[str, float]]:
+    """Function of a step: the learning rate of each part, as `make` has it; `train` is `config.train`."""
 
     def rates(step: int) -> dict[str, float]:
-        left = (1 - step / config.train.steps) ** config.train.decay_power
-        return {part: config.train[f"{part}_lr"] * left for part in ("encoder", "decoder")}
+        left = (1 - step / train.steps) ** train.decay_power
+        return {part: train[f"{part}_lr"] * left for part in PARTS}
 
     return rates
 
 
-def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulate_steps: int = 1) -> Callable:
+def make(loss: Loss, tx: optax.GradientTransformation, param_labels: Tree, *, accumulate_steps: int = 1) -> Step:
     """`step(state, constants, batch) -> (state, means)`: one update from one device's share of the batch.
 
     Randomness depends on the seed, the step and a picture's place in the global batch, not on the number of devices or
@@ -78,44 +95,47 @@ def make(loss: Loss, tx: optax.GradientTransformation, labels: Any, *, accumulat
 
     Args:
       loss: of the task.
-      tx: `optimizer(labels)`.
-      labels: tree like the parameters: `encoder` and `decoder` have a learning rate each, `frozen` gets no gradient.
-      accumulate_steps: parts of the share that go through the loss one after the other. Each is to it what a device's
-        share is; gradients, means and batch statistics are averaged.
+      tx: `optimizer(param_labels)`.
+      param_labels: a tree like the parameters: `encoder` and `decoder` have a learning rate each, `frozen` gets no
+        gradient.
+      accumulate_steps: number of parts of the share, which go through the loss one after the other. Each part is to
+        the loss what a device's share is; gradients, means and batch statistics are averaged.
     """
 
-    def step(state: TrainState, constants: Constants, batch: dict[str, Array]) -> tuple[TrainState, dict[str, Array]]:
-        def mean_loss(params, batch, keys):
-            params = _stop_frozen(params, labels)
-            losses, (batch_stats, terms) = loss(params, state.batch_stats, constants.frozen, batch, keys)
+    def step(state: TrainState, constants: Constants, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
+        def mean_loss(params: Params, batch: Batch, keys: Array) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
+            params = _stop_frozen(params, param_labels)
+            losses, (batch_stats, terms) = loss(params, state.batch_stats, constants.task, batch, keys)
             return losses.mean(), (batch_stats, jax.tree.map(jnp.mean, {"loss": losses, **terms}))
 
         gradient = functools.partial(jax.grad(mean_loss, has_aux=True), state.params)
         keys = _keys(constants, state.step, batch)
         grads, (batch_stats, means) = _mean(gradient, accumulate_steps, batch, keys)
-        vectors = jax.tree.map(lambda g, part: g if g.ndim < 2 and part != "frozen" else 0.0, grads, labels)
+        vectors = jax.tree.map(lambda g, part: g if g.ndim < 2 and part != "frozen" else 0.0, grads, param_labels)
         means[GRADIENT] = optax.tree.norm(vectors)
         updates, opt_state = tx.update(grads, state.opt_state, state.params)
         rates = {part: learning_rate(constants, part, state.step) for part in constants.learning_rates}
-        updates = jax.tree.map(lambda u, part: -rates.get(part, 0.0) * u, updates, labels)
+        updates = jax.tree.map(lambda u, part: -rates.get(part, 0.0) * u, updates, param_labels)
         state = TrainState(state.step + 1, optax.apply_updates(state.params, updates), batch_stats, opt_state)
         return state, means
 
     return step
 
 
-def several(step: Callable) -> Callable:
+def several(step: Step) -> Callable:
     """`steps(state, (constants, pictures), indices) -> (state, means)`: one call of `step` after the other without the
-    host in between; `means` are `[n]`, of each.
+    host in between; `means` are `[n]`, those of each step.
+
+    `pictures` is a batch of all training pictures; `indices` `[B, n]` says which of them this device's share of each of
+    n batches has. This is for accelerators: XLA:CPU is slow at convolutions in a loop.
 
     Args:
       step: of `make`.
-
-    `pictures` is a batch of all training pictures; `indices` [B, n] says which of them this device's share of each of n
-    batches has. For accelerators: XLA:CPU is slow at convolutions in a loop.
     """
 
-    def steps(state: TrainState, inputs: tuple[Constants, Any], indices: Array) -> tuple[TrainState, dict[str, Array]]:
+    def steps(
+        state: TrainState, inputs: tuple[Constants, Batch], indices: Array
+    ) -> tuple[TrainState, dict[str, Array]]:
         constants, pictures = inputs
 
         def one(state: TrainState, rows: Array) -> tuple[TrainState, dict[str, Array]]:
@@ -126,32 +146,41 @@ def several(step: Callable) -> Callable:
     return steps
 
 
-def gradient_norms(loss: Loss, terms: tuple[str, ...], labels: Any, *, accumulate_steps: int = 1) -> Callable:
-    """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls, by the Euclidean norm of its gradient
-    by the parameters of the encoder. One backward pass a term: for a look now and then. `accumulate_steps`: as in
-    `make`."""
+def gradient_norms(
+    loss: Loss, terms: Sequence[str], param_labels: Tree, *, accumulate_steps: int = 1
+) -> Callable[[TrainState, Constants, Batch], dict[str, Array]]:
+    """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls at the encoder, by the Euclidean norm of
+    its gradient by the encoder's parameters. It costs a backward pass for each term.
 
-    def norms(state: TrainState, constants: Constants, batch: dict[str, Array]) -> dict[str, Array]:
+    Args:
+      loss: of the task.
+      terms: names of those to measure.
+      param_labels: as in `make`.
+      accumulate_steps: as in `make`.
+    """
+
+    def norms(state: TrainState, constants: Constants, batch: Batch) -> dict[str, Array]:
         keys = _keys(constants, state.step, batch)
 
-        def mean_term(params, name, batch, keys):
-            params = _stop_frozen(params, labels)
-            return loss(params, state.batch_stats, constants.frozen, batch, keys)[1][1][name].mean()
+        def mean_term(params: Params, name: str, batch: Batch, keys: Array) -> Array:
+            params = _stop_frozen(params, param_labels)
+            _, (_, terms) = loss(params, state.batch_stats, constants.task, batch, keys)
+            return terms[name].mean()
 
-        def norm(name):
+        def norm(name: str) -> Array:
             gradient = functools.partial(jax.grad(mean_term), state.params, name)
             grads = _mean(gradient, accumulate_steps, batch, keys)
-            return optax.tree.norm(jax.tree.map(lambda g, part: g if part == "encoder" else 0.0, grads, labels))
+            return optax.tree.norm(jax.tree.map(lambda g, part: g if part == "encoder" else 0.0, grads, param_labels))
 
         return {name: norm(name) for name in terms}
 
     return norms
 
 
-def _mean(function: Callable, parts: int, batch: dict[str, Array], keys: Array) -> Any:
-    """Mean of `function(batch, keys)`, a tree, over all devices and so many parts of the share of each."""
+def _mean(function: Callable[[Batch, Array], Tree], parts: int, batch: Batch, keys: Array) -> Tree:
+    """Mean of `function(batch, keys)`, a tree, over all devices and `parts` equal parts of the share of each."""
 
-    def part(i: int) -> Any:
+    def part(i: int) -> tuple[Batch, Array]:
         return jax.tree.map(lambda x: x.reshape(parts, len(x) // parts, *x.shape[1:])[i], (batch, keys))
 
     total = function(*part(0))
@@ -163,11 +192,11 @@ def _mean(function: Callable, parts: int, batch: dict[str, Array], keys: Array) 
     return mean if jax.lax.axis_size(AXIS) == 1 else jax.lax.pmean(mean, AXIS)
 
 
-def _stop_frozen(params: Any, labels: Any) -> Any:
-    return jax.tree.map(lambda p, part: jax.lax.stop_gradient(p) if part == "frozen" else p, params, labels)
+def _stop_frozen(params: Params, param_labels: Tree) -> Params:
+    return jax.tree.map(lambda p, part: jax.lax.stop_gradient(p) if part == "frozen" else p, params, param_labels)
 
 
-def _keys(constants: Constants, step: Array, batch: dict[str, Array]) -> Array:
+def _keys(constants: Constants, step: Array, batch: Batch) -> Array:
     local = batch["picture"].shape[0]
     place = jax.lax.axis_index(AXIS) * local + jnp.arange(local)
     key = jax.random.fold_in(jax.random.wrap_key_data(constants.key), step)

@@ -3,12 +3,15 @@
 import contextlib
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType, TracebackType
+from typing import Any
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None  # of a signal
 
 
 class Stopped(KeyboardInterrupt):
@@ -17,13 +20,13 @@ class Stopped(KeyboardInterrupt):
 
 class Signals:
     """Context of a run. Within `noted`, SIGTERM and the first Ctrl-C are noted, and the training looks for them between
-    two steps; a second Ctrl-C, and both at other times, end the run where it is. Elsewhere than in the main thread it
-    does nothing."""
+    two steps; a second Ctrl-C ends the run where it is, as either of them does outside of `noted`. In another thread
+    than the main one it does nothing."""
 
     def __init__(self) -> None:
         self._noting = False
         self._asked = ""
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Handler] = {}
 
     def __enter__(self) -> "Signals":
         if threading.current_thread() is threading.main_thread():
@@ -49,15 +52,19 @@ class Signals:
             raise Stopped(f"stopped by {_name(number)}; the same command continues from the last checkpoint, if any")
 
     def asked(self, *, together: bool) -> str:
-        """What this run was asked to stop by, "" if it wasn't. `together`: all processes are here, and hear of it if
-        any of them was asked; else one of several says "", as it can't stop alone."""
+        """The name of the signal that asked this run to stop, "" if there was none.
+
+        Args:
+          together: all processes call this now, and each gets the signal that any of them got. Otherwise a run of
+            several processes gets "", because one of them can't stop alone.
+        """
         if jax.process_count() == 1:
             return self._asked
         if not together:
             return ""
-        own = np.frombuffer(self._asked.encode().ljust(16), np.uint8)
-        heard = [line.tobytes().decode().strip() for line in multihost_utils.process_allgather(own)]
-        return next(filter(None, heard), "")
+        name = np.frombuffer(self._asked.encode().ljust(16), np.uint8)
+        names = [line.tobytes().decode().strip() for line in multihost_utils.process_allgather(name)]
+        return next(filter(None, names), "")
 
 
 def _name(number: int) -> str:

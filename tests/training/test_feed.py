@@ -42,27 +42,27 @@ def test_a_run_is_the_same_with_its_pictures_on_the_device(teacher_file, tmp_pat
         assert [float(row[a]) for a in "xy"] == pytest.approx([float(want[a]) for a in "xy"], abs=0.02)
 
 
-def dispatches(config, start):
+def calls(config, start):
     parallel = Parallel("shard_map", jax.devices()[:2])
     dataset = data.load(config.data, None).split("train")
-    return list(feed.choose(dataset, config, parallel).dispatches(start))
+    return list(feed.choose(dataset, config, parallel).calls(start))
 
 
-def test_dispatches_end_at_the_rows_of_the_log_and_have_the_batches_of_the_host(teacher_file):
+def test_calls_end_at_the_rows_of_the_log_and_have_the_batches_of_the_host(teacher_file):
     config = tiny.config(teacher_file, **STEPS, data__on_device="yes")
-    found = dispatches(config, 0)
+    found = calls(config, 0)
     assert [end for end, _, _ in found] == [4, 8, 10, 12, 13]
     assert [rows.shape for _, rows, _ in found] == [(4, 4), (4, 4), (4, 2), (4, 2), (4, 1)]
     config.data.on_device = "no"
-    of_host = dispatches(config, 0)
+    of_host = calls(config, 0)
     assert [end for end, _, _ in of_host] == list(range(1, 14))
     for end, _, last in found:
         jax.tree.map(np.testing.assert_array_equal, last(), of_host[end - 1][2]())
 
 
-def test_dispatches_of_a_run_that_continues(teacher_file):
+def test_calls_of_a_run_that_continues(teacher_file):
     config = tiny.config(teacher_file, **STEPS, data__on_device="yes")
-    whole, rest = dispatches(config, 0), dispatches(config, 8)
+    whole, rest = calls(config, 0), calls(config, 8)
     for (end, rows, _), (want_end, want, _) in zip(rest, whole[2:], strict=True):
         assert end == want_end
         np.testing.assert_array_equal(rows, want)
@@ -71,7 +71,7 @@ def test_dispatches_of_a_run_that_continues(teacher_file):
 def test_auto_stays_with_the_host_on_a_cpu(teacher_file):
     config = tiny.config(teacher_file)
     dataset = data.load(config.data, None).split("train")
-    assert type(feed.choose(dataset, config, Parallel("shard_map"))) is feed.FromHost
+    assert type(feed.choose(dataset, config, Parallel("shard_map"))) is feed.HostFeed
 
 
 @pytest.mark.parametrize(

@@ -87,7 +87,7 @@ def assert_same_run(run, want):
 
 KILLED = """
 import os, runpy, signal
-from ctd_jax import checkpoint
+from ctd_jax.training import checkpoint
 save, saved = checkpoint.save, []
 def save_or_die(checkpoints, *rest):
     if saved:
@@ -153,18 +153,18 @@ def test_two_processes_learn_who_is_who(cli, tmp_path):
 WORK = """
 import os, sys, time
 import jax, numpy as np
-from ctd_jax import hosts
+from ctd_jax.training import hosts
 hosts.join()
 from ctd_jax.errors import UserError
-from ctd_jax.parallel import Parallel
+from ctd_jax.training.parallel import Parallel
 
-folder, own = sys.argv[1], jax.process_index()
-assert (jax.process_count(), jax.device_count(), hosts.is_first()) == (2, 4, own == 0)
+folder, process = sys.argv[1], jax.process_index()
+assert (jax.process_count(), jax.device_count(), hosts.is_first()) == (2, 4, process == 0)
 for kind in ("shard_map", "pmap"):
     parallel = Parallel(kind)
     rows = np.arange(24.0, dtype=np.float32).reshape(8, 3)
     share = parallel.share(rows)
-    assert share.tolist() == rows[4 * own : 4 * own + 4].tolist()
+    assert share.tolist() == rows[4 * process : 4 * process + 4].tolist()
     factor, batch = parallel.replicate(np.float32(2)), parallel.shard({"x": share})
     double = parallel.compile(lambda factor, b: (factor * b["x"], b["x"][:, 0]), sharded=True)
     found = parallel.gather(double(factor, batch))
@@ -181,31 +181,31 @@ for kind in ("shard_map", "pmap"):
 
 def prepare():
     path = os.path.join(folder, "prepared")
-    if own == 0:
+    if process == 0:
         time.sleep(0.3)
         open(path, "w").close()
     return os.path.exists(path)
 
 assert hosts.first_then_others(prepare)
-hosts.by_first(lambda: open(os.path.join(folder, f"written{own}"), "w").close())
+hosts.by_first(lambda: open(os.path.join(folder, f"written{process}"), "w").close())
 assert os.path.exists(os.path.join(folder, "written0")) and not os.path.exists(os.path.join(folder, "written1"))
 
 def fail(kind, where):
-    if own == where:
+    if process == where:
         raise kind("a mistake")
-    return own
+    return process
 
-for kind, told, where in ((UserError, UserError, 1), (UserError, UserError, 0), (KeyError, RuntimeError, 1)):
+for kind, of_others, where in ((UserError, UserError, 1), (UserError, UserError, 0), (KeyError, RuntimeError, 1)):
     try:
         hosts.together(lambda: fail(kind, where))
-    except (kind if own == where else told) as error:
-        assert own == where or f"process {where} of 2: " in str(error) and "a mistake" in str(error)
+    except (kind if process == where else of_others) as error:
+        assert process == where or f"process {where} of 2: " in str(error) and "a mistake" in str(error)
     else:
         raise AssertionError
-assert hosts.together(lambda: fail(UserError, None)) == own
-hosts.check_same({"colour": [1.5, "red"], "size": own * 0})
+assert hosts.together(lambda: fail(UserError, None)) == process
+hosts.check_same({"colour": [1.5, "red"], "size": process * 0})
 try:
-    hosts.check_same({"colour": "red", "size": own, "shape": [own]})
+    hosts.check_same({"colour": "red", "size": process, "shape": [process]})
 except UserError as error:
     assert "differ in their size and shape;" in str(error)
 else:
@@ -230,8 +230,9 @@ def test_processes_that_were_started_differently(teacher_file, tmp_path):
 
 LONELY = """
 import sys
-from ctd_jax import command, hosts
-hosts.END = 1
+from ctd_jax import command
+from ctd_jax.training import hosts
+hosts.END_TIMEOUT = 1
 def main():
     hosts.join()
     import jax
@@ -275,7 +276,8 @@ def test_a_wrong_environment(monkeypatch, environment, part):
     ],
 )
 def test_an_incomplete_environment(environment, part):
-    code = "from ctd_jax import command, hosts; hosts.START = 1; command.run(hosts.join, '')"
+    code = "from ctd_jax import command; from ctd_jax.training import hosts; hosts.START_TIMEOUT = 1"
+    code += "; command.run(hosts.join, '')"
     clean = {name: value for name, value in os.environ.items() if name not in VARIABLES}
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=REPO, env=clean | environment, capture_output=True, text=True

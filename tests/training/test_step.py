@@ -307,7 +307,7 @@ def test_learning_rate_decays_to_nothing():
     config = tiny.config("none", train__steps=10, train__encoder_lr=0.5, train__decay_power=2.0)
     constants = step.constants(config, {})
     for rates in (
-        step.schedule(config),
+        step.schedule(config.train),
         lambda t: {p: step.learning_rate(constants, p, t) for p in ("encoder", "decoder")},
     ):
         assert [float(rates(t)["encoder"]) for t in (0, 5, 10)] == pytest.approx([0.5, 0.125, 0])
