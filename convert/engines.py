@@ -1,4 +1,4 @@
-"""What an original network is computed with: operations that read a state dict by its layers' names.
+"""Engines that compute an original network: operations that read a state dict by its layers' names.
 
 Maps are `[B, C, H, W]`, float64. Both engines' arrays know `+`, `clip` and `mean`.
 """
@@ -55,7 +55,7 @@ class NumPy:
 
 
 class PyTorch:
-    """PyTorch's own operations, in float64."""
+    """PyTorch's operations, in float64."""
 
     def __init__(self, state: Mapping[str, np.ndarray]):
         import torch
@@ -73,7 +73,8 @@ class PyTorch:
 
     def norm(self, x: Any, layer: str) -> Any:
         kinds = ("running_mean", "running_var", "weight", "bias")
-        return self.torch.nn.functional.batch_norm(x, *(self.state[f"{layer}.{kind}"] for kind in kinds), eps=1e-5)
+        mean, var, weight, bias = (self.state[f"{layer}.{kind}"] for kind in kinds)
+        return self.torch.nn.functional.batch_norm(x, mean, var, weight, bias, eps=1e-5)
 
     def linear(self, x: Any, layer: str) -> Any:
         weight = self.state[f"{layer}.weight"]

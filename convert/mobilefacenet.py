@@ -31,7 +31,7 @@ LAYERS = {  # our layer, as a pattern: theirs
 
 
 def forward(net: Any, x: Any) -> dict[str, Any]:
-    """The original's stages: `net` is one of `engines`, `x` a picture `[B, 3, 112, 112]`."""
+    """The original's stages; `net` is one of `engines`, and `x` are pictures `[B, 3, 112, 112]`."""
 
     def unit(x: Any, conv: str, norm: str, stride: int = 1, padding: int = 0) -> Any:
         return net.norm(net.conv(x, conv, stride, padding), norm)

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-RESNETS = {  # blocks per stage, and whether they are bottlenecks
+RESNETS: dict[tuple[int, ...], str] = {  # blocks per stage, and whether they are bottlenecks
     (2, 2, 2, 2, False): "ResNet-18 (ctd-jax convert torchvision)",
     (3, 4, 6, 3, False): "ResNet-34 (ctd-jax convert torchvision)",
     (3, 4, 6, 3, True): "ResNet-50 (ctd-jax convert torchvision, or convert vggface2 if it knows those faces)",

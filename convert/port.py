@@ -1,8 +1,8 @@
 """What the converters share: the port, its comparison with the original network, the command line.
 
-A converter describes the network it expects as an `Original`. The original is computed from the arrays under their own
-names, in PyTorch if it is installed and else in NumPy, so that a layer taken for another, a wrong stride or a wrong
-padding shows.
+A converter describes the network it expects as an `Original`. The original is computed from the arrays under the names
+of the file, in PyTorch if it is installed and else in NumPy: this shows whether a layer was taken for another, or has a
+wrong stride or padding.
 """
 
 import argparse
@@ -15,6 +15,7 @@ import numpy as np
 
 from ctd_jax import files
 from ctd_jax.errors import UserError
+from ctd_jax.text_table import text_table
 
 from . import engines, state_dict
 from .networks import seems
@@ -52,8 +53,13 @@ def renamed(layer: str, patterns: Mapping[str, str]) -> str:
     return next(re.sub(ours, theirs, layer) for ours, theirs in patterns.items() if re.fullmatch(ours, layer))
 
 
-def port(state: State, original: Original, path: str) -> dict:
+def port(state: State, original: Original, path: str) -> dict[str, Any]:
     """The file's arrays under our names and in our layouts.
+
+    Args:
+      state: the file's arrays.
+      original: the network that they should be of.
+      path: of the file, for messages.
 
     Raises:
       UserError: arrays are missing, unused or of another shape; the message lists them and names the network.
@@ -101,8 +107,14 @@ def port(state: State, original: Original, path: str) -> dict:
 def compare(variables: Mapping[str, Any], state: State, original: Original, path: str) -> tuple[str, dict[str, float]]:
     """Runs port and original on one random picture.
 
+    Args:
+      variables: the port.
+      state: the file's arrays.
+      original: the network that they are of.
+      path: of the file, for messages.
+
     Returns:
-      What computed the original, and by stage the largest difference, relative to the stage's largest value.
+      Name of the engine that computed the original; stage -> largest difference, relative to its largest value.
 
     Raises:
       UserError: a difference is above `TOLERANCE`.
@@ -113,7 +125,7 @@ def compare(variables: Mapping[str, Any], state: State, original: Original, path
 
     encoder = models.build_encoder(**original.encoder)
     picture = np.random.default_rng(0).integers(0, 256, (1, *original.size, 3), np.uint8)
-    image = models.normalize(picture, original.input)
+    image = models.normalize(jax.numpy.asarray(picture), original.input)
     engine, differences = engines.choose(state), {}
     with jax.default_matmul_precision("float32"), np.errstate(all="ignore"):
         ours = jax.jit(lambda v: encoder.apply(v, image, train=False))(variables)
@@ -129,11 +141,20 @@ def compare(variables: Mapping[str, Any], state: State, original: Original, path
     return engine.name, differences
 
 
-def convert(path: str, describe: Callable[[State, str], Original]) -> tuple[dict, dict, str, dict[str, float]]:
-    """Reads, ports and compares: the variables, their metadata and the results of `compare`.
+def convert(
+    path: str, describe: Callable[[State, str], Original]
+) -> tuple[dict[str, Any], dict[str, Any], str, dict[str, float]]:
+    """Reads, ports and compares.
 
-    `describe` gives the network that a file should hold, from its arrays and path. Raises what `state_dict.read`,
-    `port` and `compare` do.
+    Args:
+      path: of the file.
+      describe: gives the network that a file should hold, from its arrays and its path.
+
+    Returns:
+      The variables, their metadata and the results of `compare`.
+
+    Raises:
+      UserError: as `state_dict.read`, `port` and `compare`.
     """
     state = state_dict.read(path)
     original = describe(state, path)
@@ -143,7 +164,7 @@ def convert(path: str, describe: Callable[[State, str], Original]) -> tuple[dict
 
 
 def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] | None = None) -> int:
-    """The command line of a converter, whose docstring is `doc`; returns the exit code."""
+    """The command line of a converter with the docstring `doc`; returns the exit code."""
     parser = argparse.ArgumentParser(description=doc.splitlines()[0])
     parser.add_argument("file", help="a state dict: PyTorch's, safetensors, or a pickled dict of NumPy arrays")
     parser.add_argument("--out", required=True, help="the .safetensors file to write")
@@ -162,8 +183,8 @@ def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] |
         print(error, file=sys.stderr)
         return 2
     print(f"largest difference from the original in {engine}, relative to the stage's largest value")
-    for stage, difference in differences.items():
-        print(f"  {stage:<10} {difference:.1e}")
+    rows = [(stage, f"{difference:.1e}") for stage, difference in differences.items()]
+    print("\n".join(text_table(rows, "  < <")))
     print("\n".join(f"{key}: {value}" for key, value in meta.items()))
     if not meta["encoder"]["num_outputs"]:
         print("no classifier in the file: constraints.cd can't be used with this teacher")

@@ -1,4 +1,4 @@
-"""ResNet-18, 34 and 50 by PyTorch's names, in PyTorch's and in Caffe's version: shared by two converters."""
+"""ResNet-18, 34 and 50 by PyTorch's names, in PyTorch's and in Caffe's version, for two converters."""
 
 from collections.abc import Callable
 from typing import Any
@@ -26,17 +26,20 @@ BLOCKS = {"resnet18": (2, 2, 2, 2), "resnet34": (3, 4, 6, 3), "resnet50": (3, 4,
 def original(
     state: State, path: str, *, network: str, caffe: bool, rename: Callable[[str], str] = str, **described: Any
 ) -> Original:
-    """What the file should hold; width and number of classes are the file's.
+    """The ResNet that the file should hold, with the file's width and number of classes.
 
     Args:
       state: the file's arrays.
+      path: of the file, for messages.
       network: a key of `BLOCKS`.
-      caffe: stride in a bottleneck's first 1x1, and a max-pool without padding whose last window may overhang.
+      caffe: a bottleneck has its stride in the first 1x1, and the max-pool has no padding, and a last window that may
+        overhang.
       rename: the file's name of a layer, from PyTorch's.
       **described: further attributes of `Original`.
 
     Raises:
-      UserError: as many classes as a network has whose names are the same, but not strides, pooling and input.
+      UserError: it has as many classes as the other version's network, which has the same names, but other strides,
+        pooling and input.
     """
     absent = np.zeros(())  # `port` will notice what is missing
     width = (*state.get(f"{rename('conv1')}.weight", absent).shape, 64)[0] or 64
@@ -64,7 +67,13 @@ def original(
 
 
 def forward(net: Any, x: Any, *, network: str, caffe: bool, rename: Callable[[str], str]) -> dict[str, Any]:
-    """The original's stages: `net` is one of `engines`, `x` a picture `[B, 3, H, W]`."""
+    """The original's stages.
+
+    Args:
+      net: one of `engines`.
+      x: pictures `[B, 3, H, W]`.
+      network, caffe, rename: as in `original`.
+    """
 
     def unit(x: Any, conv: str, norm: str, stride: int, padding: int) -> Any:
         return net.norm(net.conv(x, rename(conv), stride, padding), rename(norm))

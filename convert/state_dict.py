@@ -1,12 +1,12 @@
 """Reads the arrays of a state dict without running its code: PyTorch's formats, old (before 1.6) and new (zip),
 safetensors, and pickled dicts of NumPy arrays, of Python 2 and 3. PyTorch is not needed.
 
-A pickle is a program. This one may name only what a plain state dict needs (`ALLOWED`), and gets stand-ins of our own
-for it; any other name ends the reading before anything has been called. Layouts: `_legacy_save` and `_save` in
+A pickle is a program. It may use only the few names that a plain state dict needs (`ALLOWED`), for which it gets
+stand-ins; any other name ends the reading before anything has been called. Layouts: `_legacy_save` and `_save` in
 PyTorch's `serialization.py`, `_rebuild_tensor_v2` in its `_utils.py`; `__reduce__` of NumPy's `ndarray` and `dtype`.
 
-A small file may ask for much memory. All arrays together may take four times the file's bytes and `SLACK` more, a
-pickle `MOST_OPCODES` steps; both are looked up before anything is made.
+A small file may ask for much memory. All arrays together may take four times the file's bytes and `SLACK` more, and a
+pickle may have `MAX_OPCODES` steps; both are checked before anything is made.
 """
 
 import collections
@@ -22,7 +22,7 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Mapping
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, NamedTuple, cast
 
 import numpy as np
 import safetensors
@@ -38,14 +38,14 @@ STORAGES = {
 EXTENSIONS = {"EXT1", "EXT2", "EXT4"}
 PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.")  # of networks inside of others
 SLACK = 2**24  # bytes
-MOST_OPCODES = 1_000_000  # a ResNet-50 has 10,000
+MAX_OPCODES = 1_000_000  # of a pickle; that of a ResNet-50 has 10,000
 REMEDY = (
     "expected a file written by torch.save(model.state_dict(), path) or safetensors, or a pickled dict of NumPy arrays."
 )
 
 
 class Storage(NamedTuple):
-    """Where a tensor's numbers lie: the key of a block in the file, its NumPy type and its length."""
+    """The block in the file that holds a tensor's numbers: its key, its NumPy type and its length."""
 
     key: str
     dtype: str
@@ -53,7 +53,7 @@ class Storage(NamedTuple):
 
 
 class Tensor(NamedTuple):
-    """A view of a storage, read once the storages are."""
+    """A view of a storage; it is read after the storages."""
 
     storage: Storage
     offset: int
@@ -104,7 +104,8 @@ class Unpickler(pickle.Unpickler):
 
     def __init__(self, file: BinaryIO):
         super().__init__(file, encoding="latin1")  # bytes of Python 2
-        self.file, self.storages = file, {}
+        self.file = file
+        self.storages: dict[str, Storage] = {}
 
     def load(self) -> Any:
         start = self.file.tell()
@@ -113,8 +114,9 @@ class Unpickler(pickle.Unpickler):
             if opcode.name in EXTENSIONS:
                 raise UserError("its pickle asks for something by a number (copyreg); refused, and nothing was run.")
             # Python makes room for as many memories as the largest number says.
-            if steps > MOST_OPCODES or (opcode.name.endswith("PUT") and int(argument) > MOST_OPCODES):
-                raise UserError(f"its pickle has more than {MOST_OPCODES:,} steps or memories; refused. {REMEDY}")
+            memory = int(argument or 0) if opcode.name.endswith("PUT") else 0
+            if max(steps, memory) > MAX_OPCODES:
+                raise UserError(f"its pickle has more than {MAX_OPCODES:,} steps or memories; refused. {REMEDY}")
         self.file.seek(start)
         return super().load()
 
@@ -135,12 +137,12 @@ class Unpickler(pickle.Unpickler):
 
 
 def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The state dict in a file: names and arrays, in its order, without a wrapping `state_dict` and without `module.`
-    or the
-    like.
+    """The state dict in a file: names and arrays in its order, without an enclosing `state_dict`, and without
+    `module.` or the like in front of the names.
 
     Raises:
-      UserError: no such file, none of the formats, damaged, not a state dict, or its pickle asks for more than arrays.
+      UserError: there is no such file, it has none of the formats, is damaged or no state dict, or its pickle asks for
+        more than arrays.
     """
     try:
         if not pathlib.Path(path).is_file():
@@ -148,7 +150,8 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
         with open(path, "rb") as opened, mmap.mmap(opened.fileno(), 0, access=mmap.ACCESS_READ) as file:
             if _is_safetensors(file):
                 return _named(safetensors.numpy.load_file(path))
-            tree, load_storage = _read_zip(opened) if zipfile.is_zipfile(opened) else _read_pickles(file)
+            mapped = cast(BinaryIO, file)  # it reads like one
+            tree, load_storage = _read_zip(opened) if zipfile.is_zipfile(opened) else _read_pickles(mapped)
             leaves = _leaves(tree)
             _check_room(sum(map(_nbytes, leaves.values())), len(file), "its arrays")
             return {name: _array(leaf, load_storage) for name, leaf in leaves.items()}
@@ -161,15 +164,15 @@ def read(path: str | os.PathLike) -> dict[str, np.ndarray]:
 
 
 def _is_safetensors(file: mmap.mmap) -> bool:
-    """Eight bytes, the length of a JSON object; and the object."""
+    """Whether the file begins with eight bytes, the length of a JSON object, and the object."""
     return file[8:9] == b"{" and int.from_bytes(file[:8], "little") <= len(file) - 8
 
 
 def _check_room(nbytes: int, size: int, what: str) -> None:
-    most = 4 * size + SLACK
-    if nbytes > most:
+    allowed = 4 * size + SLACK
+    if nbytes > allowed:
         raise UserError(
-            f"{what} would take {nbytes:,} bytes, and the file has {size:,}; allowed are {most:,}. This is no plain "
+            f"{what} would take {nbytes:,} bytes, and the file has {size:,}; allowed are {allowed:,}. This is no plain "
             f"state dict, so it was not read; {REMEDY}"
         )
 
@@ -179,9 +182,10 @@ def _nbytes(leaf: "Tensor | Array") -> int:
     return math.prod(leaf.shape) * np.dtype(dtype).itemsize
 
 
-def _read_pickles(file: mmap.mmap) -> tuple[Any, Callable[[Storage], np.ndarray]]:
-    """One pickle of NumPy arrays; or PyTorch's: pickles of a magic number, a version, the system, the tree and the
-    storages' keys; then the storages, in turn. The file is mapped: no length that it claims reads past its end."""
+def _read_pickles(file: BinaryIO) -> tuple[Any, Callable[[Storage], np.ndarray]]:
+    """One pickle of NumPy arrays; or PyTorch's format: pickles of a magic number, a version, the system, the tree and
+    the storages' keys, and then the storages in this order. The file is mapped, so that no length that it claims can
+    read past its end."""
     file.seek(0)
     unpickler = Unpickler(file)
     tree = unpickler.load()
@@ -246,7 +250,7 @@ def _of_tensor(tensor: Tensor, load_storage: Callable[[Storage], np.ndarray]) ->
     flat = load_storage(tensor.storage)
     strides = [step * flat.itemsize for step in tensor.strides]
     last = tensor.offset + sum((n - 1) * step for n, step in zip(tensor.shape, tensor.strides, strict=True))
-    if min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0 or (math.prod(tensor.shape) and last >= flat.size):
+    if min(tensor.offset, *tensor.shape, *tensor.strides, 0) < 0 or (math.prod(tensor.shape) > 0 and last >= flat.size):
         raise pickle.UnpicklingError(f"a tensor of shape {tensor.shape} reaches outside its block of {flat.size}")
     return np.lib.stride_tricks.as_strided(flat[tensor.offset :], tensor.shape, strides).copy()
 

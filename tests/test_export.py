@@ -1,8 +1,6 @@
-"""Networks as files: each format in its own runtime against the network in JAX."""
+"""The command that exports a run; the formats are tested in tests/formats."""
 
-import collections
 import csv
-import functools
 import importlib.util
 import json
 import pathlib
@@ -11,129 +9,19 @@ import subprocess
 import sys
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
-import tiny
-from jax import export
+from exported import POINTS, form_of, noise
 from PIL import Image
 
 from ctd_jax import formats, versions
 from ctd_jax.config import config_of_run
 from ctd_jax.data import synthetic
-from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
-from ctd_jax.tasks.teacher import IMAGENET
 from ctd_jax.training import checkpoint
 
 REPO = pathlib.Path(__file__).parents[1]
 K, S = len(synthetic.LANDMARKS), 32
-POINTS = "xy", "confidence"
-
-
-def form_of(name):
-    for package in formats.FORMATS[name].packages:
-        pytest.importorskip(package.replace("-", "_"))
-    return formats.load(name)
-
-
-def noise(n):
-    """Pictures."""
-    return np.random.default_rng(n).integers(0, 256, (n, S, S, 3), np.uint8)
-
-
-NETWORKS = {
-    "resnet8": tiny.ENCODER,
-    "pooled_as_in_caffe": tiny.ENCODER | {"pool_padding": "ceil"},
-    "mobilefacenet": {"name": "mobilefacenet"},
-    "hourglass": None,
-}
-
-
-@pytest.fixture(scope="module")
-def network():
-    """Makes a network with random weights: the function `(variables, pictures) -> points, confidence`, variables."""
-
-    @functools.cache
-    def make(name):
-        config = tiny.config("none", model__network="encoder_decoder" if NETWORKS[name] else "hourglass")
-        model = landmarks.build(config, NETWORKS[name] or tiny.ENCODER, 5)
-        forward = landmarks.forward(model, IMAGENET)
-        picture = noise(1) / 255.0
-        variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), picture)
-        # peaks of about 1, as those of a trained network: the initial heatmaps are all but flat
-        heatmaps = jax.jit(functools.partial(model.apply, train=False))(variables, picture)["heatmaps"]
-        last = ("decoder", "final") if NETWORKS[name] else ("heatmaps2",)
-        kernel = functools.reduce(dict.__getitem__, last, variables["params"])
-        kernel["kernel"] = kernel["kernel"] / heatmaps.max()
-        return lambda v, pictures: forward(v, {"picture": pictures}), jax.device_get(variables)
-
-    return make
-
-
-@pytest.mark.parametrize("name", NETWORKS)
-@pytest.mark.parametrize("to", formats.FORMATS)
-def test_every_network_in_every_format(network, to, name):
-    form, (body, variables) = form_of(to), network(name)
-    (b,) = export.symbolic_shape("b") if formats.FORMATS[to].any_batch else (1,)
-    content = form.write(body, variables, jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8), POINTS, {})
-    call = form.load(content, POINTS)
-    for n in (1, 3):
-        found, want = call(noise(n)), jax.jit(body)(variables, noise(n))
-        assert [x.shape for x in found] == [(n, 5, 2), (n, 5)]
-        assert np.ptp(want[0]) > 10 and np.ptp(want[1]) > 0.01
-        for x, y in zip(found, want, strict=True):
-            np.testing.assert_allclose(x, y, atol=2e-3, err_msg=name)
-    weights = sum(x.nbytes for x in jax.tree.leaves(variables))
-    assert 0.9 * weights < len(content) < 1.3 * weights + 300_000  # each of them once
-
-
-def test_stablehlo_is_for_all_platforms_in_the_forms_of_each(network):
-    """MobileFaceNet and its decoder have 16 depthwise convolutions, 33 of 1x1, the stem, and 4 for each deconvolution.
-    For accelerators all are convolutions, on a CPU the stem and, its maps being large, the second deconvolution."""
-    body, variables = network("mobilefacenet")
-    (b,) = export.symbolic_shape("b")
-    batch = jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8)
-    with jax.default_matmul_precision("highest"):
-        exported = export.deserialize(bytearray(form_of("stablehlo").write(body, variables, batch, POINTS, {})))
-    assert exported.platforms == ("cpu", "cuda", "tpu")
-    assert [str(x.shape) for x in exported.out_avals] == ["(b, 5, 2)", "(b, 5)"]
-    lines = exported.mlir_module().splitlines()
-    convolutions = [line for line in lines if "stablehlo.convolution" in line]
-    grouped = [line for line in convolutions if "feature_group_count = 1 " not in line]
-    assert (len(grouped), len(convolutions)) == (3 * 16, 3 * (16 + 33 + 1 + 8 + 5))  # each once for a platform
-    assert any("stablehlo.case" in line for line in lines)
-    assert all(line.count("precision HIGHEST") == 2 for line in convolutions)  # float32, not TF32 or bfloat16
-
-
-def test_onnx_is_made_of_what_onnxruntime_joins_with_a_convolution(network):
-    """MobileFaceNet and its decoder have 32 ReLU6 and 4 ReLU; no padding, no cut and no matrix product is left."""
-    form, (body, variables) = form_of("onnx"), network("mobilefacenet")
-    import onnx
-
-    (b,) = export.symbolic_shape("b")
-    content = form.write(body, variables, jax.ShapeDtypeStruct((b, S, S, 3), jnp.uint8), POINTS, {})
-    counted = collections.Counter(node.op_type for node in onnx.load_from_string(content).graph.node)
-    assert (counted["Conv"], counted["Clip"], counted["Relu"]) == (58, 32, 2 + 2)
-    assert not {"MatMul", "Pad", "Slice"} & set(counted)
-
-
-def test_onnx_limits_only_what_it_is_told_to():
-    form, x = form_of("onnx"), np.array([-2.0, 1.0, 5.0], np.float32)
-
-    def body(_, x):
-        positive = jax.nn.relu(x)
-        return positive, jnp.minimum(x, 3.0)
-
-    found = form.load(form.write(body, None, jax.ShapeDtypeStruct((3,), jnp.float32), POINTS, {}), POINTS)(x)
-    np.testing.assert_array_equal(found, [[0, 1, 5], [-2, 1, 3]])
-
-
-def test_what_onnx_can_not_say():
-    form, batch = form_of("onnx"), jax.ShapeDtypeStruct((1, S, S, 3), jnp.float32)
-    for body in (lambda v, x: (jnp.sin(x), x), lambda v, x: (jnp.einsum("bhwc,bhwd->bcd", x, x), x)):
-        with pytest.raises(UserError, match="no ONNX for .* = (sin|dot_general)"):
-            form.write(body, None, batch, POINTS, {})
 
 
 @pytest.fixture(scope="module")

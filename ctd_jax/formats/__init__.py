@@ -1,8 +1,8 @@
 """Files that run without this package: the graph of a network from picture to result.
 
-Each module here has `write(body, variables, batch, outputs, metadata) -> bytes` and `load(content, outputs)`, which
-gives the function of pictures that whoever is handed the file gets, in that format's own runtime. `outputs` names the
-results of `body(variables, pictures)`, a tuple.
+Each module here has two functions. `write(body, variables, batch, outputs, metadata)` gives the content of a file, and
+`load(content, outputs)` the function of pictures that a user of the file gets, in the runtime of that format. `outputs`
+are the names of the results of `body(variables, pictures)`, a tuple.
 """
 
 import dataclasses
@@ -17,9 +17,11 @@ INPUT = "picture"
 
 @dataclasses.dataclass(frozen=True)
 class Format:
+    """What a format needs and allows."""
+
     packages: tuple[str, ...]  # that it needs
-    extra: str  # of setup.cfg, that brings them
-    any_batch: bool = True  # takes any number of pictures; else one
+    extra: str  # of setup.cfg, which installs them
+    any_batch: bool = True  # the file takes any number of pictures; otherwise one
 
 
 FORMATS = {

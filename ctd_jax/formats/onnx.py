@@ -1,7 +1,7 @@
 """ONNX, from the equations that JAX traces (its jaxpr).
 
-Covers what the networks of `ctd_jax.models`, `heatmaps.decode` and a softmax are made of. No converter is there to do
-it: jax2onnx 0.17.1, its newest, fails under JAX 0.12 and, as all since 0.13.1, asks for an older Orbax than ours.
+It covers what the networks of `ctd_jax.models`, `heatmaps.decode` and a softmax are made of. No published converter
+does: jax2onnx 0.17.1, its newest version, fails under JAX 0.12 and, as all since 0.13.1, needs an older Orbax.
 """
 
 import functools
@@ -19,6 +19,7 @@ from onnx import helper, numpy_helper
 from ctd_jax.errors import UserError
 from ctd_jax.formats import INPUT
 from ctd_jax.models import layers
+from ctd_jax.typing import Variables
 
 OPSET = 18
 ELEMENTWISE = {
@@ -28,14 +29,16 @@ ELEMENTWISE = {
 
 
 def write(
-    body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, outputs: Sequence[str], metadata: dict[str, Any]
+    body: Callable, variables: Variables, batch: jax.ShapeDtypeStruct, outputs: Sequence[str], metadata: dict[str, Any]
 ) -> bytes:
     """`body(variables, pictures)` as an ONNX file.
 
     Args:
-      batch: `[b, S, S, 3]` with a symbolic b.
+      body: gives a tuple of arrays.
+      variables: its first argument.
+      batch: shape `[b, S, S, 3]` and type of the pictures, with a symbolic b.
       outputs: names of the results.
-      metadata: goes into the file, each value as JSON.
+      metadata: is put into the file, each value as JSON.
 
     Raises:
       UserError: an equation of `body` has no translation here.
@@ -46,7 +49,8 @@ def write(
     results = graph.run(closed.jaxpr, closed.consts, [INPUT])
     for result, name in zip(results, outputs, strict=True):
         graph.node("Identity", result, name=name)
-    nodes, needed = [], set(outputs)
+    nodes: list[onnx.NodeProto] = []
+    needed = set(outputs)
     for node in reversed(graph.nodes):
         if node.output[0] in needed:
             nodes.insert(0, node)
@@ -85,7 +89,7 @@ def _info(name: str, like: jax.ShapeDtypeStruct) -> onnx.ValueInfoProto:
 class _Graph:
     """Nodes and constants of the file. A value is a NumPy array as long as it depends on no input, else a name."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, np.ndarray] = {}
         self._names: dict[tuple, str] = {}
@@ -102,7 +106,7 @@ class _Graph:
         inner = eqn.params.get("jaxpr", eqn.params.get("call_jaxpr"))
         if inner is not None:
             return self.run(inner.jaxpr, inner.consts, values)
-        name, shape = eqn.primitive.name, eqn.outvars[0].aval.shape
+        name, shape = eqn.primitive.name, _shape(eqn.outvars[0])
         if all(isinstance(v, np.ndarray) for v in values) and all(isinstance(n, int) for n in shape):
             return [np.asarray(eqn.primitive.bind(*values, **eqn.params))]
         if (
@@ -119,7 +123,7 @@ class _Graph:
         return [translate(eqn, *values)]
 
     def _fused(self, name: str, x: str, constant: np.ndarray) -> str | None:
-        """The forms that onnxruntime makes one operation of with the convolution before them."""
+        """The forms that onnxruntime fuses with the convolution before them."""
         if name == "sub":
             return self.node("Add", x, -constant)
         if name == "max" and not constant.any():
@@ -158,9 +162,9 @@ class _Graph:
         return self.node("Cast", x, to=helper.np_dtype_to_tensor_dtype(np.dtype(eqn.params["new_dtype"])))
 
     def _broadcast_in_dim(self, eqn: core.JaxprEqn, x: Any) -> Any:
-        """Along the batch nothing is repeated: what follows is elementwise, and broadcasts."""
+        """Nothing is repeated along the batch: the operations that follow are elementwise, and broadcast."""
         shape, places = eqn.params["shape"], eqn.params["broadcast_dimensions"]
-        old = eqn.invars[0].aval.shape
+        old = _shape(eqn.invars[0])
         sizes = [1] * len(shape)
         for size, place in zip(old, places, strict=True):
             sizes[place] = size
@@ -206,7 +210,7 @@ class _Graph:
 
     def _slice(self, eqn: core.JaxprEqn, x: str) -> str:
         start, stop = eqn.params["start_indices"], eqn.params["limit_indices"]
-        steps, sizes = eqn.params["strides"] or [1] * len(start), eqn.invars[0].aval.shape
+        steps, sizes = eqn.params["strides"] or [1] * len(start), _shape(eqn.invars[0])
         cut = [i for i, n in enumerate(sizes) if (start[i], stop[i], steps[i]) != (0, n, 1)]
         parts = (start, stop, range(len(sizes)), steps)
         return self.node("Slice", x, *(np.array([part[i] for i in cut]) for part in parts)) if cut else x
@@ -222,13 +226,13 @@ class _Graph:
         return self.node("Gather", x, indices.reshape(()), axis=axis)
 
     def _dot_general(self, eqn: core.JaxprEqn, a: Any, b: Any) -> str:
-        """Of a map, along one of its axes, and a constant matrix; the matrix's other axis stands where it does in JAX,
-        last, or first if the matrix is."""
+        """The product of a map, along one of its axes, and a constant matrix. The other axis of the matrix becomes the
+        last one of the result, or the first one if the matrix is the first operand, as in JAX."""
         (axes, batched), operands = eqn.params["dimension_numbers"], (a, b)
         matrix = next((i for i in (1, 0) if isinstance(operands[i], np.ndarray)), 1)
         known, x = operands[matrix], operands[1 - matrix]
         _only(eqn, isinstance(known, np.ndarray) and known.ndim == 2 and not any(batched) and len(axes[0]) == 1)
-        ((axis,), (row,)), last = (axes[1 - matrix], axes[matrix]), len(eqn.invars[1 - matrix].aval.shape) - 1
+        ((axis,), (row,)), last = (axes[1 - matrix], axes[matrix]), len(_shape(eqn.invars[1 - matrix])) - 1
         if axis != last:
             x = self.node("Transpose", x, perm=[*(i for i in range(last + 1) if i != axis), axis])
         y = self.node("MatMul", x, known if row == 0 else np.ascontiguousarray(known.T))
@@ -248,6 +252,11 @@ class _Graph:
             group=params["feature_group_count"],
         )
         return self.node("Transpose", y, perm=np.argsort(spec).tolist())
+
+
+def _shape(value: core.Var | core.Literal) -> tuple[Any, ...]:
+    """Sizes of a value: numbers, and a symbol for the batch."""
+    return value.aval.shape  # type: ignore[attr-defined]  # JAX's type is that of all values; those here are arrays
 
 
 def _only(eqn: core.JaxprEqn, holds: bool) -> None:

@@ -1,4 +1,4 @@
-"""TF-Lite, by LiteRT's own converter from StableHLO; neither TensorFlow nor PyTorch takes part."""
+"""TF-Lite, by LiteRT's converter from StableHLO, without TensorFlow and PyTorch."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -10,14 +10,23 @@ from jax import export
 
 from ctd_jax.formats import INPUT
 from ctd_jax.models import layers
+from ctd_jax.typing import Variables
 
 SIGNATURE = "serving_default"  # what interpreters look for where no other name is given
 
 
 def write(
-    body: Callable, variables: Any, batch: jax.ShapeDtypeStruct, outputs: Sequence[str], metadata: dict[str, Any]
+    body: Callable, variables: Variables, batch: jax.ShapeDtypeStruct, outputs: Sequence[str], metadata: dict[str, Any]
 ) -> bytes:
-    """`body(variables, [1, S, S, 3] pictures)` as a TF-Lite file: its shapes are fixed."""
+    """`body(variables, pictures)` as a TF-Lite file, whose shapes are fixed.
+
+    Args:
+      body: gives a tuple of arrays.
+      variables: its first argument; they are in the file.
+      batch: shape `[1, S, S, 3]` and type of the pictures.
+      outputs: names of the results.
+      metadata: not used, as the format has no place for it.
+    """
     from litert_converter import converter_api_ext as litert
     from litert_converter.mlir import ir, passmanager
 

@@ -19,9 +19,9 @@ RGB = np.float32([131.0912, 103.8827, 91.4953])
 
 @pytest.fixture(scope="module")
 def make(request):
-    """The networks of `golden/make.py`, which has the published names."""
+    """The networks of `tests/golden/make.py`, which has the published names."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(str(request.path.parent / "golden"))
+        patch.syspath_prepend(str(request.path.parents[1] / "golden"))
         patch.setattr(torch, "use_deterministic_algorithms", lambda _: None)
         import make
 
