@@ -27,6 +27,7 @@ from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
+from ctd_jax.data.lists import from_lists
 from ctd_jax.data.source import Source, join, with_twins
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import measurements
@@ -40,6 +41,7 @@ __all__ = [
     "augment",
     "augment_classes",
     "class_maps",
+    "from_lists",
     "is_drawn",
     "load",
     "pictures",

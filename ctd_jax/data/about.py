@@ -8,7 +8,7 @@ import math
 import os
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ctd_jax.data import tables
@@ -59,32 +59,42 @@ def read(path: pathlib.Path, columns: Sequence[str], faults: Faults) -> Landmark
     names = content.get("landmarks", None if found else []) if isinstance(content, dict) else None
     if not isinstance(names, list) or (found and not names) or not all(isinstance(n, str) for n in names):
         raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
-    _check_names(path, names)
     _warn_of_keys(path, content)
+    return parse(content, str(path), faults)
+
+
+def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
+    """Checks what `content`, with the keys of dataset.json, says of the landmarks; messages begin with `where`.
+
+    Raises:
+      UserError: names that can't be those of landmarks. The other `faults` are added.
+    """
+    names = list(content["landmarks"])
+    _check_names(where, names)
+    flip_pairs, normalizer, radii, measured = None, content.get("normalizer"), Landmarks.success_radii_mm, ()
     with faults.collecting("dataset.json"):
-        flip_pairs = _flip_pairs(path, content.get("flip_pairs"), names)
-        _warn_of_sides(path, names, flip_pairs)
-    normalizer, radii, measured = content.get("normalizer"), content.get("success_radii_mm"), ()
+        flip_pairs = _flip_pairs(where, content.get("flip_pairs"), names)
+        _warn_of_sides(where, names, flip_pairs)
     if normalizer is not None:
         with faults.collecting("dataset.json"):
-            _check_pair(path, "normalizer", normalizer, names)
+            _check_pair(where, "normalizer", normalizer, names)
     with faults.collecting("dataset.json"):
-        radii = _radii(path, radii or Landmarks.success_radii_mm)
+        radii = _radii(where, content.get("success_radii_mm") or Landmarks.success_radii_mm)
     with faults.collecting("dataset.json"):
-        measured = measurements_.parse(content.get("measurements"), names, str(path))
+        measured = measurements_.parse(content.get("measurements"), names, where)
     if faults:
         return Landmarks(tuple(names))
     return Landmarks(tuple(names), flip_pairs, tuple(normalizer) if normalizer else None, radii, measured)
 
 
-def _check_names(path: pathlib.Path, names: list[str]) -> None:
+def _check_names(where: str, names: list[str]) -> None:
     twice = next((name for name, n in collections.Counter(names).items() if n > 1), None)
     if twice is not None:
-        raise UserError(f"{path}: a landmark is named twice in `landmarks`, {twice!r}")
+        raise UserError(f"{where}: a landmark is named twice in `landmarks`, {twice!r}")
     for name in names:
         if not name.strip() or len(name) > LONGEST or not name.isprintable():
             raise UserError(
-                f"{path}: {name[:LONGEST]!r} is no name of a landmark; expected 1 to {LONGEST} characters of one line"
+                f"{where}: {name[:LONGEST]!r} is no name of a landmark; expected 1 to {LONGEST} characters of one line"
             )
 
 
@@ -97,37 +107,37 @@ def _warn_of_keys(path: pathlib.Path, content: dict[str, Any]) -> None:
         _log.warning("%s: `raters` is not used: one annotation of each picture is read, that of landmarks.csv", path)
 
 
-def _flip_pairs(path: pathlib.Path, pairs: Any, names: list[str]) -> tuple[tuple[str, str], ...] | None:
+def _flip_pairs(where: str, pairs: Any, names: list[str]) -> tuple[tuple[str, str], ...] | None:
     if not isinstance(pairs, list | None):
-        raise UserError(f"{path}: flip_pairs is {pairs}; expected a list of pairs of names, or null: never mirror")
+        raise UserError(f"{where}: flip_pairs is {pairs}; expected a list of pairs of names, or null: never mirror")
     for pair in pairs or ():
-        _check_pair(path, "flip_pairs", pair, names)
+        _check_pair(where, "flip_pairs", pair, names)
     flat = collections.Counter(name for pair in pairs or () for name in pair)
     twice = next((name for name, n in flat.items() if n > 1), None)
     if twice:
-        raise UserError(f"{path}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
+        raise UserError(f"{where}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
     return None if pairs is None else tuple((a, b) for a, b in pairs)
 
 
-def _check_pair(path: pathlib.Path, key: str, pair: Any, names: list[str]) -> None:
+def _check_pair(where: str, key: str, pair: Any, names: list[str]) -> None:
     if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
-        raise UserError(f"{path}: {key} has {pair}; expected two different names of landmarks")
+        raise UserError(f"{where}: {key} has {pair}; expected two different names of landmarks")
     for name in pair:
         if name not in names:
             near = tables.nearest(str(name), names)
             hint = f"; the nearest is {near!r}" if near else ""
-            raise UserError(f"{path}: {key} names {name!r}, which is not one of the landmarks{hint}")
+            raise UserError(f"{where}: {key} names {name!r}, which is not one of the landmarks{hint}")
 
 
-def _radii(path: pathlib.Path, radii: Any) -> tuple[float, ...]:
+def _radii(where: str, radii: Any) -> tuple[float, ...]:
     if not isinstance(radii, list | tuple) or not all(
         isinstance(r, int | float) and not isinstance(r, bool) and math.isfinite(r) and r > 0 for r in radii
     ):
-        raise UserError(f"{path}: success_radii_mm is {radii}; expected a list of positive numbers, in mm")
+        raise UserError(f"{where}: success_radii_mm is {radii}; expected a list of positive numbers, in mm")
     return tuple(float(r) for r in radii)
 
 
-def _warn_of_sides(path: pathlib.Path, names: list[str], pairs: tuple[tuple[str, str], ...] | None) -> None:
+def _warn_of_sides(where: str, names: list[str], pairs: tuple[tuple[str, str], ...] | None) -> None:
     """Of landmarks left and right that are mirrored, and not paired."""
     if pairs is None:
         return
@@ -137,8 +147,11 @@ def _warn_of_sides(path: pathlib.Path, names: list[str], pairs: tuple[tuple[str,
     if couples:
         _log.warning(
             "%s: pictures are mirrored in training, but flip_pairs does not have %s; add the pair%s, or set flip_pairs "
-            "to null: never mirror", path, tables.listed([f"[{a}, {b}]" for a, b in couples]), "s" * (len(couples) > 1),
-        )  # fmt: skip
+            "to null: never mirror",
+            where,
+            tables.listed([f"[{a}, {b}]" for a, b in couples]),
+            "s" if len(couples) > 1 else "",
+        )
 
 
 def _other_side(name: str) -> str | None:

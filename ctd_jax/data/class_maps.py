@@ -131,7 +131,7 @@ def _folders(
     prepared = [builder.pictures(root, table, cache) for root, table in zip(roots, tables, strict=True)]
     encoded = [source for source, _ in prepared]
     for table, (_, looks) in zip(tables, prepared, strict=True):
-        label_checks.check_spacings(table.where, table.spacing, table.domains, looks)
+        label_checks.check_spacings(table.title, table.where, table.spacing, table.domains, looks)
     grey: Ranges = {}
     for root, table, content in zip(roots, tables, encoded, strict=True):
         grey |= survey.prepared(content, table.names, table.domains, folder=content.place, root=root)

@@ -41,6 +41,7 @@ class Table:
     boxes: np.ndarray  # [N, 4] x0, y0, x1, y1, pixels
     sha256: tuple[str, ...]  # of each picture file
     where: tuple[str, ...]  # file and row, for messages
+    title: str  # the file, for messages about all rows
 
 
 def read(root: pathlib.Path) -> Table:
@@ -80,12 +81,12 @@ def _rows(root: pathlib.Path, sheet: tables.Sheet, landmarks: Landmarks, faults:
     for number, row in sheet.rows(faults):
         at = f"{sheet.path}, row {number}"
         point = np.array([[cells.number(row[c], c, at) for c in pair] or [np.nan] * 2 for pair in own]).reshape(-1, 2)
-        _check_points(point, landmarks, at, faults)
+        check_points(point, landmarks, at, faults)
         mm = read_spacing(row, cells, at, faults)
         box = np.array([cells.number(row.get(column, ""), column, at) for column in BOX])
         if any(column in row for column in BOX) and not np.isinf(box).any():
             with faults.collecting("box"):
-                _check_box(box, at)
+                check_box(box, at)
         split = cells.word(row.get("split", ""))
         with faults.collecting("split"):
             splits.check_name(split, at)
@@ -110,6 +111,7 @@ def _rows(root: pathlib.Path, sheet: tables.Sheet, landmarks: Landmarks, faults:
         boxes=np.reshape(boxes, (len(images), 4)),
         sha256=(),
         where=tuple(seen.values()),
+        title=str(sheet.path),
     )
 
 
@@ -117,16 +119,19 @@ def find_once(found: PictureFiles, name: str, at: str, seen: dict[str, str], fau
     """The file that a row names; None if there is none, or another row has it. `seen`: path -> file and row."""
     try:
         image = found.find(name, at)
+        check_once(image, name, at, seen)
     except Fault as fault:
         faults.add(fault.kind, str(fault))
         return None
+    return image
+
+
+def check_once(image: str, name: str, at: str, seen: dict[str, str]) -> None:
+    """Raises Fault if the file `image`, which a row at `at` calls `name`, is one of `seen`; else adds it."""
     path = os.path.normpath(image)
     if path in seen:
-        message = f"{at}: {name} was already listed in {seen[path]}; keep one of the rows"
-        faults.add("picture listed twice", message)
-        return None
+        raise Fault("picture listed twice", f"{at}: {name} was already listed in {seen[path]}; keep one of the rows")
     seen[path] = at
-    return image
 
 
 def read_spacing(row: dict[str, str], cells: Cells, at: str, faults: Faults) -> np.ndarray:
@@ -134,9 +139,14 @@ def read_spacing(row: dict[str, str], cells: Cells, at: str, faults: Faults) -> 
     mm = np.array([cells.number(row.get(column, ""), column, at) for column in SPACING])
     if np.isinf(mm).any():
         return np.full(2, np.nan)
+    check_spacing(mm, at, faults)
+    return mm
+
+
+def check_spacing(mm: np.ndarray, at: str, faults: Faults) -> None:
+    """Adds a fault if `mm`, `[2]` mm per pixel, are not two positive numbers or two NaN."""
     if np.isnan(mm).any() != np.isnan(mm).all() or (mm <= 0).any():
         faults.add("spacing", f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
-    return mm
 
 
 def warn_of_subjects(sheet: tables.Sheet, subjects: Sequence[str], images: Sequence[str]) -> None:
@@ -192,7 +202,8 @@ def _check_columns(sheet: tables.Sheet, points: Sequence[tuple[str, Sequence[str
             faults.add("missing column", f"{sheet.path}: no column `{column}`, which dataset.json asks for{hint}")
 
 
-def _check_points(point: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:
+def check_points(point: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:
+    """Adds a fault for each of the points `[K, 2]` that has one coordinate; it becomes NaN, as do infinite ones."""
     half = np.isnan(point).sum(-1) == 1
     for i in np.flatnonzero(half):
         message = f"{at}: {landmarks.names[i]} has only one of its two coordinates; fill both cells or empty both"
@@ -210,8 +221,14 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
     Raises:
       UserError: it can't be read, or its landmarks or box don't belong to it.
     """
-    at = f"{table.where[index]}, {table.images[index]}"
     picture = pictures.decode(content, f"{table.where[index]}, {root / table.images[index]}")
+    check_belongs(table, index, picture)
+    return picture
+
+
+def check_belongs(table: Table, index: int, picture: np.ndarray) -> None:
+    """Raises Fault if the landmarks or the box of a row don't belong to its picture, `[H, W, 3]`."""
+    at = f"{table.where[index]}, {table.images[index]}"
     height, width = picture.shape[:2]
     size = np.array([width, height])
     outside = np.maximum(-0.5 - table.xy[index], table.xy[index] - (size - 0.5)) / size
@@ -229,7 +246,6 @@ def check_picture(table: Table, index: int, content: bytes, root: pathlib.Path) 
             )
         _log.warning(message)
     Box(table.boxes[index], at).check_inside(width, height)
-    return picture
 
 
 def fingerprint(root: pathlib.Path, table: Table) -> str:
@@ -292,7 +308,7 @@ def read_boxes(path: pathlib.Path) -> dict[str, Box]:
         box = np.array([cells.number(row[column], column, at) for column in BOX])
         if not np.isinf(box).any():
             with faults.collecting("box"):
-                _check_box(box, at)
+                check_box(box, at)
         if image in boxes:
             faults.add("two boxes of a picture", f"{at}: {image} has another box in {boxes[image].where}")
         boxes[image] = Box(box, at)
@@ -301,7 +317,8 @@ def read_boxes(path: pathlib.Path) -> dict[str, Box]:
     return boxes
 
 
-def _check_box(box: np.ndarray, at: str) -> None:
+def check_box(box: np.ndarray, at: str) -> None:
+    """Raises UserError if `box`, `[4]` x0, y0, x1, y1 in pixels, has no inside."""
     if np.isnan(box).any() or box[0] >= box[2] or box[1] >= box[3]:
         raise UserError(
             f"{at}: box is {box}; expected x0 < x1 and y0 < y1 in pixels of the picture: two corners, not a width and "

@@ -149,9 +149,9 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
                 raise UserError(
                     f"{shown(path)}: no pictures in this folder; their names end in {', '.join(pictures.SUFFIXES)}"
                 )
-            found |= {p: _fault(p) for p in inside}
+            found |= {p: unreadable(p) for p in inside}
         elif path.exists() or path.is_symlink():
-            found[path] = _fault(path)
+            found[path] = unreadable(path)
         else:
             raise UserError(f"{shown(path)}: no such file or folder")
     return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
@@ -167,8 +167,8 @@ def _is_picture(path: pathlib.Path) -> bool:
     return mine and path.suffix.lower() in pictures.SUFFIXES
 
 
-def _fault(path: pathlib.Path) -> str:
-    """Why a file can't be a picture by its kind or name; "": it can."""
+def unreadable(path: pathlib.Path) -> str:
+    """Why a file can't be a picture, by its kind or name; "": it can."""
     try:
         str(path).encode("utf-8")
     except UnicodeEncodeError:

@@ -87,13 +87,16 @@ def check(table: Any, split_of: Sequence[str], looks: np.ndarray) -> None:
         *_copies(table, looks["thumbnail"]),
     ]
     for rows, text in found:
-        _log.warning("%s: %s", _which(rows, table.where, split_of), text)
+        _log.warning("%s: %s", _which(rows, table.title, table.where, split_of), text)
 
 
-def check_spacings(where: Sequence[str], spacing: np.ndarray, domains: Sequence[str], looks: np.ndarray) -> None:
+def check_spacings(
+    title: str, where: Sequence[str], spacing: np.ndarray, domains: Sequence[str], looks: np.ndarray
+) -> None:
     """Warns of pictures whose spacing seems to be of another unit.
 
     Args:
+      title: the file.
       where: file and row of each of N pictures.
       spacing: `[N, 2]` mm per pixel.
       domains: of each, which are compared among themselves.
@@ -103,10 +106,10 @@ def check_spacings(where: Sequence[str], spacing: np.ndarray, domains: Sequence[
     for domain in dict.fromkeys(domains):
         mine = np.flatnonzero(names == domain)
         for rows, text in _spacings(looks["size"][mine], spacing[mine], "the pictures"):
-            _log.warning("%s: %s", _which(mine[rows], where, domains), text)
+            _log.warning("%s: %s", _which(mine[rows], title, where, domains), text)
 
 
-def _which(rows: np.ndarray, where: Sequence[str], split_of: Sequence[str]) -> str:
+def _which(rows: np.ndarray, title: str, where: Sequence[str], split_of: Sequence[str]) -> str:
     """Which rows they are, in words."""
     if len(rows) == 1:
         return where[rows[0]]
@@ -115,7 +118,7 @@ def _which(rows: np.ndarray, where: Sequence[str], split_of: Sequence[str]) -> s
         name for name in dict.fromkeys(names[rows].tolist()) if (names[rows] == name).sum() == (names == name).sum()
     ]
     if len(rows) == len(names):
-        return f"{where[0].rpartition(',')[0]}, all {len(rows)} rows"
+        return f"{title}, all {len(rows)} rows"
     return f"{len(rows)} rows, first {where[rows[0]]}" + f" (all of {', '.join(whole)})" * bool(whole)
 
 
@@ -126,7 +129,7 @@ def _refuse_fractions(table: Any, size: np.ndarray) -> None:
     known = table.xy[~np.isnan(table.xy)]
     if known.max() <= 2 and known.min() >= -1 and len(known) > 2 and size.min() >= 8:
         raise UserError(
-            f"{table.where[0].rpartition(',')[0]}: all landmarks of all pictures lie within the first pixels, the last "
+            f"{table.title}: all landmarks of all pictures lie within the first pixels, the last "
             f"at {known.max():g}: fractions of the picture? Expected pixels of the picture: multiply x by its width "
             "and y by its height, and subtract 0.5 if 0 is the edge of the first pixel"
         )

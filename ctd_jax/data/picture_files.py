@@ -20,6 +20,12 @@ def is_url(name: str) -> bool:
     return bool(_URL.match(name))
 
 
+def check_local(name: str, at: str, what: str = "picture") -> None:
+    """Raises Fault if `name`, in a row `at`, is a URL."""
+    if is_url(name):
+        raise Fault("a URL", f"{at}: {what} {name} is a URL; download it first, and name the file")
+
+
 def key(name: str) -> str:
     """The same for names that differ in capitals, in how an umlaut is put together, in / and \\, or in ./ only."""
     return os.path.normpath(unicodedata.normalize("NFC", name).casefold().replace("\\", "/"))
@@ -39,8 +45,7 @@ class PictureFiles:
         Raises:
           Fault: there is none, or several; a URL; a file that systems and programs leave behind.
         """
-        if is_url(name):
-            raise Fault("a URL", f"{at}: {what} {name} is a URL; download it first, and name the file")
+        check_local(name, at, what)
         parts = name.replace("\\", "/").split("/")
         if parts[-1].startswith("._") or ".ipynb_checkpoints" in parts:
             raise Fault(

@@ -39,6 +39,7 @@ class Table:
     spacing: np.ndarray  # [N, 2] mm per pixel, NaN: unknown
     sha256: tuple[str, ...]  # of picture and class map
     where: tuple[str, ...]  # file and row, for messages
+    title: str  # the file, for messages about all rows
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -112,6 +113,7 @@ def _rows(root: pathlib.Path, sheet: tables.Sheet, classes: Classes, faults: Fau
         spacing=np.reshape(spacing, (len(images), 2)),
         sha256=(),
         where=tuple(where),
+        title=str(sheet.path),
     )
 
 

@@ -29,6 +29,7 @@ def table_of(xy, landmarks, size, splits, **changes):
         boxes=np.full((n, 4), np.nan),
         sha256=tuple(map(str, range(n))),
         where=tuple(f"landmarks.csv, row {i + 2}" for i in range(n)),
+        title="landmarks.csv",
     )
     looks = np.zeros(n, twins.LOOK)
     looks["size"] = size
@@ -173,12 +174,12 @@ def test_spacing_of_class_maps(caplog):
     looks["size"] = 200
     spacing, domains = np.repeat([[0.5, 0.5], [0.1, 0.1]], 10, 0), ["heads"] * 10 + ["spines"] * 10
     where = [f"segmentation.csv, row {i + 2}" for i in range(20)]
-    label_checks.check_spacings(where, spacing, domains, looks)
+    label_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
     assert not caplog.records
     spacing[12] = 0.0001
-    label_checks.check_spacings(where, spacing, domains, looks)
+    label_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
     spacing[:10] /= 1000
-    label_checks.check_spacings(where, spacing, domains, looks)
+    label_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
     assert [record.message.partition(" than")[0].partition(" mm")[0] for record in caplog.records] == [
         "segmentation.csv, row 14: the spacing is 20 times smaller",
         "10 rows, first segmentation.csv, row 2 (all of heads): from end to end the pictures span 0.1",
