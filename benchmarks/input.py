@@ -137,13 +137,14 @@ def resident_mib() -> float:
 
 def prepare(root: Path, cache: Path) -> list[dict[str, Any]]:
     """What happens to a folder before its first training: reading (tables, checksums), and the prepared copy."""
-    from ctd_jax.data import builder, folder
+    from ctd_jax.data import builder
+    from ctd_jax.data.points import read_folder
 
     rows = [{"stage": "imported", "seconds": 0.0, "resident_mib": resident_mib()}]
     for stage in ("read", "copied"):
         began = time.perf_counter()
         if stage == "read":
-            table = folder.read(root)
+            table = read_folder(root)
         else:
             builder.pictures(root, table, cache)
         rows.append({"stage": stage, "seconds": time.perf_counter() - began, "resident_mib": resident_mib()})

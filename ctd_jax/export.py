@@ -122,7 +122,7 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
     from ctd_jax import data, tasks
 
     try:
-        source = data.load(config.data, workdir / "tfds", **tasks.of(config).targets)
+        source = data.load(config.data, workdir / "tfds", targets=tasks.of(config).targets)
     except (UserError, OSError) as error:
         raise UserError(
             f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has "
@@ -137,10 +137,7 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
             f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
             "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
-    if source.parts:
-        return source.parts.get(_DOMAIN.value, source).split("val")
-    part = source.split("val")
-    return part.take((part.domain == part.domains.index(_DOMAIN.value)).nonzero()[0]) if _DOMAIN.value else part
+    return source.parts.get(_DOMAIN.value, source).split("val")
 
 
 def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:

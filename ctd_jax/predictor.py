@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import data, models, tasks
-from ctd_jax.data.folder import Box
+from ctd_jax.data.boxes import Box
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.training import inference
@@ -76,7 +76,6 @@ class Predictor:
         """
         config = self.trained.config
         part = data.Dataset.unlabelled(
-            (),
             tuple(map(str, pictures)),
             tuple(pictures.values()).__getitem__,
             boxes=np.array([boxes[name].box if name in boxes else np.full(4, np.nan) for name in pictures]),

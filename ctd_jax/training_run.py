@@ -102,10 +102,10 @@ def prepare(config: ConfigDict, cache: pathlib.Path, source: data.Source | None 
             f"{devices}, times train.accumulate_steps, {parts}"
         )
     parallel.check_batch(size, "train.batch_size")
-    source = source or data.load(config.data, cache, **tasks.of(config).targets)
-    for domain, part in source.judged.items():
+    source = source or data.load(config.data, cache, targets=tasks.of(config).targets)
+    for domain, part in source.evaluated.items():
         _check_split(part, config, f"domain {domain}: " if domain else "")
-    if config.teacher.weights == "embedded" and not data.is_drawn(config.data):
+    if config.teacher.weights == "embedded" and not source.drawn:
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
     return tasks.of(config)(config, source), parallel
 
@@ -236,7 +236,7 @@ def _checked(config: ConfigDict) -> ConfigDict:
 
 def _check_split(source: data.Source, config: ConfigDict, title: str) -> None:
     wanted = config.eval.split
-    if not source.covered(wanted):
+    if not source.splits_called(wanted):
         raise UserError(
             f"{title}eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split "
             "test, or set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"

@@ -13,7 +13,8 @@ import shutil
 
 import numpy as np
 
-from ctd_jax.data import folder
+from ctd_jax.data.boxes import BOX
+from ctd_jax.data.points import read_folder
 
 
 def main() -> None:
@@ -22,11 +23,11 @@ def main() -> None:
     parser.add_argument("--out", type=pathlib.Path, required=True, help="the folder to make")
     args = parser.parse_args()
 
-    xy = folder.read(args.root).xy
+    xy = read_folder(args.root).xy
     boxes = np.concatenate([np.nanmin(xy, axis=1), np.nanmax(xy, axis=1)], axis=1)
     with (args.root / "landmarks.csv").open(newline="", encoding="utf-8") as file:
         given = zip(csv.DictReader(file), boxes.tolist(), strict=True)
-        rows = [row | dict(zip(folder.BOX, box, strict=True)) for row, box in given]
+        rows = [row | dict(zip(BOX, box, strict=True)) for row, box in given]
     args.out.mkdir(parents=True)
     (args.out / "images").symlink_to((args.root / "images").resolve())
     shutil.copy(args.root / "dataset.json", args.out)

@@ -17,7 +17,8 @@ import numpy as np
 
 from configs import ctd_ed, ft
 from ctd_jax import files, metrics
-from ctd_jax.data import folder, splits
+from ctd_jax.data import splits
+from ctd_jax.data.points import read_folder
 from ctd_jax.study import Line, Run, Study, Trial, repeats
 
 HERE = pathlib.Path(__file__).parent
@@ -34,7 +35,7 @@ def split_file(root: pathlib.Path, seed: int) -> pathlib.Path:
     """The 50 training pictures of a seed, and the folder's val and test, as a file."""
     path = HERE / "splits" / f"faces_fgnet_{BUDGET}_seed{seed}.csv"
     if not path.exists():
-        table = folder.read(root)
+        table = read_folder(root)
         names = splits.assign(table.images, table.subjects, given=table.splits, seed=seed, budget=BUDGET)
         path.parent.mkdir(exist_ok=True)
         rows = [(image, name) for image, name in zip(table.images, names, strict=True) if name != "unused"]

@@ -27,7 +27,7 @@ def load(name, tmp_path, **changes):
 
 def plain(tmp_path):
     """The points of the same folder without anything odd."""
-    return load("batch_of_one", tmp_path).everything.xy
+    return load("batch_of_one", tmp_path).everything.targets.xy
 
 
 # Read as if nothing were odd: name -> what is said, if anything must be.
@@ -50,7 +50,7 @@ SAME = {
 @pytest.mark.parametrize("name", SAME)
 def test_read_as_if_nothing_were_odd(name, tmp_path, caplog):
     source = load(name, tmp_path)
-    np.testing.assert_array_equal(source.everything.xy, plain(tmp_path))
+    np.testing.assert_array_equal(source.everything.targets.xy, plain(tmp_path))
     parts = {split: len(source.split(split)) for split in source.names}
     assert parts == {"train": 6, "val": 3, "test": 4}
     about = ("ctd_jax.data.twins", "absl")  # drawn faces resemble each other
@@ -61,7 +61,7 @@ def test_read_as_if_nothing_were_odd(name, tmp_path, caplog):
 @pytest.mark.parametrize("name", ["missing_as_NaN", "missing_as_dash", "missing_as_null"])
 def test_words_for_missing_are_empty_cells(name, tmp_path, caplog):
     word = {"missing_as_NaN": "NaN", "missing_as_dash": "-", "missing_as_null": "null"}[name]
-    table, want = load(name, tmp_path).everything.xy, plain(tmp_path)
+    table, want = load(name, tmp_path).everything.targets.xy, plain(tmp_path)
     missing = np.isnan(table).any(-1)
     assert missing.any() and not np.isnan(want).any()
     np.testing.assert_array_equal(table[~missing], want[~missing])
@@ -96,7 +96,7 @@ def test_a_landmark_that_is_annotated_nowhere_in_training(tmp_path, caplog):
     for name in ("a_landmark_never_annotated", "a_landmark_only_in_test"):
         caplog.clear()
         source = load(name, tmp_path)
-        assert np.isnan(source.split("train").xy[:, 3]).all()
+        assert np.isnan(source.split("train").targets.xy[:, 3]).all()
         assert "no training picture has the landmark chin" in caplog.text
 
 
@@ -111,8 +111,8 @@ def test_a_normalizer_that_is_never_known_in_test(tmp_path, caplog):
 def test_pictures_without_annotations_are_not_trained_on(name, tmp_path, caplog):
     source = load(name, tmp_path)
     train = source.split("train")
-    assert len(train) and not np.isnan(train.xy).all((1, 2)).any()
-    without = np.isnan(source.everything.xy).all((1, 2)).sum()
+    assert len(train) and not np.isnan(train.targets.xy).all((1, 2)).any()
+    without = np.isnan(source.everything.targets.xy).all((1, 2)).sum()
     assert source.split_of.count("unlabelled") == without > 0
     assert f"{without} pictures of train have no annotation and take no part" in caplog.text
 
@@ -138,7 +138,7 @@ def test_fractions_of_the_picture_are_refused(tmp_path):
 
 
 def test_minus_one_is_no_point(tmp_path, caplog):
-    found, want = load("missing_as_minus_one", tmp_path).everything.xy, plain(tmp_path)
+    found, want = load("missing_as_minus_one", tmp_path).everything.targets.xy, plain(tmp_path)
     assert np.isnan(found[:, 0]).all()
     np.testing.assert_array_equal(found[:, 1:], want[:, 1:])
     assert "13 points at (-1, -1) are taken as not annotated, first" in caplog.text

@@ -28,7 +28,8 @@ from state_files import torch_legacy
 import ctd_jax
 from ctd_jax import training_run
 from ctd_jax.config import flatten, load_config
-from ctd_jax.data import folder, segmentation
+from ctd_jax.data import segmentation_folder
+from ctd_jax.data.points import read_folder
 
 REPO = tiny.REPO
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "CONTRIBUTING.md"]
@@ -275,11 +276,11 @@ def test_the_example_of_a_landmark_folder_is_one(tmp_path):
     (tmp_path / "landmarks.csv").write_text(table, "utf-8")
     (tmp_path / "dataset.json").write_text(content, "utf-8")
     _pictures(tmp_path, ("images/anna_1.png", "images/ben_1.png"))
-    read = folder.read(tmp_path)
+    read = read_folder(tmp_path)
     assert read.landmarks.names == ("left_eye", "right_eye") and read.subjects == ("anna", "ben")
     np.testing.assert_array_equal(read.xy, [[[101.5, 88], [160.2, 87.1]], [[98, 91.5], [np.nan, np.nan]]])
-    for index, image in enumerate(read.images):
-        folder.check_picture(read, index, (tmp_path / image).read_bytes(), tmp_path)
+    for index in range(len(read)):
+        read.check_picture(index, tmp_path)
 
 
 def test_the_example_of_measurements_is_one(tmp_path, caplog):
@@ -290,7 +291,7 @@ def test_the_example_of_measurements_is_one(tmp_path, caplog):
     (tmp_path / "landmarks.csv").write_text(f"image,subject,{','.join(columns)}\na.png,a,{','.join(cells)}\n", "utf-8")
     (tmp_path / "dataset.json").write_text(content, "utf-8")
     _pictures(tmp_path, ["a.png"])
-    found = folder.read(tmp_path).landmarks.measurements
+    found = read_folder(tmp_path).landmarks.measurements
     assert [measurement.name for measurement in found] == list(json.loads(content)["measurements"])
     assert caplog.messages == []
 
@@ -302,7 +303,7 @@ def test_the_example_of_a_segmentation_folder_is_one(tmp_path):
     (tmp_path / "classes.json").write_text(content, "utf-8")
     rows = [line.split(",") for line in table.splitlines()[1:]]
     _pictures(tmp_path, [name for row in rows for name in row[:2]])
-    read = segmentation.read(tmp_path)
+    read = segmentation_folder.read(tmp_path)
     assert dict(read.classes) == {"hearts": ("background", "left ventricle", "right ventricle")}
     assert read.splits == ("train", "test")
 

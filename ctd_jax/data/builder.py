@@ -6,15 +6,16 @@ import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
 
 from ctd_jax import errors, files, lock
-from ctd_jax.data import folder, segmentation, twins
+from ctd_jax.data import folder, twins
 from ctd_jax.data.faults import Faults
+from ctd_jax.data.folder import Table
 from ctd_jax.data.pictures import decode
 from ctd_jax.data.prefetch import ahead, progress
 from ctd_jax.errors import UserError
@@ -22,112 +23,62 @@ from ctd_jax.errors import UserError
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
 
 
-class LandmarkFolder(tfds.core.ShardBasedBuilder):
-    """The pictures (as the files' own bytes) and points of one landmark folder, in the order of its rows."""
+class PictureFolder(tfds.core.ShardBasedBuilder):
+    """The pictures (as the files' own bytes) and annotations of one folder, in the order of its rows.
+
+    Args:
+      root: the folder.
+      table: its rows.
+      data_dir: for the prepared pictures of all folders.
+    """
 
     VERSION = tfds.core.Version("1.0.0")
 
-    def __init__(self, *, root: pathlib.Path, table: folder.Table, data_dir: pathlib.Path):
+    def __init__(self, *, root: pathlib.Path, table: Table, data_dir: pathlib.Path):
         self._root, self._table = root, table
+        self.name = table.builder
         self.looks: np.ndarray | None = None  # [N] `twins.LOOK` of the pictures, once they were prepared
-        config = tfds.core.BuilderConfig(name=self._fingerprint())
+        config = tfds.core.BuilderConfig(name=folder.fingerprint(root, table))
         super().__init__(data_dir=os.fspath(data_dir), config=config, file_format="array_record")
 
-    def _fingerprint(self) -> str:
-        return folder.fingerprint(self._root, self._table)
-
     def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Text(),
-                "subject": tfds.features.Text(),
-                "picture": tfds.features.Image(shape=(None, None, None)),
-                "xy": tfds.features.Tensor(shape=(len(self._table.landmarks.names), 2), dtype=np.float32),
-                "spacing": tfds.features.Tensor(shape=(2,), dtype=np.float32),
-                "box": tfds.features.Tensor(shape=(4,), dtype=np.float32),
-            }
-        )
+        features = tfds.features.FeaturesDict(self._table.features())
         return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
 
-    def _shard_iterators_per_split(self, dl_manager) -> dict[str, list[Callable[[], Iterator[tuple[int, Any]]]]]:
-        n = len(self._table.images)
+    def _shard_iterators_per_split(
+        self, dl_manager: tfds.download.DownloadManager
+    ) -> dict[str, list[Callable[[], Iterator[tuple[int, Any]]]]]:
+        n = len(self._table)
         checked = self._checked(n)
         return {"pictures": [lambda: self._examples(itertools.islice(checked, SHARD)) for _ in range(0, n, SHARD)]}
 
     def _checked(self, n: int) -> Iterator[int]:
         """The indices of the pictures, until the first fault; then the others are checked, and all faults raised."""
-        faults = Faults(str(self._root))
-        self.looks = np.zeros(n, twins.LOOK)
-        for index in folder.check_all(self._table, self._look, "preparing pictures", faults):
+        faults, looks = Faults(str(self._root)), np.zeros(n, twins.LOOK)
+        self.looks = looks
+
+        def look(index: int) -> None:
+            looks[index] = twins.look(self._table.check_picture(index, self._root))
+
+        for index in folder.check_all(self._table, look, "preparing pictures", faults):
             if index == n - 1:
                 faults.raise_if_any()
             if not faults:
                 yield index
 
-    def _look(self, index: int) -> None:
-        self.looks[index] = twins.look(self._check_picture(index))
-
-    def _check_picture(self, index: int) -> np.ndarray:
-        content = (self._root / self._table.images[index]).read_bytes()
-        return folder.check_picture(self._table, index, content, self._root)
-
     def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        table = self._table
         for index in indices:
-            example = {
-                "image": table.images[index],
-                "subject": table.subjects[index],
-                "picture": self._root / table.images[index],
-                "xy": table.xy[index].astype(np.float32),
-                "spacing": table.spacing[index].astype(np.float32),
-                "box": table.boxes[index].astype(np.float32),
-            }
-            yield index, example
+            yield index, self._table.example(index, self._root)
 
 
-class SegmentationFolder(LandmarkFolder):
-    """The pictures and class maps (as the files' own bytes) of one segmentation folder, in the order of its rows."""
-
-    VERSION = tfds.core.Version("1.0.0")
-
-    def _fingerprint(self) -> str:
-        return segmentation.fingerprint(self._root, self._table)
-
-    def _info(self) -> tfds.core.DatasetInfo:
-        features = tfds.features.FeaturesDict(
-            {
-                "image": tfds.features.Text(),
-                "subject": tfds.features.Text(),
-                "domain": tfds.features.Text(),
-                "picture": tfds.features.Image(shape=(None, None, None)),
-                "mask": tfds.features.Image(shape=(None, None, None)),
-                "spacing": tfds.features.Tensor(shape=(2,), dtype=np.float32),
-            }
-        )
-        return tfds.core.DatasetInfo(builder=self, features=features, disable_shuffling=True)
-
-    def _check_picture(self, index: int) -> np.ndarray:
-        return segmentation.check_picture(self._table, index, self._root)
-
-    def _examples(self, indices: Iterable[int]) -> Iterator[tuple[int, dict[str, Any]]]:
-        table = self._table
-        for index in indices:
-            example = {
-                "image": table.images[index],
-                "subject": table.subjects[index],
-                "domain": table.domains[index],
-                "picture": self._root / table.images[index],
-                "mask": self._root / table.masks[index],
-                "spacing": table.spacing[index].astype(np.float32),
-            }
-            yield index, example
-
-
-def pictures(
-    root: pathlib.Path, table: folder.Table | segmentation.Table, cache: pathlib.Path
-) -> tuple["Prepared", np.ndarray]:
+def pictures(root: pathlib.Path, table: Table, cache: pathlib.Path) -> tuple["PreparedPictures", np.ndarray]:
     """The pictures of a folder, prepared under `cache` unless this content already is. A process that finds another at
     it waits; what a killed one has left half is taken away.
+
+    Args:
+      root: the folder.
+      table: its rows.
+      cache: folder for prepared pictures.
 
     Returns:
       A random access source of the encoded pictures (and class maps), and `[N]` `twins.LOOK` of each picture.
@@ -137,11 +88,10 @@ def pictures(
         prepared before is damaged.
     """
     tfds.disable_progress_bar()
-    kind = SegmentationFolder if isinstance(table, segmentation.Table) else LandmarkFolder
 
-    def build() -> LandmarkFolder:
-        with _naming_damage(cache / kind.name):
-            return kind(root=root, table=table, data_dir=cache)
+    def build() -> PictureFolder:
+        with _naming_damage(cache / table.builder):
+            return PictureFolder(root=root, table=table, data_dir=cache)
 
     builder = build()
     place = pathlib.Path(builder.data_dir)
@@ -154,13 +104,13 @@ def pictures(
                 builder.download_and_prepare()
     skip = {key: tfds.decode.SkipDecoding() for key in ("picture", "mask") if key in builder.info.features}
     with _naming_damage(place):
-        encoded = Prepared(builder.as_data_source("pictures", decoders=skip), place)
+        encoded = PreparedPictures(builder.as_data_source("pictures", decoders=skip), place)
     return encoded, _looks(builder, table, encoded)
 
 
-def _looks(builder: LandmarkFolder, table: folder.Table | segmentation.Table, encoded: Any) -> np.ndarray:
+def _looks(builder: PictureFolder, table: Table, encoded: "PreparedPictures") -> np.ndarray:
     """Those that the preparation made, or that lie beside the prepared pictures, else made anew; kept there."""
-    path, n = pathlib.Path(builder.data_path) / "looks.npy", len(table.images)
+    path, n = pathlib.Path(builder.data_path) / "looks.npy", len(table)
     if builder.looks is None:
         with contextlib.suppress(OSError, ValueError, EOFError):
             found = np.load(path, mmap_mode="r")
@@ -173,7 +123,7 @@ def _looks(builder: LandmarkFolder, table: folder.Table | segmentation.Table, en
     return builder.looks
 
 
-class Prepared:
+class PreparedPictures(Sequence[dict[str, Any]]):
     """The examples that lie prepared in a folder, by number.
 
     Raises:

@@ -1,60 +1,107 @@
-"""Pictures with landmarks, in the network's frame, and the order in which they are seen."""
+"""Pictures with their targets, in the network's frame, and the order in which they are seen."""
 
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
+from ml_collections import ConfigDict
 
-from ctd_jax.data import schedule as schedules
-from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.prefetch import THREADS, ahead
+from ctd_jax.data.schedule import EPOCHS, order_of_domains
+from ctd_jax.data.targets import Targets, Unlabelled
+from ctd_jax.typing import HostBatch
 
 if TYPE_CHECKING:
     import grain
 
+T = TypeVar("T", bound=Targets)
+
+
+class Decoded(NamedTuple):
+    """Pictures in the network's frame."""
+
+    pictures: np.ndarray  # [N, S, S, 3 + C] uint8: RGB, and the C maps of the targets
+    scale: np.ndarray  # [N] of the frames
+    offset: np.ndarray  # [N, 2] of the frames, network pixels
+
 
 @dataclasses.dataclass(frozen=True)
-class Dataset:
-    """The pictures of one split. N pictures, K landmarks, network pictures of S x S pixels."""
+class Dataset(Generic[T]):
+    """The pictures of one split. N pictures, network pictures of S x S pixels."""
 
-    landmarks: Landmarks
     images: tuple[str, ...]
     subjects: tuple[str, ...]
-    xy: np.ndarray  # [N, K, 2] true landmarks, pixels of the original picture; NaN: not annotated
     spacing: np.ndarray  # [N, 2] mm per pixel; NaN: unknown
     boxes: np.ndarray  # [N, 4] pixels of the original picture; NaN: the whole picture
     original: Callable[[int], np.ndarray]  # index -> [H, W, 3] uint8 picture as it is on disk
+    targets: T  # what is known of the pictures
     size: int  # S
-    margin: float
-    cache_mib: int
+    margin: float  # around a box, as a share of its longer side
+    cache_mib: int  # memory for decoded pictures; more are decoded as they are read
     domains: tuple[str, ...] = ()  # D names; none: all pictures are of one kind
-    domain: np.ndarray | None = None  # [N] int32 index in `domains`
-    channels = 3  # of what `network` gives
+    domain: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int32))
+    # [N] index in `domains`; empty where there are none
 
     @classmethod
-    def unlabelled(
+    def of(
         cls,
-        names: Sequence[str],
-        images: Sequence[str],
-        original: Callable[[int], np.ndarray],
+        config: ConfigDict,
+        targets: T,
         *,
-        boxes: np.ndarray,
-        size: int,
-        margin: float,
-    ) -> "Dataset":
-        """Pictures to predict `names` on; each is read when its turn comes."""
+        images: Sequence[str],
+        subjects: Sequence[str],
+        original: Callable[[int], np.ndarray],
+        spacing: np.ndarray | None = None,
+        boxes: np.ndarray | None = None,
+    ) -> "Dataset[T]":
+        """N pictures as `config` has them seen.
+
+        Args:
+          config: `data` of configs/default.py.
+          targets: what is known of them.
+          images: their names.
+          subjects: who or what each is of.
+          original: index -> `[H, W, 3]` uint8 picture.
+          spacing: `[N, 2]` mm per pixel; None: unknown.
+          boxes: `[N, 4]` x0, y0, x1, y1 in pixels; None: whole pictures.
+        """
         n = len(images)
         return cls(
-            landmarks=Landmarks(tuple(names)),
+            images=tuple(images),
+            subjects=tuple(subjects),
+            spacing=np.full((n, 2), np.nan) if spacing is None else spacing,
+            boxes=np.full((n, 4), np.nan) if boxes is None else boxes,
+            original=original,
+            targets=targets,
+            size=config.image_size,
+            margin=config.margin,
+            cache_mib=config.cache_mib,
+        )
+
+    @staticmethod
+    def unlabelled(
+        images: Sequence[str], original: Callable[[int], np.ndarray], *, boxes: np.ndarray, size: int, margin: float
+    ) -> "Dataset[Unlabelled]":
+        """N pictures to predict on; each is read when its turn comes.
+
+        Args:
+          images: their names.
+          original: index -> `[H, W, 3]` uint8 picture.
+          boxes: `[N, 4]` x0, y0, x1, y1 in pixels of each picture; NaN: the whole picture.
+          size: side of the network's picture, pixels.
+          margin: around a box, as a share of its longer side.
+        """
+        n = len(images)
+        return Dataset(
             images=tuple(images),
             subjects=("",) * n,
-            xy=np.full((n, len(names), 2), np.nan),
             spacing=np.full((n, 2), np.nan),
             boxes=boxes,
             original=original,
+            targets=Unlabelled(),
             size=size,
             margin=margin,
             cache_mib=0,
@@ -63,18 +110,27 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.images)
 
-    def take(self, indices: np.ndarray) -> "Dataset":
+    def take(self, indices: np.ndarray) -> "Dataset[T]":
         """Those pictures only."""
-        keys = ("images", "subjects", "xy", "spacing", "boxes", *["domain"] * bool(self.domains))
-        rows = {key: getattr(self, key) for key in keys}
-        rows = {k: tuple(v[i] for i in indices) if isinstance(v, tuple) else v[indices] for k, v in rows.items()}
-        return dataclasses.replace(self, **rows, original=lambda i: self.original(int(indices[i])))
+        return dataclasses.replace(
+            self,
+            images=tuple(self.images[i] for i in indices),
+            subjects=tuple(self.subjects[i] for i in indices),
+            spacing=self.spacing[indices],
+            boxes=self.boxes[indices],
+            original=lambda i: self.original(int(indices[i])),
+            targets=self.targets.take(indices),
+            domain=self.domain[indices] if self.domains else self.domain,
+        )
 
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
-        """`[S, S, 3]` uint8 picture, and its frame."""
+        """`[S, S, 3 + C]` uint8: the picture and the maps of its targets; and its frame."""
         picture = self.original(index)
         frame = self._frame(index, picture)
-        return frame.resample(picture), frame
+        seen = frame.resample(picture)
+        if self.targets.channels:
+            seen = np.concatenate([seen, self.targets.maps(index, frame)], axis=-1)
+        return seen, frame
 
     def _frame(self, index: int, picture: np.ndarray) -> Frame:
         box = None if np.isnan(self.boxes[index]).any() else self.boxes[index]
@@ -82,61 +138,57 @@ class Dataset:
 
     def frames(self) -> tuple[np.ndarray, np.ndarray]:
         """`[N]` scale and `[N, 2]` offset of every picture's frame; read again where they do not fit into memory."""
-        if self.cached:
-            return self._cache[1], self._cache[2]
+        decoded = self.decode()
+        if decoded is not None:
+            return decoded.scale, decoded.offset
         frames = list(ahead(lambda i: self._frame(i, self.original(i)), range(len(self))))
         return np.array([one.scale for one in frames]), np.array([one.offset for one in frames])
 
-    @functools.cached_property
-    def _subject(self) -> np.ndarray:
-        return np.unique(self.subjects, return_inverse=True)[1].astype(np.int32)
-
-    @functools.cached_property
-    def _cache(self) -> tuple[np.ndarray, ...] | None:
-        """All of the pictures decoded once, with their frames, or None where they need more than `cache_mib`."""
-        if len(self) * self.size**2 * self.channels > self.cache_mib * 2**20:
-            return None
-        return self._stack(len(self), ahead(self.network, range(len(self))))
-
-    def _stack(self, number: int, found: Iterable[tuple[np.ndarray, Frame]]) -> tuple[np.ndarray, ...]:
-        """`[number, S, S, channels]` pictures, `[number]` scale and `[number, 2]` offset of their frames."""
-        pictures, frames = np.empty((number, self.size, self.size, self.channels), np.uint8), np.empty((number, 3))
-        for i, (picture, frame) in enumerate(found):
-            pictures[i], frames[i] = picture, (frame.scale, *frame.offset)
-        return pictures, frames[:, 0], frames[:, 1:]
-
-    def batch(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """`picture` [B, S, S, 3] uint8, `xy` [B, K, 2] float32 network pixels (0 where unknown), `mask` [B, K] bool,
-        `scale` [B] and `offset` [B, 2] float32 of each frame, `subject` [B] int32 index among the split's subjects;
-        where there are domains, `domain` [B] int32 index of each picture's."""
-        if not self.cached:
-            pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
-        else:
-            pictures, scale, offset = (part[indices] for part in self._cache)
-        xy = self.xy[indices] * scale[:, None, None] + offset[:, None]
-        mask = ~np.isnan(xy).any(-1)
-        return self.domain_of(indices) | {
-            "picture": pictures,
-            "xy": np.where(mask[..., None], xy, 0).astype(np.float32),
-            "mask": mask,
-            "scale": scale.astype(np.float32),
-            "subject": self._subject[indices],
-            "offset": offset.astype(np.float32),
-        }
-
-    def domain_of(self, indices: np.ndarray) -> dict[str, np.ndarray]:
-        """`domain` [B] int32 where there are domains, else nothing."""
-        return {"domain": self.domain[indices]} if self.domains else {}
-
-    def batches(self, parts: Iterable[np.ndarray]) -> Iterator[dict[str, np.ndarray]]:
-        """`batch` of each of `parts`; a few are decoded ahead."""
-        self.cached  # noqa: B018  decoded here, once, before there are threads
-        return ahead(self.batch, parts)
-
     @property
     def cached(self) -> bool:
-        """Whether all pictures fit into `cache_mib`; then they are decoded once, at the first look."""
-        return self._cache is not None
+        """Whether all pictures, decoded, fit into `cache_mib`."""
+        return len(self) * self.size**2 * self._channels <= self.cache_mib * 2**20
+
+    @property
+    def _channels(self) -> int:
+        return 3 + self.targets.channels
+
+    def decode(self) -> Decoded | None:
+        """All pictures, decoded at the first call; None where they don't fit into `cache_mib`."""
+        return self._decoded if self.cached else None
+
+    @functools.cached_property
+    def _decoded(self) -> Decoded:
+        return self._stack(len(self), ahead(self.network, range(len(self))))
+
+    def _stack(self, number: int, found: Iterable[tuple[np.ndarray, Frame]]) -> Decoded:
+        pictures, frames = np.empty((number, self.size, self.size, self._channels), np.uint8), np.empty((number, 3))
+        for i, (picture, frame) in enumerate(found):
+            pictures[i], frames[i] = picture, (frame.scale, *frame.offset)
+        return Decoded(pictures, frames[:, 0], frames[:, 1:])
+
+    def batch(self, indices: np.ndarray) -> HostBatch:
+        """`picture` [B, S, S, 3] uint8, `scale` [B] and `offset` [B, 2] float32 of each frame, what `targets.batch`
+        adds, and where there are domains `domain` [B] int32, the index of each picture's."""
+        decoded = self.decode()
+        if decoded is None:
+            pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
+        else:
+            pictures, scale, offset = (part[indices] for part in decoded)
+        maps = pictures[..., 3:]
+        batch = {
+            "picture": np.ascontiguousarray(pictures[..., :3]),
+            "scale": scale.astype(np.float32),
+            "offset": offset.astype(np.float32),
+        }
+        if self.domains:
+            batch["domain"] = self.domain[indices]
+        return batch | self.targets.batch(indices, maps, scale, offset)
+
+    def batches(self, parts: Iterable[np.ndarray]) -> Iterator[HostBatch]:
+        """`batch` of each of `parts`; a few are decoded ahead."""
+        self.decode()  # once, before there are threads
+        return ahead(self.batch, parts)
 
     def training_order(
         self, *, batch_size: int, seed: int, schedule: str = "proportional", temperature: float = 1.0
@@ -146,23 +198,26 @@ class Dataset:
         its domain.
 
         Args:
-          schedule, temperature: of the domains, see `schedule.shares`.
+          batch_size: pictures in a batch.
+          seed: of the shuffling.
+          schedule: how often each domain comes, see `schedule.shares`.
+          temperature: of the schedule of that name.
         """
         import grain
 
         if self.domains:
-            order = schedules.order(self.domain, seed=seed, kind=schedule, temperature=temperature)
+            order = order_of_domains(self.domain, seed=seed, kind=schedule, temperature=temperature)
         else:
-            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat(schedules.EPOCHS)
+            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat(EPOCHS)
         return order.batch(batch_size)
 
-    def training_batches(self, *, start: int, batch_size: int, **order: Any) -> Iterator[dict[str, np.ndarray]]:
+    def training_batches(self, *, start: int, batch_size: int, **order: Any) -> Iterator[HostBatch]:
         """`batch` of each element of `training_order(batch_size, **order)` from step `start` on. Each process gets its
         share of each."""
         import grain
         import jax
 
-        self.cached  # noqa: B018  decoded here, once, before there are threads
+        self.decode()  # once, before there are threads
         local = batch_size // jax.process_count()
         first = jax.process_index() * local
         indices = self.training_order(batch_size=batch_size, **order)

@@ -10,7 +10,8 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ctd_jax.data import folder, pictures, survey
+from ctd_jax.data import pictures, survey
+from ctd_jax.data.boxes import Box, read_boxes
 from ctd_jax.data.grey import Grey
 from ctd_jax.data.prefetch import ahead
 from ctd_jax.errors import UserError
@@ -34,7 +35,7 @@ class Given:
 
     files: list[pathlib.Path]
     faults: dict[pathlib.Path, str]
-    boxes: Mapping[pathlib.Path, folder.Box]
+    boxes: Mapping[pathlib.Path, Box]
     grey: Grey
     arrays: Mapping[pathlib.Path, np.ndarray] = dataclasses.field(default_factory=dict)
 
@@ -157,7 +158,7 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
     return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
 
 
-def shown(path: pathlib.Path) -> str:
+def shown(path: str | pathlib.Path) -> str:
     """The name of a file for a message, whatever its bytes are."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
@@ -180,8 +181,8 @@ def unreadable(path: pathlib.Path) -> str:
     return "not a file but a pipe, a socket or a device"
 
 
-def _boxes(path: pathlib.Path, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, folder.Box]:
-    given = folder.read_boxes(path)
+def _boxes(path: pathlib.Path, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, Box]:
+    given = read_boxes(path)
     missing = [file for file in files if os.path.normpath(file) not in given]
     if missing:
         raise UserError(
@@ -191,7 +192,7 @@ def _boxes(path: pathlib.Path, files: Sequence[pathlib.Path]) -> dict[pathlib.Pa
     return {file: given[os.path.normpath(file)] for file in files}
 
 
-def _boxes_of_array(boxes: np.ndarray | None, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, folder.Box]:
+def _boxes_of_array(boxes: np.ndarray | None, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, Box]:
     if boxes is None:
         return {}
     boxes = np.asarray(boxes, np.float64)
@@ -203,7 +204,7 @@ def _boxes_of_array(boxes: np.ndarray | None, files: Sequence[pathlib.Path]) -> 
     empty = np.flatnonzero((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1]))
     if len(empty):
         raise UserError(f"boxes[{empty[0]}] is {boxes[empty[0]]}; expected x0 < x1 and y0 < y1: two corners")
-    return {file: folder.Box(box, f"boxes[{i}]") for i, (file, box) in enumerate(zip(files, boxes, strict=True))}
+    return {file: Box(box, f"boxes[{i}]") for i, (file, box) in enumerate(zip(files, boxes, strict=True))}
 
 
 def _grey(files: Sequence[pathlib.Path], known: Grey, arrays: Mapping[pathlib.Path, np.ndarray] | None = None) -> Grey:

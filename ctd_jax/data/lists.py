@@ -1,5 +1,6 @@
 """Pictures and landmarks from Python lists and arrays, with the checks that a landmark folder gets."""
 
+import functools
 import hashlib
 import io
 import logging
@@ -12,10 +13,28 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax.data import about, coverage, folder, given, label_checks, picture_files, pictures, splits, survey, twins
+from ctd_jax.data import (
+    about,
+    coverage,
+    domains,
+    folder,
+    given,
+    label_checks,
+    landmark_folder,
+    picture_files,
+    pictures,
+    split_file,
+    splits,
+    survey,
+    twins,
+)
+from ctd_jax.data.boxes import check_box
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.grey import Grey
+from ctd_jax.data.kinds import Listed, Prepared
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.points import Points
 from ctd_jax.data.source import Source, with_twins
 from ctd_jax.errors import UserError
 
@@ -39,7 +58,7 @@ def from_lists(
     normalizer: Sequence[str] | None = None,
     measurements: Mapping[str, Any] | None = None,
     success_radii_mm: Sequence[float] | None = None,
-) -> Source:
+) -> Source[Points]:
     """Checks and splits N pictures with K landmarks, as `load` does with those of a folder.
 
     Pictures are called by their path, or `array 3`; messages call the fourth of them `picture 3`. Paths are read when
@@ -64,8 +83,8 @@ def from_lists(
     Raises:
       UserError: all that is wrong with the pictures, in one message.
     """
-    splits_of_config = folder.read_split(pathlib.Path(config.split)) if config.split else None
     _check_config(config)
+    given_splits = split_file.read(pathlib.Path(config.split)) if config.split else None
     faults = Faults(TITLE)
     content = {
         "landmarks": list(names),
@@ -82,7 +101,10 @@ def from_lists(
     seen = _Seen(listed, table)
     list(folder.check_all(table, seen.check, "checking pictures", faults))
     faults.raise_if_any()
-    return _source(config, seen, splits_of_config)
+    annotated = coverage.annotated(table.xy)
+    prepare = functools.partial(_prepare, seen, config)
+    listed_pictures = Listed(table.images, table.subjects, table.splits, annotated, prepare)
+    return with_twins(domains.split(listed_pictures, config, given_splits))
 
 
 def _check_config(config: ConfigDict) -> None:
@@ -91,8 +113,7 @@ def _check_config(config: ConfigDict) -> None:
             raise UserError(
                 f"data.{key} names {config[key][0]!r}, but pictures in lists have no domains; leave it empty"
             )
-    if config.share < 1 and config.budget:
-        raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
+    domains.check_choice(config)
 
 
 def _plain(value: Any) -> Any:
@@ -123,7 +144,7 @@ def _table(
     splits: Sequence[str] | None,
     spacing: Any,
     boxes: Any,
-) -> folder.Table:
+) -> LandmarkTable:
     """The N pictures as rows of a table; what is wrong with one is added to the faults. Arguments: see `from_lists`."""
     n, where = len(listed), tuple(f"picture {i}" for i in range(len(listed)))
     for name, values in (("subjects", subjects), ("splits", splits)):
@@ -136,7 +157,7 @@ def _table(
         spacing = np.tile(np.asarray(spacing, float), (n, 1))
     spacing = _numbers(spacing, "spacing", (n, 2), where, faults)
     images = tuple(
-        given.shown(pathlib.Path(picture)) if isinstance(picture, str | os.PathLike) else f"array {i}"
+        given.shown(os.fspath(picture)) if isinstance(picture, str | os.PathLike) else f"array {i}"
         for i, picture in enumerate(listed)
     )
     places: dict[str, str] = {}  # file -> the first picture that is of it
@@ -144,15 +165,15 @@ def _table(
         if isinstance(listed[i], str | os.PathLike):
             with faults.collecting("picture listed twice"):
                 folder.check_once(images[i], images[i], at, places)
-        folder.check_points(xy[i], landmarks, at, faults)
+        landmark_folder.check_points(xy[i], landmarks, at, faults)
         if np.isfinite(spacing[i]).any():
             folder.check_spacing(spacing[i], at, faults)
         if np.isfinite(boxes[i]).any():
             with faults.collecting("box"):
-                folder.check_box(boxes[i], at)
+                check_box(boxes[i], at)
     if subjects is None:
         _log.warning("%s have no subjects: every picture counts as a person of its own", TITLE)
-    return folder.Table(
+    return LandmarkTable(
         landmarks=landmarks,
         images=images,
         subjects=images if subjects is None else _subjects(subjects, images),
@@ -160,7 +181,6 @@ def _table(
         xy=label_checks.without_marks(xy, landmarks.names, where),
         spacing=spacing,
         boxes=boxes,
-        sha256=(),
         where=where,
         title=TITLE,
     )
@@ -210,7 +230,7 @@ class _Seen:
       surveyed: what `survey` says of each.
     """
 
-    def __init__(self, listed: Sequence[Picture], table: folder.Table):
+    def __init__(self, listed: Sequence[Picture], table: LandmarkTable):
         n = len(listed)
         self._listed, self.table = listed, table
         self.looks = np.zeros(n, twins.LOOK)
@@ -232,7 +252,7 @@ class _Seen:
             kind = f"{array.dtype.str} {array.shape}".encode()
             self.sha256[index] = hashlib.sha256(kind + array.tobytes()).hexdigest()
             self.surveyed[index] = survey.of_values(array, name)
-        folder.check_belongs(self.table, index, found)
+        self.table.check_belongs(index, found)
         self.looks[index] = twins.look(found)
 
     def read(self, index: int, grey: Grey) -> np.ndarray:
@@ -245,7 +265,7 @@ class _Seen:
 
 def _check_file(path: str | os.PathLike[str], at: str) -> None:
     """Raises Fault if there is no file that can be a picture."""
-    name = given.shown(pathlib.Path(path))
+    name = given.shown(os.fspath(path))
     picture_files.check_local(name, at)
     if not os.path.lexists(path):
         raise Fault("missing picture", f"{at}: picture {name} does not exist")
@@ -254,35 +274,22 @@ def _check_file(path: str | os.PathLike[str], at: str) -> None:
         raise Fault("unreadable picture", f"{at}: {name} can't be read ({reason})")
 
 
-def _source(config: ConfigDict, seen: _Seen, given_splits: Mapping[str, str] | None) -> Source:
+def _prepare(seen: _Seen, config: ConfigDict, split_of: Sequence[str]) -> Prepared[Points]:
+    """The pictures as a data set; warns of what is strange in their labels."""
     table = seen.table
-    split_of = splits.assign(
-        table.images,
-        table.subjects,
-        given=table.splits if given_splits is None else given_splits,
-        seed=config.seed,
-        budget=config.budget,
-        share=config.share,
-        budget_seed=config.budget_seed,
-        train_split=config.train_split,
-        annotated=coverage.annotated(table.xy),
-    )
     label_checks.check(table, split_of, seen.looks)
     coverage.warn(TITLE, table.landmarks, table.xy, split_of)
     surveyed = [one for one in seen.surveyed if one is not None]
     grey = survey.ranges(surveyed)
     for line in survey.remarks(surveyed, grey):
         _log.warning("%s: %s", TITLE, line)
-    everything = Dataset(
-        landmarks=table.landmarks,
+    dataset = Dataset.of(
+        config,
+        Points(table.landmarks, table.xy),
         images=table.images,
         subjects=table.subjects,
-        xy=table.xy,
+        original=lambda i: seen.read(i, grey),
         spacing=table.spacing,
         boxes=table.boxes,
-        original=lambda i: seen.read(i, grey),
-        size=config.image_size,
-        margin=config.margin,
-        cache_mib=config.cache_mib,
     )
-    return with_twins(Source(everything, split_of, tuple(seen.sha256), looks=seen.looks, grey={"": grey}))
+    return Prepared(dataset, tuple(seen.sha256), seen.looks, grey)

@@ -20,7 +20,7 @@ def shares(counts: np.ndarray, *, kind: str, temperature: float) -> np.ndarray:
     return weights / weights.sum()
 
 
-def order(domain: np.ndarray, *, seed: int, kind: str, temperature: float) -> Any:
+def order_of_domains(domain: np.ndarray, *, seed: int, kind: str, temperature: float) -> Any:
     """Endless order of pictures, a `grain.MapDataset` of indices that depends on its arguments alone.
 
     Domains take turns, evenly spread, so that every batch has each of them in its share to within a picture or so. Each

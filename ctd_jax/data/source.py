@@ -3,37 +3,54 @@
 import dataclasses
 import functools
 from collections.abc import Mapping
+from typing import Generic, TypeVar
 
 import numpy as np
 
-from ctd_jax.data import splits
-from ctd_jax.data import twins as twins_
+from ctd_jax.data import splits, twins
 from ctd_jax.data.dataset import Dataset
-from ctd_jax.data.folder import Landmarks
 from ctd_jax.data.grey import Grey
+from ctd_jax.data.targets import Targets
+from ctd_jax.data.twins import LOOK, Twins
+
+T = TypeVar("T", bound=Targets)
 
 
 @dataclasses.dataclass(frozen=True)
-class Source:
-    """All the pictures of a configuration, and the split each is in."""
+class Source(Generic[T]):
+    """All the pictures of a configuration, and the split each is in.
 
-    everything: Dataset
+    Attributes:
+      everything: the pictures of all splits.
+      split_of: name of the split of each.
+      sha256: digest of each.
+      parts: domain -> its pictures, under their own names; none: all pictures are of one kind.
+      helping: domains that are trained on and never evaluated.
+      looks: `[N]` of `twins.LOOK`, where the pictures were read from files; they are needed until the twins are found.
+      twins: pictures that are near-identical.
+      grey: domain, or "" where there are none -> ranges of its pictures of more than 8 bits.
+      drawn: all pictures are drawn ones.
+    """
+
+    everything: Dataset[T]
     split_of: list[str]
     sha256: tuple[str, ...]
-    parts: Mapping[str, "Source"] = dataclasses.field(default_factory=dict)  # domain -> its pictures, under their own
-    # names; none: all pictures are of one kind
-    helping: tuple[str, ...] = ()  # domains that are trained on and never judged
-    looks: np.ndarray | None = None  # [N] `twins.LOOK` of the pictures, where they were read from files
-    twins: twins_.Twins = twins_.Twins()  # its pictures that are near-identical
-    grey: Mapping[str, Grey] = dataclasses.field(default_factory=dict)  # domain, or "" -> of pictures of > 8 bits
+    parts: Mapping[str, "Source[T]"] = dataclasses.field(default_factory=dict)
+    helping: tuple[str, ...] = ()
+    looks: np.ndarray | None = None
+    twins: Twins = Twins()
+    grey: Mapping[str, Grey] = dataclasses.field(default_factory=dict)
+    drawn: bool = False
 
     @property
-    def landmarks(self) -> Landmarks:
-        return self.everything.landmarks
+    def targets(self) -> T:
+        """Of all pictures."""
+        return self.everything.targets
 
     @property
-    def judged(self) -> dict[str, "Source"]:
-        """Domain -> its pictures, under their own names, of those whose errors count; without domains, "" -> all."""
+    def evaluated(self) -> dict[str, "Source[T]"]:
+        """Domain -> its pictures, under their own names, of the domains whose errors count; without domains, "" -> all
+        pictures."""
         return {name: part for name, part in self.parts.items() if name not in self.helping} or {"": self}
 
     @property
@@ -46,16 +63,16 @@ class Source:
         """`grey` as a checkpoint keeps it; None: all pictures have 8 bits."""
         return {name: dict(one) for name, one in self.grey.items() if one} or None
 
-    def covered(self, name: str) -> list[str]:
+    def splits_called(self, name: str) -> list[str]:
         """The splits that `eval.split` means: "test" is every test split."""
         return [split for split in self.names if split == name or (name == "test" and split.startswith("test"))]
 
-    def split(self, name: str) -> Dataset:
+    def split(self, name: str) -> Dataset[T]:
         """The pictures of a split; again the same object, so that what it keeps of them in memory is kept once."""
         return self._splits[name]
 
     @functools.cached_property
-    def _splits(self) -> dict[str, Dataset]:
+    def _splits(self) -> dict[str, Dataset[T]]:
         return {name: self.everything.take(rows) for name, rows in splits.parts(self.split_of).items()}
 
     def rows(self) -> list[tuple[str, str, str, str]]:
@@ -68,63 +85,52 @@ class Source:
         return self.everything.original(self.everything.images.index(image))
 
 
-def join(parts: Mapping[str, Source], helping: tuple[str, ...] = ()) -> Source:
-    """One source of several domains: one picture after the other, named `<domain>/<image>`, its subject `<domain>/...`.
-
-    The landmarks are those of all domains, `<domain>/<landmark>`; those of other domains than a picture's own are not
-    annotated (NaN).
-    """
-    sets = [part.everything for part in parts.values()]
-    counts = [len(one) for one in sets]
-    known = [one.landmarks for one in sets]
-    columns = np.repeat(np.arange(len(sets)), [len(one.names) for one in known])
-    domain = np.repeat(np.arange(len(sets), dtype=np.int32), counts)
-    xy = np.full((len(domain), len(columns), 2), np.nan)
-    for d, one in enumerate(sets):
-        xy[np.ix_(domain == d, columns == d)] = one.xy
-    place = np.concatenate([np.arange(n) for n in counts])
-
-    def named(key: str) -> tuple[str, ...]:
-        return tuple(f"{name}/{x}" for name, one in zip(parts, sets, strict=True) for x in getattr(one, key))
-
-    pairs = [
-        (f"{name}/{a}", f"{name}/{b}") for name, one in zip(parts, known, strict=True) for a, b in one.flip_pairs or ()
-    ]
+def join(parts: Mapping[str, Source[T]], helping: tuple[str, ...] = ()) -> Source[T]:
+    """One source of several domains: one picture after the other, called `<domain>/<image>`, its subject
+    `<domain>/<subject>`, with their `Targets.joined`."""
+    sets = {name: part.everything for name, part in parts.items()}
+    listed = list(sets.values())
+    counts = [len(one) for one in listed]
+    domain = np.repeat(np.arange(len(listed), dtype=np.int32), counts)
+    place = np.concatenate([np.arange(number) for number in counts])
+    first = listed[0]
     everything = dataclasses.replace(
-        sets[0],
-        landmarks=Landmarks(
-            tuple(f"{name}/{x}" for name, one in zip(parts, known, strict=True) for x in one.names),
-            tuple(pairs) if any(one.flip_pairs is not None for one in known) else None,
-        ),
-        images=named("images"),
-        subjects=named("subjects"),
-        xy=xy,
-        spacing=np.concatenate([one.spacing for one in sets]),
-        boxes=np.concatenate([one.boxes for one in sets]),
-        original=lambda i: sets[domain[i]].original(int(place[i])),
+        first,
+        images=tuple(f"{name}/{image}" for name, one in sets.items() for image in one.images),
+        subjects=tuple(f"{name}/{subject}" for name, one in sets.items() for subject in one.subjects),
+        spacing=np.concatenate([one.spacing for one in listed]),
+        boxes=np.concatenate([one.boxes for one in listed]),
+        original=lambda i: listed[domain[i]].original(int(place[i])),
+        targets=first.targets.joined({name: one.targets for name, one in sets.items()}, counts),
         domains=tuple(parts),
         domain=domain,
     )
-    split_of = [split for part in parts.values() for split in part.split_of]
-    sha256 = tuple(digest for part in parts.values() for digest in part.sha256)
     looks = None
     if any(part.looks is not None for part in parts.values()):
         looks = np.concatenate([_looks(part) for part in parts.values()])
-    grey = {name: part.grey[""] for name, part in parts.items() if part.grey}
-    return Source(everything, split_of, sha256, dict(parts), helping, looks, grey=grey)
+    return Source(
+        everything,
+        split_of=[split for part in parts.values() for split in part.split_of],
+        sha256=tuple(digest for part in parts.values() for digest in part.sha256),
+        parts=dict(parts),
+        helping=helping,
+        looks=looks,
+        grey={name: part.grey[""] for name, part in parts.items() if part.grey},
+        drawn=all(part.drawn for part in parts.values()),
+    )
 
 
-def _looks(part: Source) -> np.ndarray:
-    """Those of drawn pictures are blank: no two of them are twins."""
-    return np.zeros(len(part.everything), twins_.LOOK) if part.looks is None else part.looks
+def _looks(part: Source[T]) -> np.ndarray:
+    """`[N]`; those of drawn pictures are blank, so that no two of them are twins."""
+    return np.zeros(len(part.everything), LOOK) if part.looks is None else part.looks
 
 
-def with_twins(source: Source) -> Source:
+def with_twins(source: Source[T]) -> Source[T]:
     """`source` with its near-identical pictures, which are warned of; their looks are needed no longer."""
     every = source.everything
     thumbnails = None if source.looks is None else source.looks["thumbnail"]
-    found = twins_.find(every.images, every.subjects, source.split_of, source.sha256, thumbnails)
-    twins_.warn(found)
+    found = twins.find(every.images, every.subjects, source.split_of, source.sha256, thumbnails)
+    twins.warn(found)
     parts = {
         name: dataclasses.replace(part, looks=None, twins=found.within(name)) for name, part in source.parts.items()
     }

@@ -11,6 +11,7 @@ and stays so when something covers it. Left and right are those of the picture.
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
+from typing import TypedDict
 
 import numpy as np
 
@@ -74,12 +75,16 @@ def draw(identity: int, shot: int, *, size: int, seed: int) -> tuple[np.ndarray,
     return painting.expose(canvas, moment, rng), xy.astype(np.float32)
 
 
-def faces(
-    identities: Sequence[int], shots: int | Sequence[int], *, size: int, seed: int
-) -> dict[str, np.ndarray | list[str]]:
-    """`shots` pictures of each person (one number, or one for each), N in all, those of a person in a row.
+class Faces(TypedDict):
+    """N drawn pictures, those of a person in a row."""
 
-    Returns `{"pictures": [N, size, size, 3] uint8, "xy": [N, K, 2] float32, "subjects": N names}`."""
+    pictures: np.ndarray  # [N, size, size, 3] uint8
+    xy: np.ndarray  # [N, K, 2] float32
+    subjects: list[str]
+
+
+def faces(identities: Sequence[int], shots: int | Sequence[int] | np.ndarray, *, size: int, seed: int) -> Faces:
+    """`shots` pictures of each person: one number, or one for each."""
     taken = [
         (i, shot) for i, n in zip(identities, np.broadcast_to(shots, len(identities)), strict=True) for shot in range(n)
     ]
@@ -91,23 +96,22 @@ def faces(
     }
 
 
-def films(
-    identities: Sequence[int], shots: int | Sequence[int], *, size: int, seed: int
-) -> dict[str, np.ndarray | list[str]]:
+def films(identities: Sequence[int], shots: int | Sequence[int] | np.ndarray, *, size: int, seed: int) -> Faces:
     """As `faces`, of other people, as on a film: grey, light where they are dark, lying on their side; and only the
     landmarks of `FILM_LANDMARKS`. A second domain for a demo of several."""
     drawn = faces(identities, shots, size=size, seed=seed + 1_000_000)
     grey = 255 - drawn["pictures"].mean(-1, keepdims=True).astype(np.uint8)
     chosen = [LANDMARKS.index(name) for name in FILM_LANDMARKS]
     xy = drawn["xy"][:, chosen, ::-1]
-    return drawn | {"pictures": np.ascontiguousarray(grey.swapaxes(1, 2).repeat(3, -1)), "xy": xy}
+    pictures = np.ascontiguousarray(grey.swapaxes(1, 2).repeat(3, -1))
+    return {"pictures": pictures, "xy": xy, "subjects": drawn["subjects"]}
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
     """A kind of drawing, as a landmark folder would describe it."""
 
-    draw: Callable[..., dict[str, np.ndarray | list[str]]]
+    draw: Callable[..., Faces]
     landmarks: tuple[str, ...]
     flip_pairs: tuple[tuple[str, str], ...] | None = None
     normalizer: tuple[str, str] | None = None

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax.data import ClassMaps
+from ctd_jax.data import ClassMaps, Dataset
 from ctd_jax.metrics import intervals, segmentation
 from ctd_jax.metrics.segmentation import Scores
 
@@ -19,10 +19,10 @@ BACKGROUND_FACTORS = (1.0, 1 / 2, 1 / 4, 1 / 8, 1 / 16)
 _AT_ONCE = 32  # pictures
 
 
-def of(train: ClassMaps, val: ClassMaps) -> np.ndarray:
+def of(train: Dataset[ClassMaps], val: Dataset[ClassMaps]) -> np.ndarray:
     """`[D, S, S, M]` float32 shares of the M classes in each of D domains, that of the background multiplied; the class
     with the largest share is predicted."""
-    number = max(map(len, train.classes.values()))
+    number = max(map(len, train.targets.classes.values()))
     shares = np.zeros((len(train.domains), train.size, train.size, number), np.float32)
     for domain, classes in _maps(train):
         for i in range(number):
@@ -46,7 +46,7 @@ def _multiplied(shares: np.ndarray, factor: float) -> np.ndarray:
     return np.concatenate([shares[..., :1] * factor, shares[..., 1:]], axis=-1)
 
 
-def _maps(dataset: ClassMaps) -> Iterator[tuple[int, np.ndarray]]:
+def _maps(dataset: Dataset[ClassMaps]) -> Iterator[tuple[int, np.ndarray]]:
     """The domain and the `[S, S]` classes of each picture."""
     starts = range(0, len(dataset), _AT_ONCE)
     for batch in dataset.batches(np.arange(start, min(start + _AT_ONCE, len(dataset))) for start in starts):

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import metrics
-from ctd_jax.data import Dataset
+from ctd_jax.data import Dataset, Points
 from ctd_jax.metrics import Predictions, paired
 
 
-def of(train: Dataset, val: Dataset) -> np.ndarray:
+def of(train: Dataset[Points], val: Dataset[Points]) -> np.ndarray:
     """`[K, 2]` place of each landmark, in pixels of the network's picture."""
     learned, both = _points(train), np.concatenate([_points(train), _points(val)])
     shape = np.full(learned.shape[1:], (train.size - 1) / 2)
@@ -28,21 +28,21 @@ def of(train: Dataset, val: Dataset) -> np.ndarray:
     return shape
 
 
-def _points(dataset: Dataset) -> np.ndarray:
+def _points(dataset: Dataset[Points]) -> np.ndarray:
     """`[N, K, 2]` annotated points, in pixels of the network's picture; NaN: not annotated."""
     scale, offset = dataset.frames()
-    return dataset.xy * scale[:, None, None] + offset[:, None]
+    return dataset.targets.xy * scale[:, None, None] + offset[:, None]
 
 
-def predictions(shape: np.ndarray, dataset: Dataset) -> Predictions:
+def predictions(shape: np.ndarray, dataset: Dataset[Points]) -> Predictions:
     """`shape`, `[K, 2]` of `of`, as if it had been predicted in every picture of `dataset`; without a confidence."""
     scale, offset = dataset.frames()
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,
-        dataset.landmarks.names,
+        dataset.targets.landmarks.names,
         (shape - offset[:, None]) / scale[:, None, None],
-        true_xy=dataset.xy,
+        true_xy=dataset.targets.xy,
         spacing=dataset.spacing,
     )
 

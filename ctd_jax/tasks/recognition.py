@@ -44,7 +44,7 @@ class RecognitionTask:
       UserError: settings or people that recognition can't be learned or judged with.
     """
 
-    targets: ClassVar[Mapping[str, bool]] = {"people": True}
+    targets: ClassVar[data.Kind] = data.IDENTITIES
     last_file = "metrics.json"
     finds_landmarks = False
     terms: tuple[str, ...] = ("cross_entropy",)
@@ -55,7 +55,7 @@ class RecognitionTask:
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source = config, source
         self.train, self._val = source.split("train"), source.split("val")
-        self._judged = [source.split(name) for name in source.covered(config.eval.split)]
+        self._judged = [source.split(name) for name in source.splits_called(config.eval.split)]
         self._check()
         people, name = len(set(self.train.subjects)), config.model.encoder
         axis_name = AXIS if config.train.batch_norm == "global" else None
@@ -111,13 +111,13 @@ class RecognitionTask:
         """Cross-entropy over the training subjects. See `Task.loss`."""
         augment = self.config.augment
         move = functools.partial(
-            data.augment,
+            data.augment_picture,
             flip=augment.flip,
             scale=augment.scale,
             shift=augment.shift,
-            flip_order=self.source.landmarks.flip_order,
+            mirrored=self.source.targets.mirrored,
         )
-        picture, _ = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["xy"])
+        picture = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32))
         out, updates = models.apply_in_training(
             self.model,
             {"params": params["encoder"], "batch_stats": batch_stats["encoder"]},

@@ -44,7 +44,7 @@ class StudentTask(abc.ABC):
       UserError: teacher, data and configuration don't go together.
     """
 
-    targets: ClassVar[Mapping[str, bool]]
+    targets: ClassVar[data.Kind]
     last_file: ClassVar[str] = "report.html"
     finds_landmarks: ClassVar[bool] = False
 

@@ -33,7 +33,7 @@ class Task(Protocol):
       meta: what a checkpoint says beside the numbers: what prediction needs, and what may not change during a run.
     """
 
-    targets: ClassVar[Mapping[str, bool]]
+    targets: ClassVar[data.Kind]
     last_file: ClassVar[str]
     finds_landmarks: ClassVar[bool]
     source: data.Source

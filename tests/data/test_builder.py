@@ -9,7 +9,8 @@ import sys
 import pytest
 
 from ctd_jax import lock
-from ctd_jax.data import builder, folder
+from ctd_jax.data import builder
+from ctd_jax.data.points import read_folder
 from ctd_jax.errors import UserError
 
 REPO = pathlib.Path(__file__).parents[2]
@@ -18,12 +19,12 @@ REPO = pathlib.Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def prepared(landmark_folder, tmp_path_factory):
     root, cache = landmark_folder(people=4, size=16), tmp_path_factory.mktemp("cache")
-    builder.pictures(root, folder.read(root), cache)
+    builder.pictures(root, read_folder(root), cache)
     return root, cache
 
 
 def read_all(root, cache):
-    source, _ = builder.pictures(root, folder.read(root), cache)
+    source, _ = builder.pictures(root, read_folder(root), cache)
     return [source[i]["picture"] for i in range(len(source))]
 
 
@@ -64,9 +65,10 @@ def test_what_a_killed_process_left_half_is_taken_away(prepared, tmp_path):
 PREPARE = """
 import pathlib, sys
 from ctd_jax import lock
-from ctd_jax.data import builder, folder
+from ctd_jax.data import builder
+from ctd_jax.data.points import read_folder
 root, cache = map(pathlib.Path, sys.argv[1:])
-print(len(builder.pictures(root, folder.read(root), cache)[0]))
+print(len(builder.pictures(root, read_folder(root), cache)[0]))
 """
 
 

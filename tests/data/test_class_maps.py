@@ -23,7 +23,7 @@ def root(tmp_path):
 
 def load(root, tmp_path, **changes):
     config = tiny.config("none", mtmd, data__root=str(root), **changes)
-    return data.load(config.data, tmp_path / "tfds", masks=True)
+    return data.load(config.data, tmp_path / "tfds", targets=data.CLASS_MAPS)
 
 
 # ---------------------------------------------------------------- what is read
@@ -108,10 +108,10 @@ def test_some_domains_of_several_folders(root, tmp_path):
     assert np.bincount(source.split("train").domain).tolist() == [4, 4, 2, 2]
     assert source.everything.images[-1] == "backs/spines/3.png"
     source = load(both, tmp_path, data__domains=("backs", "heads"))
-    assert source.everything.classes == {"backs": ("none", "block", "disc"), "heads": drawn_anatomies.CLASSES["heads"]}
+    assert source.targets.classes == {"backs": ("none", "block", "disc"), "heads": drawn_anatomies.CLASSES["heads"]}
     train = source.split("train")
     assert train.images[0].startswith("backs/") and np.bincount(train.domain).tolist() == [2, 4]
-    np.testing.assert_array_equal(train.class_map(0), np.array(Image.open(other / "spines" / "0_mask.png")))
+    np.testing.assert_array_equal(train.targets.class_map(0), np.array(Image.open(other / "spines" / "0_mask.png")))
 
 
 def test_a_helping_domain_is_trained_on_only(root, tmp_path):
@@ -136,7 +136,7 @@ def test_palette_maps_are_indices(root, tmp_path):
     picture.save(path)
     assert picture.mode == "P"
     train = load(root, tmp_path).split("train")
-    np.testing.assert_array_equal(train.class_map(0), classes)
+    np.testing.assert_array_equal(train.targets.class_map(0), classes)
 
 
 def test_drawn_anatomies_have_every_class_and_are_the_same_again():
@@ -247,7 +247,7 @@ MISTAKES = {
     ),
     "no train": (
         lambda r: [edit(r, i, "split", "test") for i in range(8)],
-        "domain 'heads': no training pictures",
+        "domain heads: no training pictures",
     ),
 }
 
@@ -263,11 +263,14 @@ def test_what_is_wrong_with_a_folder(mistake, root, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"data__domains": ("heads", "hands")}, "data.domains names 'hands'; there are heads, spines"),
+        (
+            {"data__domains": ("heads", "hands")},
+            "data.domains names 'hands'; the domains of data.root are heads, spines",
+        ),
         ({"data__helping": ("hands",)}, "data.helping names 'hands'"),
         ({"data__helping": ("heads", "spines")}, "data.helping names all the domains that are used"),
         ({"data__share": 0.5, "data__budget": 2}, "data.share is 0.5 and data.budget 2; give one"),
-        ({"data__budget": 5}, "domain 'heads': data.budget asks for 5 training pictures, but there are 4"),
+        ({"data__budget": 5}, "domain heads: data.budget asks for 5 training pictures, but there are 4"),
     ],
 )
 def test_keys_that_do_not_fit(changes, message, root, tmp_path):
@@ -288,5 +291,5 @@ def test_a_folder_of_landmarks_is_none_of_class_maps(landmark_folder, tmp_path):
 
 def test_a_split_file_of_other_pictures(root, tmp_path):
     (tmp_path / "split.csv").write_text("image,split\nheads/0.png,train\nhands/1.png,test\n")
-    with pytest.raises(UserError, match="1 pictures that the data do not have, first hands/1.png"):
+    with pytest.raises(UserError, match="split.csv names hands/1.png; expected <domain>/<image>, of heads, spines"):
         load(root, tmp_path, data__split=str(tmp_path / "split.csv"))

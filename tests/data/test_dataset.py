@@ -10,7 +10,7 @@ from PIL import Image
 
 from configs import default
 from ctd_jax import data
-from ctd_jax.data import Dataset, Frame, Landmarks
+from ctd_jax.data import Dataset, Frame, Identities, Landmarks, Points
 from ctd_jax.data.prefetch import THREADS
 from ctd_jax.tasks.landmarks import evaluate, heatmaps
 from ctd_jax.training.parallel import Parallel
@@ -40,10 +40,9 @@ def unusual(cache_mib=10):
     xy = rng.uniform(0, 20, (7, 3, 2))
     xy[np.arange(7), np.arange(7) % 3] = np.nan
     return Dataset(
-        landmarks=Landmarks(("a", "b", "c")),
         images=tuple(f"{i}.png" for i in range(7)),
         subjects=("x", "y", "y", "x", "z", "z", "x"),
-        xy=xy,
+        targets=Points(Landmarks(("a", "b", "c")), xy),
         spacing=np.full((7, 2), np.nan),
         boxes=np.array([[np.nan] * 4] * 5 + [[2.0, 3.0, 12.0, 23.0]] * 2),
         original=lambda i: np.full((*shapes[i], 3), 30 * i + 40, np.uint8),
@@ -70,21 +69,20 @@ def test_a_batch():
     kinds = {key: (value.shape, value.dtype.name) for key, value in batch.items()}
     assert kinds == {
         "picture": ((3, SIZE, SIZE, 3), "uint8"), "xy": ((3, 3, 2), "float32"), "mask": ((3, 3), "bool"),
-        "scale": ((3,), "float32"), "offset": ((3, 2), "float32"), "subject": ((3,), "int32"),
+        "scale": ((3,), "float32"), "offset": ((3, 2), "float32"),
     }  # fmt: skip
     np.testing.assert_array_equal(batch["mask"], [[True, True, False], [False, True, True], [True, False, True]])
     assert (batch["xy"][~batch["mask"]] == 0).all()
     back = (batch["xy"] - batch["offset"][:, None]) / batch["scale"][:, None, None]
-    np.testing.assert_allclose(back[batch["mask"]], dataset.xy[indices][batch["mask"]], atol=1e-3)
+    np.testing.assert_allclose(back[batch["mask"]], dataset.targets.xy[indices][batch["mask"]], atol=1e-3)
     # a box of 20 with a tenth on each side: 24; a picture of 60 x 20; one of 55 x 27
     np.testing.assert_allclose(batch["scale"], [SIZE / 24, SIZE / 60, SIZE / 55])
     np.testing.assert_array_equal(batch["picture"].max((1, 2, 3)), [190, 40, 70])
-    np.testing.assert_array_equal(batch["subject"], [2, 0, 1])
 
 
 def test_streaming_equals_cached():
     cached, streamed = unusual(), unusual(cache_mib=0)
-    assert cached._cache is not None and streamed._cache is None
+    assert cached.decode() is not None and streamed.decode() is None
     for indices in (np.arange(7), np.array([3, 3, 0])):
         same(cached.batch(indices), streamed.batch(indices))
     for one, other in zip(take(cached, 6), take(streamed, 6), strict=True):
@@ -95,12 +93,11 @@ def test_memory_is_kept_to():
     """1 MiB holds 341 pictures of 32 x 32 x 3 bytes."""
     original = np.zeros((SIZE, SIZE, 3), np.uint8)
     for number, held in ((341, True), (342, False)):
-        dataset = Dataset.unlabelled(
-            ["a"], ["x"] * number, lambda i: original, boxes=np.full((number, 4), np.nan), size=SIZE, margin=0.0
-        )
+        boxes = np.full((number, 4), np.nan)
+        dataset = Dataset.unlabelled(["x"] * number, lambda i: original, boxes=boxes, size=SIZE, margin=0)
         assert dataset.cache_mib == 0
         object.__setattr__(dataset, "cache_mib", 1)
-        assert (dataset._cache is not None) == held
+        assert (dataset.decode() is not None) == dataset.cached == held
 
 
 class Counted:
@@ -112,7 +109,8 @@ class Counted:
 
     def rows(self, n):
         empty = np.full((n, 4), np.nan)
-        return {"images": ("x",) * n, "subjects": ("x",) * n, "xy": np.zeros((n, 3, 2)), "boxes": empty}
+        targets = Points(Landmarks(tuple("abc")), np.zeros((n, 3, 2)))
+        return {"images": ("x",) * n, "subjects": ("x",) * n, "targets": targets, "boxes": empty}
 
     def original(self, index):
         next(self.reads)
@@ -155,12 +153,20 @@ def test_batches_come_in_order():
 
 def test_unlabelled():
     original = np.zeros((40, 50, 3), np.uint8)
-    dataset = Dataset.unlabelled(
-        ["a", "b"], ["x", "y"], lambda i: original, boxes=np.full((2, 4), np.nan), size=SIZE, margin=0.0
-    )
+    dataset = Dataset.unlabelled(["x", "y"], lambda i: original, boxes=np.full((2, 4), np.nan), size=SIZE, margin=0.0)
     batch = dataset.batch(np.arange(2))
-    assert not batch["mask"].any() and np.isfinite(batch["xy"]).all()
+    assert batch.keys() == {"picture", "scale", "offset"}
     assert batch["scale"][0] == np.float32(Frame.fit(50, 40, SIZE).scale)
+
+
+def test_people_are_numbered_within_their_split():
+    people = Identities.of(Landmarks((), ()), np.zeros((5, 0, 2)), ["zoe", "anna", "zoe", "ben", "anna"])
+    assert people.person.tolist() == [2, 0, 2, 1, 0] and people.mirrored
+    rows = np.array([2, 3, 0])
+    assert people.take(rows).person.tolist() == [1, 0, 1]
+    dataset = dataclasses.replace(unusual(), targets=Identities.of(Landmarks(()), None, unusual().subjects))
+    batch = dataset.take(np.array([4, 5, 1, 0])).batch(np.array([0, 2, 3]))
+    assert batch["subject"].tolist() == [2, 1, 0] and batch["subject"].dtype == np.int32
 
 
 @pytest.mark.parametrize("start", [1, 4, 11])
@@ -198,7 +204,7 @@ def test_source_of_a_folder(source):
     val = faces.split("val")
     assert val.images == tuple(f"images/{i:03d}.png" for i in range(8, 12))
     np.testing.assert_array_equal(val.original(2), faces.picture("images/010.png"))
-    np.testing.assert_array_equal(val.xy, faces.everything.xy[8:12])
+    np.testing.assert_array_equal(val.targets.xy, faces.everything.targets.xy[8:12])
     image, subject, split, sha256 = faces.rows()[9]
     assert (image, subject, split, len(sha256)) == ("images/009.png", "person_00004", "val", 64)
 
@@ -237,7 +243,7 @@ def test_from_file_to_original_pixels(tmp_path, boxes):
 
     parallel = Parallel("shard_map")
     table = evaluate.predict(parallel.compile(forward, sharded=True), {}, dataset, parallel, batch_size=4)
-    np.testing.assert_allclose(table.xy, dataset.xy, atol=0.1)
+    np.testing.assert_allclose(table.xy, dataset.targets.xy, atol=0.1)
 
 
 def test_drawn_faces_have_no_leak(caplog):
@@ -252,18 +258,17 @@ def test_drawn_faces_have_no_leak(caplog):
 
 def test_test1_is_not_test10():
     source = data.Source(None, ["train", "val", "test1", "test10", "test2"], ())
-    assert source.covered("test1") == ["test1"]
-    assert source.covered("test") == ["test1", "test10", "test2"]
-    assert source.covered("nothing") == []
+    assert source.splits_called("test1") == ["test1"]
+    assert source.splits_called("test") == ["test1", "test10", "test2"]
+    assert source.splits_called("nothing") == []
 
 
 @pytest.mark.parametrize(("pictures", "batch_size"), [(1, 1), (13, 1), (1, 4), (3, 4), (4, 4)])
 @pytest.mark.parametrize("domains", [(), ("a", "b")])
 def test_batches_of_one_and_sets_of_less_than_one_batch(pictures, batch_size, domains):
     """Every picture is seen once before any is seen again."""
-    dataset = data.Dataset.unlabelled(
-        (), tuple(map(str, range(pictures))), None, boxes=np.full((pictures, 4), np.nan), size=8, margin=0.0
-    )
+    images, boxes = tuple(map(str, range(pictures))), np.full((pictures, 4), np.nan)
+    dataset = data.Dataset.unlabelled(images, None, boxes=boxes, size=8, margin=0.0)
     if domains:
         dataset = dataclasses.replace(dataset, domains=domains, domain=np.arange(pictures, dtype=np.int32) % 2)
     order = dataset.training_order(batch_size=batch_size, seed=0)

@@ -39,13 +39,13 @@ def test_every_text_file_says_its_encoding(path):
 CLAIM = """
 import locale, pathlib, sys
 from configs import default
-from ctd_jax import data, workdir
+from ctd_jax import data, run_folder
 assert locale.getencoding() not in ("UTF-8", "utf-8"), locale.getencoding()
 config = default.get_config().data
 config.root, config.image_size = sys.argv[1], 32
 source = data.load(config, pathlib.Path(sys.argv[2]))
 for _ in range(2):  # the second reads what the first wrote
-    workdir.claim_split(pathlib.Path(sys.argv[2]), source.rows())
+    run_folder.claim_split(pathlib.Path(sys.argv[2]), source.rows())
 print(ascii(source.everything.subjects[0]))
 """
 

@@ -15,6 +15,9 @@ from PIL import Image
 from configs import default
 from ctd_jax import data
 from ctd_jax.data import builder, folder
+from ctd_jax.data.boxes import read_boxes
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.points import read_folder
 from ctd_jax.data.prefetch import ahead
 from ctd_jax.errors import UserError
 
@@ -86,7 +89,7 @@ def refused(root):
 
 
 def test_cells_and_gaps(root):
-    table = folder.read(root)
+    table = read_folder(root)
     assert table.images == ("a.png", "b.png", "c.png", "d.png")
     assert table.subjects == ("ann", "bob", "cat", "dan")
     assert table.splits == ("train", "train", "test1", "test2")
@@ -99,7 +102,7 @@ def test_cells_and_gaps(root):
 
 def test_order_and_names_are_those_of_the_json(root):
     write_json(root, landmarks=["tip", "left"], flip_pairs=None, normalizer=["left", "tip"], success_radii_mm=[1, 2.5])
-    table = folder.read(root)
+    table = read_folder(root)
     np.testing.assert_array_equal(table.xy[0], [[20, 25], [10, 12.5]])
     assert table.landmarks.flip_order is None
     assert table.landmarks.normalizer == ("left", "tip") and table.landmarks.success_radii_mm == (1, 2.5)
@@ -108,15 +111,15 @@ def test_order_and_names_are_those_of_the_json(root):
 def test_measurements(root):
     content = {"width": ["left", "right"], "at_tip": ["left", "tip", "right"]}
     write_json(root, measurements=content)
-    assert {one.name: one.definition for one in folder.read(root).landmarks.measurements} == content
+    assert {one.name: one.definition for one in read_folder(root).landmarks.measurements} == content
     write_json(root, measurements=None)
-    assert folder.read(root).landmarks.measurements == ()
+    assert read_folder(root).landmarks.measurements == ()
 
 
 def test_no_pairs_is_not_never(root):
     """`[]`: every landmark is its own mirror image; null: never mirror."""
     write_json(root, flip_pairs=[])
-    assert folder.read(root).landmarks.flip_order == (0, 1, 2)
+    assert read_folder(root).landmarks.flip_order == (0, 1, 2)
 
 
 def test_what_spreadsheets_write(root):
@@ -124,7 +127,7 @@ def test_what_spreadsheets_write(root):
     text = (root / "landmarks.csv").read_text().replace(",", " , ")
     (root / "landmarks.csv").write_bytes(b"\xef\xbb\xbf" + text.replace("\n", "\r\n").encode() + b"\r\n\r\n")
     (root / "dataset.json").write_bytes(b"\xef\xbb\xbf" + json.dumps(JSON).encode())
-    table = folder.read(root)
+    table = read_folder(root)
     assert table.images[0] == "a.png" and table.xy[1, 1, 0] == 31.25 and np.isnan(table.xy[1, 2]).all()
 
 
@@ -148,7 +151,7 @@ def test_no_subject_column(root, caplog):
     header = [name for name in HEADER if name != "subject"]
     with (root / "landmarks.csv").open("w", newline="") as file:
         csv.writer(file).writerows([header, *([row[0], *row[2:]] for row in ROWS)])
-    assert folder.read(root).subjects == ("a.png", "b.png", "c.png", "d.png")
+    assert read_folder(root).subjects == ("a.png", "b.png", "c.png", "d.png")
     assert "no column `subject`: every picture counts as a person of its own" in caplog.text
 
 
@@ -166,13 +169,13 @@ def test_split_file(root, tmp_path):
 def test_boxes_file(root, tmp_path):
     file = tmp_path / "boxes.csv"
     file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,3.5,4\n")
-    np.testing.assert_array_equal(folder.read_boxes(file)["a.png"].box, [1, 2, 3.5, 4])
+    np.testing.assert_array_equal(read_boxes(file)["a.png"].box, [1, 2, 3.5, 4])
     file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,0.5,4\n")
     with pytest.raises(UserError, match=r"boxes.csv, row 2: box is .*; expected x0 < x1 and y0 < y1"):
-        folder.read_boxes(file)
+        read_boxes(file)
     file.write_text("image,x0\na.png,1\n")
     with pytest.raises(UserError, match="boxes.csv: expected the columns box_x0, .* found image, x0"):
-        folder.read_boxes(file)
+        read_boxes(file)
 
 
 # What is refused. Each: how the folder is spoilt, and what the message must say.
@@ -351,13 +354,13 @@ def test_a_little_outside_is_a_warning(root, caplog):
 @pytest.fixture
 def checked(monkeypatch):
     """Indices of the pictures that were read to be prepared."""
-    seen, check = [], folder.check_picture
+    seen, check = [], LandmarkTable.check_picture
 
-    def spy(table, index, content, root):
+    def spy(table, index, root):
         seen.append(index)
-        return check(table, index, content, root)
+        return check(table, index, root)
 
-    monkeypatch.setattr(folder, "check_picture", spy)
+    monkeypatch.setattr(LandmarkTable, "check_picture", spy)
     return seen
 
 
@@ -366,7 +369,7 @@ def test_pictures_come_back_byte_for_byte(root, tmp_path):
     exif[0x0112] = 6
     Image.fromarray(np.zeros((HEIGHT, WIDTH), np.uint16)).save(root / "b.png")
     Image.fromarray(np.zeros((WIDTH, HEIGHT, 3), np.uint8)).save(root / "a.png", exif=exif)
-    encoded, _ = builder.pictures(root, folder.read(root), tmp_path / "cache")
+    encoded, _ = builder.pictures(root, read_folder(root), tmp_path / "cache")
     for index, row in enumerate(ROWS):
         assert encoded[index]["picture"] == (root / row[0]).read_bytes()
     np.testing.assert_array_equal(load(root).picture("c.png"), np.asarray(Image.open(root / "c.png")))
@@ -414,7 +417,7 @@ def test_more_pictures_than_a_file_holds(root, monkeypatch):
 
 def test_a_record_is_written_before_the_next_is_read(root, monkeypatch):
     """So that no more than one is in memory, however large the folder."""
-    read, read_before, check = [], [], folder.check_picture
+    read, read_before, check = [], [], LandmarkTable.check_picture
     write = tfds.core.writer.ExampleWriter.write
 
     def spy(self, path, examples):
@@ -429,7 +432,7 @@ def test_a_record_is_written_before_the_next_is_read(root, monkeypatch):
         read.append(check(*args))
         return read[-1]
 
-    monkeypatch.setattr(folder, "check_picture", read_one)
+    monkeypatch.setattr(LandmarkTable, "check_picture", read_one)
     monkeypatch.setattr(tfds.core.writer.ExampleWriter, "write", spy)
     load(root)
     assert read_before == [1, 2, 3, 4]
@@ -450,28 +453,28 @@ def test_two_folders_share_a_cache(root, landmark_folder):
 
 def test_message_is_the_same_within_tfds(root):
     (root / "c.png").write_bytes((root / "c.png").read_bytes()[:900])
-    table = folder.read(root)
+    table = read_folder(root)
     with pytest.raises(UserError) as direct:
-        folder.check_picture(table, 2, (root / "c.png").read_bytes(), root)
+        table.check_picture(2, root)
     assert refused(root) == str(direct.value)
 
 
 @pytest.mark.parametrize("error", [UserError("spoilt"), KeyboardInterrupt()])
 def test_what_fails_half_way_leaves_nothing_to_be_taken(root, monkeypatch, error):
     """A build that ends at the third picture, twice, then a good one."""
-    check = folder.check_picture
+    check = LandmarkTable.check_picture
 
-    def fail(table, index, content, root):
+    def fail(table, index, root):
         if index == 2:
             raise error
-        return check(table, index, content, root)
+        return check(table, index, root)
 
-    monkeypatch.setattr(folder, "check_picture", fail)
+    monkeypatch.setattr(LandmarkTable, "check_picture", fail)
     for _ in range(2):
         with pytest.raises(type(error)):
             load(root)
         assert not list((root.parent / "cache").rglob("dataset_info.json"))
-    monkeypatch.setattr(folder, "check_picture", check)
+    monkeypatch.setattr(LandmarkTable, "check_picture", check)
     source = load(root)
     for row in ROWS:
         np.testing.assert_array_equal(source.picture(row[0]), np.asarray(Image.open(root / row[0])))
@@ -488,7 +491,7 @@ def real(name):
 
 def test_faces_fgnet(caplog):
     root = real("faces_fgnet")
-    table = folder.read(root)
+    table = read_folder(root)
     assert table.xy.shape == (1002, 68, 2) and not np.isnan(table.xy).any()
     assert len(set(table.subjects)) == 82
     assert {name: table.splits.count(name) for name in set(table.splits)} == {"train": 609, "val": 119, "test": 274}
@@ -498,13 +501,13 @@ def test_faces_fgnet(caplog):
     ]
     order = table.landmarks.flip_order
     assert [order[i] for i in order] == list(range(68))
-    for index, image in enumerate(table.images):
-        folder.check_picture(table, index, (root / image).read_bytes(), root)
+    for index in range(len(table)):
+        table.check_picture(index, root)
     assert len([r for r in caplog.records if "outside the picture" in r.message]) == 1
 
 
 def test_ceph_isbi2015():
-    table = folder.read(real("ceph_isbi2015"))
+    table = read_folder(real("ceph_isbi2015"))
     assert table.xy.shape == (400, 19, 2) and table.landmarks.flip_order is None
     assert {name: table.splits.count(name) for name in set(table.splits)} == {"train": 150, "test1": 150, "test2": 100}
     np.testing.assert_allclose(table.spacing, 0.6047, rtol=1e-3)
@@ -517,7 +520,7 @@ def test_ceph_isbi2015():
 
 def test_fetal_head_us():
     root = real("multidomain/fetal_head_us")
-    table = folder.read(root)
+    table = read_folder(root)
     assert table.xy.shape == (620, 4, 2) and np.isfinite(table.spacing).all()
     assert table.landmarks.names == ("ofd_left", "ofd_right", "bpd_top", "bpd_bottom")
     assert table.landmarks.flip_order == (1, 0, 2, 3)
@@ -527,13 +530,13 @@ def test_fetal_head_us():
     ]
     assert {name: table.splits.count(name) for name in set(table.splits)} == {"train": 408, "val": 49, "test": 163}
     for index in range(0, 620, 20):
-        folder.check_picture(table, index, (root / table.images[index]).read_bytes(), root)
+        table.check_picture(index, root)
 
 
 def test_faces_ytf(caplog):
     """Its split `teacher`, where some frames repeat, takes no part; a few points lie a little outside."""
     root = real("faces_ytf")
-    table = folder.read(root)
+    table = read_folder(root)
     assert table.xy.shape == (4232, 68, 2) and len(set(table.subjects)) == 347
     assigned = data.splits.assign(table.images, table.subjects, given=table.splits, seed=0, budget=0)
     parts = data.splits.parts(assigned)
@@ -544,7 +547,7 @@ def test_faces_ytf(caplog):
     ]
     for index in range(len(table.images)):
         if table.xy[index].min() < 0 or table.xy[index].max() > 140:
-            folder.check_picture(table, index, (root / table.images[index]).read_bytes(), root)
+            table.check_picture(index, root)
     assert 0 < len([r for r in caplog.records if "outside the picture" in r.message]) <= 6
 
 
@@ -553,5 +556,5 @@ def test_an_unknown_key_of_dataset_json_is_named(landmark_folder, caplog):
     content = json.loads((root / "dataset.json").read_text())
     content["normaliser"] = content.pop("normalizer")
     (root / "dataset.json").write_text(json.dumps(content))
-    folder.read(root)
+    read_folder(root)
     assert "the key 'normaliser' means nothing here; is it 'normalizer'?" in caplog.text

@@ -162,7 +162,7 @@ def test_each_domain_of_a_segmentation_folder_has_its_own(tmp_path):
         Image.fromarray(np.linspace(0, top, size[0] * size[1]).reshape(size[::-1]).astype(np.uint16)).save(root / image)
     config = default.get_config().data
     config.root, config.image_size = str(root), 32
-    source = data.load(config, tmp_path / "cache", masks=True)
+    source = data.load(config, tmp_path / "cache", targets=data.CLASS_MAPS)
     want = {domain: {"integer": (0.0, {1000: 1023.0, 50000: 65535.0}[top])} for domain, top in first.items()}
     assert source.grey == want and len(want) > 1
     assert {source.everything.original(i).max() for i in range(len(source.everything))} == {249, 195}

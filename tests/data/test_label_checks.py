@@ -9,8 +9,10 @@ import pytest
 from PIL import Image
 from scipy import spatial
 
-from ctd_jax.data import folder, label_checks, pictures, shapes, synthetic, twins
-from ctd_jax.data.folder import Landmarks, Table
+from ctd_jax.data import label_checks, pictures, shapes, synthetic, twins
+from ctd_jax.data.about import Landmarks
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.points import read_folder
 from ctd_jax.errors import UserError
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
@@ -19,7 +21,7 @@ SIZE = 320
 
 def table_of(xy, landmarks, size, splits, **changes):
     n = len(xy)
-    table = Table(
+    table = LandmarkTable(
         landmarks=landmarks,
         images=tuple(f"{i}.png" for i in range(n)),
         subjects=tuple(map(str, range(n))),
@@ -251,7 +253,7 @@ def real(request):
     root = SHARED / request.param
     if not root.is_dir():
         pytest.skip(f"needs ../shared/data/{request.param}")
-    table = folder.read(root)
+    table = read_folder(root)
     looks = np.zeros(len(table.images), twins.LOOK)
     seen: dict[bytes, int] = {}
     for i, image in enumerate(table.images):

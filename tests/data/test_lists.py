@@ -75,7 +75,9 @@ def test_paths_give_what_their_folder_does(folder, tmp_path):
         want = data.load(config_of(root=str(root), **changes), tmp_path)
         found = data.from_lists(config_of(**changes), paths, xy, synthetic.LANDMARKS, **known)
         assert found.split_of == want.split_of and found.sha256 == want.sha256 and found.names == want.names
-        assert found.landmarks == want.landmarks and found.everything.subjects == want.everything.subjects
+        assert (
+            found.targets.landmarks == want.targets.landmarks and found.everything.subjects == want.everything.subjects
+        )
         assert found.everything.images == tuple(map(str, paths))
         for name in found.names:
             every = np.arange(len(want.split(name)))
@@ -114,7 +116,7 @@ def test_what_is_not_given_is_unknown(caplog):
     assert everything.subjects == everything.images and "every picture counts as a person of its own" in caplog.text
     assert sorted(source.split_of) == ["test", "train", "train", "train", "train", "val"]
     assert np.isnan(everything.spacing).all() and np.isnan(everything.boxes).all()
-    assert source.landmarks.flip_order is None and source.landmarks.normalizer is None
+    assert source.targets.landmarks.flip_order is None and source.targets.landmarks.normalizer is None
 
 
 def test_gaps_spacing_and_boxes():

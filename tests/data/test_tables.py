@@ -11,8 +11,9 @@ from PIL import Image
 
 from configs import default, mtmd
 from ctd_jax import data
-from ctd_jax.data import folder, tables
+from ctd_jax.data import tables
 from ctd_jax.data.faults import Faults
+from ctd_jax.data.points import read_folder
 from ctd_jax.errors import UserError
 
 HEADER = ["image", "subject", "split", "left_x", "left_y", "tip_x", "tip_y"]
@@ -76,7 +77,7 @@ def refused(root, **changes):
 def test_encodings_and_separators(root, encoding, delimiter, caplog):
     rows = changed((2, "subject", "Jürgen"))
     write(root, rows=rows, encoding=encoding, delimiter=delimiter)
-    table = folder.read(root)
+    table = read_folder(root)
     assert table.subjects == ("Jürgen", "bob", "cat", "dan")
     np.testing.assert_array_equal(table.xy[0], [[10, 12.5], [20, 25]])
     assert ("is separated by" in caplog.text) == (delimiter != ",")
@@ -86,7 +87,7 @@ def test_encodings_and_separators(root, encoding, delimiter, caplog):
 def test_decimal_commas_need_another_separator(root, caplog):
     rows = changed((2, "left_x", "10,25"), (2, "left_y", "12,5"), (5, "left_x", "9"))
     write(root, rows=rows, delimiter=";")
-    np.testing.assert_array_equal(folder.read(root).xy[0, 0], [10.25, 12.5])
+    np.testing.assert_array_equal(read_folder(root).xy[0, 0], [10.25, 12.5])
     assert "row 2: '10,25'" in caplog.text
     write(root, rows=rows)
     assert "left_x is '10,25'; expected a number (with a decimal point)" in refused(root)
@@ -101,7 +102,7 @@ def test_decimal_commas_and_points_do_not_mix(root):
 @pytest.mark.parametrize("word", ["NaN", "nan", "NA", "N/A", "null", "None", "-", "#N/A"])
 def test_words_for_missing_values(root, word, caplog):
     write(root, rows=changed((3, "tip_x", word), (3, "tip_y", word), (4, "subject", "NA")))
-    table = folder.read(root)
+    table = read_folder(root)
     assert np.isnan(table.xy[1, 1]).all() and np.isnan(table.xy).sum() == 2
     assert table.subjects == ("ann", "bob", "NA", "dan")  # initials
     assert f"2 cells are taken as empty: {word!r} (2)" in caplog.text
@@ -116,7 +117,7 @@ def test_other_names_of_the_split(root, column, caplog):
 
 def test_other_names_of_the_subject(root, caplog):
     write(root, header=["Image", "Patient_ID", *HEADER[2:]])
-    assert folder.read(root).subjects == ("ann", "bob", "cat", "dan")
+    assert read_folder(root).subjects == ("ann", "bob", "cat", "dan")
     assert "read `Image` as `image`, `Patient_ID` as `subject`" in caplog.text
 
 
@@ -153,7 +154,7 @@ def test_a_split_file_of_several_domains(root, tmp_path, landmark_folder):
 
 def test_columns_that_mean_nothing(root, caplog):
     write(root, header=[*HEADER, "note", "spacing_mm_x"], rows=[[*row, "x", "1"] for row in ROWS])
-    folder.read(root)
+    read_folder(root)
     said = [r.message for r in caplog.records if "mean nothing" in r.message]
     assert len(said) == 1 and said[0].endswith("here: note, spacing_mm_x (is it `spacing_x_mm`?)")
 
@@ -161,14 +162,14 @@ def test_columns_that_mean_nothing(root, caplog):
 def test_a_column_of_row_numbers(root, caplog):
     """As pandas writes one."""
     write(root, header=["", *HEADER], rows=[[str(i), *row] for i, row in enumerate(ROWS)])
-    assert folder.read(root).images == ("a.png", "b.png", "c.png", "d.png")
+    assert read_folder(root).images == ("a.png", "b.png", "c.png", "d.png")
     assert "columns that mean nothing here: one without a name" in caplog.text
 
 
 def test_pictures_by_another_spelling(root, caplog):
     (root / "d.png").rename(root / "Jürgen.PNG")
     write(root, rows=changed((5, "image", "./Ju\u0308rgen.png"), (2, "image", "A.png")))
-    assert folder.read(root).images == ("a.png", "b.png", "c.png", "Jürgen.PNG")
+    assert read_folder(root).images == ("a.png", "b.png", "c.png", "Jürgen.PNG")
     assert (
         "2 names are spelt otherwise than their files, which exactly one file fits each; first 'A.png' is 'a.png'"
         in (caplog.text)
@@ -178,7 +179,7 @@ def test_pictures_by_another_spelling(root, caplog):
 def test_raters_are_not_used(root, caplog):
     content = {"name": "field", "landmarks": ["left", "tip"], "raters": ["senior", "junior"]}
     (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-    folder.read(root)
+    read_folder(root)
     assert "`raters` is not used" in caplog.text
 
 
@@ -187,11 +188,11 @@ def test_pairs_of_left_and_right(root, caplog):
     write(root, header=["image", *(f"{name}_{axis}" for name in names for axis in "xy")], rows=[["a.png", *"1" * 14]])
     content = {"landmarks": names, "flip_pairs": [["L1", "R1"]]}
     (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-    folder.read(root)
+    read_folder(root)
     assert "flip_pairs does not have [left_eye, right_eye], [ear_left, ear_right]; add the pairs" in caplog.text
     caplog.clear()
     (root / "dataset.json").write_text(json.dumps(content | {"flip_pairs": None}), encoding="utf-8")
-    folder.read(root)
+    read_folder(root)
     assert "flip_pairs" not in caplog.text
 
 
@@ -199,7 +200,7 @@ def test_landmarks_that_differ_in_capitals_only(root):
     """Neither column is taken for the other's."""
     write(root, header=["image", "a_x", "a_y", "A_x", "A_y", "M\u00fc_X", "M\u00fc_Y"], rows=[["a.png", *"123456"]])
     (root / "dataset.json").write_text(json.dumps({"landmarks": ["A", "a", "Mu\u0308"]}), encoding="utf-8")
-    np.testing.assert_array_equal(folder.read(root).xy[0], [[3, 4], [1, 2], [5, 6]])
+    np.testing.assert_array_equal(read_folder(root).xy[0], [[3, 4], [1, 2], [5, 6]])
     write(root, header=["image", "a_x", "a_y", "M\u00fc_X", "M\u00fc_Y"], rows=[["a.png", *"1234"]])
     assert "2 x missing column" in refused(root) and "no column `A_x`" in refused(root)
 
@@ -360,7 +361,7 @@ def test_all_faults_of_a_segmentation_folder_at_once(tmp_path):
     config = mtmd.get_config().data
     config.update({"root": str(root), "image_size": 32, "budget": 0})
     with pytest.raises(UserError) as caught:
-        data.load(config, tmp_path, masks=True)
+        data.load(config, tmp_path, targets=data.CLASS_MAPS)
     kinds = [line.partition(": ")[0] for line in str(caught.value).splitlines()[1:]]
     assert kinds == ["- 1 x unknown domain", "- 1 x not a number", "- 1 x missing picture", "- 1 x empty class map"]
 
@@ -397,14 +398,19 @@ def test_of_a_helping_domain_too(root, tmp_path, landmark_folder):
     write(root, rows=changed(*((2, column, "") for column in HEADER[3:]), (5, "split", "train")))
     source = load(root, roots=f"{root},{other}")
     assert source.parts["field"].split_of.count("unlabelled") == 1
-    assert not np.isnan(source.split("train").xy).all((1, 2)).any()
+    assert not np.isnan(source.split("train").targets.xy).all((1, 2)).any()
 
 
 def test_of_people_are_as_good_as_any(root, caplog):
     write(root, rows=changed(*((row, column, "") for row in (2, 3, 4) for column in HEADER[3:])))
     config = default.get_config().data
     config.update({"root": str(root), "image_size": 32, "budget": 0})
-    assert data.load(config, root.parent / "cache", people=True).split_of == ["train", "train", "val", "test"]
+    assert data.load(config, root.parent / "cache", targets=data.IDENTITIES).split_of == [
+        "train",
+        "train",
+        "val",
+        "test",
+    ]
     assert "annot" not in caplog.text
 
 

@@ -12,8 +12,10 @@ import tiny
 from PIL import Image
 
 from ctd_jax import data, training_run
-from ctd_jax.data import builder, drawn_anatomies, folder, pictures, segmentation, synthetic, twins
+from ctd_jax.data import builder, drawn_anatomies, pictures, split_file, synthetic, twins
+from ctd_jax.data.points import read_folder
 from ctd_jax.data.prefetch import ahead
+from ctd_jax.data.segmentation_folder import read as read_segmentation_folder
 from ctd_jax.report import parts
 
 SHARED = pathlib.Path(__file__).parents[3] / "shared" / "data"
@@ -167,7 +169,7 @@ def test_of_one_domain():
 
 def test_looks_are_kept_beside_the_prepared_pictures(landmark_folder, tmp_path, monkeypatch):
     root = landmark_folder(people=4)
-    table = folder.read(root)
+    table = read_folder(root)
     _, first = builder.pictures(root, table, tmp_path)
     assert first["size"].tolist() == [[64, 64]] * 8
     decoded = []
@@ -214,7 +216,7 @@ def test_twins_of_a_segmentation_folder(tmp_path):
     root = segmentation_folder.write(tmp_path / "anatomies")
     copied(root, "heads/0.png", "heads/7.png")
     config = tiny.config("none", data__root=str(root)).data
-    source = data.load(config, tmp_path / "cache", masks=True)
+    source = data.load(config, tmp_path / "cache", targets=data.CLASS_MAPS)
     assert named(source.twins) == {("heads/0.png", "heads/7.png")}
 
 
@@ -247,7 +249,7 @@ def thumbnails(root, images):
 @pytest.fixture(scope="module")
 def ceph():
     root = real("ceph_isbi2015")
-    table = folder.read(root)
+    table = read_folder(root)
     return table, thumbnails(root, table.images)
 
 
@@ -267,7 +269,7 @@ def test_ceph_isbi2015(ceph):
 
 def test_our_cephalogram_split_has_none_across(ceph):
     table, small = ceph
-    given = folder.read_split(pathlib.Path(__file__).parents[2] / "experiments" / "splits" / "ceph_isbi2015.csv")
+    given = split_file.read(pathlib.Path(__file__).parents[2] / "experiments" / "splits" / "ceph_isbi2015.csv")
     splits = [given.get(image, "unused") for image in table.images]
     found = twins.find(table.images, table.subjects, splits, table.sha256, small)
     assert dict(found.counts) == {("test1", "test1", False): 3}
@@ -276,7 +278,7 @@ def test_our_cephalogram_split_has_none_across(ceph):
 def test_multidomain():
     """Two patients of ACDC are one, in both phases; nerve_us repeats a picture, and has two in succession."""
     root = real("multidomain")
-    table = segmentation.read(root)
+    table = read_segmentation_folder(root)
     small = thumbnails(root, table.images)
     found = twins.find(table.names, table.subjects, table.splits, table.sha256, small)
     assert {(number(twin.image_a), number(twin.image_b)) for twin in found.pairs} == {
@@ -290,6 +292,6 @@ def test_multidomain():
 
 def test_faces_fgnet():
     root = real("faces_fgnet")
-    table = folder.read(root)
+    table = read_folder(root)
     small = thumbnails(root, table.images)
     assert not twins.find(table.images, table.subjects, table.splits, table.sha256, small).pairs

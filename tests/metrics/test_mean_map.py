@@ -14,11 +14,10 @@ def dataset(maps):
     """Pictures of one domain, seen at their own 8 x 8 pixels."""
     maps, n = np.asarray(maps, np.uint8), len(maps)
     names = tuple(f"{i}.png" for i in range(n))
-    return data.ClassMaps(
-        landmarks=data.Landmarks(()), images=names, subjects=names, xy=np.empty((n, 0, 2)),
-        spacing=np.full((n, 2), NAN), boxes=np.full((n, 4), NAN),
-        original=lambda i: np.zeros((8, 8, 3), np.uint8), size=8, margin=0.0, cache_mib=1, classes=CLASSES,
-        domains=("spines",), domain=np.zeros(n, np.int32), class_map=lambda i: maps[i],
+    return data.Dataset(
+        images=names, subjects=names, spacing=np.full((n, 2), NAN), boxes=np.full((n, 4), NAN),
+        original=lambda i: np.zeros((8, 8, 3), np.uint8), targets=data.ClassMaps(CLASSES, lambda i: maps[i]),
+        size=8, margin=0.0, cache_mib=1, domains=("spines",), domain=np.zeros(n, np.int32),
     )  # fmt: skip
 
 

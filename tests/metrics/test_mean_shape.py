@@ -24,10 +24,9 @@ def dataset(xy, sizes, boxes=None, cache_mib=1):
     xy, n = np.asarray(xy, float), len(xy)
     names = tuple(f"{i}.png" for i in range(n))
     return data.Dataset(
-        landmarks=data.Landmarks(tuple("abcdefgh"[: xy.shape[1]])),
         images=names,
         subjects=names,
-        xy=xy,
+        targets=data.Points(data.Landmarks(tuple("abcdefgh"[: xy.shape[1]])), xy),
         spacing=np.full((n, 2), NAN),
         boxes=np.full((n, 4), NAN) if boxes is None else np.asarray(boxes, float),
         original=lambda i: np.zeros((sizes[i][1], sizes[i][0], 3), np.uint8),
@@ -103,9 +102,10 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     random = np.random.default_rng(0)
 
     def predict(forward, variables, part, parallel, batch_size):
-        xy = np.where(np.isnan(part.xy), 20.0, part.xy) + random.choice([-0.6, 0.6], part.xy.shape)
+        true = part.targets.xy
+        xy = np.where(np.isnan(true), 20.0, true) + random.choice([-0.6, 0.6], true.shape)
         confidence = np.ones(xy.shape[:2])
-        return Predictions.from_points(part.images, part.subjects, part.landmarks.names, xy, true_xy=part.xy,
+        return Predictions.from_points(part.images, part.subjects, part.targets.landmarks.names, xy, true_xy=true,
                                        spacing=part.spacing, confidence=confidence)  # fmt: skip
 
     monkeypatch.setattr(evaluate, "predict", predict)

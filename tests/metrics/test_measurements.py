@@ -9,7 +9,7 @@ import pytest
 
 from configs import default
 from ctd_jax import data, metrics
-from ctd_jax.data import folder, synthetic
+from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import measurements
 from ctd_jax.tasks.landmarks import evaluate
@@ -143,24 +143,24 @@ def run(tmp_path, monkeypatch, content):
     xy = np.nan_to_num(true, nan=7.0)
     xy[:, 1] += (3, 4)
     parsed = measurements.parse(content, LANDMARKS, "here")
-    marks = folder.Landmarks(LANDMARKS, measurements=parsed)
+    marks = data.Landmarks(LANDMARKS, measurements=parsed)
 
     def part(name, xy):
         images, spacing = [f"{name}_{i}.png" for i in range(3)], np.array([[2.0, 0.5]] * 3)
         frames = np.ones(3), np.zeros((3, 2))
         return types.SimpleNamespace(
-            name=name, landmarks=marks, images=images, subjects=images, xy=xy, spacing=spacing, size=50,
+            name=name, targets=data.Points(marks, xy), images=images, subjects=images, spacing=spacing, size=50,
             frames=lambda: frames,
         )  # fmt: skip
 
     source = types.SimpleNamespace(
-        landmarks=marks,
+        targets=data.Points(marks, true),
         names=names,
-        covered=lambda name: names[1:],
+        splits_called=lambda name: names[1:],
         split=lambda name: part(name, true[3:] if name == "test2" else true[:3]),
         picture=lambda image: np.zeros((50, 50, 3), np.uint8),
     )
-    source.judged = {"": source}
+    source.evaluated = {"": source}
 
     def predict(forward, variables, part, parallel, batch_size):
         rows = slice(0, 3) if part.name == "test1" else slice(3, 6)
@@ -208,4 +208,4 @@ def test_drawn_faces_have_measurements(tmp_path):
     config = default.get_config().data
     config.update({"root": "synthetic", "image_size": 32, "budget": 0})
     config.synthetic.update({"identities": (1, 1, 1), "shots": (1, 1, 1)})
-    assert data.load(config, tmp_path).landmarks.measurements == parsed
+    assert data.load(config, tmp_path).targets.landmarks.measurements == parsed

@@ -1,6 +1,7 @@
 """Several domains in one network: what they share, what is each one's own, and what a run of them leaves behind."""
 
 import csv
+import dataclasses
 import itertools
 import json
 import pathlib
@@ -16,7 +17,8 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from configs import domains as domains_config
 from configs import helping
 from ctd_jax import data, metrics, report, training_run
-from ctd_jax.data import folder, schedule, synthetic
+from ctd_jax.data import schedule, synthetic
+from ctd_jax.data.points import read_folder
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
 from ctd_jax.tasks import landmarks
@@ -46,17 +48,17 @@ def test_several_folders_are_one_source(landmark_folder, tmp_path):
     (roots[1] / "dataset.json").write_text(json.dumps(content))
     config = tiny.config("none", data__root=f"{roots[0]}, {roots[1]}").data
     source = data.load(config, tmp_path)
-    tables = [folder.read(root) for root in roots]
+    tables = [read_folder(root) for root in roots]
     everything = source.everything
     assert everything.domains == ("north", "south") and everything.domain.tolist() == [0] * 4 + [1] * 4
     assert everything.images[4] == f"south/{tables[1].images[0]}"
     assert everything.subjects[3] == f"north/{tables[0].subjects[3]}"
     names = [f"north/{name}" for name in synthetic.LANDMARKS] + [f"south/{name}" for name in content["landmarks"]]
-    assert list(source.landmarks.names) == names and source.landmarks.normalizer is None
-    assert source.landmarks.flip_pairs[0] == tuple(f"north/{name}" for name in synthetic.FLIP_PAIRS[0])
-    np.testing.assert_array_equal(everything.xy[:4, :30], tables[0].xy)
-    np.testing.assert_array_equal(everything.xy[4:, 30:], tables[1].xy)
-    assert np.isnan(everything.xy[:4, 30:]).all() and np.isnan(everything.xy[4:, :30]).all()
+    assert list(source.targets.landmarks.names) == names and source.targets.landmarks.normalizer is None
+    assert source.targets.landmarks.flip_pairs[0] == tuple(f"north/{name}" for name in synthetic.FLIP_PAIRS[0])
+    np.testing.assert_array_equal(everything.targets.xy[:4, :30], tables[0].xy)
+    np.testing.assert_array_equal(everything.targets.xy[4:, 30:], tables[1].xy)
+    assert np.isnan(everything.targets.xy[:4, 30:]).all() and np.isnan(everything.targets.xy[4:, :30]).all()
     np.testing.assert_array_equal(
         source.picture(everything.images[5]), source.parts["south"].picture(tables[1].images[1])
     )
@@ -71,7 +73,7 @@ def test_several_folders_are_one_source(landmark_folder, tmp_path):
 
 def test_a_split_file_names_domain_and_picture(landmark_folder, tmp_path):
     roots = [landmark_folder(people=4, shots=1, size=32, name=name) for name in ("north", "south")]
-    splits = dict(zip(folder.read(roots[0]).images, ["test", "train", "val", "train"], strict=True))
+    splits = dict(zip(read_folder(roots[0]).images, ["test", "train", "val", "train"], strict=True))
     rows = [f"{name}/{image},{split}" for name in ("north", "south") for image, split in splits.items()]
     (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]))
     config = tiny.config("none", data__root=",".join(map(str, roots)), data__split=str(tmp_path / "split.csv")).data
@@ -86,7 +88,7 @@ def test_the_budget_is_each_domains_but_not_a_helpers():
     source = data.load(tiny.config("none", helping, data__budget=3).data, None)
     counts = [part.split_of.count("train") for part in source.parts.values()]
     assert counts == [3, 16]  # all that a helper has
-    assert list(source.judged) == ["synthetic"]
+    assert list(source.evaluated) == ["synthetic"]
     assert set(source.split("val").domain) == set(source.split("test").domain) == {0}
     left_out = data.load(tiny.config("none", helping, data__helped=False).data, None)
     assert (
@@ -108,16 +110,16 @@ def test_the_schedule_of_the_domains(kind, temperature, want):
     """90 and 10 pictures: n^(1/2) is 9.49 and 3.16."""
     np.testing.assert_allclose(schedule.shares(np.array([90, 10]), kind=kind, temperature=temperature), want, rtol=1e-6)
     domain = np.repeat([0, 1], [90, 10])
-    order = schedule.order(domain, seed=0, kind=kind, temperature=temperature)
+    order = schedule.order_of_domains(domain, seed=0, kind=kind, temperature=temperature)
     seen = np.array([order[i] for i in range(400)])
     batches = domain[seen].reshape(-1, 20)
     assert np.abs((batches == 1).sum(1) - 20 * want[1]).max() <= 1
     for d, n in enumerate((90, 10)):
         own = seen[domain[seen] == d]
         assert all(len(set(own[i : i + n])) == n for i in range(0, len(own) - n + 1, n))  # all before any again
-    again = schedule.order(domain, seed=0, kind=kind, temperature=temperature)
+    again = schedule.order_of_domains(domain, seed=0, kind=kind, temperature=temperature)
     assert [again[i] for i in (399, 7)] == [seen[399], seen[7]]
-    other = schedule.order(domain, seed=1, kind=kind, temperature=temperature)
+    other = schedule.order_of_domains(domain, seed=1, kind=kind, temperature=temperature)
     assert [other[i] for i in range(400)] != seen.tolist()
 
 
@@ -263,7 +265,7 @@ def test_the_network_of_one_domain_says_what_the_common_one_does(teacher_file, n
     common = task.model.apply(variables, picture, np.ones(1, np.int32), train=False)["heatmaps"]
     run = Run(pathlib.Path("run"), task.config, variables, task.meta)
     alone = TrainedLandmarks.read(run, "synthetic_film", task.config)
-    assert alone.names == task.source.parts["synthetic_film"].landmarks.names
+    assert alone.names == task.source.parts["synthetic_film"].targets.landmarks.names
     found = alone.model.apply(alone.variables, picture, train=False)["heatmaps"]
     np.testing.assert_allclose(found, common[..., -len(alone.names) :], rtol=1e-4, atol=1e-4)
 
@@ -283,7 +285,8 @@ def test_the_error_of_several_domains_is_the_geometric_mean_of_theirs():
     xy[0, 0], xy[1, 1], xy[2, 2] = (0, 3), (0, 5), (0, 99)
     spacing = np.array([[np.nan] * 2, [0.1] * 2, [np.nan] * 2])
     table = table_of(xy, true, ["a/1", "b/1", "c/1"], ["a/tip", "b/tip", "c/tip"], spacing)
-    nothing = data.Dataset.unlabelled(["tip"], [], None, boxes=np.zeros((0, 4)), size=8, margin=0.0)
+    nothing = data.Dataset.unlabelled([], None, boxes=np.zeros((0, 4)), size=8, margin=0.0)
+    nothing = dataclasses.replace(nothing, targets=data.Points(data.Landmarks(("tip",)), np.zeros((0, 1, 2))))
     part = data.Source(nothing, [], ())
     source = data.Source(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
     error, text = domains.validation_error(table, source)

@@ -128,7 +128,8 @@ def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
     if change == "spacing":
         other = dataclasses.replace(everything, spacing=np.ones_like(everything.spacing))
     else:
-        other = dataclasses.replace(everything, landmarks=dataclasses.replace(everything.landmarks, **{change: None}))
+        known = dataclasses.replace(everything.targets.landmarks, **{change: None})
+        other = dataclasses.replace(everything, targets=dataclasses.replace(everything.targets, landmarks=known))
     old = landmarks.LandmarkTask(config, source).meta
     new = landmarks.LandmarkTask(config, dataclasses.replace(source, everything=other)).meta
     key = "annotations" if change == "spacing" else change

@@ -51,7 +51,7 @@ def test_the_gradient_of_arcface_is_finite_at_the_ends():
 def make_task(**changes):
     keys = {"model__encoder": "resnet8", "data__synthetic__identities": (4, 2, 0)} | changes
     config = tiny.config("none", source, **keys)
-    return recognition.RecognitionTask(config, data.load(config.data, None))
+    return recognition.RecognitionTask(config, data.load(config.data, None, targets=data.IDENTITIES))
 
 
 @pytest.mark.parametrize("loss", ["softmax", "arcface"])
@@ -161,18 +161,16 @@ def test_faces_without_landmarks_teach_no_landmarks(faces, tmp_path, teacher_fil
 def test_without_landmarks_there_can_be_mirror_images(faces, tmp_path):
     (faces / "dataset.json").write_text('{"name": "faces", "flip_pairs": []}')
     config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces))
-    landmarks = data.load(config.data, tmp_path).landmarks
+    known = data.load(config.data, tmp_path, targets=data.IDENTITIES).targets
     picture = np.random.default_rng(0).uniform(size=(8, 8, 3)).astype(np.float32)
-    mirrored, _ = data.augment(
-        jax.random.key(0), picture, np.zeros((0, 2)), flip=1.0, scale=0, shift=0, flip_order=landmarks.flip_order
-    )
+    mirrored = data.augment_picture(jax.random.key(0), picture, flip=1.0, scale=0, shift=0, mirrored=known.mirrored)
     np.testing.assert_allclose(mirrored, picture[:, ::-1], atol=1e-6)
 
 
 def test_a_train_split_that_no_row_has(faces, tmp_path):
     config = tiny.config("none", source, data__root=str(faces), data__train_split="techer")
     with pytest.raises(UserError, match="data.train_split is 'techer'.*there are teacher, test, train, val"):
-        data.load(config.data, tmp_path)
+        data.load(config.data, tmp_path, targets=data.IDENTITIES)
 
 
 @pytest.mark.parametrize(
@@ -193,7 +191,7 @@ def test_what_cannot_be_learned_or_judged(changes, message):
 
 def test_nobody_is_on_two_sides(tmp_path):
     config = tiny.config("none", source, model__encoder="resnet8", data__synthetic__identities=(4, 2, 0))
-    known = data.load(config.data, tmp_path)
+    known = data.load(config.data, tmp_path, targets=data.IDENTITIES)
     split = ["train"] * 7 + ["val"] * 5  # person 3 has a picture in each
     assert len(split) == len(known.split_of)
     with pytest.raises(UserError, match="1 people of val are also trained on, first .*drawn"):

@@ -44,7 +44,7 @@ SCHEMES = {
 
 def make_task(teacher, **changes):
     config = tiny.config(teacher, mtmd, **SMALL | changes)
-    return SegmentationTask(config, data.load(config.data, None, masks=True))
+    return SegmentationTask(config, data.load(config.data, None, targets=data.CLASS_MAPS))
 
 
 # ---------------------------------------------------------------- the network
@@ -447,11 +447,11 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder_run, tmp_path, t
 def test_a_class_map_that_changed_is_another_run(tmp_path, teacher_file):
     root = segmentation_folder.write(tmp_path / "anatomies")
     config = tiny.config(teacher_file, mtmd, data__root=str(root))
-    source = data.load(config.data, tmp_path, masks=True)
+    source = data.load(config.data, tmp_path, targets=data.CLASS_MAPS)
     run_folder.claim_split(tmp_path / "run", source.rows())
     (tmp_path / "run/config.json").write_text("{}")  # the run has begun
     segmentation_folder.change(root / "heads/0_mask.png", lambda classes: classes[::-1])
-    changed = data.load(config.data, tmp_path, masks=True)
+    changed = data.load(config.data, tmp_path, targets=data.CLASS_MAPS)
     with pytest.raises(UserError, match="not those that this run began with .*heads/0.png"):
         run_folder.claim_split(tmp_path / "run", changed.rows())
 

@@ -93,9 +93,8 @@ def test_the_gradients_norm_is_among_the_means(several):
 def test_what_a_network_says_of_a_picture_is_finite(kind, value):
     """Peaks of heatmaps, probabilities and features alike."""
     pictures = [np.full((8, 8, 3), 255 * (i == 2), np.uint8) for i in range(3)]
-    dataset = data.Dataset.unlabelled(
-        (), ("a.png", "b.png", "white.png"), pictures.__getitem__, boxes=np.full((3, 4), np.nan), size=8, margin=0.0
-    )
+    images, boxes = ("a.png", "b.png", "white.png"), np.full((3, 4), np.nan)
+    dataset = data.Dataset.unlabelled(images, pictures.__getitem__, boxes=boxes, size=8, margin=0.0)
 
     def body(variables, batch):
         bad = jnp.where(batch["picture"].mean((1, 2, 3)) > 100, value, 0.5)

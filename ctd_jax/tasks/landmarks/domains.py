@@ -22,7 +22,7 @@ def warn_of_sizes(source: Source) -> None:
         return
     spans = {name: _span(part.split("train")) for name, part in source.parts.items()}
     for helper in source.helping:
-        ratios = {name: spans[helper] / spans[name] for name in source.judged if spans[name] * spans[helper] > 0}
+        ratios = {name: spans[helper] / spans[name] for name in source.evaluated if spans[name] * spans[helper] > 0}
         name = min(ratios, key=lambda name: abs(np.log(ratios[name])), default=None)
         if name and not 1 / UNLIKE < ratios[name] < UNLIKE:
             _log.warning(
@@ -68,9 +68,9 @@ def validation_error(table: Predictions, source: Source) -> tuple[float, str]:
     is the geometric mean of theirs: units don't matter, a tenth less error counts the same in each.
     """
     errors, texts = [], []
-    for domain, part in source.judged.items():
+    for domain, part in source.evaluated.items():
         own = table_of(table, domain) if domain else table
-        of_images = metrics.image_errors(own, part.landmarks.normalizer)
+        of_images = metrics.image_errors(own, part.targets.landmarks.normalizer)
         measure = metrics.ced_measure(of_images)
         value = float(np.nanmean(of_images[measure]))
         text = f"{100 * value:.2f} %" if measure.startswith("nme") else f"{value:.2f} {measure[3:]}"
@@ -86,9 +86,9 @@ def meta(source: Source) -> list[dict[str, Any]] | None:
     return [
         {
             "name": name,
-            "landmarks": list(part.landmarks.names),
-            "flip_pairs": part.landmarks.flip_pairs,
-            "normalizer": part.landmarks.normalizer,
+            "landmarks": list(part.targets.landmarks.names),
+            "flip_pairs": part.targets.landmarks.flip_pairs,
+            "normalizer": part.targets.landmarks.normalizer,
             "boxes": bool(np.isfinite(part.split("train").boxes).all()),
         }
         for name, part in source.parts.items()

@@ -50,9 +50,9 @@ def predict(
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,
-        dataset.landmarks.names,
+        dataset.targets.landmarks.names,
         original_xy(points, offset, scale),
-        true_xy=dataset.xy,
+        true_xy=dataset.targets.xy,
         spacing=dataset.spacing,
         confidence=confidence,
     )
@@ -92,7 +92,7 @@ def evaluate(
     Returns:
       The content of metrics.json.
     """
-    judged = {name: source.split(name) for name in source.covered(config.eval.split)}
+    judged = {name: source.split(name) for name in source.splits_called(config.eval.split)}
     found = {name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in judged.items()}
 
     def write() -> None:
@@ -108,9 +108,9 @@ def _write_all(
     found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, facts: Facts
 ) -> None:
     """The results of each domain that is judged; of one alone they lie in the workdir itself."""
-    judged = source.judged
+    judged = source.evaluated
     for domain, part in judged.items():
-        tables = {split: _of_domain(found[split], domain) for split in part.covered(config.eval.split)}
+        tables = {split: _of_domain(found[split], domain) for split in part.splits_called(config.eval.split)}
         folder = workdir / domain if len(judged) > 1 else workdir
         if len(judged) > 1:
             folder.mkdir(exist_ok=True)
@@ -149,7 +149,7 @@ def _write(
     workdir: pathlib.Path,
     facts: Facts,
 ) -> None:
-    known = source.landmarks
+    known = source.targets.landmarks
     pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
                      for name, tables in zip(TABLES, zip(*parts.values(), strict=True), strict=True))  # fmt: skip
     if known.measurements:
@@ -157,7 +157,7 @@ def _write(
         measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
-    annotated = np.isfinite(source.split("train").xy).all(axis=-1)  # [N, K]
+    annotated = np.isfinite(source.split("train").targets.xy).all(axis=-1)  # [N, K]
     of_run = {
         "normalizer": known.normalizer,
         "n_train": int(annotated.any(axis=1).sum()),

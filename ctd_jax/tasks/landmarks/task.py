@@ -33,12 +33,12 @@ from ctd_jax.typing import Batch, Features, HostBatch, Params, Variables
 class LandmarkTask(StudentTask):
     """Network, loss, validation and test of heatmaps; the loss of an hourglass is the sum over its stacks."""
 
-    targets: ClassVar[Mapping[str, bool]] = {}
+    targets: ClassVar[data.Kind] = data.LANDMARKS
     finds_landmarks = True
 
     def __init__(self, config: ConfigDict, source: data.Source):
-        self.landmarks = source.landmarks
-        known = {name: part.landmarks for name, part in source.parts.items()}
+        self.landmarks = source.targets.landmarks
+        known = {name: part.targets.landmarks for name, part in source.parts.items()}
         self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
         domains.warn_of_sizes(source)
         _check_annotated(source)
@@ -124,7 +124,7 @@ class LandmarkTask(StudentTask):
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,
             "domains": domains.meta(self.source),
-            "annotations": checkpoint.digest([everything.xy, everything.spacing, everything.boxes]),
+            "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
             "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
         }
@@ -147,11 +147,11 @@ class LandmarkTask(StudentTask):
 
 def _check_annotated(source: data.Source) -> None:
     """Raises UserError if nothing is annotated in a split of a domain that is judged."""
-    for domain, part in source.judged.items():
+    for domain, part in source.evaluated.items():
         title = f"domain {domain}: " if domain else ""
         for name in part.names:
             pictures = part.split(name)
-            if np.isnan(pictures.xy).all():
+            if np.isnan(pictures.targets.xy).all():
                 raise UserError(
                     f"{title}none of the {len(pictures)} pictures of split {name} has an annotated landmark"
                 )

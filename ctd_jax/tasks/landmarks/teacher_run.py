@@ -43,7 +43,7 @@ def load_teacher_run(config: ConfigDict, source: data.Source) -> TeacherNetwork:
     finished = Run.read(run)
     network = TrainedLandmarks.read(finished, _domain(finished, config, source), of_run)
     _warn_of_grey(run, network.grey, source)
-    _check_landmarks(run, network.names, source.landmarks.names)
+    _check_landmarks(run, network.names, source.targets.landmarks.names)
     _check_pictures(run, config, source)
     return TeacherNetwork(network.model, network.input, network.variables)
 
@@ -53,7 +53,7 @@ def _domain(run: Run, config: ConfigDict, source: data.Source) -> str | None:
     known = {name: one["landmarks"] for name, one in run.domains.items()}
     if not known:
         return None
-    folder, ours = pathlib.Path(config.data.root).name, list(source.landmarks.names)
+    folder, ours = pathlib.Path(config.data.root).name, list(source.targets.landmarks.names)
     return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
 
 
@@ -77,7 +77,7 @@ def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[st
 
 def _check_pictures(run: pathlib.Path, config: ConfigDict, source: data.Source) -> None:
     trained = {row[3] for row in splits.read(run / "split.csv") if row[2] == "train"}
-    judging = {"val", *source.covered(config.eval.split)}
+    judging = {"val", *source.splits_called(config.eval.split)}
     seen = [row[0] for row in source.rows() if row[2] in judging and row[3] in trained]
     if seen:
         raise UserError(

@@ -45,7 +45,7 @@ def evaluate(
     """
     rows, unseen = [], []
     means = hosts.is_first() and mean_map.of(source.split("train"), source.split("val"))
-    for name in source.covered(config.eval.split):
+    for name in source.splits_called(config.eval.split):
         part, start = source.split(name), 0
         for batch in inference.each(forward, variables, part, parallel, config.eval.batch_size):
             if hosts.is_first():
@@ -58,7 +58,7 @@ def evaluate(
 
 
 def _judge(
-    part: data.ClassMaps,
+    part: data.Dataset[data.ClassMaps],
     index: int,
     probabilities: np.ndarray,
     offset: np.ndarray,
@@ -67,7 +67,7 @@ def _judge(
     workdir: pathlib.Path,
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     """Writes the class map of one picture; its rows of the table, and those of the mean map, of `mean_map.of`."""
-    true = part.class_map(index)
+    true = part.targets.class_map(index)
     frame = data.Frame(float(scale), (float(offset[0]), float(offset[1])), part.size)
     found = class_map(probabilities, frame, true.shape[1], true.shape[0])
     path = mask_path(workdir, part.images[index])
@@ -80,7 +80,7 @@ def _judge(
     def rows(classes: np.ndarray) -> list[dict[str, Any]]:
         return [
             names | {"class": name} | segmentation.measure(true == i, classes == i, part.spacing[index])
-            for i, name in enumerate(part.classes[domain])
+            for i, name in enumerate(part.targets.classes[domain])
             if i
         ]
 
@@ -100,7 +100,7 @@ def _write(
 ) -> None:
     scores, blind = (_written(workdir / f"{name}.csv", own)
                      for name, own in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
-    classes = source.everything.classes
+    classes = source.targets.classes
     summary = {"split": config.eval.split, "classes": {domain: list(names) for domain, names in classes.items()}}
     summary |= segmentation.summarize(scores, classes)
     learned = {
@@ -124,7 +124,7 @@ def _write(
         workdir,
         lambda image: (
             everything.original(places[image]),
-            everything.class_map(places[image]),
+            everything.targets.class_map(places[image]),
             np.asarray(Image.open(mask_path(workdir, image), formats=("PNG",))),
         ),
         lambda image: everything.original(places[image]),

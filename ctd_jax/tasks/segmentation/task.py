@@ -38,10 +38,10 @@ class SegmentationTask(StudentTask):
       UserError: teacher, data and configuration don't go together.
     """
 
-    targets: ClassVar[Mapping[str, bool]] = {"masks": True}
+    targets: ClassVar[data.Kind] = data.CLASS_MAPS
 
     def __init__(self, config: ConfigDict, source: data.Source):
-        self.classes = source.everything.classes
+        self.classes = source.targets.classes
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation.suffixes(self.classes)  # names that would clash are found here
         self._check_domains(config, source)
@@ -57,7 +57,7 @@ class SegmentationTask(StudentTask):
 
     def _check_domains(self, config: ConfigDict, source: data.Source) -> None:
         """Raises UserError if a domain has nothing to learn or to be judged by."""
-        judged = {i for name in source.covered(config.eval.split) for i in source.split(name).domain.tolist()}
+        judged = {i for name in source.splits_called(config.eval.split) for i in source.split(name).domain.tolist()}
         for what, found in (("train", set(source.split("train").domain.tolist())), (config.eval.split, judged)):
             helping = source.helping if what != "train" else ()
             missing = [domain for i, domain in enumerate(self.classes) if i not in found and domain not in helping]

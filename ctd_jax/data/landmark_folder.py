@@ -1,0 +1,151 @@
+"""Landmark folders: `landmarks.csv`, `dataset.json` and pictures."""
+
+import dataclasses
+import logging
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar, NamedTuple
+
+import numpy as np
+
+from ctd_jax.data import about, columns, folder, label_checks, pictures, tables
+from ctd_jax.data.about import Landmarks
+from ctd_jax.data.boxes import BOX, Box, check_box
+from ctd_jax.data.faults import Fault, Faults
+from ctd_jax.data.folder import Row, Table
+from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+FILE, ABOUT = "landmarks.csv", "dataset.json"
+OUTSIDE = 0.1  # of the picture's size: so far outside its picture a landmark may lie; real annotations do
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class LandmarkTable(Table):
+    """The rows of `landmarks.csv`. N pictures, K landmarks; NaN where a cell is empty."""
+
+    builder: ClassVar[str] = "landmark_folder"
+
+    landmarks: Landmarks
+    xy: np.ndarray  # [N, K, 2] pixels of the picture
+    boxes: np.ndarray  # [N, 4] x0, y0, x1, y1, pixels
+
+    def check_picture(self, index: int, root: pathlib.Path) -> np.ndarray:
+        path = root / self.images[index]
+        picture = pictures.decode(path.read_bytes(), f"{self.where[index]}, {path}")
+        self.check_belongs(index, picture)
+        return picture
+
+    def check_belongs(self, index: int, picture: np.ndarray) -> None:
+        """Raises Fault if the landmarks or the box of a row don't belong to its picture, `[H, W, 3]`."""
+        at = f"{self.where[index]}, {self.images[index]}"
+        height, width = picture.shape[:2]
+        size = np.array([width, height])
+        outside = np.maximum(-0.5 - self.xy[index], self.xy[index] - (size - 0.5)) / size
+        outside = np.nan_to_num(outside, nan=-1.0).max(-1)
+        if (outside > 0).any():
+            worst = int(np.argmax(outside))
+            message = (
+                f"{at}: {self.landmarks.names[worst]} lies at {tuple(self.xy[index, worst].tolist())}, "
+                f"outside the picture of {width} x {height} pixels"
+            )
+            if outside[worst] > OUTSIDE:
+                raise Fault(
+                    "landmark outside its picture",
+                    f"{message} by more than a tenth of it; correct the row, or empty its two cells",
+                )
+            _log.warning(message)
+        Box(self.boxes[index], at).check_inside(width, height)
+
+    def features(self) -> dict[str, Any]:
+        from tensorflow_datasets import features
+
+        return {
+            "image": features.Text(),
+            "subject": features.Text(),
+            "picture": features.Image(shape=(None, None, None)),
+            "xy": features.Tensor(shape=(len(self.landmarks.names), 2), dtype=np.float32),
+            "spacing": features.Tensor(shape=(2,), dtype=np.float32),
+            "box": features.Tensor(shape=(4,), dtype=np.float32),
+        }
+
+    def example(self, index: int, root: pathlib.Path) -> dict[str, Any]:
+        return {
+            "image": self.images[index],
+            "subject": self.subjects[index],
+            "picture": root / self.images[index],
+            "xy": self.xy[index].astype(np.float32),
+            "spacing": self.spacing[index].astype(np.float32),
+            "box": self.boxes[index].astype(np.float32),
+        }
+
+
+class _Label(NamedTuple):
+    points: np.ndarray  # [K, 2]
+    box: np.ndarray  # [4]
+
+
+def read(root: pathlib.Path) -> LandmarkTable:
+    """Reads and checks all of a landmark folder but the inside of its pictures; these too where the rows have faults.
+
+    Raises:
+      UserError: all that is wrong, in which file and row, what was expected and what to do.
+    """
+    if not os.path.isdir(root):
+        raise UserError(
+            f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
+        )
+    faults = Faults(str(root))
+    sheet = tables.read(root / FILE)
+    landmarks = about.read(root / ABOUT, sheet.columns, faults)
+    points = {name: (f"{name}_x", f"{name}_y") for name in landmarks.names}
+    known = [*folder.COLUMNS, *BOX, *(column for pair in points.values() for column in pair)]
+    sheet = columns.match(sheet, known, faults)
+    there = set(sheet.columns)
+    _check_columns(sheet, points, faults)
+    points = {name: pair for name, pair in points.items() if there.issuperset(pair)}
+    fields, labels = folder.read_rows(root, sheet, lambda row: _label(row, points, landmarks), faults)
+    xy = np.array([label.points for label in labels]).reshape(len(labels), len(landmarks.names), 2)
+    table = LandmarkTable(
+        landmarks=landmarks,
+        xy=label_checks.without_marks(xy, landmarks.names, fields["where"]),
+        boxes=np.array([label.box for label in labels]).reshape(len(labels), 4),
+        files=(FILE, ABOUT),
+        **fields,
+    )
+    return folder.with_digests(table, root, faults)
+
+
+def _check_columns(sheet: tables.Sheet, points: Mapping[str, Sequence[str]], faults: Faults) -> None:
+    names = set(sheet.columns)
+    for column in (column for pair in points.values() for column in pair):
+        if column not in names:
+            near = None if faults.count("missing column") else tables.nearest(column, sheet.columns)
+            hint = f"; the nearest is `{near}`" if near else ""
+            faults.add("missing column", f"{sheet.path}: no column `{column}`, which dataset.json asks for{hint}")
+
+
+def _label(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: Landmarks) -> _Label:
+    """The points and the box of a row; NaN where a landmark has no columns."""
+    points = np.full((len(landmarks.names), 2), np.nan)
+    for k, name in enumerate(landmarks.names):
+        if name in columns_of:
+            points[k] = [row.number(column) for column in columns_of[name]]
+    check_points(points, landmarks, row.at, row.faults)
+    box = np.array([row.number(column) for column in BOX])
+    if any(column in row.values for column in BOX) and not np.isinf(box).any():
+        with row.faults.collecting("box"):
+            check_box(box, row.at)
+    return _Label(points, box)
+
+
+def check_points(points: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:
+    """Adds a fault for each of the `points`, `[K, 2]`, that has one coordinate only; it becomes NaN, as do infinite
+    ones."""
+    half = np.isnan(points).sum(-1) == 1
+    for i in np.flatnonzero(half):
+        message = f"{at}: {landmarks.names[i]} has only one of its two coordinates; fill both cells or empty both"
+        faults.add("half a point", message)
+    points[half | np.isinf(points).any(-1)] = np.nan

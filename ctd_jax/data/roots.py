@@ -1,0 +1,33 @@
+"""What `data.root` lists: folders, or kinds of drawn pictures."""
+
+import os
+
+from ml_collections import ConfigDict
+
+from ctd_jax.data import picture_files
+from ctd_jax.errors import UserError
+
+MISSING = (
+    "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (docs/data.md says "
+    "how to make one), or the drawn faces of the demo, --config.data.root=synthetic"
+)
+IN_PYTHON = "lists in Python"  # of a run whose pictures were given to `from_lists`
+
+
+def listed(config: ConfigDict) -> list[str]:
+    """The folders and kinds of drawn pictures in `config.root`, which are separated by commas.
+
+    Raises:
+      UserError: there is none, or one is a URL.
+    """
+    if not config.root:
+        raise UserError(MISSING)
+    if config.root == IN_PYTHON:
+        raise UserError(f"data.root is {IN_PYTHON!r}: these pictures came from there; give a folder of them")
+    if os.path.isdir(config.root):
+        return [config.root]
+    found = [root.strip() for root in config.root.split(",") if root.strip()]
+    url = next(filter(picture_files.is_url, found), None)
+    if url:
+        raise UserError(f"data.root is {url}, a URL; download it first, and give the folder")
+    return found
