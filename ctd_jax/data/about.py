@@ -69,7 +69,7 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
     Raises:
       UserError: names that can't be those of landmarks. The other `faults` are added.
     """
-    names = list(content["landmarks"])
+    names = list(content.get("landmarks", ()))
     _check_names(where, names)
     flip_pairs, normalizer, radii, measured = None, content.get("normalizer"), Landmarks.success_radii_mm, ()
     with faults.collecting("dataset.json"):

@@ -420,7 +420,7 @@ def test_an_export_that_differs_is_refused(folder_run, cli, tmp_path, monkeypatc
     monkeypatch.setattr(form, "write", lambda body, v, *rest: right(body, jax.tree.map(lambda x: 1.2 * x, v), *rest))
     flags = (f"--workdir={folder_run[1]}", "--to=stablehlo", f"--out={tmp_path / 'file'}", "--domain=heads")
     code, _, error = cli("ctd_jax.export", *flags)
-    assert code == 2 and "in a probability (heads/" in error and "more than 0.001; nothing was written" in error
+    assert code == 2 and "in a probability (5.png)" in error and "more than 0.001; nothing was written" in error
     assert list(tmp_path.iterdir()) == []
 
 
