@@ -23,10 +23,10 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
     source = training_run.prepare(config, cache)[0].source
     run_folder.begin(workdir, config, source.rows())
     random = np.random.default_rng(zlib.crc32(config_hash(config).encode()))
-    part, known = source.split(config.eval.split), source.landmarks
-    xy = part.xy + random.normal(0, random.uniform(1, 3), part.xy.shape)
+    part, known = source.split(config.eval.split), source.targets.landmarks
+    xy = part.targets.xy + random.normal(0, random.uniform(1, 3), part.targets.xy.shape)
     table = metrics.Predictions.from_points(
-        part.images, part.subjects, known.names, xy, true_xy=part.xy, spacing=part.spacing
+        part.images, part.subjects, known.names, xy, true_xy=part.targets.xy, spacing=part.spacing
     )
     shape = mean_shape.predictions(mean_shape.of(source.split("train"), source.split("val")), part)
     for name, content in (("predictions", table), ("mean_shape", shape)):

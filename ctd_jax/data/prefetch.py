@@ -12,7 +12,8 @@ from rich.progress import track
 
 THREADS = min(os.cpu_count() or 1, 16)
 EVERY = 10.0  # seconds between the lines of `progress` where there is no terminal
-T, R = TypeVar("T"), TypeVar("R")
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def ahead(function: Callable[[T], R], items: Iterable[T], *, most: int = 2 * THREADS) -> Iterator[R]:

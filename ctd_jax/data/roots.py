@@ -11,7 +11,7 @@ MISSING = (
     "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (docs/data.md says "
     "how to make one), or the drawn faces of the demo, --config.data.root=synthetic"
 )
-IN_PYTHON = "lists in Python"  # of a run whose pictures were given to `from_lists`
+IN_PYTHON = "python"  # of a run whose pictures were given to `from_lists`
 
 
 def listed(config: ConfigDict) -> list[str]:
@@ -22,10 +22,13 @@ def listed(config: ConfigDict) -> list[str]:
     """
     if not config.root:
         raise UserError(MISSING)
-    if config.root == IN_PYTHON:
-        raise UserError(f"data.root is {IN_PYTHON!r}: these pictures came from there; give a folder of them")
     if os.path.isdir(config.root):
         return [config.root]
+    if config.root == IN_PYTHON:
+        raise UserError(
+            f"data.root is {IN_PYTHON!r}: the pictures were lists in Python, which a command can't read; give a folder "
+            "of them, --config.data.root=DIR"
+        )
     found = [root.strip() for root in config.root.split(",") if root.strip()]
     url = next(filter(picture_files.is_url, found), None)
     if url:

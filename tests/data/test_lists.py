@@ -240,3 +240,8 @@ def test_a_file_twice(tmp_path):
     Image.fromarray(pictures_of(1)[0]).save(tmp_path / "a.png")
     twice = [*pictures_of(4), tmp_path / "a.png", f"{tmp_path}/./a.png"]
     assert f"picture 5: {tmp_path}/./a.png was already listed in picture 4" in refused(twice)
+
+
+def test_a_command_has_no_lists():
+    with pytest.raises(UserError, match="data.root is 'python': the pictures were lists in Python.*give a folder"):
+        data.load(config_of(root=data.IN_PYTHON), None)
