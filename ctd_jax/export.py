@@ -137,7 +137,7 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
             f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
             "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
-    return source.parts.get(_DOMAIN.value, source).split("val")
+    return source.parts.get(_DOMAIN.value or "", source).split("val")
 
 
 def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:

@@ -95,5 +95,8 @@ class Predictor:
 
 
 def _several(pictures: Pictures) -> list[str | os.PathLike | np.ndarray]:
-    alone = isinstance(pictures, str | os.PathLike) or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
-    return [pictures] if alone else list(pictures)
+    if isinstance(pictures, str | os.PathLike):
+        return [pictures]
+    if isinstance(pictures, np.ndarray) and pictures.ndim < 4:
+        return [pictures]
+    return list(pictures)

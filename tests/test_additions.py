@@ -1,6 +1,7 @@
 """What the recipes of docs/architecture.md add, added from outside the package: a toy of each kind, used in a run."""
 
 import csv
+import hashlib
 import json
 import sys
 import textwrap
@@ -13,9 +14,12 @@ import pytest
 import tiny
 from jax import Array
 from ml_collections import ConfigDict
+from PIL import Image
 
-from ctd_jax import formats, models, training_run
+from ctd_jax import data, files, formats, metrics, models, tasks, training_run
 from ctd_jax.config import POSITIVE
+from ctd_jax.data import points
+from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
 from ctd_jax.losses import terms
 from ctd_jax.models import layers
@@ -184,3 +188,118 @@ def test_an_export_format(toy_format, cli, finished_run, tmp_path):
     call = formats.load("toy").load((tmp_path / "landmarks.toy").read_bytes(), ("xy", "confidence"))
     xy, confidence = call(np.zeros((2, 32, 32, 3), np.uint8))
     assert xy.shape == (2, 30, 2) and confidence.shape == (2, 30)
+
+
+# A format of data: one file, a row.
+
+
+def read_points(root):
+    """`points.txt`: a picture, its split, and x and y of its one landmark in each line."""
+    lines = [line.split() for line in (root / "points.txt").read_text().splitlines()]
+    return LandmarkTable(
+        images=tuple(line[0] for line in lines),
+        subjects=tuple(line[0] for line in lines),
+        splits=tuple(line[1] for line in lines),
+        spacing=np.full((len(lines), 2), np.nan),
+        where=tuple(f"points.txt, line {i}" for i in range(1, len(lines) + 1)),
+        title="points.txt",
+        sha256=tuple(hashlib.sha256((root / line[0]).read_bytes()).hexdigest() for line in lines),
+        files=("points.txt",),
+        landmarks=data.Landmarks(("tip",)),
+        xy=np.array([[line[2:]] for line in lines], float),
+        boxes=np.full((len(lines), 4), np.nan),
+    )
+
+
+@pytest.fixture
+def points_folder(monkeypatch, tmp_path):
+    monkeypatch.setitem(points.FORMATS, "points.txt", read_points)
+    root, rng = tmp_path / "fingers", np.random.default_rng(0)
+    root.mkdir()
+    lines = []
+    for i, split in enumerate(["train"] * 4 + ["val", "test"]):
+        Image.fromarray(rng.integers(0, 256, (40, 50, 3), np.uint8)).save(root / f"{i}.png")
+        lines.append(f"{i}.png {split} {10 + i} {20.5 + i}")
+    (root / "points.txt").write_text("\n".join(lines))
+    return root
+
+
+def test_a_format_of_data(points_folder, teacher_file, tmp_path):
+    config = tiny.config(teacher_file, data__root=str(points_folder), train__steps=2)
+    training_run.train_and_evaluate(config, tmp_path / "run")
+    table = metrics.read_predictions(tmp_path / "run" / "predictions.csv")
+    assert list(table.images) == ["5.png"] and list(table.landmarks) == ["tip"]
+    np.testing.assert_array_equal(table.true_xy, [[[15, 25.5]]])
+
+
+def test_a_format_of_data_is_checked_like_the_others(points_folder, teacher_file, tmp_path):
+    (points_folder / "points.txt").write_text("0.png train 500 20\n1.png val 10 20\n2.png test 10 20")
+    config = tiny.config(teacher_file, data__root=str(points_folder))
+    with pytest.raises(UserError, match=r"points.txt, line 1, 0.png: tip lies at \(500.0, 20.0\), outside the picture"):
+        training_run.train_and_evaluate(config, tmp_path / "run")
+
+
+# A task: one folder, a row.
+
+
+class BrightnessTask:
+    """How bright a picture is, as a factor times its mean."""
+
+    targets = data.LANDMARKS
+    last_file = "metrics.json"
+    terms = ("squared_error",)
+    gradient_terms = ()
+    term_weights = {}
+    constants = ()
+
+    def __init__(self, config, source):
+        self.source, self.train = source, source.split("train")
+        self.meta = {"unit": "share of white"}
+
+    def init(self, seed):
+        return {"params": {"encoder": {"factor": jnp.zeros(1)}}, "batch_stats": {}}
+
+    def param_labels(self, params):
+        return {"encoder": {"factor": "encoder"}}
+
+    def loss(self, params, batch_stats, constants, batch, keys):
+        brightness = batch["picture"].astype(jnp.float32).mean((1, 2, 3)) / 255
+        error = (params["encoder"]["factor"] * brightness - brightness) ** 2
+        return error, (batch_stats, {"squared_error": error})
+
+    def validator(self, parallel):
+        def validate(variables):
+            error = abs(float(parallel.first(variables)["params"]["encoder"]["factor"][0]) - 1)
+            return error, f"off by {error:.3f}"
+
+        return validate
+
+    def finish(self, variables, parallel, workdir, began):
+        result = {"split": "test", "factor": float(variables["params"]["encoder"]["factor"][0])}
+        files.write_text(workdir / "metrics.json", json.dumps(result))
+        return result
+
+    @classmethod
+    def trained(cls, run, domain, config):
+        raise UserError(f"{run.workdir}: this run learned brightness, which predicts no place")
+
+    @staticmethod
+    def console(result, workdir):
+        return f"factor {result['factor']:.2f}"
+
+
+@pytest.fixture
+def toy_task(monkeypatch):
+    monkeypatch.setitem(tasks.TASKS, "brightness", BrightnessTask)
+
+
+def test_a_task(toy_task, tmp_path):
+    """40 steps of Adam at 0.05 bring a factor of 0 most of the way to 1."""
+    changes = {"train__steps": 40, "train__encoder_lr": 0.05, "eval__every": 20, "model__encoder": "resnet8"}
+    config = tiny.config("none", task="brightness", constraints__ed__weight=0.0, **changes)
+    result = training_run.train_and_evaluate(config, tmp_path / "run")
+    assert 0.7 < result["factor"] < 1.1
+    assert training_run.train_and_evaluate(config, tmp_path / "run") == result
+    assert tasks.of(config).console(result, tmp_path).startswith("factor")
+    with pytest.raises(UserError, match="this run learned brightness"):
+        tasks.trained(tmp_path / "run")

@@ -121,7 +121,7 @@ class Given:
                 if os.path.realpath(path) in mine:
                     raise UserError(f"{flag} would overwrite the picture {shown(path)}; give another place")
 
-    def check_done(self, where: pathlib.Path) -> None:
+    def check_done(self, where: str | pathlib.Path) -> None:
         """Raises UserError, one message of all pictures that could not be done, if there are any."""
         if not self.faults:
             return

@@ -5,7 +5,7 @@ import json
 import pathlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import flax.linen as nn
 import jax
@@ -45,12 +45,12 @@ class RecognitionTask:
     """
 
     targets: ClassVar[data.Kind] = data.IDENTITIES
-    last_file = "metrics.json"
-    finds_landmarks = False
+    last_file: ClassVar[str] = "metrics.json"
+    finds_landmarks: ClassVar[bool] = False
     terms: tuple[str, ...] = ("cross_entropy",)
     gradient_terms: tuple[str, ...] = ()
     term_weights: Mapping[str, float] = {}
-    constants = ()
+    constants: Tree = ()
 
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source = config, source
@@ -132,10 +132,17 @@ class RecognitionTask:
         """`[B, C]`, what people are told apart by."""
         return out["embedding"] if self.embeds else jnp.mean(out["encoder"].astype(jnp.float32), axis=(1, 2))
 
-    def logits(self, features: Array, classifier: Any, subjects: Array) -> Array:
+    def logits(self, features: Array, classifier: Params, subjects: Array) -> Array:
+        """`[B, N]` logits of N subjects.
+
+        Args:
+          features: `[B, C]`.
+          classifier: its parameters.
+          subjects: `[B]` who is on each picture, for ArcFace's margin.
+        """
         settings = self.config.recognition
         if settings.loss == "softmax":
-            return self.classifier.apply({"params": classifier}, features)
+            return cast(Array, self.classifier.apply({"params": classifier}, features))
         cosines = unit_vectors(features, axis=1) @ unit_vectors(classifier["kernel"], axis=0)
         return arcface_logits(cosines, subjects, margin=settings.margin, scale=settings.scale)
 

@@ -1,5 +1,6 @@
 """From a trained segmentation network to class maps, to a table, and from that table to every number of the result."""
 
+import functools
 import json
 import pathlib
 import time
@@ -44,13 +45,13 @@ def evaluate(
       began: `time.monotonic()` at the start of the run, for `seconds`.
     """
     rows, unseen = [], []
-    means = hosts.is_first() and mean_map.of(source.split("train"), source.split("val"))
+    means = mean_map.of(source.split("train"), source.split("val")) if hosts.is_first() else np.empty(0)
     for name in source.splits_called(config.eval.split):
         part, start = source.split(name), 0
         for batch in inference.each(forward, variables, part, parallel, config.eval.batch_size):
             if hosts.is_first():
                 pictures = zip(range(start, start + len(batch[0])), *batch, strict=True)
-                for found, blind in ahead(lambda picture: _judge(part, *picture, means, workdir), pictures):  # noqa: B023
+                for found, blind in ahead(functools.partial(_judge, part, means, workdir), pictures):
                     rows += found
                     unseen += blind
             start += len(batch[0])
@@ -59,14 +60,19 @@ def evaluate(
 
 def _judge(
     part: data.Dataset[data.ClassMaps],
-    index: int,
-    probabilities: np.ndarray,
-    offset: np.ndarray,
-    scale: np.ndarray,
     means: np.ndarray,
     workdir: pathlib.Path,
+    picture: tuple[int, np.ndarray, np.ndarray, np.ndarray],
 ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-    """Writes the class map of one picture; its rows of the table, and those of the mean map, of `mean_map.of`."""
+    """Writes the class map of one picture; its rows of the table, and those of the mean map.
+
+    Args:
+      part: the pictures.
+      means: of `mean_map.of`.
+      workdir: of the run.
+      picture: its index, `[S, S, M]` probabilities, and `[2]` offset and `[]` scale of its frame.
+    """
+    index, probabilities, offset, scale = picture
     true = part.targets.class_map(index)
     frame = data.Frame(float(scale), (float(offset[0]), float(offset[1])), part.size)
     found = class_map(probabilities, frame, true.shape[1], true.shape[0])

@@ -93,8 +93,9 @@ class SegmentationTask(StudentTask):
         }
 
     def true_maps(self, batch: HostBatch, cells: int) -> np.ndarray:
-        """`[B, cells, cells, C]` share of each class in a cell."""
-        true = jax.nn.one_hot(self.layout.places(batch["classes"], batch["domain"]), self.layout.total)
+        """The share of each class in a cell; see `StudentTask.true_maps`."""
+        places = self.layout.places(jnp.asarray(batch["classes"]), jnp.asarray(batch["domain"]))
+        true = jax.nn.one_hot(places, self.layout.total)
         stride = self.size // cells
         return np.asarray(true.reshape(len(true), cells, stride, cells, stride, -1).mean((2, 4)))
 
