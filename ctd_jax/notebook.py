@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import data as data_room
 from ctd_jax import tasks, training_run
 from ctd_jax.config import load_config
+from ctd_jax.data import IN_PYTHON, LANDMARKS, from_lists
 from ctd_jax.errors import UserError
 
 
@@ -82,11 +82,11 @@ def train(
         made = load_config(config, changes)
     source = None
     if isinstance(data, LabelledPictures):
-        if tasks.of(made).targets is not data_room.LANDMARKS:
+        if tasks.of(made).targets is not LANDMARKS:
             raise UserError(f"LabelledPictures have landmarks, and {made.name} learns {made.task}; give a folder")
-        made.data.root = data_room.IN_PYTHON
+        made.data.root = IN_PYTHON
         fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-        source = data_room.from_lists(made.data, **fields)
+        source = from_lists(made.data, **fields)
     elif data is not None:
         made.data.root = os.path.expanduser(os.fspath(data))
     return training_run.train_and_evaluate(made, pathlib.Path(workdir), source=source)

@@ -41,7 +41,7 @@ class RecognitionTask:
     without bias and so scaled that it has the logits of training, before the margin, for features of val's mean norm.
 
     Raises:
-      UserError: settings or people that recognition can't be learned or judged with.
+      UserError: settings or people that recognition can't be learned or tested with.
     """
 
     targets: ClassVar[data.Kind] = data.IDENTITIES
@@ -55,7 +55,7 @@ class RecognitionTask:
     def __init__(self, config: ConfigDict, source: data.Source):
         self.config, self.source = config, source
         self.train, self._val = source.split("train"), source.split("val")
-        self._judged = [source.split(name) for name in source.splits_called(config.eval.split)]
+        self._tested = [source.split(name) for name in source.splits_called(config.eval.split)]
         self._check()
         people, name = len(set(self.train.subjects)), config.model.encoder
         axis_name = AXIS if config.train.batch_norm == "global" else None
@@ -77,7 +77,7 @@ class RecognitionTask:
             raise UserError(
                 f"all {len(self.train)} training pictures are of {known.pop()}; recognition needs two people"
             )
-        for name, part in [("val", self._val)] + [(self.config.eval.split, part) for part in self._judged]:
+        for name, part in [("val", self._val)] + [(self.config.eval.split, part) for part in self._tested]:
             if len(set(part.subjects)) in (0, 1, len(part)):
                 raise UserError(
                     f"recognition needs two people in {name}, and two pictures of one of them, to say who is alike: "
@@ -177,13 +177,13 @@ class RecognitionTask:
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Writes teacher.safetensors and metrics.json, of the people of `eval.split`; returns what the latter holds."""
         extract, on_devices = self._extractor(parallel), parallel.replicate(variables)
-        judged = np.concatenate([extract(on_devices, part) for part in self._judged])
+        tested = np.concatenate([extract(on_devices, part) for part in self._tested])
         teacher = self.teacher_variables(variables, extract(on_devices, self._val))
-        hosts.by_first(lambda: self._write(workdir, judged, teacher, began))
+        hosts.by_first(lambda: self._write(workdir, tested, teacher, began))
         return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
     def _write(self, workdir: pathlib.Path, features: np.ndarray, teacher: dict[str, Any], began: float) -> None:
-        subjects = np.concatenate([part.subjects for part in self._judged])
+        subjects = np.concatenate([part.subjects for part in self._tested])
         models.weights.save(workdir / "teacher.safetensors", teacher, self.meta)
         interval = verification_interval(features, subjects)
         result = {

@@ -83,7 +83,7 @@ def evaluate(
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, mean_shape.csv (see `mean_shape`),
     metrics.json (all splits pooled; metrics_<split>.json for each of several) and, last of all, the report; where
     dataset.json has measurements, measurements.csv too.
-    Where several domains are judged, each has these files in a folder of its name, and the workdir's metrics.json has
+    Where several domains are evaluated, each has these files in a folder of its name, and the workdir's metrics.json has
     them under `domains`. Numbers of different domains are never pooled.
 
     Args:
@@ -92,12 +92,14 @@ def evaluate(
     Returns:
       The content of metrics.json.
     """
-    judged = {name: source.split(name) for name in source.splits_called(config.eval.split)}
-    found = {name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in judged.items()}
+    pictures = {name: source.split(name) for name in source.splits_called(config.eval.split)}
+    found = {
+        name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in pictures.items()
+    }
 
     def write() -> None:
         shape = mean_shape.of(source.split("train"), source.split("val"))
-        both = {name: (table, mean_shape.predictions(shape, judged[name])) for name, table in found.items()}
+        both = {name: (table, mean_shape.predictions(shape, pictures[name])) for name, table in found.items()}
         _write_all(both, source, config, workdir, facts)
 
     hosts.by_first(write)
@@ -107,12 +109,12 @@ def evaluate(
 def _write_all(
     found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, facts: Facts
 ) -> None:
-    """The results of each domain that is judged; of one alone they lie in the workdir itself."""
-    judged = source.evaluated
-    for domain, part in judged.items():
+    """The results of each domain that is evaluated; those of one alone lie in the workdir itself."""
+    evaluated = source.evaluated
+    for domain, part in evaluated.items():
         tables = {split: _of_domain(found[split], domain) for split in part.splits_called(config.eval.split)}
-        folder = workdir / domain if len(judged) > 1 else workdir
-        if len(judged) > 1:
+        folder = workdir / domain if len(evaluated) > 1 else workdir
+        if len(evaluated) > 1:
             folder.mkdir(exist_ok=True)
             files.write_text(folder / "split.csv", data.splits.text(part.rows()))
             data.twins.write(folder, part.twins)
@@ -120,8 +122,8 @@ def _write_all(
                 if (workdir / name).exists():
                     files.write_text(folder / name, (workdir / name).read_text("utf-8"))
         _write(tables, part, config, folder, facts)
-    if len(judged) > 1:
-        each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in judged}
+    if len(evaluated) > 1:
+        each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in evaluated}
         summary = {
             "split": config.eval.split,
             "n_images": sum(one["n_images"] for one in each.values()),

@@ -146,7 +146,7 @@ class LandmarkTask(StudentTask):
 
 
 def _check_annotated(source: data.Source) -> None:
-    """Raises UserError if nothing is annotated in a split of a domain that is judged."""
+    """Raises UserError if nothing is annotated in a split of a domain that is evaluated."""
     for domain, part in source.evaluated.items():
         title = f"domain {domain}: " if domain else ""
         for name in part.names:

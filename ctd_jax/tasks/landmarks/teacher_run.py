@@ -23,7 +23,7 @@ def load_teacher_run(config: ConfigDict, source: data.Source) -> TeacherNetwork:
 
     Raises:
       UserError: no such run, it is not finished or learned something else, its landmarks or the size of its pictures
-        are not the student's, or it was trained on pictures that the student is judged by.
+        are not the student's, or it was trained on pictures that the student is tested on.
     """
     run = pathlib.Path(config.teacher.run)
     if not run.is_dir():

@@ -183,7 +183,9 @@ class Table(trained.Writer):
 def _measurements(workdir: pathlib.Path, names: tuple[str, ...], domain: str | None) -> tuple[Measurement, ...]:
     """Those that the run was evaluated on."""
     folder = workdir / (domain or "")
-    path = (folder if folder.is_dir() else workdir) / "metrics.json"  # of a domain that alone is judged, in the workdir
+    path = (
+        folder if folder.is_dir() else workdir
+    ) / "metrics.json"  # the one domain that is evaluated has its own in the workdir
     if not path.is_file():
         raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
     found = json.loads(path.read_text("utf-8")).get("measurements")

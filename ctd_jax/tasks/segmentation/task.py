@@ -56,9 +56,9 @@ class SegmentationTask(StudentTask):
         self.check()
 
     def _check_domains(self, config: ConfigDict, source: data.Source) -> None:
-        """Raises UserError if a domain has nothing to learn or to be judged by."""
-        judged = {i for name in source.splits_called(config.eval.split) for i in source.split(name).domain.tolist()}
-        for what, found in (("train", set(source.split("train").domain.tolist())), (config.eval.split, judged)):
+        """Raises UserError if a domain has nothing to learn or to be tested by."""
+        tested = {i for name in source.splits_called(config.eval.split) for i in source.split(name).domain.tolist()}
+        for what, found in (("train", set(source.split("train").domain.tolist())), (config.eval.split, tested)):
             helping = source.helping if what != "train" else ()
             missing = [domain for i, domain in enumerate(self.classes) if i not in found and domain not in helping]
             if missing:
