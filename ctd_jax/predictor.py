@@ -48,7 +48,7 @@ class Predictor:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of the landmarks; or of the classes, the background first."""
+        """Names of the landmarks; or of the classes, the background first."""
         return self.trained.names
 
     def __call__(self, pictures: Pictures, *, boxes: np.ndarray | None = None) -> tasks.Result:

@@ -98,12 +98,12 @@ def arcface_logits(cosines: Array, subjects: Array, *, margin: float, scale: flo
     Returns:
       `[B, N]` logits for a softmax. Their gradient is finite at cosines of -1 and 1 too.
     """
-    own = jnp.take_along_axis(cosines, subjects[:, None], axis=1)
-    sine = jnp.sqrt(jnp.maximum(1 - own**2, 1e-6))
+    cosine = jnp.take_along_axis(cosines, subjects[:, None], axis=1)
+    sine = jnp.sqrt(jnp.maximum(1 - cosine**2, 1e-6))
     moved = jnp.where(
-        own > -math.cos(margin),
-        own * math.cos(margin) - sine * math.sin(margin),
-        own - margin * math.sin(margin),
+        cosine > -math.cos(margin),
+        cosine * math.cos(margin) - sine * math.sin(margin),
+        cosine - margin * math.sin(margin),
     )
     return scale * jnp.where(jax.nn.one_hot(subjects, cosines.shape[1], dtype=bool), moved, cosines)
 

@@ -205,7 +205,7 @@ class StudentTask(abc.ABC):
 
     @functools.cached_property
     def feature_shapes(self) -> tuple[dict[str, jax.ShapeDtypeStruct], dict[str, jax.ShapeDtypeStruct]]:
-        """Of the named features of student and teacher, for one picture."""
+        """Shapes of the named features of student and teacher, for one picture."""
         picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
 
         def shapes(network: nn.Module, *inputs: Array) -> dict[str, jax.ShapeDtypeStruct]:

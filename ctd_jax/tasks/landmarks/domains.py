@@ -64,13 +64,13 @@ def _without(names: np.ndarray, domain: str) -> np.ndarray:
 def validation_error(table: Predictions, source: Source) -> tuple[float, str]:
     """The error that chooses a checkpoint, and how a person reads it.
 
-    Of one domain it is the mean over its pictures: `metrics.ced_measure`. Of several it
-    is the geometric mean of theirs: units don't matter, a tenth less error counts the same in each.
+    For one domain it is the mean over its pictures, of `metrics.ced_measure`. For several it is the geometric mean of
+    theirs: units don't matter, a tenth less error counts the same in each.
     """
     errors, texts = [], []
     for domain, part in source.evaluated.items():
-        own = table_of(table, domain) if domain else table
-        of_images = metrics.image_errors(own, part.targets.landmarks.normalizer)
+        rows = table_of(table, domain) if domain else table
+        of_images = metrics.image_errors(rows, part.targets.landmarks.normalizer)
         measure = metrics.ced_measure(of_images)
         value = float(np.nanmean(of_images[measure]))
         text = f"{100 * value:.2f} %" if measure.startswith("nme") else f"{value:.2f} {measure[3:]}"
@@ -82,7 +82,7 @@ def validation_error(table: Predictions, source: Source) -> tuple[float, str]:
 
 
 def meta(source: Source) -> list[dict[str, Any]] | None:
-    """Of each domain, what `predict` and a later start need; None: there is one only."""
+    """What `predict` and a later start need of each domain; None: there is one only."""
     return [
         {
             "name": name,

@@ -83,8 +83,8 @@ def evaluate(
     """Reads the splits that `config.eval.split` names, once; writes predictions.csv, mean_shape.csv (see `mean_shape`),
     metrics.json (all splits pooled; metrics_<split>.json for each of several) and, last of all, the report; where
     dataset.json has measurements, measurements.csv too.
-    Where several domains are evaluated, each has these files in a folder of its name, and the workdir's metrics.json has
-    them under `domains`. Numbers of different domains are never pooled.
+    Where several domains are evaluated, each has these files in a folder of its name, and the workdir's metrics.json
+    has them under `domains`. Numbers of different domains are never pooled.
 
     Args:
       facts: of the run.
@@ -93,9 +93,8 @@ def evaluate(
       The content of metrics.json.
     """
     pictures = {name: source.split(name) for name in source.splits_called(config.eval.split)}
-    found = {
-        name: predict(forward, variables, part, parallel, config.eval.batch_size) for name, part in pictures.items()
-    }
+    size = config.eval.batch_size
+    found = {name: predict(forward, variables, part, parallel, size) for name, part in pictures.items()}
 
     def write() -> None:
         shape = mean_shape.of(source.split("train"), source.split("val"))

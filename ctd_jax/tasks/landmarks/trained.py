@@ -67,10 +67,10 @@ class TrainedLandmarks(trained.Trained):
         domain = run.chosen(domain)
         names, boxes = tuple(meta["landmarks"]), meta["boxes"]
         if domain:
-            own = run.domains[domain]
-            first = names.index(f"{domain}/{own['landmarks'][0]}")
-            variables = run.variables_of(domain, slice(first, first + len(own["landmarks"])))
-            names, boxes = tuple(own["landmarks"]), own["boxes"]
+            facts = run.domains[domain]
+            first = names.index(f"{domain}/{facts['landmarks'][0]}")
+            variables = run.variables_of(domain, slice(first, first + len(facts["landmarks"])))
+            names, boxes = tuple(facts["landmarks"]), facts["boxes"]
         model = build(config, meta["encoder"], len(names))
         body = forward(model, meta["input"])
         return cls(run.workdir, config, domain, names, model, variables, meta["input"], body, boxes, run.grey(domain))
@@ -181,11 +181,10 @@ class Table(trained.Writer):
 
 
 def _measurements(workdir: pathlib.Path, names: tuple[str, ...], domain: str | None) -> tuple[Measurement, ...]:
-    """Those that the run was evaluated on."""
+    """The measurements that the run was evaluated on."""
     folder = workdir / (domain or "")
-    path = (
-        folder if folder.is_dir() else workdir
-    ) / "metrics.json"  # the one domain that is evaluated has its own in the workdir
+    # of several domains each has a folder; one that alone is evaluated lies in the workdir
+    path = (folder if folder.is_dir() else workdir) / "metrics.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
     found = json.loads(path.read_text("utf-8")).get("measurements")

@@ -34,9 +34,9 @@ class Layout:
         columns = np.full((len(classes), max(map(len, classes.values()))), -1, np.int32)
         total = 0 if heads else 1
         for row, names in zip(columns, classes.values(), strict=True):
-            own = len(names) if heads else len(names) - 1
-            row[: len(names)] = [*[0] * (not heads), *range(total, total + own)]
-            total += own
+            number = len(names) if heads else len(names) - 1
+            row[: len(names)] = [*([] if heads else [0]), *range(total, total + number)]
+            total += number
         return cls(columns, total)
 
     @property
@@ -52,8 +52,8 @@ class Layout:
 
     def within(self, logits: Array, domain: Array) -> Array:
         """`[B, S, S, C]` logits, `IMPOSSIBLE` where the class is of another domain."""
-        own = (self.columns[..., None] == np.arange(self.total)).any(1)
-        return jnp.where(jnp.asarray(own)[domain][:, None, None], logits, IMPOSSIBLE)
+        allowed = (self.columns[..., None] == np.arange(self.total)).any(1)
+        return jnp.where(jnp.asarray(allowed)[domain][:, None, None], logits, IMPOSSIBLE)
 
     def probabilities(self, logits: Array, domain: Array) -> Array:
         """`[B, S, S, M]` of the classes of each picture's own domain; 0 where it has fewer."""

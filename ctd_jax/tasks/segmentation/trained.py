@@ -58,9 +58,9 @@ class TrainedClassMaps(trained.Trained):
         variables = run.variables_of(domain, columns[columns >= 0])
         config = config.copy_and_resolve_references()
         config.domains.norm = config.domains.heads = False
-        own = {domain: known[domain]}
-        model = build(config, run.meta["encoder"], own)
-        body = _in_a_tuple(forward(model, run.meta["input"], Layout.of(own, heads=False)))
+        classes = {domain: known[domain]}
+        model = build(config, run.meta["encoder"], classes)
+        body = _in_a_tuple(forward(model, run.meta["input"], Layout.of(classes, heads=False)))
         return cls(
             run.workdir, config, domain, known[domain], model, variables, run.meta["input"], body, False,
             run.grey(domain),
