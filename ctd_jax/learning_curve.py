@@ -81,7 +81,7 @@ def _methods() -> dict[str, tuple[str, ConfigDict]]:
     for file in _CONFIGS.value or []:
         config = load_config(file, _overrides)
         if not tasks.of(config).finds_landmarks:
-            raise UserError(f"--configs: {file} learns {config['task']}; give configurations that learn landmarks")
+            raise UserError(f"--configs: {file} finds no landmarks; give configurations that do")
         if config.name in methods:
             raise UserError(f"--configs: {file} and {methods[config.name][0]} are both named {config.name}")
         methods[config.name] = file, config

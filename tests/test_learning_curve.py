@@ -374,7 +374,7 @@ def test_console_leaves_unknown_cells_empty(drawn):
         (["--configs=ft", "--seeds=0"], ["--seeds is 0"]),
         (["--configs=ft", "--reference=hg"], ["--reference is hg", "one of --configs: ft"]),
         (["--configs=ctd_de"], ["no such ctd_de", "ctd_cd", "fe, "]),
-        (["--configs=source"], ["source learns recognition"]),
+        (["--configs=source"], ["source finds no landmarks"]),
         (["--configs=ft,configs/ft.py:paper"], ["are both named ft"]),
         ([], ["--configs is missing"]),
         (["--configs=ft", "--config.train.stps=1"], ["no such key", "train.steps"]),

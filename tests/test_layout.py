@@ -1,0 +1,116 @@
+"""The house: modules have tests, rooms keep to what others offer, and only the room of tasks knows which they are."""
+
+import ast
+import pathlib
+import re
+
+import pytest
+
+REPO = pathlib.Path(__file__).parents[1]
+PACKAGE = REPO / "ctd_jax"
+MODULES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py") if p.name != "__init__.py")
+# A module without a test file of its name in the room of its name, and where it is tested.
+TESTED_IN = {
+    "__main__.py": "test_commands.py",
+    "data/about.py": "data/test_folder.py",
+    "data/boxes.py": "data/test_folder.py",
+    "data/canvas.py": "data/test_synthetic.py",
+    "data/cells.py": "data/test_tables.py",
+    "data/columns.py": "data/test_tables.py",
+    "data/coverage.py": "data/test_folder.py",
+    "data/domains.py": "tasks/test_domains.py",
+    "data/drawn_anatomies.py": "data/test_class_maps.py",
+    "data/given.py": "test_predict.py",
+    "data/identities.py": "tasks/test_recognition.py",
+    "data/kinds.py": "test_additions.py",
+    "data/landmark_folder.py": "data/test_folder.py",
+    "data/painting.py": "data/test_synthetic.py",
+    "data/picture_files.py": "data/test_folder.py",
+    "data/points.py": "data/test_dataset.py",
+    "data/roots.py": "data/test_lists.py",
+    "data/schedule.py": "tasks/test_domains.py",
+    "data/segmentation_folder.py": "data/test_class_maps.py",
+    "data/shapes.py": "data/test_label_checks.py",
+    "data/source.py": "data/test_dataset.py",
+    "data/split_file.py": "data/test_folder.py",
+    "data/survey.py": "data/test_grey.py",
+    "data/targets.py": "data/test_dataset.py",
+    "formats/tflite.py": "test_export.py",
+    "label_study.py": "test_learning_curve.py",
+    "models/decoder.py": "models/test_models.py",
+    "models/encoder_decoder.py": "models/test_models.py",
+    "models/evaluation.py": "models/test_fold.py",
+    "models/inputs.py": "models/test_models.py",
+    "models/layers.py": "models/test_models.py",
+    "models/mobilefacenet.py": "models/test_models.py",
+    "models/mobilenet.py": "models/test_models.py",
+    "models/resnet.py": "models/test_models.py",
+    "models/unet.py": "tasks/test_segmentation.py",
+    "models/weights.py": "models/test_models.py",
+    "report/learning.py": "test_learning_curve.py",
+    "tasks/added_domains.py": "tasks/test_domains.py",
+    "tasks/landmarks/domains.py": "tasks/test_domains.py",
+    "tasks/landmarks/evaluate.py": "metrics/test_mean_shape.py",
+    "tasks/landmarks/heatmaps.py": "tasks/test_heatmaps.py",
+    "tasks/landmarks/network.py": "tasks/test_landmarks.py",
+    "tasks/landmarks/task.py": "tasks/test_landmarks.py",
+    "tasks/landmarks/teacher_run.py": "tasks/test_fsf_ld.py",
+    "tasks/landmarks/trained.py": "tasks/test_domains.py",
+    "tasks/segmentation/evaluate.py": "tasks/test_segmentation.py",
+    "tasks/segmentation/network.py": "tasks/test_segmentation.py",
+    "tasks/segmentation/task.py": "tasks/test_segmentation.py",
+    "tasks/segmentation/trained.py": "tasks/test_segmentation.py",
+    "tasks/student.py": "tasks/test_landmarks.py",
+    "tasks/task.py": "test_additions.py",
+    "tasks/trained.py": "tasks/test_domains.py",
+    "training_run.py": "test_main.py",
+    "typing.py": "",  # names of types alone
+}
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_a_module_has_its_tests(module):
+    path = pathlib.PurePosixPath(module)
+    mirrored = f"{path.parent / f'test_{path.stem}'}.py"
+    found = (REPO / "tests" / mirrored).is_file()
+    assert found != (module in TESTED_IN), f"tests/{mirrored}, or a row of TESTED_IN"
+    if not found and TESTED_IN[module]:
+        assert (REPO / "tests" / TESTED_IN[module]).is_file()
+
+
+def test_no_row_is_of_a_module_that_is_gone():
+    assert set(TESTED_IN) <= set(MODULES)
+
+
+def private_names(path):
+    """What a module takes of another one that begins with an underscore."""
+    tree = ast.parse(path.read_text("utf-8"))
+    imported = {}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("ctd_jax"):
+            for alias in node.names:
+                imported[alias.asname or alias.name] = alias.name
+    direct = [name for name in imported.values() if name.startswith("_") and not name.startswith("__")]
+    through = [
+        f"{node.value.id}.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id in imported
+        and node.attr.startswith("_") and not node.attr.startswith("__")
+    ]  # fmt: skip
+    return direct + through
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_no_module_takes_a_private_name_of_another(module):
+    assert private_names(PACKAGE / module) == []
+
+
+def test_a_private_name_is_seen(tmp_path):
+    (tmp_path / "a.py").write_text("from ctd_jax.data import folder, _hidden\nfolder._check(1)\n")
+    assert private_names(tmp_path / "a.py") == ["_hidden", "folder._check"]
+
+
+@pytest.mark.parametrize("module", [m for m in MODULES if not m.startswith("tasks/") and m != "config.py"])
+def test_only_the_room_of_tasks_knows_which_they_are(module):
+    text = (PACKAGE / module).read_text("utf-8")
+    assert not re.search(r"""config\.task|config\[.task.\]|\.task\s*[!=]=""", text)
