@@ -115,7 +115,7 @@ def _fit(
 ) -> Variables:
     """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error.
     Writes nothing before it is known that a step fits into memory."""
-    hosts.by_first(devices.say)
+    hosts.by_first(devices.report)
     steps, parts = config.train.steps, config.train.accumulate_steps
     variables = task.init(config.seed)
     labels = task.param_labels(variables["params"])

@@ -14,6 +14,7 @@ from matplotlib.ticker import NullLocator
 from ctd_jax.metrics import mean_shape
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.report import curves, tables
+from ctd_jax.text_table import text_table
 
 MAX_BANDS = 5  # methods whose bands can be told apart in one picture
 MEAN_SHAPE = "mean_shape.csv"
@@ -111,19 +112,14 @@ def console(result: Mapping[str, Any]) -> str:
     shape = _mean_shape(result)
     if shape:
         rows.append(["mean shape", *(f"{shape[budget] * scale:.2f}" if budget in shape else "" for budget in budgets)])
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = [
-        "  ".join([row[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))])
-        for row in rows
-    ]
+    lines = text_table(rows, "<" + "  >" * len(budgets))
+    rule = "-" * max(map(len, lines))
     head = (
         f"{result['label']}, {result['unit']}; {result['n_images']} pictures of {result['split']}, mean over the seeds"
     )
     tests = sum(name != reference for name in methods) * len(budgets)
     note = f"p: paired, over subjects, not corrected for {tests} comparisons; it does not speak of other seeds"
-    return "\n".join(
-        [*_cautions(result), head, "-" * len(lines[0]), *(line.rstrip() for line in lines), "-" * len(lines[0]), note]
-    )
+    return "\n".join([*_cautions(result), head, rule, *lines, rule, note])
 
 
 def _mean_shape(result: Mapping[str, Any]) -> dict[int, float]:

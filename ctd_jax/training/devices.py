@@ -17,8 +17,8 @@ DRIVERS = {
 _log = logging.getLogger(__name__)
 
 
-def say() -> None:
-    """Versions and devices in one line on stderr, and a warning where an accelerator is not used."""
+def report() -> None:
+    """Prints versions and devices in one line on stderr, and warns where an accelerator is not used."""
     import jax
 
     print(versions.line(versions.describe()), file=sys.stderr, flush=True)

@@ -1,6 +1,6 @@
 """Several processes, on one machine or on many hosts, that carry out one run together. One alone is no special case.
 
-All of them run the same program on the same files. The first (process 0) prepares, writes and speaks.
+All of them run the same program on the same files. Only the first (process 0) prepares, writes and prints.
 """
 
 import hashlib
@@ -29,7 +29,7 @@ _EXPECTED = (
 
 
 def join() -> None:
-    """Connects this process with the others, before any other use of JAX; all but the first speak of errors only.
+    """Connects this process with the others, before any other use of JAX; all but the first print errors only.
 
     The cluster is found by JAX, or given by JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID. Where not
     all processes come within `START_TIMEOUT` seconds, the program ends with exit code 2.
@@ -82,7 +82,7 @@ def leave(code: int) -> None:
 
 
 def is_first() -> bool:
-    """Whether this process is the one that writes and speaks."""
+    """Whether this process is the one that writes and prints."""
     return jax.process_index() == 0
 
 

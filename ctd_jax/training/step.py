@@ -149,8 +149,8 @@ def several(step: Step) -> Callable:
 def gradient_norms(
     loss: Loss, terms: Sequence[str], param_labels: Tree, *, accumulate_steps: int = 1
 ) -> Callable[[TrainState, Constants, Batch], dict[str, Array]]:
-    """`norms(state, constants, batch) -> {term: []}`: how hard each term pulls at the encoder, by the Euclidean norm of
-    its gradient by the encoder's parameters. It costs a backward pass for each term.
+    """`norms(state, constants, batch) -> {term: []}`: the Euclidean norm of each term's gradient by the encoder's
+    parameters. It costs a backward pass for each term.
 
     Args:
       loss: of the task.

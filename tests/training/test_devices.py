@@ -47,7 +47,7 @@ def test_a_fall_back_to_the_cpu(tmp_path, monkeypatch, capsys, caplog, platforms
     before = jax.config.jax_platforms
     try:
         jax.config.update("jax_platforms", platforms)
-        devices.say()
+        devices.report()
     finally:
         jax.config.update("jax_platforms", before)
     assert capsys.readouterr().err.count("\n") == 1
