@@ -106,7 +106,7 @@ def make_folder(root: Path, number: int) -> None:
     from PIL import Image
 
     from ctd_jax.data import synthetic
-    from ctd_jax.data.prefetch import ahead
+    from ctd_jax.data.prefetch import map_in_threads
 
     (root / "images").mkdir(parents=True)
     faces = synthetic.faces(range(PEOPLE), 1, size=SIDE, seed=0)
@@ -125,7 +125,7 @@ def make_folder(root: Path, number: int) -> None:
     with (root / "landmarks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "subject", "split", *columns])
-        writer.writerows(ahead(write, range(number)))
+        writer.writerows(map_in_threads(write, range(number)))
     known = {"landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS, "normalizer": synthetic.NORMALIZER}
     (root / "dataset.json").write_text(json.dumps(known), encoding="utf-8")
 

@@ -14,7 +14,8 @@ from typing import Any
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import measurements as measurements_
+from ctd_jax.metrics import measurements
+from ctd_jax.metrics.measurements import Measurement
 
 _log = logging.getLogger(__name__)
 KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "measurements", "raters", "note")
@@ -30,7 +31,7 @@ class Landmarks:
     flip_pairs: tuple[tuple[str, str], ...] | None = None  # None: never mirror
     normalizer: tuple[str, str] | None = None
     success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
-    measurements: tuple[measurements_.Measurement, ...] = ()
+    measurements: tuple[Measurement, ...] = ()
 
     @property
     def flip_order(self) -> tuple[int, ...] | None:
@@ -71,7 +72,9 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
     """
     names = list(content.get("landmarks", ()))
     _check_names(where, names)
-    flip_pairs, normalizer, radii, measured = None, content.get("normalizer"), Landmarks.success_radii_mm, ()
+    flip_pairs, normalizer = None, content.get("normalizer")
+    radii = Landmarks.success_radii_mm
+    measured: tuple[Measurement, ...] = ()
     with faults.collecting("dataset.json"):
         flip_pairs = _flip_pairs(where, content.get("flip_pairs"), names)
         _warn_of_sides(where, names, flip_pairs)
@@ -81,7 +84,7 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
     with faults.collecting("dataset.json"):
         radii = _radii(where, content.get("success_radii_mm") or Landmarks.success_radii_mm)
     with faults.collecting("dataset.json"):
-        measured = measurements_.parse(content.get("measurements"), names, where)
+        measured = measurements.parse(content.get("measurements"), names, where)
     if faults:
         return Landmarks(tuple(names))
     return Landmarks(tuple(names), flip_pairs, tuple(normalizer) if normalizer else None, radii, measured)
@@ -138,7 +141,7 @@ def _radii(where: str, radii: Any) -> tuple[float, ...]:
 
 
 def _warn_of_sides(where: str, names: list[str], pairs: tuple[tuple[str, str], ...] | None) -> None:
-    """Of landmarks left and right that are mirrored, and not paired."""
+    """Warns of landmarks left and right that are not paired, where pictures are mirrored."""
     if pairs is None:
         return
     paired = {name for pair in pairs for name in pair}

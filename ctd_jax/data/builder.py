@@ -6,7 +6,7 @@ import itertools
 import os
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -17,7 +17,7 @@ from ctd_jax.data import folder, twins
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.folder import Table
 from ctd_jax.data.pictures import decode
-from ctd_jax.data.prefetch import ahead, progress
+from ctd_jax.data.prefetch import map_in_threads, progress
 from ctd_jax.errors import UserError
 
 SHARD = 1000  # pictures in a file: TFDS keeps the rows of one in memory, though not their pictures
@@ -109,21 +109,22 @@ def pictures(root: pathlib.Path, table: Table, cache: pathlib.Path) -> tuple["Pr
 
 
 def _looks(builder: PictureFolder, table: Table, encoded: "PreparedPictures") -> np.ndarray:
-    """Those that the preparation made, or that lie beside the prepared pictures, else made anew; kept there."""
+    """`[N]` looks: from the preparation, else from the file beside the prepared pictures, else made anew; the file is
+    written where it was missing."""
     path, n = pathlib.Path(builder.data_path) / "looks.npy", len(table)
     if builder.looks is None:
         with contextlib.suppress(OSError, ValueError, EOFError):
             found = np.load(path, mmap_mode="r")
             if found.dtype == twins.LOOK and found.shape == (n,):
                 return found
-        decoded = ahead(lambda i: twins.look(decode(encoded[i]["picture"], table.images[i])), range(n))
+        decoded = map_in_threads(lambda i: twins.look(decode(encoded[i]["picture"], table.images[i])), range(n))
         builder.looks = np.array(list(progress(decoded, "looking at pictures", n)), twins.LOOK)
     with contextlib.suppress(OSError), files.writing(path, binary=True) as file:  # a cache of others may be read-only
         np.save(file, builder.looks)
     return builder.looks
 
 
-class PreparedPictures(Sequence[dict[str, Any]]):
+class PreparedPictures:
     """The examples that lie prepared in a folder, by number.
 
     Raises:

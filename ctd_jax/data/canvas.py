@@ -1,6 +1,9 @@
 """Curves, and the canvas that they are painted on: the tools of `synthetic`."""
 
+from collections.abc import Iterable
+
 import numpy as np
+from numpy.typing import ArrayLike
 from PIL import Image, ImageDraw
 
 OVERSAMPLE = 3  # drawn this many times too large, then averaged: Pillow's polygons have integer corners
@@ -10,12 +13,12 @@ _PARABOLA = np.concatenate([(1 - _T) * (1 - 2 * _T), 4 * _T * (1 - _T), _T * (2 
 _CIRCLE = np.exp(2j * np.pi * np.arange(24) / 24)
 
 
-def arc(start, middle, end) -> np.ndarray:
+def arc(start: ArrayLike, middle: ArrayLike, end: ArrayLike) -> np.ndarray:
     """`[9, D]` parabola from start to end through middle."""
     return _PARABOLA @ np.array([start, middle, end])
 
 
-def loop(points) -> np.ndarray:
+def loop(points: ArrayLike) -> np.ndarray:
     """`[6 * len(points), D]` closed Catmull-Rom spline through the points."""
     b = np.array(points, float)[:, None]
     a, c, d = np.roll(b, 1, 0), np.roll(b, -1, 0), np.roll(b, -2, 0)
@@ -24,7 +27,7 @@ def loop(points) -> np.ndarray:
     return curve.reshape(-1, b.shape[-1])
 
 
-def oval(centre, rx: float, ry: float, power: float = 1.0) -> np.ndarray:
+def oval(centre: ArrayLike, rx: float, ry: float, power: float = 1.0) -> np.ndarray:
     """`[24, D]` ellipse in the x-y plane; a power below 1 makes it boxy."""
     curve = np.tile(np.array(centre, float), (len(_CIRCLE), 1))
     curve[:, 0] += rx * np.sign(_CIRCLE.real) * np.abs(_CIRCLE.real) ** power
@@ -32,7 +35,7 @@ def oval(centre, rx: float, ry: float, power: float = 1.0) -> np.ndarray:
     return curve
 
 
-def ribbon(curve: np.ndarray, width) -> np.ndarray:
+def ribbon(curve: np.ndarray, width: ArrayLike) -> np.ndarray:
     """Outline of a stroke along the curve; width: one number, or one for each point."""
     along = np.gradient(curve[:, :2], axis=0)
     across = np.zeros_like(curve)
@@ -62,7 +65,7 @@ class Canvas:
         # the pixel that holds the point; Pillow takes a corner for the centre of its pixel
         return np.floor(self.project(curve) * self.colours.width).ravel().tolist()
 
-    def fill(self, curve: np.ndarray, colour) -> None:
+    def fill(self, curve: np.ndarray, colour: Iterable[float]) -> None:
         self._pens[0].polygon(self._corners(curve), tuple(int(min(max(c, 0), 255)) for c in colour))
 
     def shade(self, curve: np.ndarray, value: int) -> None:

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax.data import drawn_anatomies, label_checks, pictures, roots, segmentation_folder, survey
+from ctd_jax.data import annotation_checks, drawn_anatomies, pictures, roots, segmentation_folder, survey
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.geometry import Frame
-from ctd_jax.data.grey import Grey
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.kinds import Listed, Prepared
 from ctd_jax.data.segmentation_folder import Classes, ClassMapTable
 from ctd_jax.errors import UserError
@@ -103,7 +103,7 @@ class _Contents:
         from ctd_jax.data import builder
 
         encoded, looks = builder.pictures(root, table, cache)
-        label_checks.check_spacings(table.title, table.where, table.spacing, table.domains, looks)
+        annotation_checks.check_spacings(table.title, table.where, table.spacing, table.domains, looks)
         grey = survey.prepared(encoded, table.names, table.domains, folder=encoded.place, root=root)
         return cls(table, encoded, looks, grey)
 

@@ -12,17 +12,18 @@ _log = logging.getLogger(__name__)
 
 
 def annotated(xy: np.ndarray) -> list[bool] | None:
-    """Whether each picture of `xy`, [N, K, 2], NaN: unknown, has any landmark; None where there are none to have."""
+    """Whether each of N pictures has any landmark; None if there are none. `xy`: `[N, K, 2]`, NaN: unknown."""
     return (~np.isnan(xy).any(-1)).any(-1).tolist() if xy.shape[1] else None
 
 
 def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[str]) -> None:
-    """Of landmarks that nobody annotated in train, and of test splits whose normalizer is never known.
+    """Warns of landmarks that nobody annotated in train, and of test splits whose normalizer is never known.
 
     Args:
       where: file or folder, for messages.
+      landmarks: the K landmarks.
       xy: `[N, K, 2]`, NaN where not annotated.
-      split_of: of each picture.
+      split_of: the split of each picture.
     """
     known = ~np.isnan(xy).any(-1)
     for split, rows in splits.parts(split_of).items():

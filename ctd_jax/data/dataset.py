@@ -9,7 +9,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax.data.geometry import Frame
-from ctd_jax.data.prefetch import THREADS, ahead
+from ctd_jax.data.prefetch import THREADS, map_in_threads
 from ctd_jax.data.schedule import EPOCHS, order_of_domains
 from ctd_jax.data.targets import Targets, Unlabelled
 from ctd_jax.typing import HostBatch
@@ -111,7 +111,7 @@ class Dataset(Generic[T]):
         return len(self.images)
 
     def take(self, indices: np.ndarray) -> "Dataset[T]":
-        """Those pictures only."""
+        """The data set of these pictures only."""
         return dataclasses.replace(
             self,
             images=tuple(self.images[i] for i in indices),
@@ -141,7 +141,7 @@ class Dataset(Generic[T]):
         decoded = self.decode()
         if decoded is not None:
             return decoded.scale, decoded.offset
-        frames = list(ahead(lambda i: self._frame(i, self.original(i)), range(len(self))))
+        frames = list(map_in_threads(lambda i: self._frame(i, self.original(i)), range(len(self))))
         return np.array([one.scale for one in frames]), np.array([one.offset for one in frames])
 
     @property
@@ -159,7 +159,7 @@ class Dataset(Generic[T]):
 
     @functools.cached_property
     def _decoded(self) -> Decoded:
-        return self._stack(len(self), ahead(self.network, range(len(self))))
+        return self._stack(len(self), map_in_threads(self.network, range(len(self))))
 
     def _stack(self, number: int, found: Iterable[tuple[np.ndarray, Frame]]) -> Decoded:
         pictures, frames = np.empty((number, self.size, self.size, self._channels), np.uint8), np.empty((number, 3))
@@ -188,7 +188,7 @@ class Dataset(Generic[T]):
     def batches(self, parts: Iterable[np.ndarray]) -> Iterator[HostBatch]:
         """`batch` of each of `parts`; a few are decoded ahead."""
         self.decode()  # once, before there are threads
-        return ahead(self.batch, parts)
+        return map_in_threads(self.batch, parts)
 
     def training_order(
         self, *, batch_size: int, seed: int, schedule: str = "proportional", temperature: float = 1.0

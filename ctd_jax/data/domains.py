@@ -36,9 +36,8 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> Source[T]:
     parts: dict[str, Source[T]] = {}
     faults = Faults("data.root")
     for name, listed in chosen.items():
-        own = None if given is None else _within(given, name)
         try:
-            parts[name] = split(listed(), config, own, helping=name in config.helping)
+            parts[name] = split(listed(), config, given and _within(given, name), helping=name in config.helping)
         except UserError as error:
             faults.add(f"domain {name}", f"domain {name}: {error}")
             continue
@@ -62,7 +61,7 @@ def _chosen(config: ConfigDict, found: Mapping[str, Callable[[], Listed[T]]]) ->
             raise UserError(f"data.{key} names {unknown[0]!r}; the domains of data.root are {', '.join(found)}")
     chosen = tuple(config.domains) or tuple(found)
     if set(chosen) <= set(config.helping):
-        raise UserError("data.helping names all the domains that are used; expected one or more that are judged")
+        raise UserError("data.helping names all the domains that are used; expected one or more that are evaluated")
     return {name: found[name] for name in chosen if config.helped or name not in config.helping}
 
 

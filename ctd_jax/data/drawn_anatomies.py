@@ -15,8 +15,10 @@ def draw(domain: str, subject: int, shot: int, *, size: int, seed: int) -> tuple
 
     Args:
       domain: a key of `CLASSES`.
-      subject, shot, seed: integers >= 0; `subject` fixes the proportions, `shot` place, light and noise.
+      subject: 0 or more; it fixes the proportions.
+      shot: 0 or more; it fixes place, light and noise.
       size: side of the picture, pixels.
+      seed: 0 or more.
 
     Returns:
       `[size, size, 3]` uint8 picture and `[size, size]` uint8 classes.
@@ -31,7 +33,10 @@ def draw(domain: str, subject: int, shot: int, *, size: int, seed: int) -> tuple
     return np.repeat(np.asarray(picture)[..., None], 3, axis=2), classes.astype(np.uint8)
 
 
-def _head(x: np.ndarray, y: np.ndarray, person: np.random.Generator, moment: np.random.Generator):
+def _head(
+    x: np.ndarray, y: np.ndarray, person: np.random.Generator, moment: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """`[S, S]` grey values and classes of a head, and how far it is blurred; x and y are -1 to 1."""
     length, ratio, rim = person.uniform(0.45, 0.75), person.uniform(0.68, 0.85), person.uniform(0.1, 0.16)
     angle, centre = moment.uniform(0, np.pi), moment.uniform(-0.15, 0.15, 2)
     along = (x - centre[0]) * np.cos(angle) + (y - centre[1]) * np.sin(angle)
@@ -45,7 +50,10 @@ def _head(x: np.ndarray, y: np.ndarray, person: np.random.Generator, moment: np.
     return values * moment.rayleigh(0.8, x.shape), classes, 0.8
 
 
-def _spine(x: np.ndarray, y: np.ndarray, person: np.random.Generator, moment: np.random.Generator):
+def _spine(
+    x: np.ndarray, y: np.ndarray, person: np.random.Generator, moment: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, float]:
+    """The same of a spine."""
     pitch, height, width = person.uniform(0.36, 0.55), person.uniform(0.68, 0.78), person.uniform(0.16, 0.26)
     bend, lean, start = person.uniform(-0.35, 0.35), moment.uniform(-0.2, 0.2), moment.uniform(0, 1)
     side = x - (moment.uniform(-0.2, 0.2) + lean * y + bend * y**2)

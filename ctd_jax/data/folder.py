@@ -16,7 +16,7 @@ from ctd_jax.data import splits, tables
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.picture_files import PictureFiles
-from ctd_jax.data.prefetch import ahead, progress
+from ctd_jax.data.prefetch import map_in_threads, progress
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -211,7 +211,7 @@ def _digest_all(root: pathlib.Path, table: Table, faults: Faults) -> tuple[str, 
             faults.add("unreadable picture", message)
             return ""
 
-    return tuple(progress(ahead(digest, range(len(table))), "reading pictures", len(table)))
+    return tuple(progress(map_in_threads(digest, range(len(table))), "reading pictures", len(table)))
 
 
 def check_all(table: Table, check: Callable[[int], object], text: str, faults: Faults) -> Iterator[int]:
@@ -227,7 +227,7 @@ def check_all(table: Table, check: Callable[[int], object], text: str, faults: F
             return UserError(f"{table.where[index]}: {error.filename} can't be read ({error.strerror})")
         return None
 
-    for index, error in enumerate(progress(ahead(checked, range(len(table))), text, len(table))):
+    for index, error in enumerate(progress(map_in_threads(checked, range(len(table))), text, len(table))):
         faults.take("unreadable picture", error)
         yield index
 

@@ -19,7 +19,15 @@ class Frame:
 
     @classmethod
     def fit(cls, width: int, height: int, size: int, box: np.ndarray | None = None, margin: float = 0.0) -> "Frame":
-        """The smallest square about the picture, or about `box` (x0, y0, x1, y1) widened by `margin` of its side."""
+        """The smallest square about a picture, or about a box in it.
+
+        Args:
+          width: of the picture, pixels.
+          height: of the picture, pixels.
+          size: side of the network's picture, pixels.
+          box: `[4]` x0, y0, x1, y1, pixels of the picture; None: the whole picture.
+          margin: added on each side of the box, as a share of its longer side.
+        """
         x0, y0, x1, y1 = (-0.5, -0.5, width - 0.5, height - 0.5) if box is None else box
         side = max(x1 - x0, y1 - y0) * (1.0 if box is None else 1 + 2 * margin)
         scale = size / side
@@ -35,14 +43,14 @@ class Frame:
         return (xy - np.asarray(self.offset)) / self.scale
 
     def resample_classes(self, classes: np.ndarray, outside: int) -> np.ndarray:
-        """`[H, W]` -> `[size, size]` of the same type: that of the nearest pixel, `outside` where there is none."""
-        (row, no_row), (column, no_column) = (
-            self._nearest(length, offset) for length, offset in zip(classes.shape, self.offset[::-1], strict=True)
-        )
+        """`[H, W]` classes -> `[size, size]` of the same type: the nearest pixel's, `outside` off the picture."""
+        row, no_row = self._nearest(classes.shape[0], self.offset[1])
+        column, no_column = self._nearest(classes.shape[1], self.offset[0])
         return np.where(no_row[:, None] | no_column, classes.dtype.type(outside), classes[row][:, column])
 
     def _nearest(self, length: int, offset: float) -> tuple[np.ndarray, np.ndarray]:
-        """Of each network pixel along an axis: the picture's pixel, and whether it is a place outside the picture."""
+        """The picture's pixel at each network pixel along an axis, and whether that lies outside the picture; both
+        `[size]`."""
         place = (np.arange(self.size) - offset) / self.scale
         pixel = np.floor(place + 0.5).astype(int)
         return np.clip(pixel, 0, length - 1), (pixel < 0) | (pixel >= length)

@@ -12,12 +12,12 @@ from rich.progress import track
 
 from ctd_jax.data import pictures, survey
 from ctd_jax.data.boxes import Box, read_boxes
-from ctd_jax.data.grey import Grey
-from ctd_jax.data.prefetch import ahead
+from ctd_jax.data.grey_range import Grey
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
-MOST_SHOWN = 20  # pictures that a message names
+MAX_SHOWN = 20  # pictures that a message names
 NOT_THE_USERS = "__MACOSX"  # beside what begins with a dot, as ._a.png and .ipynb_checkpoints/ do
 
 
@@ -67,7 +67,9 @@ class Given:
         Raises:
           UserError: as of `of`; or an array of another shape or type, another number of boxes, one without an inside.
         """
-        files, faults, arrays = [], {}, {}
+        files: list[pathlib.Path] = []
+        faults: dict[pathlib.Path, str] = {}
+        arrays: dict[pathlib.Path, np.ndarray] = {}
         for i, one in enumerate(objects):
             if isinstance(one, str | os.PathLike):
                 found, bad = find([os.fspath(one)])
@@ -121,17 +123,17 @@ class Given:
                 if os.path.realpath(path) in mine:
                     raise UserError(f"{flag} would overwrite the picture {shown(path)}; give another place")
 
-    def check_done(self, where: str | pathlib.Path) -> None:
-        """Raises UserError, one message of all pictures that could not be done, if there are any."""
+    def check_done(self, where: pathlib.Path | str) -> None:
+        """Raises UserError, one message of all pictures that could not be done; `where`: the result of the others."""
         if not self.faults:
             return
         total = len({*self.files, *self.faults})
         named = [f"  {why if why.startswith(str(path)) else f'{shown(path)}: {why}'}"
                  for path, why in self.faults.items()]  # fmt: skip
-        more = [f"  and {len(named) - MOST_SHOWN} more"] * (len(named) > MOST_SHOWN)
+        more = [f"  and {len(named) - MAX_SHOWN} more"] if len(named) > MAX_SHOWN else []
         rest = f"the other {total - len(named)} are in {where}" if len(named) < total else "nothing was written"
         first = f"{len(named)} of {total} pictures could not be done, {rest}:"
-        raise UserError("\n".join([first, *named[:MOST_SHOWN], *more]))
+        raise UserError("\n".join([first, *named[:MAX_SHOWN], *more]))
 
 
 def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, str]]:
@@ -210,7 +212,7 @@ def _boxes_of_array(boxes: np.ndarray | None, files: Sequence[pathlib.Path]) -> 
 def _grey(files: Sequence[pathlib.Path], known: Grey, arrays: Mapping[pathlib.Path, np.ndarray] | None = None) -> Grey:
     """`known`, and the ranges of other kinds of pictures from all of the files; warns of what `survey.remarks` says."""
     arrays = arrays or {}
-    seen = [one for one in ahead(_look, [file for file in files if file not in arrays]) if one]
+    seen = [one for one in map_in_threads(_look, [file for file in files if file not in arrays]) if one]
     seen += [survey.of_values(array, str(name)) for name, array in arrays.items()]
     guessed = {kind: range_ for kind, range_ in survey.ranges(seen).items() if kind not in known}
     for kind, (low, high) in guessed.items():

@@ -22,7 +22,7 @@ class Identities:
 
     @classmethod
     def of(cls, landmarks: Landmarks, xy: np.ndarray, subjects: Sequence[str]) -> "Identities":
-        """Of N subjects by name."""
+        """The identities of N pictures whose subjects are named; `xy` does not matter."""
         return cls(_renumbered(np.asarray(subjects)), landmarks.flip_pairs is not None)
 
     def take(self, indices: np.ndarray) -> "Identities":

@@ -9,11 +9,10 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax.data.dataset import Dataset
-from ctd_jax.data.grey import Grey
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.targets import Targets
 
 T = TypeVar("T", bound=Targets)
-T_co = TypeVar("T_co", bound=Targets, covariant=True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,7 +54,7 @@ class Listed(Generic[T]):
     drawn: bool = False
 
 
-class Kind(Protocol[T_co]):
+class Kind(Protocol[T]):
     """Where pictures of one kind of targets come from.
 
     Attributes:
@@ -69,7 +68,7 @@ class Kind(Protocol[T_co]):
     @property
     def fewest(self) -> int: ...
 
-    def domains(self, config: ConfigDict, cache: pathlib.Path) -> Mapping[str, Callable[[], Listed[T_co]]]:
+    def domains(self, config: ConfigDict, cache: pathlib.Path) -> Mapping[str, Callable[[], Listed[T]]]:
         """Domain -> function that lists its pictures, of all domains of `config.root`.
 
         Args:

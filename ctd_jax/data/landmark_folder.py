@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ctd_jax.data import about, columns, folder, label_checks, pictures, tables
+from ctd_jax.data import about, annotation_checks, columns, folder, pictures, tables
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.boxes import BOX, Box, check_box
 from ctd_jax.data.faults import Fault, Faults
@@ -110,7 +110,7 @@ def read(root: pathlib.Path) -> LandmarkTable:
     xy = np.array([label.points for label in labels]).reshape(len(labels), len(landmarks.names), 2)
     table = LandmarkTable(
         landmarks=landmarks,
-        xy=label_checks.without_marks(xy, landmarks.names, fields["where"]),
+        xy=annotation_checks.without_marks(xy, landmarks.names, fields["where"]),
         boxes=np.array([label.box for label in labels]).reshape(len(labels), 4),
         files=(FILE, ABOUT),
         **fields,

@@ -15,11 +15,11 @@ from ml_collections import ConfigDict
 
 from ctd_jax.data import (
     about,
+    annotation_checks,
     coverage,
     domains,
     folder,
     given,
-    label_checks,
     landmark_folder,
     picture_files,
     pictures,
@@ -31,7 +31,7 @@ from ctd_jax.data import (
 from ctd_jax.data.boxes import check_box
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.faults import Fault, Faults
-from ctd_jax.data.grey import Grey
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.kinds import Listed, Prepared
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import Points
@@ -178,7 +178,7 @@ def _table(
         images=images,
         subjects=images if subjects is None else _subjects(subjects, images),
         splits=None if splits is None else _words(splits, where, faults),
-        xy=label_checks.without_marks(xy, landmarks.names, where),
+        xy=annotation_checks.without_marks(xy, landmarks.names, where),
         spacing=spacing,
         boxes=boxes,
         where=where,
@@ -277,7 +277,7 @@ def _check_file(path: str | os.PathLike[str], at: str) -> None:
 def _prepare(seen: _Seen, config: ConfigDict, split_of: Sequence[str]) -> Prepared[Points]:
     """The pictures as a data set; warns of what is strange in their labels."""
     table = seen.table
-    label_checks.check(table, split_of, seen.looks)
+    annotation_checks.check(table, split_of, seen.looks)
     coverage.warn(TITLE, table.landmarks, table.xy, split_of)
     surveyed = [one for one in seen.surveyed if one is not None]
     grey = survey.ranges(surveyed)

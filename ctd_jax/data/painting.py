@@ -70,7 +70,7 @@ def face(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, at: dict[str, n
 
 
 def _behind(canvas: Canvas, p: SimpleNamespace, m: SimpleNamespace, chin_y: float) -> None:
-    def symmetric(*half):
+    def symmetric(*half: tuple[float, float, float]) -> np.ndarray:
         return loop(np.concatenate([half, np.multiply(half, (-1, 1, 1))[::-1]]))
 
     if not p.bald:
@@ -172,21 +172,20 @@ def _glasses(canvas: Canvas, p: SimpleNamespace) -> None:
 def occluder(canvas: Canvas, p: SimpleNamespace, rng: np.random.Generator) -> None:
     """In one picture of three a patch, a hand or strands of hair."""
     kind = rng.integers(9)
+    parts: list[tuple[np.ndarray, np.ndarray]] = []  # outlines and colours
     if kind == 0:
         rx, ry = rng.uniform(0.06, 0.2, 2)
         parts = [(oval(rng.uniform(0.15, 0.85, 2), rx, ry, rng.uniform(0.2, 1.2)), rng.uniform(0, 255, 3))]
     elif kind == 1:
         palm, turn = rng.uniform((0.2, 0.5), (0.8, 0.95)), rng.uniform(-1, 1)
-        ends = [palm + 0.24 * np.array([np.sin(a), -np.cos(a)]) for a in turn + np.array([-0.45, -0.15, 0.15, 0.45])]
-        parts = [(ribbon(arc(palm, (palm + end) / 2, end), 0.05), 0.88 * p.skin) for end in ends]
+        tips = [palm + 0.24 * np.array([np.sin(a), -np.cos(a)]) for a in turn + np.array([-0.45, -0.15, 0.15, 0.45])]
+        parts = [(ribbon(arc(palm, (palm + tip) / 2, tip), 0.05), 0.88 * p.skin) for tip in tips]
         parts.append((oval(palm, 0.1, 0.1), 0.95 * p.skin))
     elif kind == 2:
         top = rng.uniform((0.2, 0.0), (0.8, 0.2))
         ends = top + rng.uniform((-0.2, 0.3), (0.2, 0.6), (5, 2))
         bends = (top + ends) / 2 + rng.normal(0, 0.05, (5, 2))
         parts = [(ribbon(arc(top, bend, end), 0.02), p.hair) for bend, end in zip(bends, ends, strict=True)]
-    else:
-        parts = []
     for shape, colour in parts:
         canvas.fill(shape, colour)
         canvas.shade(shape, 128)  # no shadow of what it covers

@@ -13,7 +13,7 @@ from ctd_jax.data.faults import Fault
 
 _log = logging.getLogger(__name__)
 _URL = re.compile(r"[a-z][a-z0-9+.-]*://", re.IGNORECASE)
-MOST_COMPARED = 20_000  # names of files among which the nearest is looked for
+MAX_COMPARED = 20_000  # names of files among which the nearest is looked for
 
 
 def is_url(name: str) -> bool:
@@ -71,7 +71,7 @@ class PictureFiles:
 
     def _hint(self, name: str) -> str:
         self._compared = True
-        files = [file for same in self._files.values() for file in same][:MOST_COMPARED]
+        files = [file for same in self._files.values() for file in same][:MAX_COMPARED]
         base = key(name).rpartition("/")[2]
         near = next((file for file in files if key(file).rpartition("/")[2] == base), None) or tables.nearest(
             name, files

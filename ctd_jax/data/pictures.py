@@ -5,22 +5,23 @@ import dataclasses
 import io
 import warnings
 from collections.abc import Callable, Iterator
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL.ImageFile import ImageFile
 
-from ctd_jax.data import grey as greys
+from ctd_jax.data import grey_range
 from ctd_jax.errors import UserError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # no other is tried: some start other programs
-MOST_PIXELS = 80_000_000  # in a picture; a larger one is more likely a trap, or needs gigabytes
-MOST_PAGES = 64  # of a TIFF that are looked at
+MAX_PIXELS = 80_000_000  # in a picture; a larger one is more likely a trap, or needs gigabytes
+MAX_PAGES = 64  # of a TIFF that are looked at
 PHOTOMETRIC, PLANAR, BITS = 262, 284, 258  # TIFF tags
 OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B"}
 
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MOST_PIXELS is less
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is less
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +39,7 @@ class Stored:
     note: str = ""
 
 
-def decode(content: bytes, name: str, grey: greys.Grey | None = None) -> np.ndarray:
+def decode(content: bytes, name: str, grey: grey_range.Grey | None = None) -> np.ndarray:
     """`[H, W, 3]` uint8 RGB picture: turned upright by its EXIF tag, grey repeated, transparency laid over black.
 
     Args:
@@ -54,11 +55,12 @@ def decode(content: bytes, name: str, grey: greys.Grey | None = None) -> np.ndar
     return 255 - picture if stored.white_is_least else picture
 
 
-def to_rgb(values: np.ndarray, grey: greys.Grey | None = None) -> np.ndarray:
+def to_rgb(values: np.ndarray, grey: grey_range.Grey | None = None) -> np.ndarray:
     """`[H, W, 3]` uint8 of values `[H, W]` or `[H, W, 3]`, those of uint8 as they are; `grey` as in `decode`."""
     if values.dtype != np.uint8:
-        kind = greys.kind(values)
-        values = greys.to_8_bits(values, (grey or {}).get(kind) or greys.shared([greys.bounds(values)], kind))
+        kind = grey_range.kind(values)
+        known = (grey or {}).get(kind)
+        values = grey_range.to_8_bits(values, known or grey_range.shared([grey_range.bounds(values)], kind))
     return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
 
 
@@ -75,7 +77,7 @@ def check_array(values: object, name: str) -> np.ndarray:
         raise UserError(f"{name} has the shape {array.shape}; expected [H, W], grey, or [H, W, 3], RGB")
     if array.dtype.kind not in "iuf":
         raise UserError(f"{name} holds {array.dtype}; expected whole numbers or fractions")
-    if array.shape[0] * array.shape[1] > MOST_PIXELS:
+    if array.shape[0] * array.shape[1] > MAX_PIXELS:
         raise UserError(f"{name}: {_too_large('picture')} (it has {array.shape[1]} x {array.shape[0]})")
     return array.astype(np.float32) if array.dtype.kind == "f" else array
 
@@ -83,18 +85,18 @@ def check_array(values: object, name: str) -> np.ndarray:
 def read(content: bytes, name: str) -> Stored:
     """The values that the file holds. Arguments and errors: see `decode`."""
     with _readable(name, "picture"):
-        picture, note = _open(content, FORMATS, name)
-        negative = getattr(picture, "tag_v2", {}).get(PHOTOMETRIC) == 0  # Pillow turns 8 bits round, not more
-        raw = _raw_mode(picture)
+        opened, note = _open(content, FORMATS, name)
+        negative = getattr(opened, "tag_v2", {}).get(PHOTOMETRIC) == 0  # Pillow turns 8 bits round, not more
+        raw = _raw_mode(opened)
         if ";16" in raw and raw.split(";")[0] in ("RGB", "RGBA", "RGBX", "LA"):
             return Stored(_colour_of_16_bits(lambda: _open(content, FORMATS, name)[0], raw, name), note=note)
-        picture = ImageOps.exif_transpose(picture)
+        picture = ImageOps.exif_transpose(opened)
         if picture.mode.startswith(("I", "F")):
             values = np.asarray(picture)
             return Stored(values.astype(values.dtype.newbyteorder("=")), negative, note)
         if picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info:
             picture = picture.convert("RGBA")
-            if picture.getextrema()[3] == (0, 0):
+            if picture.getchannel("A").getextrema() == (0, 0):
                 raise _invisible(name)
             picture = Image.alpha_composite(Image.new("RGBA", picture.size, "black"), picture)
         return Stored(np.asarray(picture.convert("RGB")), note=note)
@@ -138,28 +140,28 @@ def _readable(name: str, what: str, mend: str = "replace the file, or take it ou
 
 
 def _too_large(what: str) -> str:
-    return f"the {what} has more than {MOST_PIXELS:,} pixels, which is the limit; scale it down"
+    return f"the {what} has more than {MAX_PIXELS:,} pixels, which is the limit; scale it down"
 
 
-def _open(content: bytes | IO[bytes], formats: tuple[str, ...], name: str) -> tuple[Image.Image, str]:
+def _open(content: bytes | IO[bytes], formats: tuple[str, ...], name: str) -> tuple[ImageFile, str]:
     """The picture of a file, nothing decoded yet: of several pages the first of the largest; and a note of them."""
     picture = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=formats)
     note = ""
-    if picture.format == "TIFF" and picture.is_animated:
+    if picture.format == "TIFF" and getattr(picture, "is_animated", False):
         sizes = _page_sizes(picture)
         page = max(range(len(sizes)), key=lambda i: sizes[i][0] * sizes[i][1])
         picture.seek(page)
         note = f"{len(sizes)} pages, of which page {page + 1} of {' x '.join(map(str, sizes[page]))} pixels is taken"
     elif picture.format != "MPO" and getattr(picture, "n_frames", 1) > 1:  # MPO: a telephone's JPEG with a preview
-        note = f"{picture.n_frames} frames, of which the first is taken"
-    if picture.width * picture.height > MOST_PIXELS:
+        note = f"{getattr(picture, 'n_frames', 1)} frames, of which the first is taken"
+    if picture.width * picture.height > MAX_PIXELS:
         raise UserError(f"{name}: {_too_large('picture')} (it has {picture.width} x {picture.height})")
     return picture, note
 
 
 def _page_sizes(picture: Image.Image) -> list[tuple[int, int]]:
     sizes = []
-    for page in range(MOST_PAGES):
+    for page in range(MAX_PAGES):
         try:
             picture.seek(page)
         except EOFError:
@@ -170,7 +172,8 @@ def _page_sizes(picture: Image.Image) -> list[tuple[int, int]]:
 
 def _raw_mode(picture: Image.Image) -> str:
     """How the file lays out a pixel, in Pillow's words, such as "RGB;16B"; "": unknown."""
-    arguments = picture.tile[0][3] if getattr(picture, "tile", None) else ""
+    tiles = getattr(picture, "tile", None)
+    arguments = tiles[0][3] if tiles else ""
     raw = arguments[0] if isinstance(arguments, tuple) and arguments else arguments
     raw = raw if isinstance(raw, str) else ""
     tags = getattr(picture, "tag_v2", {})
@@ -179,7 +182,7 @@ def _raw_mode(picture: Image.Image) -> str:
     return raw
 
 
-def _colour_of_16_bits(reopen: Callable[[], Image.Image], raw: str, name: str) -> np.ndarray:
+def _colour_of_16_bits(reopen: Callable[[], ImageFile], raw: str, name: str) -> np.ndarray:
     """`[H, W, 3]` or, of grey with transparency, `[H, W]` uint16; laid over black.
 
     Pillow keeps the high byte of each channel. Told that the bytes are the other way round, it keeps the low one."""
@@ -201,13 +204,14 @@ def _colour_of_16_bits(reopen: Callable[[], Image.Image], raw: str, name: str) -
     return values if values.shape[2] == 3 else values[..., 0]
 
 
-def _upright_as(picture: Image.Image, raw: str) -> Image.Image:
+def _upright_as(picture: ImageFile, raw: str) -> Image.Image:
     """The picture, its bytes laid out as `raw` says."""
 
-    def told(arguments):
+    def replaced(arguments: Any) -> Any:
         return (raw, *arguments[1:]) if isinstance(arguments, tuple) else raw
 
-    picture.tile = [tile[:3] + (told(tile[3]),) for tile in picture.tile]
+    tiles: Any = [tile[:3] + (replaced(tile[3]),) for tile in picture.tile]  # of another type in older versions
+    picture.tile = tiles
     return ImageOps.exif_transpose(picture)
 
 

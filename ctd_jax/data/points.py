@@ -12,7 +12,7 @@ from typing import ClassVar, Generic, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax.data import coverage, label_checks, landmark_folder, pictures, roots, survey, synthetic
+from ctd_jax.data import annotation_checks, coverage, landmark_folder, pictures, roots, survey, synthetic
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.geometry import Frame
@@ -118,7 +118,7 @@ class LandmarkFolders(Generic[T]):
             from ctd_jax.data import builder
 
             encoded, looks = builder.pictures(root, table, cache)
-            label_checks.check(table, split_of, looks)
+            annotation_checks.check(table, split_of, looks)
             groups = [""] * len(table)
             grey = survey.prepared(encoded, table.images, groups, folder=encoded.place, root=root)[""]
             if self.annotated_only:

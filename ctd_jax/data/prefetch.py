@@ -16,14 +16,14 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def ahead(function: Callable[[T], R], items: Iterable[T], *, most: int = 2 * THREADS) -> Iterator[R]:
-    """`map(function, items)` in threads, in order; no more than `most` results are begun before their turn."""
+def map_in_threads(function: Callable[[T], R], items: Iterable[T], *, max_ahead: int = 2 * THREADS) -> Iterator[R]:
+    """`map(function, items)` in threads, in order; no more than `max_ahead` results are begun before their turn."""
     waiting: collections.deque[futures.Future[R]] = collections.deque()
     pool = futures.ThreadPoolExecutor(THREADS)
     try:
         for item in items:
             waiting.append(pool.submit(function, item))
-            if len(waiting) == most:
+            if len(waiting) == max_ahead:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

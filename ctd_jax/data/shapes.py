@@ -29,9 +29,9 @@ def fit(points: np.ndarray, shape: np.ndarray, *, turned: bool) -> tuple[np.ndar
     product = (z.conj() * w).sum(1)
     fits = abs(product) if turned else np.maximum(product.real, 0)
     with np.errstate(divide="ignore", invalid="ignore"):
-        own, other = (abs(z) ** 2).sum(1), (abs(w) ** 2).sum(1)
-        residual = np.sqrt(np.maximum(1 - fits**2 / (own * other), 0))
-        return residual, product / own
+        square, square_of_shape = (abs(z) ** 2).sum(1), (abs(w) ** 2).sum(1)
+        residual = np.sqrt(np.maximum(1 - fits**2 / (square * square_of_shape), 0))
+        return residual, product / square
 
 
 def median_shape(points: np.ndarray, *, turned: bool) -> np.ndarray:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ctd_jax.data import splits, twins
 from ctd_jax.data.dataset import Dataset
-from ctd_jax.data.grey import Grey
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.targets import Targets
 from ctd_jax.data.twins import LOOK, Twins
 
@@ -44,7 +44,7 @@ class Source(Generic[T]):
 
     @property
     def targets(self) -> T:
-        """Of all pictures."""
+        """What is known of all pictures."""
         return self.everything.targets
 
     @property

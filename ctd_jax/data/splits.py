@@ -66,7 +66,8 @@ def assign(
     """One of train, val, test, test1, ... for each picture; any other name, or none, takes no part.
 
     Args:
-      images, subjects: of each picture.
+      images: names of the pictures.
+      subjects: who or what each is of.
       given: the split column, or a split file's image -> split, in the words of `word`; None: a fifth of the subjects
         for test. Without val, a fifth of the subjects of train.
       train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
@@ -112,9 +113,9 @@ def assign(
         _move(splits, subjects, "val", np.random.default_rng([seed, 2]))
     train = [i for i, split in enumerate(splits) if split == "train"]
     if budget > len(train):
+        which = " with annotations" if UNLABELLED in splits else ""
         raise UserError(
-            f"data.budget asks for {budget} training pictures, but there are {len(train)}"
-            f"{' with annotations' * (UNLABELLED in splits)}; 0 takes them all"
+            f"data.budget asks for {budget} training pictures, but there are {len(train)}{which}; 0 takes them all"
         )
     if share < 1:
         budget = max(1, round(share * len(train)))
@@ -202,7 +203,7 @@ def _leave_out(splits: list[str], annotated: Sequence[bool] | None) -> None:
 
 
 def _warn_of_spellings(subjects: Sequence[str]) -> None:
-    """Of people who may be one: names that differ only in capitals, blanks, or in how an umlaut is put together."""
+    """Warns of people who may be one: their names differ only in capitals, blanks, or how an umlaut is put together."""
     same = collections.defaultdict(set)
     for subject in subjects:
         same["".join(unicodedata.normalize("NFC", subject).casefold().split())].add(subject)
@@ -225,9 +226,9 @@ def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Ge
             splits[i] = to
 
 
-def _in_turn(order: Sequence[int], subjects: Sequence[str]) -> list[int]:
+def _in_turn(order: Sequence[int] | np.ndarray, subjects: Sequence[str]) -> list[int]:
     """`order`, with the first picture of every subject before anybody's second."""
-    seen = collections.Counter()
+    seen: collections.Counter[str] = collections.Counter()
     turn = []
     for i in order:
         turn.append(seen[subjects[i]])

@@ -6,15 +6,17 @@ import io
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO
+from collections.abc import Callable, Iterable, Sequence
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from ctd_jax import files
-from ctd_jax.data import grey as greys
-from ctd_jax.data import pictures
-from ctd_jax.data.prefetch import ahead, progress
+from ctd_jax.data import grey_range, pictures
+from ctd_jax.data.prefetch import map_in_threads, progress
+
+if TYPE_CHECKING:
+    from ctd_jax.data.builder import PreparedPictures
 
 _log = logging.getLogger(__name__)
 FILE = "grey-1.json"  # beside the prepared pictures; another rule for the range takes another number
@@ -30,7 +32,7 @@ class Seen:
       name: for messages.
       note: see `pictures.Stored`.
       kind: "integer" or "float"; "": 8 bits.
-      bounds: see `grey.bounds`.
+      bounds: see `grey_range.bounds`.
       extremes: its lowest and highest value.
       spread: between its 5th and 95th percentile.
     """
@@ -38,8 +40,8 @@ class Seen:
     name: str
     note: str
     kind: str = ""
-    bounds: greys.Range = (0.0, 0.0)
-    extremes: greys.Range = (0.0, 0.0)
+    bounds: grey_range.Range = (0.0, 0.0)
+    extremes: grey_range.Range = (0.0, 0.0)
     spread: float = 0.0
 
 
@@ -56,21 +58,21 @@ def of_values(values: np.ndarray, name: str, note: str = "") -> Seen:
     """The same, of a picture that is read: `[H, W]` or `[H, W, 3]`."""
     if values.dtype == np.uint8:
         return Seen(name, note)
-    kind, numbers = greys.kind(values), values[np.isfinite(values)]
+    kind, numbers = grey_range.kind(values), values[np.isfinite(values)]
     if not numbers.size:
         return Seen(name, note, kind)
-    low, high = np.percentile(numbers.ravel()[:: max(1, numbers.size // greys.SAMPLE)], MIDDLE)
+    low, high = np.percentile(numbers.ravel()[:: max(1, numbers.size // grey_range.SAMPLE)], MIDDLE)
     extremes = float(numbers.min()), float(numbers.max())
-    return Seen(name, note, kind, greys.bounds(values), extremes, float(high - low))
+    return Seen(name, note, kind, grey_range.bounds(values), extremes, float(high - low))
 
 
-def ranges(seen: Sequence[Seen]) -> dict[str, greys.Range]:
+def ranges(seen: Sequence[Seen]) -> dict[str, grey_range.Range]:
     """The grey range of each kind of picture among them."""
     of_kind = {kind: [one.bounds for one in seen if one.kind == kind] for kind in ("integer", "float")}
-    return {kind: greys.shared(bounds, kind) for kind, bounds in of_kind.items() if bounds}
+    return {kind: grey_range.shared(bounds, kind) for kind, bounds in of_kind.items() if bounds}
 
 
-def remarks(seen: Sequence[Seen], grey: greys.Grey) -> list[str]:
+def remarks(seen: Sequence[Seen], grey: grey_range.Grey) -> list[str]:
     """What people should know, one line for each kind of finding with the first picture of it."""
     several = [one for one in seen if one.note]
     lines = [f"{_count(several)} more than one picture: {several[0].name} has {several[0].note}"] if several else []
@@ -96,25 +98,32 @@ def _count(found: Sequence[Seen]) -> str:
     return f"{len(found)} {'files have' if len(found) > 1 else 'file has'}"
 
 
-def _outside(found: greys.Range, range_: greys.Range) -> bool:
+def _outside(found: grey_range.Range, range_: grey_range.Range) -> bool:
     return found[0] < range_[0] or found[1] > range_[1]
 
 
-def _beyond(found: greys.Range, range_: greys.Range) -> bool:
+def _beyond(found: grey_range.Range, range_: grey_range.Range) -> bool:
     """By more than the tolerance with which the range was found."""
     low, high = range_
-    return found[0] < low - greys.UNDERSHOOT * (high - low) or found[1] > greys.OVERSHOOT * high
+    return found[0] < low - grey_range.UNDERSHOOT * (high - low) or found[1] > grey_range.OVERSHOOT * high
 
 
 def prepared(
-    encoded: Sequence[Mapping], names: Sequence[str], groups: Sequence[str], *, folder: pathlib.Path, root: pathlib.Path
-) -> dict[str, greys.Grey]:
+    encoded: "PreparedPictures",
+    names: Sequence[str],
+    groups: Sequence[str],
+    *,
+    folder: pathlib.Path,
+    root: pathlib.Path,
+) -> dict[str, grey_range.Grey]:
     """Group -> grey range of its prepared pictures; found once, then read from `FILE`. Warns of what `remarks` says.
 
     Args:
-      encoded: of `builder.pictures`; names: of the pictures, for messages.
+      encoded: the examples of `builder.pictures`.
+      names: of the pictures, for messages.
       groups: of each picture; those of a group share a range.
-      folder: where the prepared pictures lie; root: the user's folder, for messages.
+      folder: where the prepared pictures lie.
+      root: the user's folder, for messages.
     """
     path = folder / FILE
     try:
@@ -129,11 +138,13 @@ def prepared(
     return {group: {kind: tuple(pair) for kind, pair in one.items()} for group, one in grey.items()}
 
 
-def _survey(look_at: Callable[[int], Seen], groups: Sequence[str]) -> tuple[dict[str, greys.Grey], list[str]]:
-    looks: Iterable[Seen] = progress(ahead(look_at, range(len(groups))), "grey range", len(groups))
-    seen, grey, lines = list(looks), {}, []
+def _survey(look_at: Callable[[int], Seen], groups: Sequence[str]) -> tuple[dict[str, grey_range.Grey], list[str]]:
+    looks: Iterable[Seen] = progress(map_in_threads(look_at, range(len(groups))), "grey range", len(groups))
+    seen = list(looks)
+    grey: dict[str, grey_range.Grey] = {}
+    lines: list[str] = []
     for group in dict.fromkeys(groups):
-        mine = [one for one, of in zip(seen, groups, strict=True) if of == group]
+        mine = [one for one, its_group in zip(seen, groups, strict=True) if its_group == group]
         grey[group] = ranges(mine)
         lines += [f"{group}: {line}" if group else line for line in remarks(mine, grey[group])]
     return grey, lines

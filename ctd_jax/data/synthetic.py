@@ -127,7 +127,7 @@ KINDS = {
 def _person(rng: np.random.Generator) -> SimpleNamespace:
     """What stays: lengths in head coordinates, colours 0..255."""
 
-    def about(mean, spread):
+    def about(mean: float, spread: float) -> float:
         return mean + spread * np.clip(rng.standard_normal(), -2, 2)
 
     skin = _palette(_SKIN, rng.uniform(0, 4)) + rng.normal(0, 5, 3)

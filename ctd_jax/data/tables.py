@@ -20,11 +20,11 @@ from ctd_jax.errors import UserError
 _log = logging.getLogger(__name__)
 
 # Limits, far above any table of landmarks: a file of another kind is refused at once.
-MOST_MIB = 512
-MOST_COLUMNS = 10_000
-MOST_HEADER = 2**22  # characters of the first line
-MOST_CELL = 10_000  # characters
-MOST_JSON_MIB = 64
+MAX_MIB = 512
+MAX_COLUMNS = 10_000
+MAX_HEADER = 2**22  # characters of the first line
+MAX_CELL = 10_000  # characters
+MAX_JSON_MIB = 64
 
 BOMS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 DELIMITERS = {",": "commas", ";": "semicolons", "\t": "tabs"}
@@ -64,8 +64,8 @@ class Sheet:
                 faults.add("row of another length", f"{at}: {len(cells)} cells, but the header has {n} columns{hint}")
                 continue
             row = dict(zip(columns, cells, strict=False))
-            if max(map(len, cells)) > MOST_CELL:
-                faults.add("long cell", f"{at}: a cell of {max(map(len, cells))} characters; at most {MOST_CELL} fit")
+            if max(map(len, cells)) > MAX_CELL:
+                faults.add("long cell", f"{at}: a cell of {max(map(len, cells))} characters; at most {MAX_CELL} fit")
             elif not row["image"]:
                 message = f"{at}: the cell `image` is empty; name a picture, or take out the row"
                 faults.add("row without a picture", message)
@@ -90,16 +90,16 @@ def read(path: pathlib.Path) -> Sheet:
     Raises:
       UserError: no such file, no text, no such column, one that stands twice, or more than the limits above.
     """
-    encoding = _encoding(path, MOST_MIB)
+    encoding = _encoding(path, MAX_MIB)
     with _text(path, encoding) as file:
-        line = file.readline(MOST_HEADER)
-        if len(line) == MOST_HEADER:
-            raise UserError(f"{path}: the first line has {MOST_HEADER} characters or more; expected a header")
+        line = file.readline(MAX_HEADER)
+        if len(line) == MAX_HEADER:
+            raise UserError(f"{path}: the first line has {MAX_HEADER} characters or more; expected a header")
         headers = {delimiter: _cells(line, delimiter) for delimiter in DELIMITERS}
     fitting = [d for d, names in headers.items() if "image" in map(str.casefold, names)] or [","]
     names = headers[fitting[0]]
-    if len(names) > MOST_COLUMNS:
-        raise UserError(f"{path}: {len(names)} columns; at most {MOST_COLUMNS} are read")
+    if len(names) > MAX_COLUMNS:
+        raise UserError(f"{path}: {len(names)} columns; at most {MAX_COLUMNS} are read")
     images = [name for name in names if name.casefold() == "image"]
     if not images:
         raise UserError(f"{path}: no column `image`, found {listed(names) or 'an empty file'}{_hint(names)}")
@@ -129,7 +129,7 @@ def load_json(path: pathlib.Path) -> Any:
     def constant(text: str) -> None:
         raise ValueError(f"{text} is no number of JSON")
 
-    encoding = _encoding(path, MOST_JSON_MIB)
+    encoding = _encoding(path, MAX_JSON_MIB)
     try:
         text = path.read_text(encoding=encoding)
         return json.loads(text, object_pairs_hook=build, parse_constant=constant)
@@ -151,10 +151,10 @@ def nearest(name: str, known: Sequence[str], cutoff: float = 0.6) -> str | None:
     return folded[near[0]] if near else None
 
 
-def listed(names: Sequence[str], most: int = LISTED) -> str:
+def listed(names: Sequence[str], number: int = LISTED) -> str:
     """The first of `names`, shortened, and how many more there are."""
-    shown = ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:most])
-    return f"{shown} and {len(names) - most} more" if len(names) > most else shown
+    shown = ", ".join(name if len(name) <= 100 else f"{name[:100]}..." for name in names[:number])
+    return f"{shown} and {len(names) - number} more" if len(names) > number else shown
 
 
 def _hint(names: Sequence[str]) -> str:
@@ -190,9 +190,9 @@ def _text(path: pathlib.Path, encoding: str) -> Iterator[TextIO]:
         raise UserError(f"{path}: can't be read ({error.strerror})") from error
 
 
-def _encoding(path: pathlib.Path, most: int) -> str:
-    """Of a text file of `most` MiB or less: that of its byte order mark, UTF-8, or Latin-1 where its bytes leave no
-    other choice.
+def _encoding(path: pathlib.Path, max_mib: int) -> str:
+    """The encoding of a text file of at most `max_mib` MiB: that of its byte order mark, UTF-8, or Latin-1 where its
+    bytes leave no other choice.
 
     Bytes from 0x80 to 0x9F are letters in the encodings of DOS and the old Macintosh, and marks in Windows-1252: a file
     that has them is refused. Without them, Latin-1 and Windows-1252 are the same.
@@ -201,8 +201,8 @@ def _encoding(path: pathlib.Path, most: int) -> str:
         raise UserError(f"{path}: no such file")
     try:
         size = path.stat().st_size
-        if size > most * 2**20:
-            raise UserError(f"{path}: {size / 2**20:.0f} MiB; files of {most} MiB or less are read")
+        if size > max_mib * 2**20:
+            raise UserError(f"{path}: {size / 2**20:.0f} MiB; files of {max_mib} MiB or less are read")
         with path.open("rb") as file:
             begin = file.read(4)
             for bom, encoding in BOMS.items():

@@ -27,8 +27,9 @@ SIDE, CELL = 64, 4  # pixels of a thumbnail, and of the squares whose means are 
 ALIKE, DETAIL = 0.97, 0.87  # least correlation of twins' thumbnails, and of their detail
 CANDIDATE = 0.95  # of the means alone: twins have 0.979 or more
 BLOCK = 512  # pictures compared at once with as many
-MOST = 2000  # pairs of one kind that are kept
+MAX_PAIRS = 2000  # pairs of one kind that are kept
 FILE = "twins.csv"
+Kind = tuple[str, str, bool]  # splits of both pictures, and whether these are of one subject
 COLUMNS = ("image_a", "split_a", "subject_a", "image_b", "split_b", "subject_b", "correlation")
 
 
@@ -46,8 +47,8 @@ class Twin:
     correlation: float
 
     @property
-    def kind(self) -> tuple[str, str, bool]:
-        """Both splits, and whether it is of one subject."""
+    def kind(self) -> Kind:
+        """Both splits, and whether the pictures are of one subject."""
         return self.split_a, self.split_b, self.subject_a == self.subject_b
 
     def within(self, domain: str) -> "Twin | None":
@@ -60,13 +61,13 @@ class Twin:
 
 @dataclasses.dataclass(frozen=True)
 class Twins:
-    """The pairs that were found, at most `MOST` of each kind, and how many there are of each (`Twin.kind`)."""
+    """The pairs that were found, at most `MAX_PAIRS` of each kind, and how many there are of each (`Twin.kind`)."""
 
     pairs: tuple[Twin, ...] = ()
-    counts: Mapping[tuple[str, str, bool], int] = dataclasses.field(default_factory=dict)
+    counts: Mapping[Kind, int] = dataclasses.field(default_factory=dict)
 
     def within(self, domain: str) -> "Twins":
-        """Those of one domain."""
+        """The pairs within one domain, under their own names."""
         pairs = tuple(filter(None, (pair.within(domain) for pair in self.pairs)))
         return Twins(pairs, Counter(pair.kind for pair in pairs))
 
@@ -94,20 +95,24 @@ def find(
     alike by nature, and only the same file is named.
 
     Args:
-      images, subjects, splits, sha256: of each of N pictures; splits other than train, val, test... take no part.
+      images: names of the N pictures.
+      subjects: who or what each is of.
+      splits: of each; those other than train, val and test... take no part.
+      sha256: digest of each.
       thumbnails: `[N, 64, 64]` uint8; None: only equal files are found.
     """
     ranks = {"train": 0, "val": 1}
-    used = [i for i, split in enumerate(splits) if split in ranks or split.startswith("test")]
-    used = np.array(sorted(used, key=lambda i: (ranks.get(splits[i], 2), splits[i], i)), int)
+    part = [i for i, split in enumerate(splits) if split in ranks or split.startswith("test")]
+    used = np.array(sorted(part, key=lambda i: (ranks.get(splits[i], 2), splits[i], i)), int)
     group = _codes([f"{splits[i]}\n{subjects[i]}" for i in used])
     file = _codes([sha256[i] for i in used])
-    counts, pairs = defaultdict(int), defaultdict(list)
+    counts: dict[Kind, int] = defaultdict(int)
+    pairs: dict[Kind, list[Twin]] = defaultdict(list)
     for a, b, correlation in _alike(used, group, file, thumbnails):
         i, j = used[a], used[b]
         twin = Twin(images[i], splits[i], subjects[i], images[j], splits[j], subjects[j], round(float(correlation), 4))
         counts[twin.kind] += 1
-        if len(pairs[twin.kind]) < MOST:
+        if len(pairs[twin.kind]) < MAX_PAIRS:
             pairs[twin.kind].append(twin)
     order = sorted(counts, key=lambda kind: kind[0] == kind[1])  # across splits first
     return Twins(tuple(twin for kind in order for twin in pairs[kind]), {kind: counts[kind] for kind in order})
@@ -128,10 +133,11 @@ def warn(twins: Twins) -> None:
         )
     flatters = any(a != b for a, b, _ in twins.counts)
     total = sum(twins.counts.values())
+    caution = " A picture in two splits flatters the result." if flatters else ""
     _log.warning(
         "%d pair%s of near-identical pictures: %s.%s They are listed in %s of the workdir. Nothing is left out: take "
         "one of each pair out of the table, or give it the split `unused`",
-        total, "s" * (total > 1), "; ".join(kinds), " A picture in two splits flatters the result." * flatters, FILE,
+        total, "s" if total > 1 else "", "; ".join(kinds), caution, FILE,
     )  # fmt: skip
 
 
@@ -163,7 +169,7 @@ def _alike(
         for columns in blocks[n:]:
             equal = file[rows, None] == file[columns]
             alike = equal.astype(np.float32)
-            if coarse is not None:
+            if thumbnails is not None and coarse is not None:
                 near = (coarse[rows] @ coarse[columns].T >= CANDIDATE) & (group[rows, None] != group[columns]) & ~equal
                 near &= rows[:, None] < columns
                 r, c = np.flatnonzero(near.any(1)), np.flatnonzero(near.any(0))

@@ -15,7 +15,7 @@ from PIL import Image
 from ctd_jax import data, files, models
 from ctd_jax.config import config_of_run
 from ctd_jax.data.given import Given
-from ctd_jax.data.grey import Grey
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.errors import UserError
 from ctd_jax.training import checkpoint
 from ctd_jax.typing import InputSpec, Variables

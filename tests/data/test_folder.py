@@ -18,7 +18,7 @@ from ctd_jax.data import builder, folder
 from ctd_jax.data.boxes import read_boxes
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import read_folder
-from ctd_jax.data.prefetch import ahead
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data"
@@ -426,7 +426,7 @@ def test_a_record_is_written_before_the_next_is_read(root, monkeypatch):
         return done
 
     monkeypatch.setattr(builder, "SHARD", 1)
-    monkeypatch.setattr(folder, "ahead", functools.partial(ahead, most=1))
+    monkeypatch.setattr(folder, "map_in_threads", functools.partial(map_in_threads, max_ahead=1))
 
     def read_one(*args):
         read.append(check(*args))

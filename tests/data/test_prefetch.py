@@ -18,7 +18,7 @@ def test_order_and_bound():
             time.sleep(0.01)
         return -item
 
-    for result in prefetch.ahead(work, range(40), most=5):
+    for result in prefetch.map_in_threads(work, range(40), max_ahead=5):
         assert result == -taken
         taken += 1
         assert taken <= len(begun) <= taken + 5 - 1
@@ -31,7 +31,7 @@ def test_the_first_error_in_order_is_raised_and_the_rest_not_begun():
             raise KeyError(item)
         return item
 
-    results, seen = prefetch.ahead(work, range(1000), most=4), []
+    results, seen = prefetch.map_in_threads(work, range(1000), max_ahead=4), []
     with pytest.raises(KeyError, match="3"):
         for result in results:
             seen.append(result)

@@ -278,7 +278,7 @@ def test_training_pictures_without_annotations(root):
         ("image,subject\na.png,ann\n".encode("utf-16-le"), "not a text file .*zero byte"),
         (b'image,split\na.png,"train\n' + b"b.png,train\n" * 20_000, "is a quotation mark not closed"),
         (b"sep=;\nimage;split\na.png;train\n", "found sep=;; the first line is for Excel alone: take it out"),
-        (b"image," + b"x" * tables.MOST_HEADER, "the first line has .* characters or more"),
+        (b"image," + b"x" * tables.MAX_HEADER, "the first line has .* characters or more"),
         (b"image," + b",".join(b"x%d" % i for i in range(50_000)) + b"\n", "50001 columns; at most 10000 are read"),
         (b"image,note\na.png," + b"x" * 20_000 + b"\n", "row 2: a cell of 20000 characters; at most 10000 fit"),
     ],
@@ -294,7 +294,7 @@ def test_what_is_no_table_is_refused_at_once(root, content, message):
 
 
 def test_a_file_of_another_size(root, monkeypatch):
-    monkeypatch.setattr(tables, "MOST_MIB", 0)
+    monkeypatch.setattr(tables, "MAX_MIB", 0)
     with pytest.raises(UserError, match="0 MiB; files of 0 MiB or less are read"):
         tables.read(root / "landmarks.csv")
 

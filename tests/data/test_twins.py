@@ -14,7 +14,7 @@ from PIL import Image
 from ctd_jax import data, training_run
 from ctd_jax.data import builder, drawn_anatomies, pictures, split_file, synthetic, twins
 from ctd_jax.data.points import read_folder
-from ctd_jax.data.prefetch import ahead
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.data.segmentation_folder import read as read_segmentation_folder
 from ctd_jax.report import parts
 
@@ -98,7 +98,7 @@ def test_blocks_find_what_one_finds(faces, monkeypatch):
     whole = find(shown, ["train", "test"] * 20)
     monkeypatch.setattr(twins, "BLOCK", 7)
     assert find(shown, ["train", "test"] * 20) == whole and whole.counts[("train", "test", False)] == 20
-    monkeypatch.setattr(twins, "MOST", 3)
+    monkeypatch.setattr(twins, "MAX_PAIRS", 3)
     few = find(shown, ["train", "test"] * 20)
     assert len(few.pairs) == 3 and few.counts == whole.counts
 
@@ -242,7 +242,7 @@ def real(name):
 
 
 def thumbnails(root, images):
-    looks = ahead(lambda image: twins.look(pictures.decode((root / image).read_bytes(), image)), images)
+    looks = map_in_threads(lambda image: twins.look(pictures.decode((root / image).read_bytes(), image)), images)
     return np.array(list(looks), twins.LOOK)["thumbnail"]
 
 

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 from ctd_jax import data
 from ctd_jax.config import config_of_run
 from ctd_jax.data import splits
-from ctd_jax.data.grey import Grey
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.teacher import TeacherNetwork, missing_run

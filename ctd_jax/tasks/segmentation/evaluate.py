@@ -13,7 +13,7 @@ from PIL import Image
 
 from ctd_jax import data, files, report, versions
 from ctd_jax.config import config_hash
-from ctd_jax.data.prefetch import ahead
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.metrics import mean_map, segmentation
 from ctd_jax.tasks.segmentation.trained import class_map
 from ctd_jax.training import hosts, inference
@@ -51,7 +51,7 @@ def evaluate(
         for batch in inference.each(forward, variables, part, parallel, config.eval.batch_size):
             if hosts.is_first():
                 pictures = zip(range(start, start + len(batch[0])), *batch, strict=True)
-                for found, blind in ahead(functools.partial(_judge, part, means, workdir), pictures):
+                for found, blind in map_in_threads(functools.partial(_judge, part, means, workdir), pictures):
                     rows += found
                     unseen += blind
             start += len(batch[0])

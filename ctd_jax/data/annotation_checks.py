@@ -5,8 +5,9 @@ ultrasound and the faces that are drawn here, none of which may be warned of:
 
 - Shapes. A row's residual to the median shape (`shapes.fit`) is there at most 0.74 as it is, and 0.86 or more where x
   and y are swapped, y is turned or left and right are exchanged, at least 1.3 times its own. A row is named where its
-  own is above `FAR` and that of the change below `NEARER` times its own. Only moved and scaled; where the pictures are
-  turned every way (ultrasound), which `UPRIGHT` tells, turned as well, and then one word covers all these changes.
+  own is above `MIN_RESIDUAL` and that of the change below `MAX_RATIO` times its own. Rows are moved and scaled to fit;
+  where the pictures are turned every way (ultrasound), which `UPRIGHT` tells, turned as well, and then one word covers
+  all these changes.
 - Size of a row's points as a share of the picture's: 0.4 to 2.5 times the median; named beyond `OTHER_SIZE` times.
   Percentages may be nearer than that: named where the points lie within 100 pixels, a fifth of the picture from where
   they use to lie, half as large or less, and at their place and size if they are taken as percentages.
@@ -30,7 +31,7 @@ from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 MARKS = ((-1.0, -1.0), (0.0, 0.0))  # what some programs write for a point that is not there
-FAR, NEARER = 0.5, 0.6
+MIN_RESIDUAL, MAX_RATIO = 0.5, 0.6
 UPRIGHT = 40  # degrees, of nine tenths of the rows
 OTHER_SIZE, OTHER_SPACING = 5.0, 20.0
 VARIES, UNMOVED = 0.1, 1.3
@@ -119,7 +120,8 @@ def _which(rows: np.ndarray, title: str, where: Sequence[str], split_of: Sequenc
     ]
     if len(rows) == len(names):
         return f"{title}, all {len(rows)} rows"
-    return f"{len(rows)} rows, first {where[rows[0]]}" + f" (all of {', '.join(whole)})" * bool(whole)
+    which = f" (all of {', '.join(whole)})" if whole else ""
+    return f"{len(rows)} rows, first {where[rows[0]]}{which}"
 
 
 Finding = tuple[np.ndarray, str]  # rows, and what is the matter with them
@@ -208,15 +210,15 @@ def _shapes(xy: np.ndarray, landmarks: Any) -> Iterator[Finding]:
         return
     points = points[rows]
     factor = shapes.fit(points, shapes.median_shape(points, turned=True), turned=True)
-    angles = np.degrees(abs(np.angle(factor[1][factor[0] < FAR])))
-    upright = len(angles) and np.quantile(angles, 0.9) < UPRIGHT
+    angles = np.degrees(abs(np.angle(factor[1][factor[0] < MIN_RESIDUAL])))
+    upright = len(angles) > 0 and bool(np.quantile(angles, 0.9) < UPRIGHT)
     shape = shapes.median_shape(points, turned=not upright)
-    own = shapes.fit(points, shape, turned=not upright)[0]
+    residual = shapes.fit(points, shape, turned=not upright)[0]
     yield from _upside_down(rows, points[:: max(1, len(rows) // 2000)], landmarks.names)
     changes = _changes(points, landmarks, upright)
-    residuals = np.array([shapes.fit(changed, shape, turned=not upright)[0] for _, changed in changes])
-    best = np.nan_to_num(residuals, nan=2.0).argmin(0)
-    named = (own > FAR) & (residuals[best, np.arange(len(rows))] < NEARER * own)
+    changed_residuals = np.array([shapes.fit(changed, shape, turned=not upright)[0] for _, changed in changes])
+    best = np.nan_to_num(changed_residuals, nan=2.0).argmin(0)
+    named = (residual > MIN_RESIDUAL) & (changed_residuals[best, np.arange(len(rows))] < MAX_RATIO * residual)
     for i, (words, _) in enumerate(changes):
         mine = rows[named & (best == i)]
         if len(mine):

@@ -11,7 +11,7 @@ from PIL import Image
 
 from configs import default
 from ctd_jax import data
-from ctd_jax.data import grey, pictures, survey
+from ctd_jax.data import grey_range, pictures, survey
 from ctd_jax.tasks.landmarks import LandmarkTask
 
 CASES = pathlib.Path(__file__).parents[2] / "../shared/cases"
@@ -19,7 +19,7 @@ RAMP = np.linspace(0, 1, 30 * 47).reshape(30, 47)
 
 
 def range_of(*found, kind="integer"):
-    return grey.shared([grey.bounds(values) for values in found], kind)
+    return grey_range.shared([grey_range.bounds(values) for values in found], kind)
 
 
 def ramp(low, high, kind=np.uint16):
@@ -86,8 +86,8 @@ def test_of_several_pictures_it_is_the_largest_that_is_not_far_from_the_others()
 def test_what_lies_beyond_becomes_black_or_white():
     values = np.array([[-2000, -1024, 0, 4095, 9000]], np.int32)
     want = [[0, 0, round(1024 * 255 / 5119), 255, 255]]
-    assert grey.to_8_bits(values, (-1024, 4095)).tolist() == want
-    assert grey.to_8_bits(np.array([np.nan, np.inf, 0.5]), (0, 1)).tolist() == [0, 0, 128]
+    assert grey_range.to_8_bits(values, (-1024, 4095)).tolist() == want
+    assert grey_range.to_8_bits(np.array([np.nan, np.inf, 0.5]), (0, 1)).tolist() == [0, 0, 128]
 
 
 @pytest.fixture

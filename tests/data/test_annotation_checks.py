@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 from scipy import spatial
 
-from ctd_jax.data import label_checks, pictures, shapes, synthetic, twins
+from ctd_jax.data import annotation_checks, pictures, shapes, synthetic, twins
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import read_folder
@@ -52,7 +52,7 @@ def drawn():
 def said(caplog):
     def say(table, looks):
         caplog.clear()
-        label_checks.check(table, table.splits, looks)
+        annotation_checks.check(table, table.splits, looks)
         return [record.message for record in caplog.records if record.levelno == logging.WARNING]
 
     return say
@@ -141,7 +141,7 @@ def test_a_whole_folder_in_percent(drawn, said):
 def test_fractions_of_the_picture_are_refused(drawn):
     table, looks = planted(drawn, fractions)
     with pytest.raises(UserError, match="landmarks.csv: all landmarks of all pictures lie within the first pixels"):
-        label_checks.check(table, table.splits, looks)
+        annotation_checks.check(table, table.splits, looks)
 
 
 def test_boxes_of_x_y_width_and_height(drawn, said):
@@ -176,12 +176,12 @@ def test_spacing_of_class_maps(caplog):
     looks["size"] = 200
     spacing, domains = np.repeat([[0.5, 0.5], [0.1, 0.1]], 10, 0), ["heads"] * 10 + ["spines"] * 10
     where = [f"segmentation.csv, row {i + 2}" for i in range(20)]
-    label_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
+    annotation_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
     assert not caplog.records
     spacing[12] = 0.0001
-    label_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
+    annotation_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
     spacing[:10] /= 1000
-    label_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
+    annotation_checks.check_spacings("segmentation.csv", where, spacing, domains, looks)
     assert [record.message.partition(" than")[0].partition(" mm")[0] for record in caplog.records] == [
         "segmentation.csv, row 14: the spacing is 20 times smaller",
         "10 rows, first segmentation.csv, row 2 (all of heads): from end to end the pictures span 0.1",
@@ -200,7 +200,7 @@ def test_one_annotation_under_two_pictures(drawn, said):
 
 def test_marks_for_missing_points(caplog):
     xy = np.array([[[-1, -1], [5, 6]], [[0, 0], [-1, 3]], [[-1, -1], [0, 4]]], float)
-    taken = label_checks.without_marks(xy, ["nose", "chin"], ["row 2", "row 3", "row 4"])
+    taken = annotation_checks.without_marks(xy, ["nose", "chin"], ["row 2", "row 3", "row 4"])
     np.testing.assert_array_equal(np.isnan(taken).all(-1), [[True, False], [True, False], [True, False]])
     np.testing.assert_array_equal(taken[:, 1], xy[:, 1])
     assert [record.message.partition(";")[0] for record in caplog.records] == [
