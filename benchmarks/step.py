@@ -82,7 +82,7 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
     with tempfile.TemporaryDirectory() as folder:
         config.teacher.weights = f"{folder}/teacher.safetensors"
-        models.weights.save(config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": IMAGENET})
+        models.weight_file.save(config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": IMAGENET})
         return LandmarkTask(config, data.Source(everything, split_of, ("",) * len(split_of)))
 
 

@@ -178,7 +178,7 @@ def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] |
         file, out = files.path_of("FILE", args.file), files.path_of("--out", args.out)
         files.expect("out", out, ".safetensors")
         variables, meta, engine, differences = convert(file, describe)
-        models.weights.save(out, variables, meta)
+        models.weight_file.save(out, variables, meta)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

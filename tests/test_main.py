@@ -176,7 +176,7 @@ def test_the_source_task_runs(main, tmp_path):
     assert code == 0, error
     assert (tmp_path / "run" / "metrics.json").exists()
     assert "Teacher: run/teacher.safetensors" in out
-    models.weights.load(tmp_path / "run" / "teacher.safetensors")
+    models.weight_file.load(tmp_path / "run" / "teacher.safetensors")
 
 
 def test_the_log_has_what_each_term_pulls_and_a_dead_one_is_named(main, tmp_path, monkeypatch):

@@ -40,7 +40,7 @@ def write_teacher(path: pathlib.Path, encoder: dict = ENCODER) -> pathlib.Path:
     seen = jax.jit(lambda v, x: model.apply(v, x, train=True, mutable=["batch_stats"])[1])
     for batch in noise:
         variables = variables | seen(variables, batch)
-    models.weights.save(path, variables, {"encoder": encoder, "input": IMAGENET, "source": "random"})
+    models.weight_file.save(path, variables, {"encoder": encoder, "input": IMAGENET, "source": "random"})
     return path
 
 

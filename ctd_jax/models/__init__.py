@@ -1,7 +1,8 @@
 """Networks that hand out a dict of named features.
 
-`build_encoder` makes a teacher, `build` and `build_segmentation` a student; `weights` keeps either in a file. Variables
-are Flax's, `{"params": ..., "batch_stats": ...}`; in a student's, each of the two has a teacher's tree at `encoder`.
+`build_encoder` makes a teacher, `build` and `build_segmentation` a student; `weight_file` keeps either in a file.
+Variables are Flax's, `{"params": ..., "batch_stats": ...}`; in a student's, each of the two has a teacher's tree at
+`encoder`.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ctd_jax.errors import UserError
-from ctd_jax.models import domain_norm, weights
+from ctd_jax.models import domain_norm, weight_file
 from ctd_jax.models.decoder import Decoder
 from ctd_jax.models.encoder import Encoder, check_encoder
 from ctd_jax.models.encoder_decoder import EncoderDecoder
@@ -43,7 +44,7 @@ __all__ = [
     "fold",
     "folded",
     "normalize",
-    "weights",
+    "weight_file",
 ]
 
 # name -> what makes the encoder, of the keyword arguments of `build_encoder`

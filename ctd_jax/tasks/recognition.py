@@ -184,7 +184,7 @@ class RecognitionTask:
 
     def _write(self, workdir: pathlib.Path, features: np.ndarray, teacher: dict[str, Any], began: float) -> None:
         subjects = np.concatenate([part.subjects for part in self._tested])
-        models.weights.save(workdir / "teacher.safetensors", teacher, self.meta)
+        models.weight_file.save(workdir / "teacher.safetensors", teacher, self.meta)
         interval = verification_interval(features, subjects)
         result = {
             "split": self.config.eval.split,

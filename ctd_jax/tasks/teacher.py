@@ -64,12 +64,12 @@ def load_teacher(weights: str, encoder: str) -> Teacher:
     if weights == "none":
         return _untrained(encoder)
     path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)
-    variables, meta = models.weights.load(path)
+    variables, meta = models.weight_file.load(path)
     try:
         input_spec, _ = meta["input"], meta["encoder"]["name"]
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: its metadata lack {error}, take a file that this project wrote") from error
-    models.weights.match(variables, _template(meta["encoder"]), path)
+    models.weight_file.match(variables, _template(meta["encoder"]), path)
     return Teacher(meta["encoder"], input_spec, variables)
 
 

@@ -33,7 +33,7 @@ def test_the_command(tmp_path, capsys):
     report = capsys.readouterr().out
     for part in ("difference from the original in ", "embedding ", "1,019,648 numbers", "'channels': 'RGB'"):
         assert part in report
-    variables, meta = models.weights.load(tmp_path / "face.safetensors")
+    variables, meta = models.weight_file.load(tmp_path / "face.safetensors")
     assert meta["encoder"] == {"name": "mobilefacenet", "num_outputs": 128}
     assert meta["input"]["mean"] == [0.485, 0.456, 0.406]
     kernel = mobilefacenet_state()["features.5.conv.0.0.weight"]

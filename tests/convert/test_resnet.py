@@ -42,7 +42,7 @@ def matconvnet(state):
 
 def check_against_pytorch(path, case):
     """What a converted file computes, built from its own metadata."""
-    variables, meta = models.weights.load(path)
+    variables, meta = models.weight_file.load(path)
     net = models.build_encoder(**meta["encoder"])
     out = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, picture(64, 96))
     with np.load(GOLDEN / "models.npz") as golden:
@@ -211,10 +211,10 @@ def test_a_backbone_without_its_classifier(style, tmp_path, capsys):
     else:
         out = convert(torchvision, tmp_path / "w.pkl", pickle.dumps(backbone))
     assert "constraints.cd can't be used" in capsys.readouterr().out
-    variables, meta = models.weights.load(out)
+    variables, meta = models.weight_file.load(out)
     assert meta["encoder"]["num_outputs"] == 0 and "classifier" not in variables["params"]
     whole = convert(torchvision, tmp_path / "whole.pkl", pickle.dumps(state("resnet18")))
-    want, _ = models.weights.load(whole)
+    want, _ = models.weight_file.load(whole)
     del want["params"]["classifier"]
     jax.tree.map(np.testing.assert_array_equal, variables, want)
 

@@ -110,7 +110,7 @@ def check(net, converter, style, tmp_path, capsys, prepare, size=(64, 96)):
     assert port.main(converter.original, "A converter.", [str(tmp_path / "w"), f"--out={out}"]) == 0
     report = capsys.readouterr().out
     assert f"original in PyTorch {torch.__version__}" in report
-    variables, meta = models.weights.load(out)
+    variables, meta = models.weight_file.load(out)
     encoder = models.build_encoder(**meta["encoder"])
     picture = np.random.default_rng(1).integers(0, 256, (2, *size, 3), np.uint8)
     image = models.normalize(picture, meta["input"])

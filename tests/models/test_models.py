@@ -1,19 +1,18 @@
-"""Networks against PyTorch's numbers (golden/README.md), and weight files."""
+"""Encoders, the decoder and their builder against PyTorch's numbers (golden/README.md).
+
+Tested here: resnet, mobilefacenet, mobilenet, decoder and encoder_decoder."""
 
 import json
 import re
 from pathlib import Path
 from types import SimpleNamespace
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-import safetensors.numpy
 from flax.traverse_util import flatten_dict, unflatten_dict
 from golden.seeded import draw, mobilefacenet_state, picture
-from jax import lax
 
 from convert import mobilefacenet, port
 from ctd_jax import models
@@ -152,79 +151,6 @@ def test_decoder_and_its_gradients_match_pytorch(deconv, golden):
     np.testing.assert_allclose(grad_kernel, golden["decoder/grad_kernel"], rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("padding", ["same", "ceil"])
-@pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 7), (12, 9), (3, 4)])
-def test_max_pool_and_its_gradient_are_those_of_the_plain_one(padding, height, width):
-    """`nn.max_pool` is XLA's reduce-window; PyTorch's numbers are those of the ResNets above."""
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.permutation(2 * height * width * 3).reshape(2, height, width, 3) + 1.0)  # no two are equal
-    pad = ((1, 1), (1, 1)) if padding == "same" else ((0, 1 - height % 2), (0, 1 - width % 2))
-    plain = lambda x: nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=pad)  # noqa: E731
-    want, pull = jax.vjp(plain, x)
-    found, ours = jax.vjp(lambda x: layers.max_pool(x, padding=padding), x)
-    np.testing.assert_array_equal(found, want)
-    g = jnp.asarray(rng.normal(size=want.shape), want.dtype)
-    np.testing.assert_allclose(ours(g)[0], pull(g)[0], rtol=1e-6)
-
-
-@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (2, 1), (5, 2)])
-@pytest.mark.parametrize("size", [4, 7, 12])
-def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride, size):
-    """40 channels: maps of up to 6 x 6 places go as a matrix product, larger ones as XLA's convolution."""
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, size, size + 1, 40)), jnp.float32)
-    w = jnp.asarray(rng.normal(size=(kernel, kernel, 40, 5)) / 20, jnp.float32)
-    pad = ((1, 2), (kernel // 2, 0))
-    plain = lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=layers.DIMENSIONS)  # noqa: E731
-    want, pull = jax.vjp(plain, x, w)
-    found, ours = jax.vjp(lambda x, w: layers.convolve(x, w, stride, pad), x, w)
-    np.testing.assert_allclose(found, want, atol=1e-5)
-    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
-    for a, b in zip(ours(g), pull(g), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-@pytest.mark.parametrize("channels", [3, 40])
-def test_deconvolution_and_its_gradients_are_those_of_the_transposed_convolution(channels):
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 5, 4, channels)), jnp.float32)
-    w = jnp.asarray(rng.normal(size=(4, 4, channels, 6)) / 10, jnp.float32)
-    want, pull = jax.vjp(layers.deconv_transpose, x, w)
-    found, ours = jax.vjp(layers.deconv_phases, x, w)
-    np.testing.assert_allclose(found, want, atol=1e-5)
-    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
-    for a, b in zip(ours(g), pull(g), strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-def test_a_separable_deconvolution_by_hand():
-    """1x1 at each cell, each cell four times, then 3x3 of each channel with zeros around."""
-    net = layers.SeparableDeconv(2)
-    x = np.random.default_rng(0).normal(size=(1, 3, 2, 4)).astype("float32")
-    params = jax.tree.map(np.asarray, net.init(jax.random.key(0), x)["params"])
-    mixed = (x.astype("float64") @ params["pointwise"]["kernel"][0, 0])[0]
-    large = np.pad(np.kron(mixed, np.ones((2, 2, 1))), ((1, 1), (1, 1), (0, 0)))
-    kernel = params["depthwise"]["kernel"][:, :, 0]
-    want = sum(large[i : i + 6, j : j + 4] * kernel[i, j] for i in range(3) for j in range(3))
-    np.testing.assert_allclose(net.apply({"params": params}, x)[0], want, atol=1e-5)
-
-
-@pytest.mark.parametrize("stride", [1, 2])
-def test_depthwise_and_its_gradients_match_pytorch(stride, golden):
-    x = draw("depthwise/x", (2, 5, 9, 8)).transpose(0, 2, 3, 1)
-    kernel = draw("depthwise/weight", (5, 1, 3, 3)).transpose(2, 3, 1, 0)
-    y, pull_back = jax.vjp(lambda x, k: layers.depthwise(x, k, stride, 1), x, kernel)
-    want = golden[f"depthwise/{stride}/y"]
-    np.testing.assert_allclose(y.transpose(0, 3, 1, 2), want, rtol=1e-4, atol=1e-5)
-    with layers.traced_for("any"):
-        plain = layers.DepthwiseConv(3, stride, 1).apply({"params": {"kernel": kernel}}, x)
-    np.testing.assert_allclose(plain.transpose(0, 3, 1, 2), want, rtol=1e-4, atol=1e-5)
-    grad_x, grad_kernel = pull_back(draw("depthwise/g", want.shape).transpose(0, 2, 3, 1))
-    np.testing.assert_allclose(grad_x.transpose(0, 3, 1, 2), golden[f"depthwise/{stride}/grad_x"], rtol=1e-4, atol=1e-5)
-    want = golden[f"depthwise/{stride}/grad_kernel"]
-    np.testing.assert_allclose(grad_kernel.transpose(3, 2, 0, 1), want, rtol=1e-4, atol=1e-4)
-
-
 @pytest.mark.parametrize(
     ("name", "published"), [("resnet18", 11_689_512), ("resnet34", 21_797_672), ("resnet50", 25_557_032)]
 )
@@ -254,7 +180,7 @@ def test_landmark_net(name):
     assert set(variables["params"]) == set(variables["batch_stats"]) == {"encoder", "decoder"}
     teacher = shapes(models.build_encoder(name), 1, 128, 96, 3)
     for kind in ("params", "batch_stats"):
-        models.weights.match(variables[kind]["encoder"], teacher[kind], "student")
+        models.weight_file.match(variables[kind]["encoder"], teacher[kind], "student")
 
 
 def test_bfloat16_activations_keep_float32_parameters_and_heatmaps():
@@ -323,38 +249,3 @@ def test_unusable_decoders():
 def test_embedding_of_a_small_picture_is_refused():
     with pytest.raises(UserError, match="112x112.*96x112"):
         shapes(models.build_encoder("mobilefacenet", num_outputs=128), 1, 112, 96, 3)
-
-
-def test_weights_come_back(tmp_path):
-    variables = {"params": {"conv": {"kernel": np.arange(6.0).reshape(2, 3).T}}, "batch_stats": {"mean": np.ones(2)}}
-    meta = {"encoder": {"name": "resnet8", "width": 8}, "input": {"mean": [0.1, 0.2, 0.3]}, "source": "a test"}
-    models.weights.save(tmp_path / "w.safetensors", variables, meta)
-    got, got_meta = models.weights.load(tmp_path / "w.safetensors")
-    assert got_meta == meta
-    assert got["params"]["conv"]["kernel"].dtype == np.float32
-    jax.tree.map(np.testing.assert_array_equal, got, variables)
-    assert [path.name for path in tmp_path.iterdir()] == ["w.safetensors"]
-
-
-def test_weights_that_cannot_be_read_or_written(tmp_path):
-    with pytest.raises(UserError, match="no such weight file"):
-        models.weights.load(tmp_path / "absent.safetensors")
-    (tmp_path / "text").write_text("not weights at all, but long enough")
-    with pytest.raises(UserError, match="not a safetensors file"):
-        models.weights.load(tmp_path / "text")
-    safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "plain.safetensors")
-    with pytest.raises(UserError, match="which encoder"):
-        models.weights.load(tmp_path / "plain.safetensors")
-    with pytest.raises(UserError, match="cannot be written"):
-        models.weights.save(tmp_path / "absent" / "w.safetensors", {"a": np.zeros(2)}, {})
-
-
-def test_weights_that_do_not_match():
-    have = {"params": {"a": np.zeros(2), "b": np.zeros((3, 4)), "extra": np.zeros(1)}}
-    want = {"params": {"a": np.zeros(2), "b": np.zeros((3, 5)), "new": np.zeros(1)}}
-    with pytest.raises(UserError) as error:
-        models.weights.match(have, want, "w.safetensors")
-    missing, unexpected = "1 only in the network: params/new", "1 only in the file: params/extra"
-    for part in ("w.safetensors", missing, unexpected, r"params/b .*\(3, 4\).*\(3, 5\)"):
-        assert re.search(part, str(error.value)), part
-    models.weights.match(want, want, "w.safetensors")

@@ -232,7 +232,7 @@ def test_the_student_may_start_from_weights_of_its_encoder(run, teacher_file):
     changes = SMALL | {"model__decoder_channels": (8, 8)} | {"teacher__weights": str(teacher_file)} | layers
     made = task(run, **changes)
     found = made.init(0)["params"]["encoder"]
-    jax.tree.map(np.testing.assert_array_equal, found, models.weights.load(teacher_file)[0]["params"])
+    jax.tree.map(np.testing.assert_array_equal, found, models.weight_file.load(teacher_file)[0]["params"])
 
 
 def test_a_student_alone_has_no_teacher(run):

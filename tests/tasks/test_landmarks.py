@@ -22,7 +22,7 @@ def apply(model, variables, picture):
 
 def test_the_student_starts_as_the_teacher(teacher_file):
     task = tiny.task(teacher_file)
-    start, (saved, _) = task.init(0), models.weights.load(teacher_file)
+    start, (saved, _) = task.init(0), models.weight_file.load(teacher_file)
     for kind in ("params", "batch_stats"):
         jax.tree.map(np.testing.assert_array_equal, start[kind]["encoder"], saved[kind])
     other = task.init(1)
@@ -37,11 +37,11 @@ def test_the_student_starts_as_the_teacher(teacher_file):
 
 
 def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
-    variables, meta = models.weights.load(teacher_file)
+    variables, meta = models.weight_file.load(teacher_file)
     names = set(variables["params"])
     variables["params"]["classifier"] = {"kernel": np.ones((16, 5)), "bias": np.ones(5)}
     path = tmp_path / "classifier.safetensors"
-    models.weights.save(path, variables, meta | {"encoder": tiny.ENCODER | {"num_outputs": 5}})
+    models.weight_file.save(path, variables, meta | {"encoder": tiny.ENCODER | {"num_outputs": 5}})
     assert set(tiny.task(path).init(0)["params"]["encoder"]) == names
 
 

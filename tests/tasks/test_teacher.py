@@ -18,7 +18,7 @@ def test_a_teacher_is_what_its_file_says(teacher_file):
     assert made.encoder == tiny.ENCODER
     assert made.input == teacher.IMAGENET
     assert made.trained
-    jax.tree.map(np.testing.assert_array_equal, made.variables, models.weights.load(teacher_file)[0])
+    jax.tree.map(np.testing.assert_array_equal, made.variables, models.weight_file.load(teacher_file)[0])
 
 
 def test_the_embedded_teacher_is_small():
@@ -47,12 +47,12 @@ def test_no_teacher(weights, encoder, message):
 def test_weights_of_another_encoder(teacher_file, tmp_path):
     made = teacher.load_teacher(str(teacher_file), "resnet50")  # a student may be another network
     assert made.encoder == tiny.ENCODER
-    variables, meta = models.weights.load(teacher_file)
+    variables, meta = models.weight_file.load(teacher_file)
     wrong = tmp_path / "wrong.safetensors"
-    models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet8", "width": 8}})
+    models.weight_file.save(wrong, variables, meta | {"encoder": {"name": "resnet8", "width": 8}})
     with pytest.raises(UserError, match="wrong.safetensors: the weights do not match the network"):
         teacher.load_teacher(str(wrong), "auto")
-    models.weights.save(wrong, variables, meta | {"encoder": {"name": "resnet9"}})
+    models.weight_file.save(wrong, variables, meta | {"encoder": {"name": "resnet9"}})
     with pytest.raises(UserError, match="'resnet9'"):
         teacher.load_teacher(str(wrong), "auto")
 

@@ -143,17 +143,17 @@ def test_nothing_is_exported_of_a_network_that_has_run_away(exploded, cli, tmp_p
 
 @pytest.mark.parametrize("value", [np.nan, -np.inf])
 def test_weights_that_are_not_finite_are_neither_written_nor_read(teacher_file, tmp_path, monkeypatch, value):
-    variables, meta = models.weights.load(teacher_file)
+    variables, meta = models.weight_file.load(teacher_file)
     variables["params"]["stem_conv"]["kernel"][0, 0, 0, 0] = value
     path = tmp_path / "bad.safetensors"
     with pytest.raises(UserError, match="bad.safetensors: these weights have NaN or infinite numbers in params/stem"):
-        models.weights.save(path, variables, meta)
+        models.weight_file.save(path, variables, meta)
     assert not path.exists()
     with monkeypatch.context() as patch:
         patch.setattr(finite, "check_arrays", lambda *_: None)
-        models.weights.save(path, variables, meta)
+        models.weight_file.save(path, variables, meta)
     with pytest.raises(UserError, match="bad.safetensors: these weights have NaN or infinite numbers in params/stem"):
-        models.weights.load(path)
+        models.weight_file.load(path)
 
 
 @pytest.mark.parametrize("where", [0.5, 0.99])
@@ -162,7 +162,7 @@ def test_weights_of_which_a_bit_changed_are_not_used(teacher_file, tmp_path, whe
     content[int(where * len(content))] ^= 1
     (tmp_path / "bad.safetensors").write_bytes(content)
     with pytest.raises(UserError, match="bad.safetensors: damaged, .* copy the file again"):
-        models.weights.load(tmp_path / "bad.safetensors")
+        models.weight_file.load(tmp_path / "bad.safetensors")
 
 
 def test_a_word_of_a_weight_files_metadata_that_changed_is_seen(teacher_file, tmp_path):
@@ -170,11 +170,11 @@ def test_a_word_of_a_weight_files_metadata_that_changed_is_seen(teacher_file, tm
     assert content.count(b"0.485") == 1  # of the normalisation of its input
     (tmp_path / "bad.safetensors").write_bytes(content.replace(b"0.485", b"0.985"))
     with pytest.raises(UserError, match="damaged"):
-        models.weights.load(tmp_path / "bad.safetensors")
+        models.weight_file.load(tmp_path / "bad.safetensors")
 
 
 def test_weights_of_before_there_was_a_digest_are_read(teacher_file, tmp_path):
-    variables, meta = models.weights.load(teacher_file)
-    flat = models.weights.flatten_dict(variables, sep="/")
+    variables, meta = models.weight_file.load(teacher_file)
+    flat = models.weight_file.flatten_dict(variables, sep="/")
     safetensors.numpy.save_file(flat, tmp_path / "old.safetensors", {"ctd_jax": json.dumps(meta)})
-    jax.tree.map(np.testing.assert_array_equal, models.weights.load(tmp_path / "old.safetensors")[0], variables)
+    jax.tree.map(np.testing.assert_array_equal, models.weight_file.load(tmp_path / "old.safetensors")[0], variables)

@@ -145,7 +145,7 @@ def test_two_processes_learn_who_is_who(cli, tmp_path):
     assert second == (0, "", "")
     found, want = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("two", "one"))
     assert found | {"seconds": 0} == want | {"seconds": 0}
-    found, want = (models.weights.load(tmp_path / name / "teacher.safetensors")[0] for name in ("two", "one"))
+    found, want = (models.weight_file.load(tmp_path / name / "teacher.safetensors")[0] for name in ("two", "one"))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, want)
     assert (tmp_path / "two" / "log.csv").read_text().count("\n") == 3
 
