@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 from absl import flags
 from ml_collections import ConfigDict
 
-from ctd_jax import command, files, versions
+from ctd_jax import command, files, formats, versions
 from ctd_jax.config import REMEDY, config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.text_table import text_table
@@ -40,7 +40,7 @@ _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string(
     "workdir", "", "Folder of a finished run of `python -m ctd_jax.main`.", flag_values=_FLAGS
 )
-_TO = flags.DEFINE_string("to", "", "stablehlo, onnx or tflite.", flag_values=_FLAGS)
+_TO = flags.DEFINE_string("to", "", f"The format: {', '.join(formats.FORMATS)}.", flag_values=_FLAGS)
 _DOMAIN = flags.DEFINE_string(
     "domain", None, "Which of the run's domains to export, if it has several.", flag_values=_FLAGS
 )
@@ -57,7 +57,7 @@ def main() -> None:
     import numpy as np
     from jax import export
 
-    from ctd_jax import formats, models, tasks
+    from ctd_jax import models, tasks
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
     workdir = pathlib.Path(_WORKDIR.value)
@@ -142,8 +142,6 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
 
 def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:
     """What a user of the file must know."""
-    from ctd_jax import formats
-
     return network.about | {
         "size": size,
         "grey_unit": "which values become 0 and 255 in pictures of more than 8 bits, of whole numbers (integer) or "
