@@ -121,3 +121,8 @@ def test_without_domains_nothing_changes():
     y, tree = apply(X, ())
     assert set(tree["params"]) == {"scale", "bias"}
     np.testing.assert_allclose(y.mean((0, 1, 2)), 0, atol=1e-5)
+
+
+def test_pictures_of_an_unknown_domain_are_refused(variables):
+    with pytest.raises(ValueError, match="batch norm for the domains hand, head, hip needs the domain of each picture"):
+        Net().apply(variables, X, None, train=False)
