@@ -16,7 +16,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import tasks, training_run
-from ctd_jax.config import load_config
+from ctd_jax.config import check_config, load_config
 from ctd_jax.data import IN_PYTHON, LANDMARKS, from_lists
 from ctd_jax.errors import UserError
 
@@ -80,6 +80,7 @@ def train(
         made = config.copy_and_resolve_references()
     else:
         made = load_config(config, changes)
+    check_config(made)
     source = None
     if isinstance(data, LabelledPictures):
         if tasks.of(made).targets is not LANDMARKS:

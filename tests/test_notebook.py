@@ -111,6 +111,8 @@ def test_what_is_wrong_with_lists_is_said_before_training(changes, message, list
     [
         ("no_such_method", {}, "there is no such no_such_method"),
         ("ft", {"train.step": 4}, "--config.train.step: no such key; the nearest is train.steps"),
+        ("ft", {"data.share": 1.5}, "data.share is 1.5; expected more than 0, and 1 at most"),
+        ("ft", {"data.share": 0.5, "data.budget": 2}, "data.share is 0.5 and data.budget 2; give one of them"),
         ("ft", {"train.steps": "many"}, "expected a whole number"),
         ("mtmd", {}, "LabelledPictures have landmarks, and mtmd learns segmentation; give a folder"),
     ],

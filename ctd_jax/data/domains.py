@@ -25,7 +25,6 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> Source[T]:
     Raises:
       UserError: all that is wrong with any domain.
     """
-    check_choice(config)
     given = split_file.read(pathlib.Path(config.split)) if config.split else None
     found = kind.domains(config, cache)
     chosen = _chosen(config, found)
@@ -45,12 +44,6 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> Source[T]:
             _check_number(name, parts[name], kind.fewest, tuple(chosen), faults)
     faults.raise_if_any()
     return join(parts, tuple(name for name in config.helping if name in parts))
-
-
-def check_choice(config: ConfigDict) -> None:
-    """Raises UserError if both ways of choosing training pictures are used."""
-    if config.share < 1 and config.budget:
-        raise UserError(f"data.share is {config.share} and data.budget {config.budget}; give one of them")
 
 
 def _chosen(config: ConfigDict, found: Mapping[str, Callable[[], Listed[T]]]) -> dict[str, Callable[[], Listed[T]]]:

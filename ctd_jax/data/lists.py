@@ -113,7 +113,6 @@ def _check_config(config: ConfigDict) -> None:
             raise UserError(
                 f"data.{key} names {config[key][0]!r}, but pictures in lists have no domains; leave it empty"
             )
-    domains.check_choice(config)
 
 
 def _plain(value: Any) -> Any:

@@ -269,7 +269,6 @@ def test_what_is_wrong_with_a_folder(mistake, root, tmp_path):
         ),
         ({"data__helping": ("hands",)}, "data.helping names 'hands'"),
         ({"data__helping": ("heads", "spines")}, "data.helping names all the domains that are used"),
-        ({"data__share": 0.5, "data__budget": 2}, "data.share is 0.5 and data.budget 2; give one"),
         ({"data__budget": 5}, "domain heads: data.budget asks for 5 training pictures, but there are 4"),
     ],
 )

@@ -229,7 +229,6 @@ def test_all_faults_are_one_message(tmp_path):
         ({"boxes": np.tile([50, 50, 60, 60], (6, 1))}, "lies outside the picture of 40 x 30 pixels"),
         ({"config": config_of(domains=("a",))}, "data.domains names 'a', but pictures in lists have no domains"),
         ({"config": config_of(budget=9)}, "data.budget asks for 9 training pictures, but there are 3"),
-        ({"config": config_of(share=0.5, budget=2)}, "data.share is 0.5 and data.budget 2; give one of them"),
     ],
 )
 def test_mistakes(others, message):
