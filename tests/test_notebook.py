@@ -111,7 +111,9 @@ def test_what_is_wrong_with_lists_is_said_before_training(changes, message, list
     [
         ("no_such_method", {}, "there is no such no_such_method"),
         ("ft", {"train.step": 4}, "--config.train.step: no such key; the nearest is train.steps"),
-        ("ft", {"data.share": 1.5}, "data.share is 1.5; expected more than 0, and 1 at most"),
+        ("ft", {"data.share": -1.5}, "data.share is -1.5; expected more than 0, and 1 at most"),
+        ("ft", {"data.image_size": 0}, "data.image_size is 0; expected more than 0"),
+        ("ft", {"data.seed": -1}, "data.seed is -1; expected 0 or more"),
         ("ft", {"data.share": 0.5, "data.budget": 2}, "data.share is 0.5 and data.budget 2; give one of them"),
         ("ft", {"train.steps": "many"}, "expected a whole number"),
         ("mtmd", {}, "LabelledPictures have landmarks, and mtmd learns segmentation; give a folder"),
@@ -119,7 +121,7 @@ def test_what_is_wrong_with_lists_is_said_before_training(changes, message, list
 )
 def test_a_wrong_configuration(config, overrides, message, lists, tmp_path):
     with pytest.raises(UserError, match=re.escape(message)):
-        ctd_jax.train(config, tmp_path, data=ctd_jax.LabelledPictures(**lists), overrides=overrides)
+        ctd_jax.train(config, tmp_path, data=ctd_jax.LabelledPictures(**lists | {"splits": None}), overrides=overrides)
 
 
 def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):
