@@ -17,8 +17,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from configs import domains as domains_config
 from configs import helping
 from ctd_jax import data, metrics, report, training_run
-from ctd_jax.data import schedule, synthetic
-from ctd_jax.data.points import read_folder
+from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
 from ctd_jax.tasks import landmarks
@@ -35,105 +34,6 @@ PLAIN = {"constraints__contrastive__weight": 0.0}
 
 def load(**changes):
     return data.load(tiny.config("none", domains_config, **changes).data, None)
-
-
-# ---------------------------------------------------------------- the data
-
-
-def test_several_folders_are_one_source(landmark_folder, tmp_path):
-    """Rows one after the other under their domain's name; of other domains' landmarks nothing is known."""
-    roots = [landmark_folder(people=4, shots=1, size=32, name=name) for name in ("north", "south")]
-    content = json.loads((roots[1] / "dataset.json").read_text())
-    content |= {"landmarks": content["landmarks"][-3:], "flip_pairs": None, "normalizer": None, "measurements": None}
-    (roots[1] / "dataset.json").write_text(json.dumps(content))
-    config = tiny.config("none", data__root=f"{roots[0]}, {roots[1]}").data
-    source = data.load(config, tmp_path)
-    tables = [read_folder(root) for root in roots]
-    everything = source.everything
-    assert everything.domains == ("north", "south") and everything.domain.tolist() == [0] * 4 + [1] * 4
-    assert everything.images[4] == f"south/{tables[1].images[0]}"
-    assert everything.subjects[3] == f"north/{tables[0].subjects[3]}"
-    names = [f"north/{name}" for name in synthetic.LANDMARKS] + [f"south/{name}" for name in content["landmarks"]]
-    assert list(source.targets.landmarks.names) == names and source.targets.landmarks.normalizer is None
-    assert source.targets.landmarks.flip_pairs[0] == tuple(f"north/{name}" for name in synthetic.FLIP_PAIRS[0])
-    np.testing.assert_array_equal(everything.targets.xy[:4, :30], tables[0].xy)
-    np.testing.assert_array_equal(everything.targets.xy[4:, 30:], tables[1].xy)
-    assert np.isnan(everything.targets.xy[:4, 30:]).all() and np.isnan(everything.targets.xy[4:, :30]).all()
-    np.testing.assert_array_equal(
-        source.picture(everything.images[5]), source.parts["south"].picture(tables[1].images[1])
-    )
-    assert source.split_of == ["train", "train", "val", "test"] * 2
-    val = source.split("val")
-    assert val.domain.tolist() == [0, 1] and val.batch(np.array([1]))["domain"].tolist() == [1]
-    one = tiny.config("none", data__root=f"{roots[0]},{roots[1]}", data__domains=("south",)).data
-    alone = data.load(one, tmp_path)
-    assert alone.everything.domains == () and alone.everything.images == tables[1].images
-    assert "domain" not in alone.split("val").batch(np.array([0]))
-
-
-def test_a_split_file_names_domain_and_picture(landmark_folder, tmp_path):
-    roots = [landmark_folder(people=4, shots=1, size=32, name=name) for name in ("north", "south")]
-    splits = dict(zip(read_folder(roots[0]).images, ["test", "train", "val", "train"], strict=True))
-    rows = [f"{name}/{image},{split}" for name in ("north", "south") for image, split in splits.items()]
-    (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]))
-    config = tiny.config("none", data__root=",".join(map(str, roots)), data__split=str(tmp_path / "split.csv")).data
-    assert data.load(config, tmp_path).split_of == [*splits.values()] * 2
-    (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows, "east/a.png,train"]))
-    with pytest.raises(UserError, match="split.csv names east/a.png; expected <domain>/<image>, of north, south"):
-        data.load(config, tmp_path)
-
-
-def test_the_budget_is_each_domains_but_not_a_helpers():
-    assert load(data__budget=3).split_of.count("train") == 6
-    source = data.load(tiny.config("none", helping, data__budget=3).data, None)
-    counts = [part.split_of.count("train") for part in source.parts.values()]
-    assert counts == [3, 16]  # all that a helper has
-    assert list(source.evaluated) == ["synthetic"]
-    assert set(source.split("val").domain) == set(source.split("test").domain) == {0}
-    left_out = data.load(tiny.config("none", helping, data__helped=False).data, None)
-    assert (
-        left_out.everything.domains == () and left_out.everything.images == source.parts["synthetic"].everything.images
-    )
-
-
-@pytest.mark.parametrize(
-    ("kind", "temperature", "want"),
-    [
-        ("proportional", 2.0, [0.9, 0.1]),
-        ("balanced", 2.0, [0.5, 0.5]),
-        ("temperature", 2.0, [0.75, 0.25]),
-        ("temperature", 1.0, [0.9, 0.1]),
-        ("temperature", 1e9, [0.5, 0.5]),
-    ],
-)
-def test_the_schedule_of_the_domains(kind, temperature, want):
-    """90 and 10 pictures: n^(1/2) is 9.49 and 3.16."""
-    np.testing.assert_allclose(schedule.shares(np.array([90, 10]), kind=kind, temperature=temperature), want, rtol=1e-6)
-    domain = np.repeat([0, 1], [90, 10])
-    order = schedule.order_of_domains(domain, seed=0, kind=kind, temperature=temperature)
-    seen = np.array([order[i] for i in range(400)])
-    batches = domain[seen].reshape(-1, 20)
-    assert np.abs((batches == 1).sum(1) - 20 * want[1]).max() <= 1
-    for d, n in enumerate((90, 10)):
-        own = seen[domain[seen] == d]
-        assert all(len(set(own[i : i + n])) == n for i in range(0, len(own) - n + 1, n))  # all before any again
-    again = schedule.order_of_domains(domain, seed=0, kind=kind, temperature=temperature)
-    assert [again[i] for i in (399, 7)] == [seen[399], seen[7]]
-    other = schedule.order_of_domains(domain, seed=1, kind=kind, temperature=temperature)
-    assert [other[i] for i in range(400)] != seen.tolist()
-
-
-def test_batches_of_training_follow_the_schedule_and_resume():
-    part = load(data__synthetic__shots=(3, 2, 2)).split("train")
-    keys = {"batch_size": 6, "seed": 0, "schedule": "balanced"}
-    batches = list(itertools.islice(part.training_batches(start=0, **keys), 4))
-    assert all(np.bincount(batch["domain"]).tolist() == [3, 3] for batch in batches)
-    later = next(part.training_batches(start=3, **keys))
-    jax.tree.map(np.testing.assert_array_equal, later, batches[3])
-    one_after_the_other = [batch["mask"][:, :30].any(1) for batch in batches]
-    assert all(
-        (known == (batch["domain"] == 0)).all() for known, batch in zip(one_after_the_other, batches, strict=True)
-    )
 
 
 # ---------------------------------------------------------------- the network

@@ -15,7 +15,6 @@ from PIL import Image
 from configs import default
 from ctd_jax import data
 from ctd_jax.data import builder, folder
-from ctd_jax.data.boxes import read_boxes
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import read_folder
 from ctd_jax.data.prefetch import map_in_threads
@@ -153,29 +152,6 @@ def test_no_subject_column(root, caplog):
         csv.writer(file).writerows([header, *([row[0], *row[2:]] for row in ROWS)])
     assert read_folder(root).subjects == ("a.png", "b.png", "c.png", "d.png")
     assert "no column `subject`: every picture counts as a person of its own" in caplog.text
-
-
-def test_split_file(root, tmp_path):
-    file = tmp_path / "split.csv"
-    file.write_text("image,split\na.png,test\nb.png,train\nc.png,val\n")
-    assert load(root, split=str(file)).split_of == ["test", "train", "val", "unused"]
-    file.write_text("image,part\na.png,test\n")
-    with pytest.raises(UserError, match="split.csv: no column `split`, found image, part"):
-        load(root, split=str(file))
-    with pytest.raises(UserError, match="none.csv: no such file"):
-        load(root, split=str(tmp_path / "none.csv"))
-
-
-def test_boxes_file(root, tmp_path):
-    file = tmp_path / "boxes.csv"
-    file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,3.5,4\n")
-    np.testing.assert_array_equal(read_boxes(file)["a.png"].box, [1, 2, 3.5, 4])
-    file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,0.5,4\n")
-    with pytest.raises(UserError, match=r"boxes.csv, row 2: box is .*; expected x0 < x1 and y0 < y1"):
-        read_boxes(file)
-    file.write_text("image,x0\na.png,1\n")
-    with pytest.raises(UserError, match="boxes.csv: expected the columns box_x0, .* found image, x0"):
-        read_boxes(file)
 
 
 # What is refused. Each: how the folder is spoilt, and what the message must say.

@@ -1,0 +1,99 @@
+"""Segmentation folders: what is wrong with one is said with file and row."""
+
+import numpy as np
+import pytest
+import segmentation_folder
+import tiny
+
+from configs import mtmd
+from ctd_jax import data
+from ctd_jax.errors import UserError
+
+
+@pytest.fixture
+def root(tmp_path):
+    return segmentation_folder.write(tmp_path / "anatomies")
+
+
+def load(root, tmp_path):
+    return data.load(tiny.config("none", mtmd, data__root=str(root)).data, tmp_path / "tfds", targets=data.CLASS_MAPS)
+
+
+def without(root, column):
+    rows, i = segmentation_folder.read_rows(root), segmentation_folder.COLUMNS.index(column)
+    columns = [name for name in segmentation_folder.COLUMNS if name != column]
+    segmentation_folder.write_rows(root, [row[:i] + row[i + 1 :] for row in rows], columns)
+
+
+def edit(root, number, column, value):
+    rows = segmentation_folder.read_rows(root)
+    rows[number][segmentation_folder.COLUMNS.index(column)] = value
+    segmentation_folder.write_rows(root, rows)
+
+
+MASK = "heads/2_mask.png"
+MISTAKES = {
+    "undeclared": (
+        lambda r: segmentation_folder.change(r / MASK, lambda m: m + (m == 2)),
+        "2_mask.png has the value 3, but classes.json declares 3 classes for 'heads': 0 to 2",
+    ),
+    "size": (
+        lambda r: segmentation_folder.change(r / MASK, lambda m: m[:, 1:]),
+        "2_mask.png has 39 x 32 pixels, its picture 40 x 32",
+    ),
+    "empty": (lambda r: segmentation_folder.change(r / MASK, lambda m: 0 * m), "2_mask.png is empty"),
+    "colours": (
+        lambda r: segmentation_folder.change(r / MASK, lambda m: np.repeat(m[..., None], 3, 2)),
+        "2_mask.png: a class map has one channel of 8 bits, this file has mode RGB",
+    ),
+    "no map": (lambda r: (r / MASK).unlink(), "row 4: class map heads/2_mask.png does not exist"),
+    "not a map": (lambda r: (r / MASK).write_text("x"), "2_mask.png: not a readable class map"),
+    "no picture": (lambda r: (r / "heads/2.png").unlink(), "row 4: picture heads/2.png does not exist"),
+    "domain": (
+        lambda r: edit(r, 2, "domain", "hands"),
+        "row 4: domain is 'hands', which classes.json does not have; it has heads, spines",
+    ),
+    "twice": (lambda r: edit(r, 2, "image", "heads/1.png"), "row 4: heads/1.png was already listed in .*row 3"),
+    "half a spacing": (lambda r: edit(r, 2, "spacing_x_mm", ""), "row 4: spacing is .*two positive numbers"),
+    "column": (lambda r: without(r, "mask"), "no column `mask`, found image, domain"),
+    "some spacing": (
+        lambda r: (edit(r, 2, "spacing_x_mm", ""), edit(r, 2, "spacing_y_mm", "")),
+        "1 of the 8 pictures of domain 'heads' have no spacing",
+    ),
+    "one picture": (
+        lambda r: segmentation_folder.write_rows(r, segmentation_folder.read_rows(r)[7:]),
+        "domain 'heads' of classes.json has one picture",
+    ),
+    "no classes": (lambda r: (r / "classes.json").unlink(), "classes.json: no such file; expected the names"),
+    "no json": (lambda r: (r / "classes.json").write_text("{"), "classes.json: not JSON"),
+    "list": (lambda r: (r / "classes.json").write_text("[]"), "classes.json: expected "),
+    "one class": (
+        lambda r: (r / "classes.json").write_text('{"heads": ["background"], "spines": ["a", "b"]}'),
+        "'heads' has .*expected two different names or more",
+    ),
+    "a domain twice": (
+        lambda r: (r / "classes.json").write_text('{"heads": ["a", "b"], "heads": ["a", "b"]}'),
+        "the key 'heads' stands twice",
+    ),
+    "slash": (
+        lambda r: (r / "classes.json").write_text('{"he/ads": ["a", "b"]}'),
+        "'he/ads' is no name of a domain",
+    ),
+    "no train": (
+        lambda r: [edit(r, i, "split", "test") for i in range(8)],
+        "domain heads: no training pictures",
+    ),
+}
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_what_is_wrong_with_a_folder(mistake, root, tmp_path):
+    change, message = MISTAKES[mistake]
+    change(root)
+    with pytest.raises(UserError, match=f"(?s){message}"):
+        load(root, tmp_path)
+
+
+def test_a_folder_of_landmarks_is_none_of_class_maps(landmark_folder, tmp_path):
+    with pytest.raises(UserError, match=r"segmentation.csv: no such file; `data.root` expects a folder with"):
+        load(landmark_folder(people=4), tmp_path)
