@@ -36,7 +36,7 @@ def _demo() -> ConfigDict:
     # "synthetic_film": other faces as on a film
     # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
     # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
-    config.data.domains = ()  # names of those to use; (): all there are
+    config.data.domains = ()  # names of those to use, in this order; (): all there are
     config.data.helping = ()  # domains whose pictures, of every split, may be trained on and are never judged: they
     # have no part in val, test and the choice of a checkpoint, and the budget is not theirs
     config.data.helped = False  # whether they are trained on (configs/helping.py); False: they are left out

@@ -1,4 +1,4 @@
-"""Labels in another unit or convention, found before anything is trained on them.
+"""Annotations in another unit or convention, found before anything is trained on them.
 
 Thresholds come from 400 cephalograms (ISBI 2015), 1002 and 4232 faces (FG-NET, YouTube Faces), 620 heads in fetal
 ultrasound and the faces that are drawn here, none of which may be warned of:
@@ -65,12 +65,12 @@ def without_marks(xy: np.ndarray, names: Sequence[str], where: Sequence[str]) ->
 
 
 def check(table: Any, split_of: Sequence[str], looks: np.ndarray) -> None:
-    """Warns of rows of a `folder.Table` whose labels seem to be of another unit or convention: for each kind how many,
-    the first, and why.
+    """Warns of rows whose points seem to be in another unit or convention: for each kind how many, the first, and why.
 
     Args:
-      split_of: of each row.
-      looks: `twins.LOOK` of each picture.
+      table: a `LandmarkTable`.
+      split_of: the split of each row.
+      looks: `[N]` of `twins.LOOK`.
 
     Raises:
       UserError: the coordinates are fractions of the pictures.

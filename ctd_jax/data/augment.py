@@ -1,4 +1,4 @@
-"""Random mirror images, sizes and places, drawn inside the jitted step."""
+"""Random mirror images, sizes and places, sampled inside the jitted step."""
 
 import jax
 import jax.numpy as jnp
@@ -89,7 +89,7 @@ def augment_classes(
 
 
 def _sample(key: Array, size: int, *, flip: float | Array, scale: float, shift: float) -> tuple[Array, Array, Array]:
-    """Random: whether to mirror, the factor, and the move `[2]` (x, y) in pixels counted from the picture's edge."""
+    """Random numbers: whether to mirror, the factor, and the move `[2]` (x, y) in pixels from the picture's edge."""
     flip_key, scale_key, shift_key = jax.random.split(key, 3)
     mirror = jax.random.bernoulli(flip_key, flip)
     factor = jax.random.uniform(scale_key, minval=1 - scale, maxval=1 + scale)

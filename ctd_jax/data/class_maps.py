@@ -63,13 +63,14 @@ class ClassMaps:
 
 @dataclasses.dataclass(frozen=True)
 class _ClassMapFolders:
-    """See `kinds.Kind`. A folder names its domains itself, so that a picture always has one."""
+    """Segmentation folders and drawn anatomies; see `kinds.Kind`. A folder names its domains itself, so that a picture
+    always has one."""
 
     named: bool = True
     fewest: int = 1  # in one picture each pixel has a label
 
     def domains(self, config: ConfigDict, cache: pathlib.Path) -> dict[str, Callable[[], Listed[ClassMaps]]]:
-        """See `kinds.Kind`. The folders are prepared here: they alone know their domains."""
+        """See `kinds.Kind`. The folders are read and prepared here: they alone know their domains."""
         tables = {root: segmentation_folder.read(pathlib.Path(root)) for root in roots.listed(config) if root != DRAWN}
         found: dict[str, Callable[[], Listed[ClassMaps]]] = {}
         for root in roots.listed(config):

@@ -18,8 +18,8 @@ TYPO = 0.75  # likeness, of `difflib`, from which a column is taken for a mistyp
 
 
 def match(sheet: Sheet, known: Sequence[str], faults: Faults, *, others: bool = False) -> Sheet:
-    """`sheet` with the columns of `known` under their names, whatever capitals or word the file has for them, which is
-    said; and so are columns that mean nothing, unless there may be `others`."""
+    """`sheet` with the columns of `known` under these names, whatever capitals or word the file has for them. Warns of
+    what was read as what, and, unless there may be `others`, of columns that mean nothing."""
     folded = collections.defaultdict(list)
     for name in sheet.names:
         folded[_fold(name)].append(name)
@@ -75,7 +75,7 @@ def _split(sheet: Sheet, faults: Faults) -> dict[str, str]:
     faults.add(
         "split",
         f"{sheet.path}: column `{called[0]}` may be the split, but has {tables.listed(sorted(words), 5)}; expected a "
-        f"column `split` with train, val and test; where there is none and none named {', '.join(SPLIT)}, one is drawn",
+        f"column `split` with train, val and test; without one, and without {', '.join(SPLIT)}, it is made at random",
     )
     return {}
 

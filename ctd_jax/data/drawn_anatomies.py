@@ -53,7 +53,7 @@ def _head(
 def _spine(
     x: np.ndarray, y: np.ndarray, person: np.random.Generator, moment: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, float]:
-    """The same of a spine."""
+    """`[S, S]` grey values and classes of a spine, and how far it is blurred; x and y are -1 to 1."""
     pitch, height, width = person.uniform(0.36, 0.55), person.uniform(0.68, 0.78), person.uniform(0.16, 0.26)
     bend, lean, start = person.uniform(-0.35, 0.35), moment.uniform(-0.2, 0.2), moment.uniform(0, 1)
     side = x - (moment.uniform(-0.2, 0.2) + lean * y + bend * y**2)

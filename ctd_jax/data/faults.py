@@ -38,7 +38,7 @@ class Faults:
         return self._found.get(kind, (0, ""))[0]
 
     def add(self, kind: str, message: str) -> None:
-        """One more of `kind`, a few words; `message` has file and row, what was found and expected, and the mend."""
+        """Adds a fault of `kind`, a few words; `message`: file and row, what was found and expected, what to do."""
         number, first = self._found.get(kind, (0, message))
         self._found[kind] = (number + 1, first)
 

@@ -69,7 +69,7 @@ class Table(abc.ABC):
 
 
 TableT = TypeVar("TableT", bound=Table)
-Label = TypeVar("Label")
+Annotation = TypeVar("Annotation")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,18 +91,18 @@ class Row:
 
 
 def read_rows(
-    root: pathlib.Path, sheet: tables.Sheet, read_label: Callable[[Row], Label | None], faults: Faults
-) -> tuple[dict[str, Any], list[Label]]:
-    """The rows whose pictures exist; what is wrong with a row is added to the faults, and NaN.
+    root: pathlib.Path, sheet: tables.Sheet, read_annotation: Callable[[Row], Annotation | None], faults: Faults
+) -> tuple[dict[str, Any], list[Annotation]]:
+    """The rows whose pictures exist; what is wrong in a row is added to the faults and becomes NaN.
 
     Args:
       root: the folder.
       sheet: the table, its columns known by name.
-      read_label: what a row says beside the columns that every table has; None: the row can't be used.
+      read_annotation: what a row says beside the columns that every table has; None: the row can't be used.
       faults: takes what is wrong.
 
     Returns:
-      The fields of `Table`, and the labels of these rows.
+      The fields of `Table`, and the annotations of these rows.
     """
     cells, found = Cells(sheet, faults), PictureFiles(root)
     seen: dict[str, str] = {}  # path -> file and row
@@ -111,21 +111,21 @@ def read_rows(
     split_of: list[str] = []
     where: list[str] = []
     spacing: list[np.ndarray] = []
-    labels: list[Label] = []
+    annotations: list[Annotation] = []
     for number, values in sheet.rows(faults):
         row = Row(f"{sheet.path}, row {number}", values, cells, found, faults)
-        label, mm, split = read_label(row), _read_spacing(row), row.word("split")
+        annotation, mm, split = read_annotation(row), _read_spacing(row), row.word("split")
         with faults.collecting("split"):
             splits.check_name(split, row.at)
         image = _find_once(row, seen)
-        if image is None or label is None:
+        if image is None or annotation is None:
             continue
         images.append(image)
         subjects.append(row.word("subject") or image)
         split_of.append(split)
         where.append(row.at)
         spacing.append(mm)
-        labels.append(label)
+        annotations.append(annotation)
     cells.say()
     found.say(sheet.path)
     _warn_of_subjects(sheet, subjects, images)
@@ -137,7 +137,7 @@ def read_rows(
         "where": tuple(where),
         "title": str(sheet.path),
     }
-    return fields, labels
+    return fields, annotations
 
 
 def _find_once(row: Row, seen: dict[str, str]) -> str | None:
@@ -215,8 +215,14 @@ def _digest_all(root: pathlib.Path, table: Table, faults: Faults) -> tuple[str, 
 
 
 def check_all(table: Table, check: Callable[[int], object], text: str, faults: Faults) -> Iterator[int]:
-    """Each picture of `table`, in order, after `check`, in threads, has added what it finds in it to the faults; `text`
-    says what takes time."""
+    """The index of each picture, in order, once `check` has seen it, in threads; what it raises is added to the faults.
+
+    Args:
+      table: the pictures.
+      check: called with the index of each.
+      text: what takes time, for people.
+      faults: takes what is wrong.
+    """
 
     def checked(index: int) -> UserError | None:
         try:

@@ -1,4 +1,4 @@
-"""The pictures that somebody names on a command line: files, and folders that are searched through and through."""
+"""The pictures that somebody gives to predict on: files, folders with all that is below them, and arrays."""
 
 import dataclasses
 import logging
@@ -41,7 +41,8 @@ class Given:
 
     @classmethod
     def of(cls, paths: Sequence[str], *, boxes: pathlib.Path | None, grey: Grey) -> "Given":
-        """
+        """The pictures of a command line.
+
         Args:
           paths: files and folders.
           boxes: a csv file of them; None: whole pictures.
@@ -57,7 +58,8 @@ class Given:
     def of_objects(
         cls, objects: Sequence[str | os.PathLike | np.ndarray], *, boxes: np.ndarray | None, grey: Grey
     ) -> "Given":
-        """
+        """The pictures of a call from Python.
+
         Args:
           objects: files, folders and arrays, `[H, W]` or `[H, W, 3]`; the i-th of all objects, if it is an array, is
             called `array i`.

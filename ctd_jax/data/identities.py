@@ -1,4 +1,4 @@
-"""Who is on a picture as target: of landmark folders, or of drawn faces; landmarks are not needed."""
+"""Identities as targets: who is on the pictures of landmark folders, which need no landmarks, or of drawn faces."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence

@@ -82,7 +82,7 @@ class LandmarkTable(Table):
         }
 
 
-class _Label(NamedTuple):
+class _Annotation(NamedTuple):
     points: np.ndarray  # [K, 2]
     box: np.ndarray  # [4]
 
@@ -106,12 +106,12 @@ def read(root: pathlib.Path) -> LandmarkTable:
     there = set(sheet.columns)
     _check_columns(sheet, points, faults)
     points = {name: pair for name, pair in points.items() if there.issuperset(pair)}
-    fields, labels = folder.read_rows(root, sheet, lambda row: _label(row, points, landmarks), faults)
-    xy = np.array([label.points for label in labels]).reshape(len(labels), len(landmarks.names), 2)
+    fields, annotations = folder.read_rows(root, sheet, lambda row: _annotation(row, points, landmarks), faults)
+    xy = np.array([one.points for one in annotations]).reshape(len(annotations), len(landmarks.names), 2)
     table = LandmarkTable(
         landmarks=landmarks,
         xy=annotation_checks.without_marks(xy, landmarks.names, fields["where"]),
-        boxes=np.array([label.box for label in labels]).reshape(len(labels), 4),
+        boxes=np.array([one.box for one in annotations]).reshape(len(annotations), 4),
         files=(FILE, ABOUT),
         **fields,
     )
@@ -127,7 +127,7 @@ def _check_columns(sheet: tables.Sheet, points: Mapping[str, Sequence[str]], fau
             faults.add("missing column", f"{sheet.path}: no column `{column}`, which dataset.json asks for{hint}")
 
 
-def _label(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: Landmarks) -> _Label:
+def _annotation(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: Landmarks) -> _Annotation:
     """The points and the box of a row; NaN where a landmark has no columns."""
     points = np.full((len(landmarks.names), 2), np.nan)
     for k, name in enumerate(landmarks.names):
@@ -138,7 +138,7 @@ def _label(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: Landm
     if any(column in row.values for column in BOX) and not np.isinf(box).any():
         with row.faults.collecting("box"):
             check_box(box, row.at)
-    return _Label(points, box)
+    return _Annotation(points, box)
 
 
 def check_points(points: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:

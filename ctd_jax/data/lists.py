@@ -274,7 +274,7 @@ def _check_file(path: str | os.PathLike[str], at: str) -> None:
 
 
 def _prepare(seen: _Seen, config: ConfigDict, split_of: Sequence[str]) -> Prepared[Points]:
-    """The pictures as a data set; warns of what is strange in their labels."""
+    """The pictures as a data set; warns of what is strange in their annotations."""
     table = seen.table
     annotation_checks.check(table, split_of, seen.looks)
     coverage.warn(TITLE, table.landmarks, table.xy, split_of)

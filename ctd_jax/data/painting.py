@@ -170,7 +170,7 @@ def _glasses(canvas: Canvas, p: SimpleNamespace) -> None:
 
 
 def occluder(canvas: Canvas, p: SimpleNamespace, rng: np.random.Generator) -> None:
-    """In one picture of three a patch, a hand or strands of hair."""
+    """Paints a patch, a hand or strands of hair over one picture in three."""
     kind = rng.integers(9)
     parts: list[tuple[np.ndarray, np.ndarray]] = []  # outlines and colours
     if kind == 0:

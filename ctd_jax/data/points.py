@@ -28,7 +28,7 @@ T = TypeVar("T", bound=Targets)
 
 @dataclasses.dataclass(frozen=True)
 class Points:
-    """The landmarks of N pictures; K of them."""
+    """The places of K landmarks in N pictures."""
 
     landmarks: Landmarks
     xy: np.ndarray  # [N, K, 2] pixels of the original picture; NaN: not annotated
@@ -74,7 +74,7 @@ TAKEN = ("checkpoints", "tfds", "config.json", "split.csv", "log.csv", "metrics.
 
 @dataclasses.dataclass(frozen=True)
 class LandmarkFolders(Generic[T]):
-    """See `kinds.Kind`: of one or several landmark folders, or drawn faces, each a domain.
+    """Landmark folders and drawn faces, each a domain; see `kinds.Kind`.
 
     Attributes:
       targets: makes them of the landmarks, their places `[N, K, 2]`, and the subjects of N pictures.

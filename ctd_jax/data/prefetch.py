@@ -1,4 +1,4 @@
-"""Work on many pictures: in threads, in order, with little in memory, and with a word on how long it will take."""
+"""Work on many pictures: in threads, in order, with few in memory, and with a word on how long it will take."""
 
 import collections
 import os

@@ -91,7 +91,7 @@ class ClassMapTable(Table):
         }
 
 
-class _Label(NamedTuple):
+class _Annotation(NamedTuple):
     mask: str
     domain: str
 
@@ -112,11 +112,11 @@ def read(root: pathlib.Path) -> ClassMapTable:
     if missing:
         raise UserError(f"{path}: no column `{missing[0]}`, found {tables.listed(sheet.columns)}")
     classes = _read_classes(root / ABOUT)
-    fields, labels = folder.read_rows(root, sheet, lambda row: _label(row, classes), faults)
+    fields, annotations = folder.read_rows(root, sheet, lambda row: _annotation(row, classes), faults)
     table = ClassMapTable(
         classes=classes,
-        masks=tuple(label.mask for label in labels),
-        domains=tuple(label.domain for label in labels),
+        masks=tuple(one.mask for one in annotations),
+        domains=tuple(one.domain for one in annotations),
         files=(FILE, ABOUT),
         **fields,
     )
@@ -125,7 +125,7 @@ def read(root: pathlib.Path) -> ClassMapTable:
     return folder.with_digests(table, root, faults)
 
 
-def _label(row: Row, classes: Classes) -> _Label | None:
+def _annotation(row: Row, classes: Classes) -> _Annotation | None:
     """The class map and the domain of a row; None if one of them is not there."""
     domain, mask = row.values["domain"], None
     if domain not in classes:
@@ -133,7 +133,7 @@ def _label(row: Row, classes: Classes) -> _Label | None:
         row.faults.add("unknown domain", message)
     with row.faults.collecting("missing class map"):
         mask = row.pictures.find(row.values["mask"], row.at, "class map")
-    return None if mask is None or domain not in classes else _Label(mask, domain)
+    return None if mask is None or domain not in classes else _Annotation(mask, domain)
 
 
 def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:

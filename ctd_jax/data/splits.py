@@ -71,7 +71,7 @@ def assign(
       given: the split column, or a split file's image -> split, in the words of `word`; None: a fifth of the subjects
         for test. Without val, a fifth of the subjects of train.
       train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
-      seed: of test and val, where they are drawn. Whole subjects are drawn, so that nobody is on two sides.
+      seed: of test and val, where they are chosen at random: whole subjects, so that nobody is on two sides.
       budget: labelled pictures to keep in train, of as many subjects as possible; 0: all.
       share: of the training pictures to keep, rounded, at least one, instead of a number; 1: all.
       budget_seed: of their choice; with the same one, a smaller budget is a subset of a larger.
@@ -128,7 +128,7 @@ def assign(
 
 
 def all_train(n: int, annotated: Sequence[bool] | None) -> list[str]:
-    """The split of the `n` pictures of a domain that only helps."""
+    """The splits of the `n` pictures of a helping domain: all are trained on that have an annotation."""
     splits = ["train"] * n
     _leave_out(splits, annotated)
     return splits
@@ -194,7 +194,7 @@ def _words(given: Sequence[str]) -> list[str]:
 
 
 def _leave_out(splits: list[str], annotated: Sequence[bool] | None) -> None:
-    """Makes training pictures without annotations `unlabelled`."""
+    """Gives training pictures without annotations the split `unlabelled`, in place."""
     without = [i for i, s in enumerate(splits) if s == "train" and annotated is not None and not annotated[i]]
     for i in without:
         splits[i] = UNLABELLED

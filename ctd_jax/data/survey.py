@@ -26,7 +26,7 @@ MIDDLE = (5, 95)  # per cent: what counts as spread
 
 @dataclasses.dataclass(frozen=True)
 class Seen:
-    """What is to be known of one picture; of one of 8 bits only the first two.
+    """What is known of one picture; only name and note, if it has 8 bits.
 
     Attributes:
       name: for messages.
@@ -46,7 +46,11 @@ class Seen:
 
 
 def look(file: IO[bytes], name: str) -> Seen:
-    """Raises UserError where `pictures.decode` does, but of a picture of 8 bits reads the head only."""
+    """What is known of the picture in a file; of one of 8 bits, the head alone is read.
+
+    Raises:
+      UserError: where `pictures.decode` does.
+    """
     deep, note = pictures.is_deep(file, name)
     if not deep:
         return Seen(name, note)
@@ -55,7 +59,7 @@ def look(file: IO[bytes], name: str) -> Seen:
 
 
 def of_values(values: np.ndarray, name: str, note: str = "") -> Seen:
-    """The same, of a picture that is read: `[H, W]` or `[H, W, 3]`."""
+    """What is known of a picture that is read: `[H, W]` or `[H, W, 3]`."""
     if values.dtype == np.uint8:
         return Seen(name, note)
     kind, numbers = grey_range.kind(values), values[np.isfinite(values)]
@@ -103,7 +107,7 @@ def _outside(found: grey_range.Range, range_: grey_range.Range) -> bool:
 
 
 def _beyond(found: grey_range.Range, range_: grey_range.Range) -> bool:
-    """By more than the tolerance with which the range was found."""
+    """Whether values go beyond a range by more than the tolerance with which it was found."""
     low, high = range_
     return found[0] < low - grey_range.UNDERSHOOT * (high - low) or found[1] > grey_range.OVERSHOOT * high
 

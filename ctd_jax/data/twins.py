@@ -52,7 +52,7 @@ class Twin:
         return self.split_a, self.split_b, self.subject_a == self.subject_b
 
     def within(self, domain: str) -> "Twin | None":
-        """The same of the pictures of one domain, under their own names; None where one is of another."""
+        """The pair under the own names of its pictures in a domain; None where one of them is of another."""
         names = ("image_a", "subject_a", "image_b", "subject_b")
         if not all(getattr(self, name).startswith(f"{domain}/") for name in names):
             return None
