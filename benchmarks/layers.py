@@ -74,7 +74,7 @@ def layer_table() -> dict[str, dict[str, float]]:
 
 
 def network(encoder: str, channels: tuple[int, ...], size: int) -> dict[str, Callable[[], Any]]:
-    config = SimpleNamespace(decoder_channels=channels, deconv="phases")
+    config = SimpleNamespace(network="encoder_decoder", decoder_channels=channels, deconv="phases")
     net = models.build(config, encoder={"name": encoder}, num_landmarks=25)
     image = jnp.ones((BATCH, size, size, 3))
     variables = jax.jit(lambda: net.init(jax.random.key(0), image[:1], train=False))()
