@@ -83,7 +83,7 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     with tempfile.TemporaryDirectory() as folder:
         config.teacher.weights = f"{folder}/teacher.safetensors"
         models.weight_file.save(config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": IMAGENET})
-        return LandmarkTask(config, data.Source(everything, split_of, ("",) * len(split_of)))
+        return LandmarkTask(config, data.SplitPictures(everything, split_of, ("",) * len(split_of)))
 
 
 class Ours:

@@ -27,7 +27,10 @@ INEFFECTIVE = 1e-4  # of the gradient of the task's own loss: a constraint whose
 
 
 def train_and_evaluate(
-    config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None = None, source: data.Source | None = None
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    cache: pathlib.Path | None = None,
+    source: data.SplitPictures | None = None,
 ) -> dict[str, Any]:
     """Trains, or continues, or finds the run finished; returns the content of metrics.json. Of several processes, each
     is called with the same arguments.
@@ -48,7 +51,11 @@ def train_and_evaluate(
 
 
 def _train_and_evaluate(
-    config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path | None, source: data.Source | None, signals: Signals
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    cache: pathlib.Path | None,
+    source: data.SplitPictures | None,
+    signals: Signals,
 ) -> dict[str, Any]:
     began = time.monotonic()
     hosts.check_same({"configuration": config.to_dict()})
@@ -68,7 +75,7 @@ def _train_and_evaluate(
         return task.finish(variables, parallel, workdir, began)
 
 
-def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.Source) -> None:
+def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.SplitPictures) -> None:
     if hosts.is_first():
         run_folder.begin(workdir, config, source.rows())
         data.twins.write(workdir, source.twins)
@@ -79,7 +86,9 @@ def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.Source) -> No
         )
 
 
-def prepare(config: ConfigDict, cache: pathlib.Path, source: data.Source | None = None) -> tuple[tasks.Task, Parallel]:
+def prepare(
+    config: ConfigDict, cache: pathlib.Path, source: data.SplitPictures | None = None
+) -> tuple[tasks.Task, Parallel]:
     """Reads the data and the weights of a configuration and checks all that can be checked before the first step.
 
     Args:
@@ -234,7 +243,7 @@ def _checked(config: ConfigDict) -> ConfigDict:
     return check_config(config)
 
 
-def _check_split(source: data.Source, config: ConfigDict, title: str) -> None:
+def _check_split(source: data.SplitPictures, config: ConfigDict, title: str) -> None:
     wanted = config.eval.split
     if not source.splits_called(wanted):
         raise UserError(

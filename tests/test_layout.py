@@ -27,7 +27,7 @@ TESTED_IN = {
     "data/points.py": "data/test_dataset.py",
     "data/roots.py": "data/test_lists.py",
     "data/shapes.py": "data/test_annotation_checks.py",
-    "data/source.py": "data/test_dataset.py",
+    "data/split_pictures.py": "data/test_dataset.py",
     "data/survey.py": "data/test_grey_range.py",
     "data/targets.py": "data/test_dataset.py",
     "formats/tflite.py": "test_export.py",

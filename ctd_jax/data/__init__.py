@@ -1,4 +1,4 @@
-"""Door of the data room: `load(config.data, cache)` gives a `Source`, and that the `Dataset` of each split."""
+"""Door of the data room: `load(config.data, cache)` gives a `SplitPictures`, and that the `Dataset` of each split."""
 
 import os
 import pathlib
@@ -17,7 +17,7 @@ from ctd_jax.data.kinds import Kind
 from ctd_jax.data.lists import from_lists
 from ctd_jax.data.points import LANDMARKS, Points
 from ctd_jax.data.roots import IN_PYTHON, MISSING
-from ctd_jax.data.source import Source, with_twins
+from ctd_jax.data.split_pictures import SplitPictures, with_twins
 from ctd_jax.data.targets import Targets, Unlabelled
 
 __all__ = [
@@ -33,7 +33,7 @@ __all__ = [
     "Kind",
     "Landmarks",
     "Points",
-    "Source",
+    "SplitPictures",
     "Targets",
     "Unlabelled",
     "augment",
@@ -52,10 +52,10 @@ T = TypeVar("T", bound=Targets)
 
 
 @overload
-def load(config: ConfigDict, cache: pathlib.Path | None) -> Source[Points]: ...
+def load(config: ConfigDict, cache: pathlib.Path | None) -> SplitPictures[Points]: ...
 @overload
-def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind[T]) -> Source[T]: ...
-def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind = LANDMARKS) -> Source:
+def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind[T]) -> SplitPictures[T]: ...
+def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind = LANDMARKS) -> SplitPictures:
     """Reads, checks and splits the data of `config` (the `data` part of a configuration), and warns of near-identical
     pictures.
 

@@ -9,14 +9,14 @@ from ml_collections import ConfigDict
 from ctd_jax.data import split_file, splits
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.kinds import Kind, Listed
-from ctd_jax.data.source import Source, join
+from ctd_jax.data.split_pictures import SplitPictures, join
 from ctd_jax.data.targets import Targets
 from ctd_jax.errors import UserError
 
 T = TypeVar("T", bound=Targets)
 
 
-def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> Source[T]:
+def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> SplitPictures[T]:
     """Reads, checks and splits the pictures of the domains that `config` (the `data` part of a configuration) uses.
 
     The split is made domain by domain, and `share` and `budget` are of each domain's training pictures, but for those
@@ -32,7 +32,7 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> Source[T]:
         (listed,) = chosen.values()
         return split(listed(), config, given)
     given = _with_domains(given, config, tuple(found))
-    parts: dict[str, Source[T]] = {}
+    parts: dict[str, SplitPictures[T]] = {}
     faults = Faults("data.root")
     for name, listed in chosen.items():
         try:
@@ -79,7 +79,7 @@ def _within(given: Mapping[str, str], domain: str) -> dict[str, str]:
     return {image.removeprefix(start): split for image, split in given.items() if image.startswith(start)}
 
 
-def _check_number(name: str, part: Source[T], fewest: int, chosen: tuple[str, ...], faults: Faults) -> None:
+def _check_number(name: str, part: SplitPictures[T], fewest: int, chosen: tuple[str, ...], faults: Faults) -> None:
     found = part.split_of.count("train")
     if found < fewest:
         faults.add(
@@ -92,7 +92,7 @@ def _check_number(name: str, part: Source[T], fewest: int, chosen: tuple[str, ..
 
 def split(
     listed: Listed[T], config: ConfigDict, given: Mapping[str, str] | None, *, helping: bool = False
-) -> Source[T]:
+) -> SplitPictures[T]:
     """The pictures of one domain, read and in their splits.
 
     Args:
@@ -119,7 +119,7 @@ def split(
             annotated=listed.annotated,
         )
     prepared = listed.prepare(split_of)
-    return Source(
+    return SplitPictures(
         prepared.dataset,
         split_of,
         prepared.sha256,

@@ -35,7 +35,7 @@ from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.kinds import Listed, Prepared
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import Points
-from ctd_jax.data.source import Source, with_twins
+from ctd_jax.data.split_pictures import SplitPictures, with_twins
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ def from_lists(
     normalizer: Sequence[str] | None = None,
     measurements: Mapping[str, Any] | None = None,
     success_radii_mm: Sequence[float] | None = None,
-) -> Source[Points]:
+) -> SplitPictures[Points]:
     """Checks and splits N pictures with K landmarks, as `load` does with those of a folder.
 
     Pictures are called by their path, or `array 3`; messages call the fourth of them `picture 3`. Paths are read when

@@ -52,7 +52,7 @@ class RecognitionTask:
     term_weights: Mapping[str, float] = {}
     constants: Tree = ()
 
-    def __init__(self, config: ConfigDict, source: data.Source):
+    def __init__(self, config: ConfigDict, source: data.SplitPictures):
         self.config, self.source = config, source
         self.train, self._val = source.split("train"), source.split("val")
         self._tested = [source.split(name) for name in source.splits_called(config.eval.split)]

@@ -51,7 +51,7 @@ class StudentTask(abc.ABC):
     def __init__(
         self,
         config: ConfigDict,
-        source: data.Source,
+        source: data.SplitPictures,
         *,
         outputs: Mapping[str, Sequence[str]],
         build: Callable[..., nn.Module],
@@ -84,7 +84,7 @@ class StudentTask(abc.ABC):
         self._run = self.read_teacher_run(config, source) if reads_run else None
 
     @classmethod
-    def read_teacher_run(cls, config: ConfigDict, source: data.Source) -> TeacherNetwork:
+    def read_teacher_run(cls, config: ConfigDict, source: data.SplitPictures) -> TeacherNetwork:
         """The network of `teacher.run`, for a task that can have such a teacher."""
         raise UserError(f"teacher.run gives a teacher of landmarks, but the task is {config.task}; leave it empty")
 

@@ -36,10 +36,10 @@ class Task(Protocol):
     targets: ClassVar[data.Kind]
     last_file: ClassVar[str]
     finds_landmarks: ClassVar[bool]
-    source: data.Source
+    source: data.SplitPictures
     train: data.Dataset
 
-    def __init__(self, config: ConfigDict, source: data.Source):
+    def __init__(self, config: ConfigDict, source: data.SplitPictures):
         """Checks all that can be checked before the first step.
 
         Raises:

@@ -257,7 +257,7 @@ def test_drawn_faces_have_no_leak(caplog):
 
 
 def test_test1_is_not_test10():
-    source = data.Source(None, ["train", "val", "test1", "test10", "test2"], ())
+    source = data.SplitPictures(None, ["train", "val", "test1", "test10", "test2"], ())
     assert source.splits_called("test1") == ["test1"]
     assert source.splits_called("test") == ["test1", "test10", "test2"]
     assert source.splits_called("nothing") == []

@@ -187,8 +187,8 @@ def test_the_error_of_several_domains_is_the_geometric_mean_of_theirs():
     table = table_of(xy, true, ["a/1", "b/1", "c/1"], ["a/tip", "b/tip", "c/tip"], spacing)
     nothing = data.Dataset.unlabelled([], None, boxes=np.zeros((0, 4)), size=8, margin=0.0)
     nothing = dataclasses.replace(nothing, targets=data.Points(data.Landmarks(("tip",)), np.zeros((0, 1, 2))))
-    part = data.Source(nothing, [], ())
-    source = data.Source(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
+    part = data.SplitPictures(nothing, [], ())
+    source = data.SplitPictures(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
     error, text = domains.validation_error(table, source)
     assert error == pytest.approx(np.sqrt(3 * 0.5)) and text == "a 3.00 px, b 0.50 mm"
     own = domains.table_of(table, "b")

@@ -195,4 +195,4 @@ def test_nobody_is_on_two_sides(tmp_path):
     split = ["train"] * 7 + ["val"] * 5  # person 3 has a picture in each
     assert len(split) == len(known.split_of)
     with pytest.raises(UserError, match="1 people of val are also trained on, first .*drawn"):
-        recognition.RecognitionTask(config, data.Source(known.everything, split, known.sha256))
+        recognition.RecognitionTask(config, data.SplitPictures(known.everything, split, known.sha256))

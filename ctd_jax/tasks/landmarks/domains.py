@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import metrics
-from ctd_jax.data import Dataset, Source
+from ctd_jax.data import Dataset, SplitPictures
 from ctd_jax.metrics import Predictions
 
 _log = logging.getLogger(__name__)
@@ -16,7 +16,7 @@ UNLIKE = 1.3  # ratio of sizes that is warned of
 BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence")  # of a table of predictions, [N, K, ...]
 
 
-def warn_of_sizes(source: Source) -> None:
+def warn_of_sizes(source: SplitPictures) -> None:
     """Warns of a helping domain whose landmarks are much larger or smaller in the picture than those it is to help."""
     if not (source.helping and source.parts):
         return
@@ -61,7 +61,7 @@ def _without(names: np.ndarray, domain: str) -> np.ndarray:
     return np.array([name.removeprefix(f"{domain}/") for name in names], dtype=str)
 
 
-def validation_error(table: Predictions, source: Source) -> tuple[float, str]:
+def validation_error(table: Predictions, source: SplitPictures) -> tuple[float, str]:
     """The error that chooses a checkpoint, and how a person reads it.
 
     For one domain it is the mean over its pictures, of `metrics.ced_measure`. For several it is the geometric mean of
@@ -81,7 +81,7 @@ def validation_error(table: Predictions, source: Source) -> tuple[float, str]:
     return float(np.exp(np.mean(np.log(np.maximum(errors, 1e-12))))), ", ".join(texts)
 
 
-def meta(source: Source) -> list[dict[str, Any]] | None:
+def meta(source: SplitPictures) -> list[dict[str, Any]] | None:
     """What `predict` and a later start need of each domain; None: there is one only."""
     return [
         {

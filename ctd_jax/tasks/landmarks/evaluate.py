@@ -74,7 +74,7 @@ def _settings(known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
 def evaluate(
     forward: Callable,
     variables: Any,
-    source: data.Source,
+    source: data.SplitPictures,
     parallel: Parallel,
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -106,7 +106,7 @@ def evaluate(
 
 
 def _write_all(
-    found: dict[str, Pair], source: data.Source, config: ConfigDict, workdir: pathlib.Path, facts: Facts
+    found: dict[str, Pair], source: data.SplitPictures, config: ConfigDict, workdir: pathlib.Path, facts: Facts
 ) -> None:
     """The results of each domain that is evaluated; those of one alone lie in the workdir itself."""
     evaluated = source.evaluated
@@ -145,7 +145,7 @@ def _of_domain(pair: Pair, domain: str) -> Pair:
 
 def _write(
     parts: dict[str, Pair],
-    source: data.Source,
+    source: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
     facts: Facts,

@@ -36,7 +36,7 @@ class LandmarkTask(StudentTask):
     targets: ClassVar[data.Kind] = data.LANDMARKS
     finds_landmarks = True
 
-    def __init__(self, config: ConfigDict, source: data.Source):
+    def __init__(self, config: ConfigDict, source: data.SplitPictures):
         self.landmarks = source.targets.landmarks
         known = {name: part.targets.landmarks for name, part in source.parts.items()}
         self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
@@ -55,7 +55,7 @@ class LandmarkTask(StudentTask):
         self.check()
 
     @classmethod
-    def read_teacher_run(cls, config: ConfigDict, source: data.Source) -> TeacherNetwork:
+    def read_teacher_run(cls, config: ConfigDict, source: data.SplitPictures) -> TeacherNetwork:
         return load_teacher_run(config, source)
 
     def init(self, seed: int) -> Variables:
@@ -145,7 +145,7 @@ class LandmarkTask(StudentTask):
         return f"{report.console(result)}\nReport: {workdir / 'report.html'}"
 
 
-def _check_annotated(source: data.Source) -> None:
+def _check_annotated(source: data.SplitPictures) -> None:
     """Raises UserError if nothing is annotated in a split of a domain that is evaluated."""
     for domain, part in source.evaluated.items():
         title = f"domain {domain}: " if domain else ""

@@ -18,7 +18,7 @@ from ctd_jax.tasks.trained import Run
 _log = logging.getLogger(__name__)
 
 
-def load_teacher_run(config: ConfigDict, source: data.Source) -> TeacherNetwork:
+def load_teacher_run(config: ConfigDict, source: data.SplitPictures) -> TeacherNetwork:
     """The best checkpoint of `config.teacher.run`.
 
     Raises:
@@ -48,7 +48,7 @@ def load_teacher_run(config: ConfigDict, source: data.Source) -> TeacherNetwork:
     return TeacherNetwork(network.model, network.input, network.variables)
 
 
-def _domain(run: Run, config: ConfigDict, source: data.Source) -> str | None:
+def _domain(run: Run, config: ConfigDict, source: data.SplitPictures) -> str | None:
     """That of the student's folder, or else one with the student's landmarks, or any; None: the run has no domains."""
     known = {name: one["landmarks"] for name, one in run.domains.items()}
     if not known:
@@ -57,7 +57,7 @@ def _domain(run: Run, config: ConfigDict, source: data.Source) -> str | None:
     return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
 
 
-def _warn_of_grey(run: pathlib.Path, theirs: Grey, source: data.Source) -> None:
+def _warn_of_grey(run: pathlib.Path, theirs: Grey, source: data.SplitPictures) -> None:
     for kind, ours in [item for one in source.grey.values() for item in one.items()]:
         if kind in theirs and tuple(theirs[kind]) != tuple(ours):
             _log.warning(
@@ -75,7 +75,7 @@ def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[st
     raise UserError(f"teacher.run: its landmarks are not those of the data; {'; '.join(differ)}")
 
 
-def _check_pictures(run: pathlib.Path, config: ConfigDict, source: data.Source) -> None:
+def _check_pictures(run: pathlib.Path, config: ConfigDict, source: data.SplitPictures) -> None:
     trained = {row[3] for row in splits.read(run / "split.csv") if row[2] == "train"}
     judging = {"val", *source.splits_called(config.eval.split)}
     seen = [row[0] for row in source.rows() if row[2] in judging and row[3] in trained]

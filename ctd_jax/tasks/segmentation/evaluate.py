@@ -28,7 +28,7 @@ def mask_path(workdir: pathlib.Path, image: str) -> pathlib.Path:
 def evaluate(
     forward: Callable,
     variables: Any,
-    source: data.Source,
+    source: data.SplitPictures,
     parallel: Parallel,
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -97,7 +97,7 @@ def _write(
     rows: list[dict[str, Any]],
     unseen: list[dict[str, Any]],
     means: np.ndarray,
-    source: data.Source,
+    source: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
     *,

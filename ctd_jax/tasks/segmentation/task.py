@@ -40,7 +40,7 @@ class SegmentationTask(StudentTask):
 
     targets: ClassVar[data.Kind] = data.CLASS_MAPS
 
-    def __init__(self, config: ConfigDict, source: data.Source):
+    def __init__(self, config: ConfigDict, source: data.SplitPictures):
         self.classes = source.targets.classes
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation.suffixes(self.classes)  # names that would clash are found here
@@ -55,7 +55,7 @@ class SegmentationTask(StudentTask):
         )
         self.check()
 
-    def _check_domains(self, config: ConfigDict, source: data.Source) -> None:
+    def _check_domains(self, config: ConfigDict, source: data.SplitPictures) -> None:
         """Raises UserError if a domain has nothing to learn or to be tested by."""
         tested = {i for name in source.splits_called(config.eval.split) for i in source.split(name).domain.tolist()}
         for what, found in (("train", set(source.split("train").domain.tolist())), (config.eval.split, tested)):

@@ -17,7 +17,7 @@ T = TypeVar("T", bound=Targets)
 
 
 @dataclasses.dataclass(frozen=True)
-class Source(Generic[T]):
+class SplitPictures(Generic[T]):
     """All the pictures of a configuration, and the split each is in.
 
     Attributes:
@@ -35,7 +35,7 @@ class Source(Generic[T]):
     everything: Dataset[T]
     split_of: list[str]
     sha256: tuple[str, ...]
-    parts: Mapping[str, "Source[T]"] = dataclasses.field(default_factory=dict)
+    parts: Mapping[str, "SplitPictures[T]"] = dataclasses.field(default_factory=dict)
     helping: tuple[str, ...] = ()
     looks: np.ndarray | None = None
     twins: Twins = Twins()
@@ -48,7 +48,7 @@ class Source(Generic[T]):
         return self.everything.targets
 
     @property
-    def evaluated(self) -> dict[str, "Source[T]"]:
+    def evaluated(self) -> dict[str, "SplitPictures[T]"]:
         """Domain -> its pictures, under their own names, of the domains whose errors count; without domains, "" -> all
         pictures."""
         return {name: part for name, part in self.parts.items() if name not in self.helping} or {"": self}
@@ -85,7 +85,7 @@ class Source(Generic[T]):
         return self.everything.original(self.everything.images.index(image))
 
 
-def join(parts: Mapping[str, Source[T]], helping: tuple[str, ...] = ()) -> Source[T]:
+def join(parts: Mapping[str, SplitPictures[T]], helping: tuple[str, ...] = ()) -> SplitPictures[T]:
     """One source of several domains: one picture after the other, called `<domain>/<image>`, its subject
     `<domain>/<subject>`, with their `Targets.joined`."""
     sets = {name: part.everything for name, part in parts.items()}
@@ -108,7 +108,7 @@ def join(parts: Mapping[str, Source[T]], helping: tuple[str, ...] = ()) -> Sourc
     looks = None
     if any(part.looks is not None for part in parts.values()):
         looks = np.concatenate([_looks(part) for part in parts.values()])
-    return Source(
+    return SplitPictures(
         everything,
         split_of=[split for part in parts.values() for split in part.split_of],
         sha256=tuple(digest for part in parts.values() for digest in part.sha256),
@@ -120,12 +120,12 @@ def join(parts: Mapping[str, Source[T]], helping: tuple[str, ...] = ()) -> Sourc
     )
 
 
-def _looks(part: Source[T]) -> np.ndarray:
+def _looks(part: SplitPictures[T]) -> np.ndarray:
     """`[N]`; those of drawn pictures are blank, so that no two of them are twins."""
     return np.zeros(len(part.everything), LOOK) if part.looks is None else part.looks
 
 
-def with_twins(source: Source[T]) -> Source[T]:
+def with_twins(source: SplitPictures[T]) -> SplitPictures[T]:
     """`source` with its near-identical pictures, which are warned of; their looks are needed no longer."""
     every = source.everything
     thumbnails = None if source.looks is None else source.looks["thumbnail"]
