@@ -35,7 +35,12 @@ def of_run(workdir: Path, metrics: Mapping[str, Any], split: list[dict[str, str]
 
 
 def json_of(path: Path) -> dict[str, Any]:
-    return json.loads(path.read_text(encoding="utf-8"))
+    """The object in a JSON file of a run.
+
+    Raises:
+      UserError: it is missing or damaged.
+    """
+    return files.read_json(path, "start the run's command again, which evaluates anew")
 
 
 def rows(path: Path) -> list[dict[str, str]]:
@@ -75,6 +80,7 @@ def save(figure: Figure, path: Path, **keys: Any) -> None:
 
 
 def png_bytes(image: Image.Image) -> bytes:
+    """A picture as the content of a PNG file."""
     buffer = io.BytesIO()
     image.save(buffer, "PNG")
     return buffer.getvalue()

@@ -6,13 +6,14 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ctd_jax.errors import UserError
 
 if TYPE_CHECKING:
     import jax
     from jax.stages import Compiled, Wrapped
+    from ml_collections import ConfigDict
 
     from ctd_jax.training.step import TrainState
     from ctd_jax.typing import Tree
@@ -64,7 +65,12 @@ class Need:
 
 
 def compile_step(
-    step: "Wrapped", state: "TrainState", constants: "Tree", batch: "Tree", train: Any, devices: "Sequence[jax.Device]"
+    step: "Wrapped",
+    state: "TrainState",
+    constants: "Tree",
+    batch: "Tree",
+    train: "ConfigDict",
+    devices: "Sequence[jax.Device]",
 ) -> "Compiled":
     """Compiles a training step for its arguments, and prints what memory it needs.
 
@@ -89,7 +95,7 @@ def compile_step(
     return compiled
 
 
-def check(need: Need, limit: int | None, train: Any, devices: int) -> None:
+def check(need: Need, limit: int | None, train: "ConfigDict", devices: int) -> None:
     """Checks that a step fits into the memory of a device.
 
     Args:
@@ -109,7 +115,7 @@ def check(need: Need, limit: int | None, train: Any, devices: int) -> None:
 
 
 @contextlib.contextmanager
-def advising(train: Any, devices: "Sequence[jax.Device]") -> Iterator[None]:
+def advising(train: "ConfigDict", devices: "Sequence[jax.Device]") -> Iterator[None]:
     """Context in which an allocator's error becomes a UserError with advice."""
     import jax
 
@@ -122,7 +128,7 @@ def advising(train: Any, devices: "Sequence[jax.Device]") -> Iterator[None]:
         raise UserError(f"a device ran out of memory ({first}); {_advice(train, len(devices))}") from error
 
 
-def _advice(train: Any, devices: int, need: Need | None = None, limit: int | None = None) -> str:
+def _advice(train: "ConfigDict", devices: int, need: Need | None = None, limit: int | None = None) -> str:
     at_once = train.batch_size // (devices * train.accumulate_steps)
     fits = [parts for parts in range(2, at_once + 1) if at_once % parts == 0]
     if need is not None and limit is not None:

@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 import flax.struct
 import jax
@@ -13,6 +13,9 @@ from jax import Array
 from ctd_jax.training.barrier import after
 from ctd_jax.training.parallel import AXIS
 from ctd_jax.typing import Batch, Params, Tree
+
+if TYPE_CHECKING:
+    from ml_collections import ConfigDict
 
 # A key of the means of a step: the norm of the loss's gradient by all vectors that learn, those of biases and of norms.
 # A number that is not finite in a layer's gradient reaches its vectors, and all parameters would cost a CPU a tenth of
@@ -50,7 +53,7 @@ class Constants:
 Step = Callable[[TrainState, Constants, Batch], tuple[TrainState, dict[str, Array]]]
 
 
-def constants(config: Any, task: Tree) -> Constants:
+def constants(config: "ConfigDict", task: Tree) -> Constants:
     """The constants of a training.
 
     Args:
@@ -77,7 +80,7 @@ def learning_rate(constants: Constants, part: str, step: Array) -> Array:
     return constants.learning_rates[part] * (1 - step / constants.steps) ** constants.decay_power
 
 
-def schedule(train: Any) -> Callable[[int], dict[str, float]]:
+def schedule(train: "ConfigDict") -> Callable[[int], dict[str, float]]:
     """Function of a step: the learning rate of each part, as `make` has it; `train` is `config.train`."""
 
     def rates(step: int) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""ResNets of VGGFace2 and torchvision: files in every style, against PyTorch's numbers (golden/README.md)."""
+"""`vggface2` and `torchvision`: files in every style, against PyTorch's numbers (golden/README.md)."""
 
 import json
 import pickle

@@ -34,7 +34,8 @@ def launch(*arguments, devices=2, processes=2, own=((), ())):
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
     flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"  # the last one holds
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join([str(REPO), str(REPO / "tests")])}
+    paths = [str(REPO), str(REPO / "tests"), str(REPO / "tests" / "training"), os.environ.get("PYTHONPATH", "")]
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     started = []
     for i in range(processes):
         told = dict(zip(VARIABLES, (address, str(processes), str(i)), strict=True)) if processes > 1 else {}

@@ -1,4 +1,4 @@
-"""What all converters share, seen at MobileFaceNet: the port, its comparison with the original, the command."""
+"""The port, its comparison with the original, and the command, with MobileFaceNet; `engines` and `networks` by them."""
 
 import pickle
 import subprocess

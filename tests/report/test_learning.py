@@ -1,0 +1,99 @@
+"""Learning curves: what is computed from the predictions of their runs, the table and the picture."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ctd_jax import metrics, report
+
+
+def write_run(folder, errors_px):
+    """A run of two landmarks whose predictions are `errors_px` off, one picture of each subject."""
+    folder.mkdir(parents=True)
+    n = len(errors_px)
+    true_xy = np.broadcast_to([[10.0, 10.0], [30.0, 10.0]], (n, 2, 2))
+    xy = true_xy + np.array(errors_px, float)[:, None, None] * [[0.6, 0.8], [0.0, -1.0]]
+    names, unknown = [f"{i}.png" for i in range(n)], np.full((n, 2), np.nan)
+    subjects = [f"s{i}" for i in range(n)]
+    table = metrics.Predictions.from_points(names, subjects, ("a", "b"), xy, true_xy=true_xy, spacing=unknown)
+    metrics.write_predictions(folder / "predictions.csv", table)
+    unseen = true_xy + [[6.0, 0.0], [0.0, 6.0]]
+    placed = metrics.Predictions.from_points(names, subjects, ("a", "b"), unseen, true_xy=true_xy, spacing=unknown)
+    metrics.write_predictions(folder / "mean_shape.csv", placed)
+    facts = {"normalizer": None, "ced_measure": "me_px", "split": "test", "n_images": n}
+    (folder / "metrics.json").write_text(json.dumps(facts))
+    threshold = {"nme": 0.1, "mm": 4.0, "px": 10.0}
+    (folder / "config.json").write_text(json.dumps({"eval": {"threshold": threshold}}))
+
+
+@pytest.fixture(scope="module")
+def drawn(tmp_path_factory):
+    """The summary of three methods; each in two seeds, 0.5 px to either side of the error that is listed."""
+    folder, lines = tmp_path_factory.mktemp("drawn"), []
+    for method, curve in (
+        ("ft", {5: 8.0, 20: 4.0, 80: 2.0}),
+        ("other", {5: 3.0, 20: 5.0, 80: 1.0}),
+        ("worse", {5: 9.0}),
+    ):
+        for labels, error in curve.items():
+            for seed, off in enumerate((-0.5, 0.5)):
+                run = f"{method}-{labels}-{seed}"
+                write_run(folder / run, error + off + np.array([-1.0, 0.0, 1.0]) * (0.0 if method == "worse" else 0.25))
+                line = {"method": method, "setting": "", "labels": labels, "seed": seed, "error": error + off}
+                lines.append(line | {"run": run})
+    return report.learning.summarize(lines, folder, reference="ft")
+
+
+@pytest.mark.parametrize(
+    ("method", "labels", "reference", "saved"),
+    [
+        ("ft", "5", 5.0, 0.0),
+        ("ft", "80", 80.0, 0.0),
+        # From 4 to 2 pixels while the labels go from 20 to 80: 3 is half way, in log(labels) that is 40.
+        ("other", "5", 40.0, 35.0),
+        # From 8 to 4 between 5 and 20; 5 is at three quarters: 5 * 4^(3/4)
+        ("other", "20", 14.142136, -5.857864),
+        ("other", "80", None, None),  # ft never gets there
+        ("worse", "5", None, None),  # nor was it ever so bad
+    ],
+)
+def test_labels_saved(drawn, method, labels, reference, saved):
+    point = drawn["methods"][method]["budgets"][labels]
+    assert point["reference_labels"] == (reference and pytest.approx(reference, rel=1e-6))
+    assert point.get("labels_saved") == (pytest.approx(saved, rel=1e-6, abs=1e-9) if saved is not None else None)
+
+
+def test_differences_from_the_reference(drawn):
+    point = drawn["methods"]["other"]["budgets"]["20"]
+    assert point["error"] == pytest.approx(5.0) and point["seeds"] == {"0": 4.5, "1": 5.5}
+    against = point["minus_reference"]
+    # Every picture is 1 px worse in the mean over the seeds, but for the rounding of the file.
+    assert against["difference"] == pytest.approx(1.0, abs=1e-3)
+    assert against["ci95"] == pytest.approx([1.0, 1.0], abs=2e-3)
+    assert against["p"] < 1e-3
+    # The means over the seeds are 4.75, 5 and 5.25 px: 5 exp(-+ 4.303 * 0.25 / sqrt(3) / 5)
+    assert point["ci95"] == pytest.approx([4.4159, 5.6614], abs=2e-3)
+    assert "minus_reference" not in drawn["methods"]["ft"]["budgets"]["20"]
+
+
+def test_the_mean_shape_is_in_the_table_and_the_picture(drawn):
+    """It is 6 px off; ft is 8 px off with 5 labels, and worse 9 px."""
+    for method, lost in (("ft", ["5"]), ("other", []), ("worse", ["5"])):
+        points = drawn["methods"][method]["budgets"]
+        assert [labels for labels, point in points.items() if not point["beats_mean_shape"]] == lost
+        assert all(point["mean_shape"] == pytest.approx(6.0, abs=1e-3) for point in points.values())
+    lines = report.learning.console(drawn).splitlines()
+    assert lines[0] == "No better than the mean shape of the training labels: ft with 5 labels; worse with 5 labels."
+    assert ["mean", "shape", "6.00", "6.00", "6.00"] in [line.split() for line in lines]
+    line = next(line for line in report.learning.plot(drawn).axes[0].lines if line.get_label() == "mean shape")
+    np.testing.assert_allclose(line.get_xydata(), [[5, 6], [20, 6], [80, 6]], atol=1e-3)
+
+
+def test_console_leaves_unknown_cells_empty(drawn):
+    lines = report.learning.console(drawn).splitlines()
+    worse = lines.index(next(line for line in lines if line.startswith("worse")))
+    assert lines[worse].split() == ["worse", "9.00"]
+    assert lines[worse + 1].split() == ["minus", "ft", "+1.00"]
+    saved = [line.split()[2:] for line in lines if line.strip().startswith("labels saved")]
+    assert saved == [["+35", "-6"], []]
