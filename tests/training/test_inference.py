@@ -16,7 +16,7 @@ def dataset():
     """Seven pictures of 8 x 4 pixels, each of one grey, seen at 8 x 8."""
     pictures = [np.full((4, 8, 3), 10 * i, np.uint8) for i in range(7)]
     boxes = np.full((7, 4), np.nan)
-    return data.Dataset.unlabelled((), NAMES, pictures.__getitem__, boxes=boxes, size=8, margin=0.0)
+    return data.Dataset.unlabelled(NAMES, pictures.__getitem__, boxes=boxes, size=8, margin=0.0)
 
 
 def brightest(variables, batch):
