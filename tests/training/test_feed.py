@@ -2,6 +2,7 @@
 
 import csv
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -57,7 +58,7 @@ def test_calls_end_at_the_rows_of_the_log_and_have_the_batches_of_the_host(teach
     of_host = calls(config, 0)
     assert [end for end, _, _ in of_host] == list(range(1, 14))
     for end, _, last in found:
-        jax.tree.map(np.testing.assert_array_equal, last(), of_host[end - 1][2]())
+        chex.assert_trees_all_equal(last(), of_host[end - 1][2]())
 
 
 def test_calls_of_a_run_that_continues(teacher_file):

@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 
+import chex
 import jax
 import numpy as np
 import pytest
@@ -66,8 +67,9 @@ def assert_same_run(run, want):
             number = [float(row[key] or "nan") for row in (found, expected)]
             assert number[0] == pytest.approx(number[1], rel=1e-5, abs=1e-5, nan_ok=True), key
     states = [checkpoint.read(folder / "checkpoints" / "4") for folder in (run, want)]
+    chex.assert_tree_all_finite(states)
     for part in ("params", "batch_stats"):
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), *(state[part] for state in states))
+        chex.assert_trees_all_close(*(state[part] for state in states), rtol=1e-7, atol=1e-5)
     for found, expected in zip(rows(run / "predictions.csv"), rows(want / "predictions.csv"), strict=True):
         assert found["image"] == expected["image"]
         for key, digits in (("x", 0.01), ("y", 0.01), ("confidence", 1e-3)):  # px; the peaks of four steps are flat
@@ -147,7 +149,7 @@ def test_two_processes_learn_who_is_who(cli, tmp_path):
     found, want = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("two", "one"))
     assert found | {"seconds": 0} == want | {"seconds": 0}
     found, want = (models.weight_file.load(tmp_path / name / "teacher.safetensors")[0] for name in ("two", "one"))
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), found, want)
+    chex.assert_trees_all_close(found, want, rtol=1e-7, atol=1e-5)
     assert (tmp_path / "two" / "log.csv").read_text().count("\n") == 3
 
 

@@ -1,5 +1,6 @@
 """The training step: the same on one device and on four, by either wrapper."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +11,7 @@ import tiny
 from flax.traverse_util import flatten_dict
 
 from configs import ctd_ed, hg
-from ctd_jax import models
+from ctd_jax import models, training_run
 from ctd_jax.tasks.landmarks import heatmaps
 from ctd_jax.training import step
 from ctd_jax.training.parallel import Parallel
@@ -38,9 +39,9 @@ def perturbed(task):
 def assert_same_run(found, want):
     """Parameters and batch statistics at the end, and the means of each step."""
     (state, means), (want_state, want_means) = found, want
+    chex.assert_tree_all_finite(state)
     for name in ("params", "batch_stats"):
-        trees = getattr(state, name), getattr(want_state, name)
-        jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=0, atol=1e-5), *trees)
+        chex.assert_trees_all_close(getattr(state, name), getattr(want_state, name), rtol=0, atol=1e-5)
     for mean, want_mean in zip(means, want_means, strict=True):
         assert mean == pytest.approx(want_mean, abs=1e-5)
 
@@ -85,7 +86,7 @@ def test_batch_norm_of_a_device_is_that_of_its_own_pictures(teacher_file):
 
     state, (means,) = tiny.trainer(task, devices=4)([batch], variables)
     assert means["heatmap"] == pytest.approx(want, abs=1e-5)
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), state.batch_stats, want_stats)
+    chex.assert_trees_all_close(state.batch_stats, want_stats, rtol=1e-7, atol=1e-5)
     whole, _ = tiny.trainer(task)([batch], variables)
     differ = jax.tree.map(lambda a, b: np.abs(a - b).max(), state.batch_stats, whole.batch_stats)
     assert max(jax.tree.leaves(differ)) > 1e-3
@@ -321,7 +322,7 @@ def test_masked_landmarks_have_no_influence(one_device):
     moved = batch | {"xy": batch["xy"].copy()}
     moved["xy"][:, :5] = 13.0
     (a, means_a), (b, means_b) = train([batch]), train([moved])
-    jax.tree.map(np.testing.assert_array_equal, a.params, b.params)
+    chex.assert_trees_all_equal(a.params, b.params)
     assert means_a == means_b
     moved["mask"] = np.ones_like(batch["mask"])
     assert train([moved])[1] != means_a
@@ -373,3 +374,20 @@ def test_runs_that_differ_in_numbers_alone_are_one_program(teacher_file):
     want = program(data__budget=8)
     assert program(**numbers, **rates) == want
     assert program(constraints__ed__over="pooled", data__budget=8) != want
+
+
+@pytest.mark.parametrize("kind", ["shard_map", "pmap"])
+def test_a_run_traces_its_step_once(teacher_file, tmp_path, monkeypatch, kind):
+    """Five steps, with evaluations and checkpoints in between."""
+    make, made = step.make, []
+
+    def make_counted(*arguments, **keys):
+        made.append(chex.assert_max_traces(make(*arguments, **keys), n=1))
+        return made[-1]
+
+    monkeypatch.setattr(step, "make", make_counted)
+    config = tiny.config(teacher_file, train__steps=5, eval__every=2, parallel=kind)
+    chex.clear_trace_counter()
+    training_run.train_and_evaluate(config, tmp_path / "run")
+    assert len(made) == 1
+    assert (tmp_path / "run" / "log.csv").read_text().splitlines()[-1].startswith("5,")
