@@ -241,7 +241,7 @@ def test_unusable_decoders():
         ((4,) * 5, "phases", "finer than the picture"),
         ((4,), "fast", "phases, transpose"),
     ):
-        config = SimpleNamespace(network="encoder_decoder", decoder_channels=channels, deconv=deconv)
+        config = SimpleNamespace(network="encoder_decoder", decoder="dense", decoder_channels=channels, deconv=deconv)
         with pytest.raises(UserError, match=message):
             models.build(config, encoder={"name": "resnet8"}, num_landmarks=1)
 

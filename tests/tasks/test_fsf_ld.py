@@ -82,7 +82,7 @@ def test_the_terms_in_float64(taught, run):
 
 
 def test_the_teacher_stays_and_adapters_learn(taught):
-    """That `frozen` is as before, `tiny.trainer` has checked."""
+    """That the constants are as before, `tiny.trainer` has checked."""
     made, _, variables, (state, _) = taught
     assert {"encoder", "decoder"} == set(made.constants["teacher"]["params"])
     for path, value in flatten_dict(variables["params"]["adapters"]).items():
@@ -91,11 +91,11 @@ def test_the_teacher_stays_and_adapters_learn(taught):
     assert jax.tree.leaves(grad(made.constants["teacher"]))  # it could have one: what keeps it is the terms' own
     features = made._teacher_network.features(made.constants["teacher"], jnp.ones((2, 64, 64, 3)))
     spec = {name: x for name, x in features.items() if name in ("stage2", "deconv1", "heatmaps")}
-    frozen = made.constants
+    others = {"params": {}, "start": None, "channel_weights": {}, "domain": None}
 
     def through_terms(teacher):
         same = jax.lax.stop_gradient(spec) | {"deconv2": 2 * jax.lax.stop_gradient(spec["deconv1"]) + 1}
-        return sum(x.sum() for x in made._constraints(same, teacher, {}, frozen).values())
+        return sum(x.sum() for x in made._constraints(same, teacher, **others).values())
 
     for value in jax.tree.leaves(jax.grad(through_terms)(spec)):
         assert not value.any()
@@ -106,7 +106,7 @@ def test_a_student_that_is_its_teacher_has_no_distance(run):
     made = task(run, **SMALL | {"data__image_size": 64, "model__decoder_channels": (8, 8)}, **layers)
     picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
     features = made._teacher_network.features(made.constants["teacher"], picture)
-    found = made._constraints(features, features, {}, made.constants)
+    found = made._constraints(features, features, params={}, start=None, channel_weights={}, domain=None)
     assert set(found) == {"hint", "kd"}
     for value in found.values():
         np.testing.assert_allclose(value, 0, atol=1e-6)

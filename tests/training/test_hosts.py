@@ -309,7 +309,12 @@ def twenty_steps(teacher, kind, devices):
     }
 
 
-EIGHT = "import json, sys, test_hosts; print(json.dumps(test_hosts.twenty_steps(sys.argv[1], sys.argv[2], 8)))"
+EIGHT = f"""
+import json, sys
+sys.path.insert(0, {os.fspath(pathlib.Path(__file__).parent)!r})
+import test_hosts
+print(json.dumps(test_hosts.twenty_steps(sys.argv[1], sys.argv[2], 8)))
+"""
 
 
 def test_any_number_of_devices_has_the_same_losses_and_metrics(teacher_file):
