@@ -44,10 +44,11 @@ def launch(*arguments, devices=2, processes=2, own=((), ())):
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, cwd=REPO, env=environment | told, text=True, **pipes))
     try:
-        ended = [(*process.communicate(timeout=250), process.returncode) for process in started]
+        ended = [(*process.communicate(timeout=600), process.returncode) for process in started]
     finally:
         for process in started:
             process.kill()
+            process.wait()
     lines = [line for out, _, _ in ended for line in out.splitlines(keepends=True)]
     # Of JAX on CPUs; two such lines written at once leave an empty one behind.
     gloo = {line for line in lines if "[Gloo]" in line or "peer ranks" in line or line == "\n"}
