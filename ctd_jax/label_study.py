@@ -56,10 +56,10 @@ class LabelStudy(Study[Method, str]):
                     f"{name}: a learning curve is of one domain, these are {', '.join(task.source.evaluated)}; choose "
                     "one, --config.data.domains=('NAME',), or let the others help it, --config.data.helping=('NAME',)"
                 )
-            (judged,) = task.source.evaluated.values()
-            if config.data.budget == 0 and len(judged.split("train")) in budgets:
+            (pictures,) = task.source.evaluated.values()
+            if config.data.budget == 0 and len(pictures.split("train")) in budgets:
                 raise UserError(
-                    f"--budgets has {len(judged.split('train'))} and all, which are the same pictures; leave one out"
+                    f"--budgets has {len(pictures.split('train'))} and all, which are the same pictures; leave one out"
                 )
 
     def compare(

@@ -188,7 +188,7 @@ def _fit(
                     norms = {f"gradient_{term}": task.term_weights[term] * float(norm) for term, norm in norms.items()}
                     log.record(number, {"val_error": error} | norms, text)
                     if number <= config.eval.every:
-                        _warn_of_dead_terms(norms)
+                        _warn_of_ineffective_terms(norms)
                     with log.pause():  # after its row: a run that stops in between loses neither
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
                 if why := signals.asked(together=looking):
@@ -220,7 +220,7 @@ def _saying_what_is_kept(checkpoints: checkpoint.Manager, watch: finite.Watch) -
         raise UserError(f"after step {watch.step}: {error}. {kept}") from error
 
 
-def _warn_of_dead_terms(norms: dict[str, float]) -> None:
+def _warn_of_ineffective_terms(norms: dict[str, float]) -> None:
     reference = next(iter(norms.values()), 0.0)
     for name, norm in norms.items():
         if norm < INEFFECTIVE * reference:

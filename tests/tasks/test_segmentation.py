@@ -190,12 +190,12 @@ def test_the_validator_is_the_mean_dice_of_val(teacher_file):
         ({"data__image_size": 40}, "data.image_size is 40; resnet8 needs a multiple of 16"),
         ({"data__domains": ("heads",)}, "constraints.contrastive.weight is not 0, but there is one domain"),
         ({"constraints__contrastive__layers": ("level9",)}, "constraints.contrastive.layers names 'level9'"),
-        ({"data__synthetic__identities": (4, 2, 0)}, "domain 'heads' has no picture in the split test"),
+        ({"data__synthetic__identities": (4, 2, 0)}, "domain heads: eval.split is test, but the splits are train, val"),
     ],
 )
-def test_what_does_not_go_together(changes, message, teacher_file):
+def test_what_does_not_go_together(changes, message, teacher_file, tmp_path):
     with pytest.raises(UserError, match=message):
-        make_task(teacher_file, **changes)
+        training_run.prepare(tiny.config(teacher_file, mtmd, **SMALL | changes), tmp_path)
 
 
 # ---------------------------------------------------------------- runs

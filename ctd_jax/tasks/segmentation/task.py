@@ -13,7 +13,6 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from ctd_jax import data, report
-from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import evaluate
@@ -44,7 +43,6 @@ class SegmentationTask(StudentTask):
         self.classes = source.targets.classes
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation.suffixes(self.classes)  # names that would clash are found here
-        self._check_domains(config, source)
         super().__init__(
             config,
             source,
@@ -54,18 +52,6 @@ class SegmentationTask(StudentTask):
             added={},
         )
         self.check()
-
-    def _check_domains(self, config: ConfigDict, source: data.SplitPictures) -> None:
-        """Raises UserError if a domain has nothing to learn or to be tested by."""
-        tested = {i for name in source.splits_called(config.eval.split) for i in source.split(name).domain.tolist()}
-        for what, found in (("train", set(source.split("train").domain.tolist())), (config.eval.split, tested)):
-            helping = source.helping if what != "train" else ()
-            missing = [domain for i, domain in enumerate(self.classes) if i not in found and domain not in helping]
-            if missing:
-                raise UserError(
-                    f"domain {missing[0]!r} has no picture in the split {what}; give some of its rows that split, or "
-                    "leave it out with data.domains"
-                )
 
     def augmented(self, batch: Batch, keys: Array) -> tuple[Array, tuple[Array, Array]]:
         augment = self.config.augment
