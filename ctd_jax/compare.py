@@ -5,8 +5,8 @@
 
 A and B are finished runs (their folders) or tables as in their predictions.csv, with the same pictures, landmarks and
 annotations. Shown is A - B of every metric: an error below 0 means that A is better. The 95 % interval and p (of no
-difference) are over people, each with all their pictures, also of few (three and more). They speak of other people, not
-of other trainings: repeat those with another seed before you believe a small difference.
+difference) are over people, each with all their pictures, also of few (three and more). They cover other people, not
+other trainings: repeat those with another seed before you believe a small difference.
 
 Where A or B is a run, the error of the mean shape of its training labels (A's, if both are) stands beside theirs. It is
 a table too: RUN/mean_shape.csv can be A or B.

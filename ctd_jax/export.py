@@ -122,7 +122,7 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
     from ctd_jax import data, tasks
 
     try:
-        source = data.load(config.data, workdir / "tfds", targets=tasks.of(config).targets)
+        pictures = data.load(config.data, workdir / "tfds", targets=tasks.of(config).targets)
     except (UserError, OSError) as error:
         raise UserError(
             f"the validation pictures, which an export is checked on, can't be read: {error}. If their folder has "
@@ -130,14 +130,14 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
         ) from error
     had, has = (
         {(row[0], row[3]) for row in rows if row[2] == "val"}
-        for rows in (data.splits.read(workdir / "split.csv"), source.rows())
+        for rows in (data.splits.read(workdir / "split.csv"), pictures.rows())
     )
     if had != has:
         raise UserError(
             f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
             "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
-    return source.parts.get(_DOMAIN.value or "", source).split("val")
+    return pictures.parts.get(_DOMAIN.value or "", pictures).split("val")
 
 
 def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:

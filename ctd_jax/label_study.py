@@ -51,12 +51,13 @@ class LabelStudy(Study[Method, str]):
                 task, _ = training_run.prepare(config, self._out / "tfds")
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
-            if len(task.source.evaluated) > 1:
+            if len(task.pictures.evaluated) > 1:
                 raise UserError(
-                    f"{name}: a learning curve is of one domain, these are {', '.join(task.source.evaluated)}; choose "
-                    "one, --config.data.domains=('NAME',), or let the others help it, --config.data.helping=('NAME',)"
+                    f"{name}: a learning curve is of one domain, these are {', '.join(task.pictures.evaluated)}; "
+                    "choose one, --config.data.domains=('NAME',), or let the others help it, "
+                    "--config.data.helping=('NAME',)"
                 )
-            (pictures,) = task.source.evaluated.values()
+            (pictures,) = task.pictures.evaluated.values()
             if config.data.budget == 0 and len(pictures.split("train")) in budgets:
                 raise UserError(
                     f"--budgets has {len(pictures.split('train'))} and all, which are the same pictures; leave one out"

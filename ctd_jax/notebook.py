@@ -81,13 +81,13 @@ def train(
     else:
         made = load_config(config, changes)
     check_config(made)
-    source = None
+    pictures = None
     if isinstance(data, LabelledPictures):
         if tasks.of(made).targets is not LANDMARKS:
             raise UserError(f"LabelledPictures have landmarks, and {made.name} learns {made.task}; give a folder")
         made.data.root = IN_PYTHON
         fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-        source = from_lists(made.data, **fields)
+        pictures = from_lists(made.data, **fields)
     elif data is not None:
         made.data.root = os.path.expanduser(os.fspath(data))
-    return training_run.train_and_evaluate(made, pathlib.Path(workdir), source=source)
+    return training_run.train_and_evaluate(made, pathlib.Path(workdir), pictures=pictures)

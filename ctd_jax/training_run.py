@@ -30,7 +30,7 @@ def train_and_evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     cache: pathlib.Path | None = None,
-    source: data.SplitPictures | None = None,
+    pictures: data.SplitPictures | None = None,
 ) -> dict[str, Any]:
     """Trains, or continues, or finds the run finished; returns the content of metrics.json. Of several processes, each
     is called with the same arguments.
@@ -39,7 +39,7 @@ def train_and_evaluate(
       config: of the run.
       workdir: for what the run leaves behind.
       cache: folder for prepared pictures; None: one in `workdir`.
-      source: the pictures; None: those that `config.data` names.
+      pictures: the pictures; None: those that `config.data` names.
 
     Raises:
       UserError: something in the configuration, the data, the weights or the workdir that the user can mend, found
@@ -47,14 +47,14 @@ def train_and_evaluate(
       Stopped: by SIGTERM or Ctrl-C; what was reached is kept.
     """
     with Signals() as signals:
-        return _train_and_evaluate(config, workdir, cache, source, signals)
+        return _train_and_evaluate(config, workdir, cache, pictures, signals)
 
 
 def _train_and_evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     cache: pathlib.Path | None,
-    source: data.SplitPictures | None,
+    pictures: data.SplitPictures | None,
     signals: Signals,
 ) -> dict[str, Any]:
     began = time.monotonic()
@@ -69,16 +69,16 @@ def _train_and_evaluate(
         )
     with contextlib.ExitStack() as stack:
         hosts.by_first(lambda: stack.enter_context(run_folder.held(workdir, config)))
-        task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds", source))
-        hosts.check_same({"pictures": task.source.rows(), "annotations or teacher": task.meta})
+        task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds", pictures))
+        hosts.check_same({"pictures": task.pictures.rows(), "annotations or teacher": task.meta})
         variables = _fit(task, config, workdir, parallel, signals)
         return task.finish(variables, parallel, workdir, began)
 
 
-def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.SplitPictures) -> None:
+def _begin(workdir: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
     if hosts.is_first():
-        run_folder.begin(workdir, config, source.rows())
-        data.twins.write(workdir, source.twins)
+        run_folder.begin(workdir, config, pictures.rows())
+        data.twins.write(workdir, pictures.twins)
     elif not (workdir / "config.json").exists():
         raise UserError(
             f"{workdir.absolute()} on {platform.node()} has no config.json, which the first process wrote; give a "
@@ -87,14 +87,14 @@ def _begin(workdir: pathlib.Path, config: ConfigDict, source: data.SplitPictures
 
 
 def prepare(
-    config: ConfigDict, cache: pathlib.Path, source: data.SplitPictures | None = None
+    config: ConfigDict, cache: pathlib.Path, pictures: data.SplitPictures | None = None
 ) -> tuple[tasks.Task, Parallel]:
     """Reads the data and the weights of a configuration and checks all that can be checked before the first step.
 
     Args:
       config: of the run.
       cache: folder for prepared pictures.
-      source: the pictures; None: those that `config.data` names.
+      pictures: the pictures; None: those that `config.data` names.
 
     Returns:
       The task and the devices.
@@ -111,12 +111,12 @@ def prepare(
             f"{devices}, times train.accumulate_steps, {parts}"
         )
     parallel.check_batch(size, "train.batch_size")
-    source = source or data.load(config.data, cache, targets=tasks.of(config).targets)
-    for domain, part in source.evaluated.items():
+    pictures = pictures or data.load(config.data, cache, targets=tasks.of(config).targets)
+    for domain, part in pictures.evaluated.items():
         _check_split(part, config, f"domain {domain}: " if domain else "")
-    if config.teacher.weights == "embedded" and not source.drawn:
+    if config.teacher.weights == "embedded" and not pictures.drawn:
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
-    return tasks.of(config)(config, source), parallel
+    return tasks.of(config)(config, pictures), parallel
 
 
 def _fit(
@@ -133,9 +133,9 @@ def _fit(
     state = step.TrainState(zero, variables["params"], variables["batch_stats"], jax.jit(tx.init)(variables["params"]))
     template = jax.eval_shape(lambda: state)
     state, constants = parallel.replicate((state, step.constants(config, task.constants)))
-    pictures = feed.choose(task.train, config, parallel)
-    inputs, example = pictures.inputs(constants), pictures.example()
-    body = pictures.body(step.make(task.loss, tx, labels, accumulate_steps=parts))
+    training_feed = feed.choose(task.train, config, parallel)
+    inputs, example = training_feed.inputs(constants), training_feed.example()
+    body = training_feed.body(step.make(task.loss, tx, labels, accumulate_steps=parts))
     body = parallel.compile(body, sharded=False, donate=(0,))
     compiled = hosts.together(lambda: memory.compile_step(body, state, inputs, example, config.train, parallel.devices))
     shapes = jax.tree.map(jnp.shape, example)
@@ -143,7 +143,7 @@ def _fit(
     measure_norms = step.gradient_norms(task.loss, task.gradient_terms, labels, accumulate_steps=parts)
     gradient_norms = parallel.compile(measure_norms, sharded=False)
     validate = task.validator(parallel)
-    hosts.first_then_others(lambda: _begin(workdir, config, task.source))
+    hosts.first_then_others(lambda: _begin(workdir, config, task.pictures))
 
     start, saved, whole = hosts.together(lambda: checkpoint.resume(workdir, template, task.meta))
     hosts.check_same({"checkpoint": start})
@@ -165,7 +165,7 @@ def _fit(
         if hosts.is_first():
             log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
         with log, signals.noted(), _saying_what_is_kept(checkpoints, watch):
-            for number, argument, last_batch in pictures.calls(start):
+            for number, argument, last_batch in training_feed.calls(start):
                 known = ahead_of_time and jax.tree.map(jnp.shape, argument) == shapes
                 state, means = (compiled if known else body)(state, inputs, argument)
                 watch.add(number, means)
@@ -243,15 +243,15 @@ def _checked(config: ConfigDict) -> ConfigDict:
     return check_config(config)
 
 
-def _check_split(source: data.SplitPictures, config: ConfigDict, title: str) -> None:
+def _check_split(pictures: data.SplitPictures, config: ConfigDict, title: str) -> None:
     wanted = config.eval.split
-    if not source.splits_called(wanted):
+    if not pictures.splits_called(wanted):
         raise UserError(
-            f"{title}eval.split is {wanted}, but the splits are {', '.join(source.names)}; give some rows the split "
+            f"{title}eval.split is {wanted}, but the splits are {', '.join(pictures.names)}; give some rows the split "
             "test, or set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"
         )
-    for name in source.names:
-        part = source.split(name)
+    for name in pictures.names:
+        part = pictures.split(name)
         if not len(part):
             raise UserError(
                 f"{title}no pictures in split {name}: there are too few subjects; three are needed to draw a split"

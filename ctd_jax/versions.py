@@ -29,8 +29,8 @@ def describe() -> dict[str, str]:
 
 def line(found: Mapping[str, str]) -> str:
     """What `describe` gives, in one line."""
-    speak = ("platform", "device")
-    return ", ".join(value if name in speak else f"{name} {value}" for name, value in found.items())
+    without_name = ("platform", "device")
+    return ", ".join(value if name in without_name else f"{name} {value}" for name, value in found.items())
 
 
 def changes(old: Mapping[str, str], new: Mapping[str, str]) -> list[str]:

@@ -252,8 +252,8 @@ class BrightnessTask:
     term_weights = {}
     constants = ()
 
-    def __init__(self, config, source):
-        self.source, self.train = source, source.split("train")
+    def __init__(self, config, pictures):
+        self.pictures, self.train = pictures, pictures.split("train")
         self.meta = {"unit": "share of white"}
 
     def init(self, seed):

@@ -49,9 +49,9 @@ SAME = {
 
 @pytest.mark.parametrize("name", SAME)
 def test_read_as_if_nothing_were_odd(name, tmp_path, caplog):
-    source = load(name, tmp_path)
-    np.testing.assert_array_equal(source.everything.targets.xy, plain(tmp_path))
-    parts = {split: len(source.split(split)) for split in source.names}
+    pictures = load(name, tmp_path)
+    np.testing.assert_array_equal(pictures.everything.targets.xy, plain(tmp_path))
+    parts = {split: len(pictures.split(split)) for split in pictures.names}
     assert parts == {"train": 6, "val": 3, "test": 4}
     about = ("ctd_jax.data.twins", "absl")  # drawn faces resemble each other
     said = [r.message for r in caplog.records if r.levelno == logging.WARNING and not r.name.startswith(about)]
@@ -95,8 +95,8 @@ def test_refused_with_what_is_expected(name, tmp_path):
 def test_a_landmark_that_is_annotated_nowhere_in_training(tmp_path, caplog):
     for name in ("a_landmark_never_annotated", "a_landmark_only_in_test"):
         caplog.clear()
-        source = load(name, tmp_path)
-        assert np.isnan(source.split("train").targets.xy[:, 3]).all()
+        pictures = load(name, tmp_path)
+        assert np.isnan(pictures.split("train").targets.xy[:, 3]).all()
         assert "no training picture has the landmark chin" in caplog.text
 
 
@@ -109,11 +109,11 @@ def test_a_normalizer_that_is_never_known_in_test(tmp_path, caplog):
 
 @pytest.mark.parametrize("name", ["half_of_train_unlabelled", "budget_of_partly_labelled"])
 def test_pictures_without_annotations_are_not_trained_on(name, tmp_path, caplog):
-    source = load(name, tmp_path)
-    train = source.split("train")
+    pictures = load(name, tmp_path)
+    train = pictures.split("train")
     assert len(train) and not np.isnan(train.targets.xy).all((1, 2)).any()
-    without = np.isnan(source.everything.targets.xy).all((1, 2)).sum()
-    assert source.split_of.count("unlabelled") == without > 0
+    without = np.isnan(pictures.everything.targets.xy).all((1, 2)).sum()
+    assert pictures.split_of.count("unlabelled") == without > 0
     assert f"{without} pictures of train have no annotation and take no part" in caplog.text
 
 
@@ -127,8 +127,8 @@ def test_a_budget_takes_annotated_pictures(tmp_path):
 
 @pytest.mark.parametrize("name", ["tiny_pictures_8x8", "wide_pictures_600x20"])
 def test_pictures_of_odd_sizes_give_a_batch(name, tmp_path):
-    source = load(name, tmp_path)
-    batch = source.split("train").batch(np.arange(6))
+    pictures = load(name, tmp_path)
+    batch = pictures.split("train").batch(np.arange(6))
     assert batch["mask"].all() and np.isfinite(batch["xy"]).all() and batch["picture"].shape == (6, 32, 32, 3)
 
 

@@ -115,9 +115,9 @@ def test_another_name_is_none(name, monkeypatch, tmp_path):
 
 def test_a_file_of_ones_own_may_import_its_neighbours(tmp_path):
     (tmp_path / "base.py").write_text("SEED = 7\n")
-    own = "from . import base\nfrom configs import ft\n\n\ndef get_config(variant='demo'):\n"
-    own += "    config = ft.get_config(variant)\n    config.seed = base.SEED\n    return config\n"
-    (tmp_path / "own.py").write_text(own)
+    text = "from . import base\nfrom configs import ft\n\n\ndef get_config(variant='demo'):\n"
+    text += "    config = ft.get_config(variant)\n    config.seed = base.SEED\n    return config\n"
+    (tmp_path / "own.py").write_text(text)
     assert load_config(str(tmp_path / "own.py"), []).seed == 7
 
 

@@ -98,7 +98,7 @@ def test_waiting_for_the_other(tmp_path):
 
 @pytest.mark.parametrize("locks", [True, False])
 def test_a_host_without_a_pulse_is_dead(tmp_path, monkeypatch, caplog, locks):
-    """Of another host, or where the file system has no locks."""
+    """A host is another one, or where the file system has no locks."""
     monkeypatch.setattr(lock, "WATCH", 0.2)
     if not locks:
         monkeypatch.setattr(fcntl, "flock", no_locks)

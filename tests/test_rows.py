@@ -49,8 +49,8 @@ def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teac
         changes = {"teacher__run": str(landmark_teacher), "data__image_size": 64, "model__decoder_channels": (8, 8, 8)}
     config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2, **changes)
     result = training_run.train_and_evaluate(config, tmp_path)
-    for domain, own in result.get("domains", {"": result}).items():
-        assert 0 < own["me_px"] < config.data.image_size
+    for domain, numbers in result.get("domains", {"": result}).items():
+        assert 0 < numbers["me_px"] < config.data.image_size
         names = {"config.json", "split.csv", "log.csv", "predictions.csv", "metrics.json", "report.html"}
         assert names <= {p.name for p in (tmp_path / domain).iterdir()}
     assert names - {"predictions.csv"} | {"checkpoints"} <= {p.name for p in tmp_path.iterdir()}
@@ -59,9 +59,9 @@ def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teac
     terms = ["coordinates"] * (config.coordinates.weight > 0)
     terms += [name for name, term in config.constraints.items() if term.weight]
     assert all(math.isfinite(float(trained[column])) for column in ("loss", "heatmap", *terms))
-    pulling = [term for term in terms if term != "l2"]
+    constraints = [term for term in terms if term != "l2"]
     norms = [column for column in evaluated if column.startswith("gradient_")]
-    assert norms == [f"gradient_{term}" for term in ("heatmap", *pulling) if pulling]
+    assert norms == [f"gradient_{term}" for term in ("heatmap", *constraints) if constraints]
     assert all(float(evaluated[column]) > 0 for column in norms)
 
 
@@ -89,8 +89,8 @@ def test_the_papers_size(row, monkeypatch):
         assert sum(x.size for part in ("encoder", "decoder") for x in jax.tree.leaves(start[part])) < 1e6
     elif row != "hg":
         sizes = {path: x.size for path, x in flatten_dict(start["encoder"]).items()}
-        own = sum(size for path, size in sizes.items() if models.domain_norm.owner(path, ["synthetic_film"]) is None)
-        assert own == 23_508_032  # torchvision's, without fc
+        shared = sum(size for path, size in sizes.items() if models.domain_norm.owner(path, ["synthetic_film"]) is None)
+        assert shared == 23_508_032  # torchvision's, without fc
 
 
 @pytest.mark.parametrize("row", ROWS)

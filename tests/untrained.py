@@ -20,15 +20,15 @@ from ctd_jax.metrics import mean_shape
 
 def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib.Path) -> dict[str, Any]:
     """Takes the place of `training_run.train_and_evaluate`; the noise differs between configurations."""
-    source = training_run.prepare(config, cache)[0].source
-    run_folder.begin(workdir, config, source.rows())
+    pictures = training_run.prepare(config, cache)[0].pictures
+    run_folder.begin(workdir, config, pictures.rows())
     random = np.random.default_rng(zlib.crc32(config_hash(config).encode()))
-    part, known = source.split(config.eval.split), source.targets.landmarks
+    part, known = pictures.split(config.eval.split), pictures.targets.landmarks
     xy = part.targets.xy + random.normal(0, random.uniform(1, 3), part.targets.xy.shape)
     table = metrics.Predictions.from_points(
         part.images, part.subjects, known.names, xy, true_xy=part.targets.xy, spacing=part.spacing
     )
-    shape = mean_shape.predictions(mean_shape.of(source.split("train"), source.split("val")), part)
+    shape = mean_shape.predictions(mean_shape.of(pictures.split("train"), pictures.split("val")), part)
     for name, content in (("predictions", table), ("mean_shape", shape)):
         metrics.write_predictions(workdir / f"{name}.csv", content)
     table, shape = (metrics.read_predictions(workdir / f"{name}.csv") for name in ("predictions", "mean_shape"))

@@ -1,4 +1,5 @@
-"""From the pictures that a kind of targets lists to one source: which domains are used, who is in which split."""
+"""From the pictures that a kind of targets lists to one `SplitPictures`: which domains are used, and who is in which
+split."""
 
 import pathlib
 from collections.abc import Callable, Mapping

@@ -86,7 +86,7 @@ class SplitPictures(Generic[T]):
 
 
 def join(parts: Mapping[str, SplitPictures[T]], helping: tuple[str, ...] = ()) -> SplitPictures[T]:
-    """One source of several domains: one picture after the other, called `<domain>/<image>`, its subject
+    """The pictures of several domains as one: one picture after the other, called `<domain>/<image>`, its subject
     `<domain>/<subject>`, with their `Targets.joined`."""
     sets = {name: part.everything for name, part in parts.items()}
     listed = list(sets.values())
@@ -125,13 +125,13 @@ def _looks(part: SplitPictures[T]) -> np.ndarray:
     return np.zeros(len(part.everything), LOOK) if part.looks is None else part.looks
 
 
-def with_twins(source: SplitPictures[T]) -> SplitPictures[T]:
-    """`source` with its near-identical pictures, which are warned of; their looks are needed no longer."""
-    every = source.everything
-    thumbnails = None if source.looks is None else source.looks["thumbnail"]
-    found = twins.find(every.images, every.subjects, source.split_of, source.sha256, thumbnails)
+def with_twins(pictures: SplitPictures[T]) -> SplitPictures[T]:
+    """`pictures` with their near-identical pictures, which are warned of; their looks are needed no longer."""
+    every = pictures.everything
+    thumbnails = None if pictures.looks is None else pictures.looks["thumbnail"]
+    found = twins.find(every.images, every.subjects, pictures.split_of, pictures.sha256, thumbnails)
     twins.warn(found)
     parts = {
-        name: dataclasses.replace(part, looks=None, twins=found.within(name)) for name, part in source.parts.items()
+        name: dataclasses.replace(part, looks=None, twins=found.within(name)) for name, part in pictures.parts.items()
     }
-    return dataclasses.replace(source, looks=None, twins=found, parts=parts)
+    return dataclasses.replace(pictures, looks=None, twins=found, parts=parts)

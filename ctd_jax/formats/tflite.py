@@ -27,18 +27,20 @@ def write(
       outputs: names of the results.
       metadata: not used, as the format has no place for it.
     """
-    from litert_converter import converter_api_ext as litert
+    from litert_converter import converter_api_ext
     from litert_converter.mlir import ir, passmanager
 
     with layers.traced_for("any"):
         module = export.export(jax.jit(functools.partial(body, variables)), platforms=("cpu",))(batch).mlir_module()
     context = ir.Context()
-    litert.prepare_mlir_context(context)
+    converter_api_ext.prepare_mlir_context(context)
     with context:
         program = ir.Module.parse(module)
-        litert.set_signature(program.operation, SIGNATURE, [INPUT], list(outputs))
-        litert.run_convert_to_tfl_passes(program, passmanager.PassManager(), litert.ConvertToTFLConfig())
-        return litert.export_flatbuffer_to_bytes(program.operation)
+        converter_api_ext.set_signature(program.operation, SIGNATURE, [INPUT], list(outputs))
+        converter_api_ext.run_convert_to_tfl_passes(
+            program, passmanager.PassManager(), converter_api_ext.ConvertToTFLConfig()
+        )
+        return converter_api_ext.export_flatbuffer_to_bytes(program.operation)
 
 
 def load(content: bytes, outputs: Sequence[str]) -> Callable[[np.ndarray], list[np.ndarray]]:

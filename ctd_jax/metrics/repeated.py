@@ -1,7 +1,7 @@
 """One method, trained several times: its mean over the runs in every metric, and the difference from another method.
 
-What each picture adds to a metric is first averaged over the runs. The runs are not varied, so an interval speaks of
-other subjects and not of other seeds.
+What each picture adds to a metric is first averaged over the runs. The runs are not varied, so an interval covers
+other subjects, and not other seeds.
 """
 
 import dataclasses

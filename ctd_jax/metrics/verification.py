@@ -73,12 +73,12 @@ def _auc_without_each(features: np.ndarray, group: np.ndarray) -> tuple[float, n
     left_out = np.full(group.max() + 1, np.nan)
     for i in range(len(left_out)):
         of_person = group == i
-        own_pairs = ranks[np.ix_(of_person, of_person)][np.triu_indices(of_person.sum(), 1)]
+        pairs_of_person = ranks[np.ix_(of_person, of_person)][np.triu_indices(of_person.sum(), 1)]
         pairs_with_others = np.sort(ranks[np.ix_(of_person, ~of_person)], axis=None)
-        both = sum(np.searchsorted(pairs_with_others, own_pairs, side).sum() for side in ("left", "right")) / 2
-        left = (same.sum() - len(own_pairs)) * (different.sum() - len(pairs_with_others))
+        both = sum(np.searchsorted(pairs_with_others, pairs_of_person, side).sum() for side in ("left", "right")) / 2
+        left = (same.sum() - len(pairs_of_person)) * (different.sum() - len(pairs_with_others))
         if left:
-            left_out[i] = (concordant - below[own_pairs].sum() - above[pairs_with_others].sum() + both) / left
+            left_out[i] = (concordant - below[pairs_of_person].sum() - above[pairs_with_others].sum() + both) / left
     return float(concordant / (same.sum() * different.sum())), left_out
 
 

@@ -16,7 +16,7 @@ def gflops(model: nn.Module, size: int) -> float:
     """1e9 floating point operations from one normalised picture of `size` x `size` pixels to its heatmaps.
 
     As XLA's cost analysis counts the lowered program: 2 for a multiply-add, 1 for each operation of batch norm and
-    activations, 0 for a product with padding. Papers that speak of multiply-adds have about half of it.
+    activations, 0 for a product with padding. Papers that count multiply-adds have about half of it.
     """
     inputs = jax.ShapeDtypeStruct((1, size, size, 3), jnp.float32), jax.ShapeDtypeStruct((1,), jnp.int32)
     variables = jax.eval_shape(functools.partial(model.init, train=False), jax.random.key(0), *inputs)

@@ -10,8 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from ctd_jax.metrics import ced as cumulative
-from ctd_jax.metrics import intervals
+from ctd_jax.metrics import intervals, landmarks
 from ctd_jax.metrics.agreement import Measured
 from ctd_jax.report import tables
 from ctd_jax.report.tables import Metrics
@@ -45,7 +44,7 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Metrics) -> Figure:
         axes.fill_between(
             grid * words.scale, low * 100, high * 100, color=BLUE, alpha=0.18, lw=0, step="post", label="95 % band"
         )
-    x, y = cumulative(errors)
+    x, y = landmarks.ced(errors)
     x, y = np.append(x, max(end, x[-1])), np.append(y, y[-1])
     label = f"CED of {len(errors)} pictures\n" + "\n".join(
         f"{name} {_with_interval(key, metrics)}" for name, key in (("AUC", auc), ("FR", fr))

@@ -118,7 +118,7 @@ def console(result: Mapping[str, Any]) -> str:
         f"{result['label']}, {result['unit']}; {result['n_images']} pictures of {result['split']}, mean over the seeds"
     )
     tests = sum(name != reference for name in methods) * len(budgets)
-    note = f"p: paired, over subjects, not corrected for {tests} comparisons; it does not speak of other seeds"
+    note = f"p: paired, over subjects, not corrected for {tests} comparisons; other seeds are not covered"
     return "\n".join([*_cautions(result), head, rule, *lines, rule, note])
 
 

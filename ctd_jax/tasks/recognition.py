@@ -52,10 +52,10 @@ class RecognitionTask:
     term_weights: Mapping[str, float] = {}
     constants: Tree = ()
 
-    def __init__(self, config: ConfigDict, source: data.SplitPictures):
-        self.config, self.source = config, source
-        self.train, self._val = source.split("train"), source.split("val")
-        self._tested = [source.split(name) for name in source.splits_called(config.eval.split)]
+    def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
+        self.config, self.pictures = config, pictures
+        self.train, self._val = pictures.split("train"), pictures.split("val")
+        self._tested = [pictures.split(name) for name in pictures.splits_called(config.eval.split)]
         self._check()
         people, name = len(set(self.train.subjects)), config.model.encoder
         axis_name = AXIS if config.train.batch_norm == "global" else None
@@ -69,7 +69,7 @@ class RecognitionTask:
         jax.eval_shape(self.init, 0)  # a picture size that the network can't take is found here
 
     def _check(self) -> None:
-        number = len(self.source.everything.domains)
+        number = len(self.pictures.everything.domains)
         if number > 1:
             raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")
         known = set(self.train.subjects)
@@ -115,7 +115,7 @@ class RecognitionTask:
             flip=augment.flip,
             scale=augment.scale,
             shift=augment.shift,
-            mirrored=self.source.targets.mirrored,
+            mirrored=self.pictures.targets.mirrored,
         )
         picture = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32))
         out, updates = models.apply_in_training(

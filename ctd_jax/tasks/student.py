@@ -34,7 +34,7 @@ class StudentTask(abc.ABC):
 
     Args:
       config: of the run.
-      source: its pictures.
+      pictures: its pictures.
       outputs: domain -> names of what the network says of it; none: there are no domains.
       build: `(encoder, num_outputs=, axis_name=) -> network`, whose arguments are those of `models.build`.
       terms: names of the task's own terms; the first is what the others are added to.
@@ -51,16 +51,16 @@ class StudentTask(abc.ABC):
     def __init__(
         self,
         config: ConfigDict,
-        source: data.SplitPictures,
+        pictures: data.SplitPictures,
         *,
         outputs: Mapping[str, Sequence[str]],
         build: Callable[..., nn.Module],
         terms: Sequence[str],
         added: Mapping[str, float],
     ):
-        self.config, self.source, self.outputs = config, source, outputs
+        self.config, self.pictures, self.outputs = config, pictures, outputs
         self.size = config.data.image_size
-        self.train, self.val = source.split("train"), source.split("val")
+        self.train, self.val = pictures.split("train"), pictures.split("val")
         self._constraints = Terms(config.constraints)
         self._main_term, self._added = terms[0], added
         weights = {**added, **{name: config.constraints[name].weight for name in self._constraints.names}}
@@ -81,10 +81,10 @@ class StudentTask(abc.ABC):
             self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input)
             self.train = self._added_domains.only_new(self.train)
         reads_run = config.teacher.run and self._constraints.of_teacher
-        self._run = self.read_teacher_run(config, source) if reads_run else None
+        self._run = self.read_teacher_run(config, pictures) if reads_run else None
 
     @classmethod
-    def read_teacher_run(cls, config: ConfigDict, source: data.SplitPictures) -> TeacherNetwork:
+    def read_teacher_run(cls, config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
         """The network of `teacher.run`, for a task that can have such a teacher."""
         raise UserError(f"teacher.run gives a teacher of landmarks, but the task is {config.task}; leave it empty")
 
@@ -97,11 +97,11 @@ class StudentTask(abc.ABC):
           keys: `[B]` random keys.
 
         Returns:
-          `[B, S, S, 3]` float32 in 0..255, and what `own_terms` compares the student's features with.
+          `[B, S, S, 3]` float32 in 0..255, and what `task_terms` compares the student's features with.
         """
 
     @abc.abstractmethod
-    def own_terms(self, student: Features, params: Params, truth: Any) -> dict[str, Array]:
+    def task_terms(self, student: Features, params: Params, truth: Any) -> dict[str, Array]:
         """Name -> `[B]` of each of the task's own terms.
 
         Args:
@@ -302,7 +302,7 @@ class StudentTask(abc.ABC):
             }
             model = self._build(num_outputs=self._head)
         student, updates = models.apply_in_training(model, variables, picture, domain, remat=self.config.train.remat)
-        terms = self.own_terms(student, params, truth)
+        terms = self.task_terms(student, params, truth)
         teacher: Features = {}
         if "teacher" in constants:
             teacher = self._teacher_network.features(constants["teacher"], moved)

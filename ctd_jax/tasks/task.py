@@ -24,7 +24,7 @@ class Task(Protocol):
       targets: kind of what is known of each picture, for `data.load`.
       last_file: the file of a workdir that is written last; once it is there, the run is finished.
       finds_landmarks: whether a finished run has predictions.csv, which learning curves are made from.
-      source: all pictures of the configuration.
+      pictures: all pictures of the configuration.
       train: the pictures that are trained on.
       terms: names of the parts of the loss, as log.csv has them.
       gradient_terms: those of them whose gradients by the encoder are measured at each evaluation; none: no such look.
@@ -36,10 +36,10 @@ class Task(Protocol):
     targets: ClassVar[data.Kind]
     last_file: ClassVar[str]
     finds_landmarks: ClassVar[bool]
-    source: data.SplitPictures
+    pictures: data.SplitPictures
     train: data.Dataset
 
-    def __init__(self, config: ConfigDict, source: data.SplitPictures):
+    def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
         """Checks all that can be checked before the first step.
 
         Raises:

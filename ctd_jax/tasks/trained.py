@@ -155,13 +155,17 @@ class Trained(abc.ABC):
 
     @abc.abstractmethod
     def differences(
-        self, own: tuple[np.ndarray, ...], exported: tuple[np.ndarray, ...], scale: np.ndarray, pictures: data.Dataset
+        self,
+        expected: tuple[np.ndarray, ...],
+        exported: tuple[np.ndarray, ...],
+        scale: np.ndarray,
+        pictures: data.Dataset,
     ) -> dict[str, float]:
         """The largest differences of an export's outputs from the checkpoint's, and what is allowed, by their names in
         the report.
 
         Args:
-          own, exported: outputs for N pictures, `[N, ...]` each.
+          expected, exported: outputs for N pictures, `[N, ...]` each.
           scale: `[N]` of the pictures' frames.
           pictures: N.
 

@@ -110,7 +110,7 @@ def test_torchvision_is_recognised(case, tmp_path):
 
 
 def test_the_published_width_and_number_of_classes():
-    """Of the shapes alone: 41,136,167 parameters with VGGFace2's 8631 classes."""
+    """The shapes alone say it: 41,136,167 parameters with VGGFace2's 8631 classes."""
     shapes = resnet_shapes([3, 4, 6, 3], True, classes=8631, width=64)
     state = {key: np.broadcast_to(np.float32(1), shape) for key, shape in shapes.items()}
     for arrays in (state, matconvnet(state)):
@@ -200,7 +200,7 @@ def test_the_number_of_classes_tells_imagenet_from_vggface2(tmp_path):
 
 @pytest.mark.parametrize("style", ["without fc", "sequential", "in a safetensors file"])
 def test_a_backbone_without_its_classifier(style, tmp_path, capsys):
-    """PyTorch's own numbers, but for the classifier's, which the file has not."""
+    """PyTorch's own numbers, but for the classifier's, which the file lacks."""
     backbone = {key: value for key, value in state("resnet18").items() if not key.startswith("fc.")}
     if style == "sequential":
         places = {"conv1": "0", "bn1": "1", "layer1": "4", "layer2": "5", "layer3": "6", "layer4": "7"}

@@ -27,9 +27,9 @@ def load(root, tmp_path, **changes):
 
 
 def test_a_batch_has_pictures_classes_and_domains(root, tmp_path):
-    source = load(root, tmp_path)
-    train = source.split("train")
-    assert (source.everything.domains, len(train), len(source.split("val"))) == (("heads", "spines"), 8, 4)
+    pictures = load(root, tmp_path)
+    train = pictures.split("train")
+    assert (pictures.everything.domains, len(train), len(pictures.split("val"))) == (("heads", "spines"), 8, 4)
     batch = train.batch(np.array([0, 7]))
     assert batch["picture"].shape == (2, 32, 32, 3) and batch["picture"].dtype == np.uint8
     assert batch["classes"].shape == (2, 32, 32) and batch["classes"].dtype == np.uint8

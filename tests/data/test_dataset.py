@@ -25,7 +25,7 @@ def config_of(**changes):
 
 
 @pytest.fixture
-def source(landmark_folder, tmp_path):
+def load_folder(landmark_folder, tmp_path):
     def load(**changes):
         return data.load(config_of(root=str(root), **changes), tmp_path / "cache")
 
@@ -126,8 +126,8 @@ class Counted:
 
 
 def test_few_pictures_are_decoded_ahead():
-    """Of those that stream, no more than twice the threads' batches, and one in the hands of each thread; the reads
-    of the last batch taken show that some are."""
+    """No more than twice the threads' batches are, and one in the hands of each thread; the reads of the last batch
+    taken show that some are."""
     stream = Counted(cache_mib=0)
     batches = stream.dataset.training_batches(batch_size=3, seed=0, start=0)
     next(batches), next(batches)
@@ -196,9 +196,9 @@ def test_a_batch_larger_than_the_split():
     assert len(seen) == 32 and sorted(seen[:7]) == sorted(seen[7:14]) == [40 + 30 * i for i in range(7)]
 
 
-def test_source_of_a_folder(source):
+def test_pictures_of_a_folder(load_folder):
     """Eight people with two pictures each: half train, a quarter val, a quarter test."""
-    faces = source()
+    faces = load_folder()
     assert faces.names == ["train", "val", "test"]
     assert [len(faces.split(name)) for name in faces.names] == [8, 4, 4]
     val = faces.split("val")
@@ -209,8 +209,8 @@ def test_source_of_a_folder(source):
     assert (image, subject, split, len(sha256)) == ("images/009.png", "person_00004", "val", 64)
 
 
-def test_source_streams_and_keeps_a_budget(source):
-    cached, streamed = source(budget=5).split("train"), source(budget=5, cache_mib=0).split("train")
+def test_pictures_stream_and_keep_a_budget(load_folder):
+    cached, streamed = load_folder(budget=5).split("train"), load_folder(budget=5, cache_mib=0).split("train")
     assert len(cached) == 5
     for one, other in zip(take(cached, 3), take(streamed, 3), strict=True):
         same(one, other)
@@ -248,19 +248,19 @@ def test_from_file_to_original_pixels(tmp_path, boxes):
 
 def test_drawn_faces_have_no_leak(caplog):
     config = config_of(root="synthetic")
-    source = data.load(config, cache=None)
-    assert source.names == ["train", "val", "test"]
-    people = [set(source.split(name).subjects) for name in source.names]
+    pictures = data.load(config, cache=None)
+    assert pictures.names == ["train", "val", "test"]
+    people = [set(pictures.split(name).subjects) for name in pictures.names]
     assert not people[0] & people[1] | people[0] & people[2] | people[1] & people[2]
     assert not caplog.records
-    same(source.split("test").batch(np.arange(3)), data.load(config, cache=None).split("test").batch(np.arange(3)))
+    same(pictures.split("test").batch(np.arange(3)), data.load(config, cache=None).split("test").batch(np.arange(3)))
 
 
 def test_test1_is_not_test10():
-    source = data.SplitPictures(None, ["train", "val", "test1", "test10", "test2"], ())
-    assert source.splits_called("test1") == ["test1"]
-    assert source.splits_called("test") == ["test1", "test10", "test2"]
-    assert source.splits_called("nothing") == []
+    pictures = data.SplitPictures(None, ["train", "val", "test1", "test10", "test2"], ())
+    assert pictures.splits_called("test1") == ["test1"]
+    assert pictures.splits_called("test") == ["test1", "test10", "test2"]
+    assert pictures.splits_called("nothing") == []
 
 
 @pytest.mark.parametrize(("pictures", "batch_size"), [(1, 1), (13, 1), (1, 4), (3, 4), (4, 4)])

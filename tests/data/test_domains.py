@@ -41,23 +41,23 @@ def test_several_folders_are_one_source(landmark_folder, tmp_path):
     content |= {"landmarks": content["landmarks"][-3:], "flip_pairs": None, "normalizer": None, "measurements": None}
     (roots[1] / "dataset.json").write_text(json.dumps(content))
     config = tiny.config("none", data__root=f"{roots[0]}, {roots[1]}").data
-    source = data.load(config, tmp_path)
+    pictures = data.load(config, tmp_path)
     tables = [read_folder(root) for root in roots]
-    everything = source.everything
+    everything = pictures.everything
     assert everything.domains == ("north", "south") and everything.domain.tolist() == [0] * 4 + [1] * 4
     assert everything.images[4] == f"south/{tables[1].images[0]}"
     assert everything.subjects[3] == f"north/{tables[0].subjects[3]}"
     names = [f"north/{name}" for name in synthetic.LANDMARKS] + [f"south/{name}" for name in content["landmarks"]]
-    assert list(source.targets.landmarks.names) == names and source.targets.landmarks.normalizer is None
-    assert source.targets.landmarks.flip_pairs[0] == tuple(f"north/{name}" for name in synthetic.FLIP_PAIRS[0])
+    assert list(pictures.targets.landmarks.names) == names and pictures.targets.landmarks.normalizer is None
+    assert pictures.targets.landmarks.flip_pairs[0] == tuple(f"north/{name}" for name in synthetic.FLIP_PAIRS[0])
     np.testing.assert_array_equal(everything.targets.xy[:4, :30], tables[0].xy)
     np.testing.assert_array_equal(everything.targets.xy[4:, 30:], tables[1].xy)
     assert np.isnan(everything.targets.xy[:4, 30:]).all() and np.isnan(everything.targets.xy[4:, :30]).all()
     np.testing.assert_array_equal(
-        source.picture(everything.images[5]), source.parts["south"].picture(tables[1].images[1])
+        pictures.picture(everything.images[5]), pictures.parts["south"].picture(tables[1].images[1])
     )
-    assert source.split_of == ["train", "train", "val", "test"] * 2
-    val = source.split("val")
+    assert pictures.split_of == ["train", "train", "val", "test"] * 2
+    val = pictures.split("val")
     assert val.domain.tolist() == [0, 1] and val.batch(np.array([1]))["domain"].tolist() == [1]
     one = tiny.config("none", data__root=f"{roots[0]},{roots[1]}", data__domains=("south",)).data
     alone = data.load(one, tmp_path)
@@ -79,14 +79,15 @@ def test_a_split_file_names_domain_and_picture(landmark_folder, tmp_path):
 
 def test_the_budget_is_each_domains_but_not_a_helpers():
     assert load_faces(data__budget=3).split_of.count("train") == 6
-    source = data.load(tiny.config("none", helping, data__budget=3).data, None)
-    counts = [part.split_of.count("train") for part in source.parts.values()]
+    pictures = data.load(tiny.config("none", helping, data__budget=3).data, None)
+    counts = [part.split_of.count("train") for part in pictures.parts.values()]
     assert counts == [3, 16]  # all that a helper has
-    assert list(source.evaluated) == ["synthetic"]
-    assert set(source.split("val").domain) == set(source.split("test").domain) == {0}
+    assert list(pictures.evaluated) == ["synthetic"]
+    assert set(pictures.split("val").domain) == set(pictures.split("test").domain) == {0}
     left_out = data.load(tiny.config("none", helping, data__helped=False).data, None)
     assert (
-        left_out.everything.domains == () and left_out.everything.images == source.parts["synthetic"].everything.images
+        left_out.everything.domains == ()
+        and left_out.everything.images == pictures.parts["synthetic"].everything.images
     )
 
 
@@ -97,10 +98,10 @@ def test_a_share_of_the_training_pictures_of_each_domain(root, tmp_path):
     """Half of 4 each; a share that rounds to nothing keeps one; a smaller choice is part of a larger one."""
     chosen = {}
     for share, each in ((1.0, 4), (0.5, 2), (0.01, 1)):
-        source = load(root, tmp_path, data__share=share)
-        train = source.split("train")
+        pictures = load(root, tmp_path, data__share=share)
+        train = pictures.split("train")
         assert np.bincount(train.domain).tolist() == [each, each]
-        assert len(source.split("test")) == 4
+        assert len(pictures.split("test")) == 4
         chosen[share] = set(train.images)
     assert chosen[0.01] < chosen[0.5] < chosen[1.0]
 
@@ -109,9 +110,9 @@ def test_a_domain_without_val_gives_some_of_its_train(root, tmp_path):
     rows = segmentation_folder.read_rows(root)
     rows = [[*row[:4], "train" if row[2] == "heads" and row[4] == "val" else row[4], *row[5:]] for row in rows]
     segmentation_folder.write_rows(root, rows)
-    source = load(root, tmp_path)
-    assert np.bincount(source.split("val").domain).tolist() == [1, 2]
-    assert np.bincount(source.split("train").domain).tolist() == [5, 4]
+    pictures = load(root, tmp_path)
+    assert np.bincount(pictures.split("val").domain).tolist() == [1, 2]
+    assert np.bincount(pictures.split("train").domain).tolist() == [5, 4]
 
 
 def test_some_domains_of_several_folders(root, tmp_path):
@@ -121,22 +122,22 @@ def test_some_domains_of_several_folders(root, tmp_path):
     names = {"skulls": ["none", "rim", "inside"], "backs": ["none", "block", "disc"]}
     (other / "classes.json").write_text(json.dumps(names))
     both = f"{root},{other}"
-    source = load(both, tmp_path)
-    assert source.everything.domains == ("heads", "spines", "skulls", "backs")
-    assert np.bincount(source.split("train").domain).tolist() == [4, 4, 2, 2]
-    assert source.everything.images[-1] == "backs/spines/3.png"
-    source = load(both, tmp_path, data__domains=("backs", "heads"))
-    assert source.targets.classes == {"backs": ("none", "block", "disc"), "heads": CLASSES["heads"]}
-    train = source.split("train")
+    pictures = load(both, tmp_path)
+    assert pictures.everything.domains == ("heads", "spines", "skulls", "backs")
+    assert np.bincount(pictures.split("train").domain).tolist() == [4, 4, 2, 2]
+    assert pictures.everything.images[-1] == "backs/spines/3.png"
+    pictures = load(both, tmp_path, data__domains=("backs", "heads"))
+    assert pictures.targets.classes == {"backs": ("none", "block", "disc"), "heads": CLASSES["heads"]}
+    train = pictures.split("train")
     assert train.images[0].startswith("backs/") and np.bincount(train.domain).tolist() == [2, 4]
     np.testing.assert_array_equal(train.targets.class_map(0), np.array(Image.open(other / "spines" / "0_mask.png")))
 
 
 def test_without_help_a_helping_domain_is_left_out(root, tmp_path):
-    source = load(root, tmp_path, data__helping=("spines",), data__helped=False)
-    assert source.everything.domains == ("heads",) and source.helping == ()
-    assert np.bincount(source.split("train").domain).tolist() == [4]
-    assert all(image.startswith("heads/") for image in source.everything.images)
+    pictures = load(root, tmp_path, data__helping=("spines",), data__helped=False)
+    assert pictures.everything.domains == ("heads",) and pictures.helping == ()
+    assert np.bincount(pictures.split("train").domain).tolist() == [4]
+    assert all(image.startswith("heads/") for image in pictures.everything.images)
 
 
 def test_folders_whose_domains_clash(root, tmp_path):
@@ -152,12 +153,12 @@ def test_a_split_file_of_other_pictures(root, tmp_path):
 
 
 def test_the_parts_have_their_own_names(root, tmp_path):
-    source = load(root, tmp_path)
-    assert list(source.parts) == list(source.evaluated) == ["heads", "spines"]
-    spines = source.parts["spines"]
+    pictures = load(root, tmp_path)
+    assert list(pictures.parts) == list(pictures.evaluated) == ["heads", "spines"]
+    spines = pictures.parts["spines"]
     assert spines.everything.images[3] == "3.png" and spines.everything.subjects[3] == "person3"
     assert spines.everything.domains == () and dict(spines.targets.classes) == {"spines": CLASSES["spines"]}
-    want = source.split("test").batch(np.array([2, 3]))
+    want = pictures.split("test").batch(np.array([2, 3]))
     found = spines.split("test").batch(np.arange(2))
     assert want.keys() - found.keys() == {"domain"} and want["domain"].tolist() == [1, 1]
     for key in found:
@@ -171,10 +172,10 @@ def test_drawn_ones_and_a_folder_are_domains_of_one_source(root, tmp_path):
         for old, new in names.items():
             text = text.replace(f",{old},", f",{new},").replace(f'"{old}"', f'"{new}"')
         (root / file).write_text(text)
-    source = load(f"synthetic,{root}", tmp_path)
-    assert source.everything.domains == ("heads", "spines", "skulls", "backs") and not source.drawn
-    assert [part.drawn for part in source.parts.values()] == [True, True, False, False]
-    assert len(source.split("train")) == 2 * 8 + 2 * 4
+    pictures = load(f"synthetic,{root}", tmp_path)
+    assert pictures.everything.domains == ("heads", "spines", "skulls", "backs") and not pictures.drawn
+    assert [part.drawn for part in pictures.parts.values()] == [True, True, False, False]
+    assert len(pictures.split("train")) == 2 * 8 + 2 * 4
 
 
 # ---------------------------------------------------------------- any kind of targets
@@ -196,8 +197,8 @@ def load_any(kind, tmp_path, **changes):
     return data.load(config.data, tmp_path / "tfds", targets=kind[0])
 
 
-def counts(source):
-    return {name: part.split_of.count("train") for name, part in source.parts.items()}
+def counts(pictures):
+    return {name: part.split_of.count("train") for name, part in pictures.parts.items()}
 
 
 def test_one_budget_for_each_domain_and_none_for_a_helper(kind, tmp_path):
@@ -220,9 +221,9 @@ def test_a_helper_that_does_not_help_is_left_out(kind, tmp_path):
 
 
 def test_domains_come_as_they_are_named(kind, tmp_path):
-    source = load_any(kind, tmp_path, data__domains=kind[2][::-1])
-    assert source.everything.domains == kind[2][::-1] and source.everything.domain.tolist() == [0] * 8 + [1] * 8
-    assert source.everything.images[0].startswith(f"{kind[2][1]}/")
+    pictures = load_any(kind, tmp_path, data__domains=kind[2][::-1])
+    assert pictures.everything.domains == kind[2][::-1] and pictures.everything.domain.tolist() == [0] * 8 + [1] * 8
+    assert pictures.everything.images[0].startswith(f"{kind[2][1]}/")
 
 
 def test_a_split_file_is_of_all_domains(kind, tmp_path):

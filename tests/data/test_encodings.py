@@ -43,10 +43,10 @@ from ctd_jax import data, run_folder
 assert locale.getencoding() not in ("UTF-8", "utf-8"), locale.getencoding()
 config = default.get_config().data
 config.root, config.image_size = sys.argv[1], 32
-source = data.load(config, pathlib.Path(sys.argv[2]))
+pictures = data.load(config, pathlib.Path(sys.argv[2]))
 for _ in range(2):  # the second reads what the first wrote
-    run_folder.claim_split(pathlib.Path(sys.argv[2]), source.rows())
-print(ascii(source.everything.subjects[0]))
+    run_folder.claim_split(pathlib.Path(sys.argv[2]), pictures.rows())
+print(ascii(pictures.everything.subjects[0]))
 """
 
 

@@ -112,16 +112,16 @@ def at_48(low, high, kind=np.uint16):
 def test_the_same_value_is_the_same_grey_in_all_pictures_of_a_folder(folder, caplog):
     one, other = at_48(0, 2040), at_48(0, 2100)
     one[5, 6] = other[5, 6] = 1000
-    source = folder({"000.png": one, "009.png": other})
-    assert source.grey == {"": {"integer": (0.0, 4095.0)}}
+    loaded = folder({"000.png": one, "009.png": other})
+    assert loaded.grey == {"": {"integer": (0.0, 4095.0)}}
     for name in ("000.png", "009.png"):
-        assert source.picture(f"images/{name}")[5, 6].tolist() == [round(1000 * 255 / 4095)] * 3
+        assert loaded.picture(f"images/{name}")[5, 6].tolist() == [round(1000 * 255 / 4095)] * 3
     assert not said(caplog)
 
 
 def test_hounsfield_units_below_0_are_not_all_black(folder):
-    source = folder({"000.png": at_48(-1000, 3000, np.int32), "001.png": at_48(-900, 2000, np.int32)})
-    seen = source.picture("images/000.png")[..., 0]
+    loaded = folder({"000.png": at_48(-1000, 3000, np.int32), "001.png": at_48(-900, 2000, np.int32)})
+    seen = loaded.picture("images/000.png")[..., 0]
     assert seen[0, 0] == round(24 * 255 / 5119) and seen[-1, -1] == round(4024 * 255 / 5119)
     assert len(np.unique(seen)) > 190
 
@@ -130,14 +130,14 @@ def test_what_does_not_fit_is_said_each_time_and_found_once(folder, caplog, monk
     dead = at_48(0, 4000)
     dead[3, 3] = 65535
     changes = {"000.png": at_48(0, 4000), "001.png": dead, "002.png": at_48(0, 60000), "003.png": at_48(2000, 2100)}
-    source = folder(changes)
+    loaded = folder(changes)
     first = said(caplog)
-    assert source.grey == {"": {"integer": (0.0, 4095.0)}}
+    assert loaded.grey == {"": {"integer": (0.0, 4095.0)}}
     for name, what in (("002.png", "much beyond"), ("001.png", "a few pixels beyond"), ("003.png", "little contrast")):
         assert [line for line in first if name in line and what in line and "0 to 4095" in line], first
     caplog.clear()
     monkeypatch.setattr(survey, "look", None)
-    assert folder({}).grey == source.grey
+    assert folder({}).grey == loaded.grey
     assert said(caplog) == first
 
 
@@ -162,17 +162,17 @@ def test_each_domain_of_a_segmentation_folder_has_its_own(tmp_path):
         Image.fromarray(np.linspace(0, top, size[0] * size[1]).reshape(size[::-1]).astype(np.uint16)).save(root / image)
     config = default.get_config().data
     config.root, config.image_size = str(root), 32
-    source = data.load(config, tmp_path / "cache", targets=data.CLASS_MAPS)
+    loaded = data.load(config, tmp_path / "cache", targets=data.CLASS_MAPS)
     want = {domain: {"integer": (0.0, {1000: 1023.0, 50000: 65535.0}[top])} for domain, top in first.items()}
-    assert source.grey == want and len(want) > 1
-    assert {source.everything.original(i).max() for i in range(len(source.everything))} == {249, 195}
+    assert loaded.grey == want and len(want) > 1
+    assert {loaded.everything.original(i).max() for i in range(len(loaded.everything))} == {249, 195}
 
 
 def test_the_run_keeps_it(folder, teacher_file):
     plain = tiny.task(teacher_file, data__root="synthetic")
     assert plain.meta["grey"] is None  # as of runs from before there was such a thing
-    source = folder({"000.png": at_48(0, 4000)})
-    task = LandmarkTask(tiny.config(teacher_file), source)
+    loaded = folder({"000.png": at_48(0, 4000)})
+    task = LandmarkTask(tiny.config(teacher_file), loaded)
     assert json.loads(json.dumps(task.meta))["grey"] == {"": {"integer": [0.0, 4095.0]}}
 
 

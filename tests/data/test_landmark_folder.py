@@ -133,9 +133,9 @@ def test_what_spreadsheets_write(root):
 def test_spacing_and_boxes(root):
     box = {"box_x0": "5", "box_y0": "6.5", "box_x1": "35", "box_y1": "28"}
     write_csv(root, columns={"spacing_x_mm": "0.1", "spacing_y_mm": "0.25", "remark": "x"} | box)
-    source = load(root, margin=0.0)
-    np.testing.assert_array_equal(source.everything.spacing, [[0.1, 0.25]] * 4)
-    batch = source.split("train").batch(np.array([0]))
+    pictures = load(root, margin=0.0)
+    np.testing.assert_array_equal(pictures.everything.spacing, [[0.1, 0.25]] * 4)
+    batch = pictures.split("train").batch(np.array([0]))
     assert batch["scale"][0] == pytest.approx(32 / 30)  # the box's longer side fills the picture
     whole = load_whole(root)
     assert whole["scale"][0] == pytest.approx(32 / 40)
@@ -318,10 +318,10 @@ def test_no_folder_and_no_data(root):
 def test_a_little_outside_is_a_warning(root, caplog):
     """The picture ends at 39.5; a tenth of 40 more is 43.5."""
     write_csv(root, {(4, "tip_x"): "43.4", (5, "tip_y"): "-3.4", (2, "left_x"): "-0.4"})
-    source = load(root)
+    pictures = load(root)
     assert [r.levelno for r in caplog.records if "outside the picture" in r.message] == [logging.WARNING] * 2
     assert "c.png: tip lies at (43.4, 24.0)" in caplog.text and "d.png: tip lies at (19.0, -3.4)" in caplog.text
-    assert source.split("test1").batch(np.array([0]))["mask"].all()
+    assert pictures.split("test1").batch(np.array([0]))["mask"].all()
 
 
 # The prepared copy
@@ -385,10 +385,10 @@ def test_prepared_anew_when_a_point_changes(root, checked):
 def test_more_pictures_than_a_file_holds(root, monkeypatch):
     """Two records of two pictures each, in the order of the rows."""
     monkeypatch.setattr(builder, "SHARD", 2)
-    source = load(root)
+    pictures = load(root)
     assert len(records(root.parent / "cache")) == 2
     for row in ROWS:
-        np.testing.assert_array_equal(source.picture(row[0]), np.asarray(Image.open(root / row[0])))
+        np.testing.assert_array_equal(pictures.picture(row[0]), np.asarray(Image.open(root / row[0])))
 
 
 def test_a_record_is_written_before_the_next_is_read(root, monkeypatch):
@@ -422,9 +422,9 @@ def test_the_environment_says_where(root, monkeypatch, tmp_path):
 
 def test_two_folders_share_a_cache(root, landmark_folder):
     for each in (root, landmark_folder(), root):
-        source = load(each)
-        for image in source.everything.images:
-            np.testing.assert_array_equal(source.picture(image), np.asarray(Image.open(each / image)))
+        pictures = load(each)
+        for image in pictures.everything.images:
+            np.testing.assert_array_equal(pictures.picture(image), np.asarray(Image.open(each / image)))
 
 
 def test_message_is_the_same_within_tfds(root):
@@ -451,9 +451,9 @@ def test_what_fails_half_way_leaves_nothing_to_be_taken(root, monkeypatch, error
             load(root)
         assert not list((root.parent / "cache").rglob("dataset_info.json"))
     monkeypatch.setattr(LandmarkTable, "check_picture", check)
-    source = load(root)
+    pictures = load(root)
     for row in ROWS:
-        np.testing.assert_array_equal(source.picture(row[0]), np.asarray(Image.open(root / row[0])))
+        np.testing.assert_array_equal(pictures.picture(row[0]), np.asarray(Image.open(root / row[0])))
 
 
 # Real folders

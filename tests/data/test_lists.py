@@ -1,4 +1,4 @@
-"""Pictures and points in Python: the same source as from a folder, and the same complaints."""
+"""Pictures and points in Python: the same `SplitPictures` as from a folder, and the same complaints."""
 
 import csv
 import logging
@@ -102,32 +102,32 @@ def test_a_mix_of_shapes_types_and_paths(tmp_path):
     deep = rng.integers(0, 4096, (30, 50)).astype(np.uint16)
     Image.fromarray(deep).save(tmp_path / "deep.png")
     mix = [deep, tmp_path / "deep.png", rng.random((20, 20)), rng.random((20, 24, 3)).astype("f"), *pictures_of(2)]
-    source = lists(mix, np.full((6, 3, 2), 5.0) + rng.uniform(0, 9, (6, 3, 2)))
-    assert source.grey_of_run == {"": {"integer": (0.0, 4095.0), "float": (0.0, 1.0)}}
-    np.testing.assert_array_equal(source.picture("array 0"), source.picture(str(tmp_path / "deep.png")))
-    np.testing.assert_array_equal(source.picture("array 0")[..., 1], np.rint(deep * (255 / 4095)))
-    np.testing.assert_array_equal(source.picture("array 3"), np.rint(mix[3].astype(float) * 255))
-    assert source.picture("array 2").shape == (20, 20, 3) and source.picture("array 4").shape == (30, 40, 3)
+    pictures = lists(mix, np.full((6, 3, 2), 5.0) + rng.uniform(0, 9, (6, 3, 2)))
+    assert pictures.grey_of_run == {"": {"integer": (0.0, 4095.0), "float": (0.0, 1.0)}}
+    np.testing.assert_array_equal(pictures.picture("array 0"), pictures.picture(str(tmp_path / "deep.png")))
+    np.testing.assert_array_equal(pictures.picture("array 0")[..., 1], np.rint(deep * (255 / 4095)))
+    np.testing.assert_array_equal(pictures.picture("array 3"), np.rint(mix[3].astype(float) * 255))
+    assert pictures.picture("array 2").shape == (20, 20, 3) and pictures.picture("array 4").shape == (30, 40, 3)
 
 
 def test_what_is_not_given_is_unknown(caplog):
-    source = lists(points=None, subjects=None, splits=None)
-    everything = source.everything
+    pictures = lists(points=None, subjects=None, splits=None)
+    everything = pictures.everything
     assert everything.subjects == everything.images and "every picture counts as a person of its own" in caplog.text
-    assert sorted(source.split_of) == ["test", "train", "train", "train", "train", "val"]
+    assert sorted(pictures.split_of) == ["test", "train", "train", "train", "train", "val"]
     assert np.isnan(everything.spacing).all() and np.isnan(everything.boxes).all()
-    assert source.targets.landmarks.flip_order is None and source.targets.landmarks.normalizer is None
+    assert pictures.targets.landmarks.flip_order is None and pictures.targets.landmarks.normalizer is None
 
 
 def test_gaps_spacing_and_boxes():
     xy = [[[None, None], [20, 10], [float("nan"), float("nan")]]] * 3 + points_of(3).tolist()
     boxes = np.array([[2, 3, 30, 25.5]] * 6)
     boxes[1] = np.nan
-    source = lists(points=xy, spacing=(0.5, 0.25), boxes=boxes)
-    batch = source.split("train").batch(np.arange(2))
+    pictures = lists(points=xy, spacing=(0.5, 0.25), boxes=boxes)
+    batch = pictures.split("train").batch(np.arange(2))
     np.testing.assert_array_equal(batch["mask"], [[False, True, False]] * 2)
-    np.testing.assert_array_equal(source.everything.spacing, [[0.5, 0.25]] * 6)
-    np.testing.assert_array_equal(source.everything.boxes, boxes)
+    np.testing.assert_array_equal(pictures.everything.spacing, [[0.5, 0.25]] * 6)
+    np.testing.assert_array_equal(pictures.everything.boxes, boxes)
     frames = [data.Frame.fit(40, 30, 32, boxes[0], 0.25), data.Frame.fit(40, 30, 32)]
     np.testing.assert_allclose(batch["scale"], [frame.scale for frame in frames])
     np.testing.assert_allclose(batch["xy"][:, 1], [frame.to_network(np.array([20, 10])) for frame in frames], rtol=1e-6)
@@ -138,20 +138,20 @@ def test_gaps_spacing_and_boxes():
 def test_whole_subjects_are_chosen_and_pictures_without_landmarks_left_out(caplog):
     points = points_of(10)
     points[7] = np.nan
-    source = lists(pictures_of(10), points, splits=None, subjects=list("aabbccddee"))
+    pictures = lists(pictures_of(10), points, splits=None, subjects=list("aabbccddee"))
     by_subject = {}
-    for subject, split in zip("aabbccddee", source.split_of, strict=True):
+    for subject, split in zip("aabbccddee", pictures.split_of, strict=True):
         by_subject.setdefault(subject, set()).add(split)
-    assert by_subject["d"] == {"train", "unlabelled"} or "unlabelled" in source.split_of
+    assert by_subject["d"] == {"train", "unlabelled"} or "unlabelled" in pictures.split_of
     assert all(len(found - {"unlabelled"}) == 1 for found in by_subject.values())
-    assert {"train", "val", "test"} <= set(source.split_of)
+    assert {"train", "val", "test"} <= set(pictures.split_of)
 
 
 def test_a_split_file_is_of_the_names(tmp_path):
     rows = [f"array {i},{split}" for i, split in enumerate(["test", "val", "train", "train", "train", "test2"])]
     (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]))
-    source = lists(config=config_of(split=str(tmp_path / "split.csv")))
-    assert source.split_of == ["test", "val", "train", "train", "train", "test2"]
+    pictures = lists(config=config_of(split=str(tmp_path / "split.csv")))
+    assert pictures.split_of == ["test", "val", "train", "train", "train", "test2"]
 
 
 def test_twins_and_gaps_are_warned_of(caplog):
@@ -159,8 +159,8 @@ def test_twins_and_gaps_are_warned_of(caplog):
     shown[4] = shown[0].copy()
     points = points_of(6)
     points[:3, 2] = np.nan
-    source = lists(shown, points)
-    (twin,) = source.twins.pairs
+    pictures = lists(shown, points)
+    (twin,) = pictures.twins.pairs
     assert (twin.image_a, twin.split_a, twin.image_b, twin.split_b) == ("array 0", "train", "array 4", "test")
     assert "the lists: no training picture has the landmark right" in caplog.text
     assert "1 pair of near-identical pictures" in caplog.text

@@ -31,8 +31,10 @@ def test_the_schedule_of_the_domains(kind, temperature, want):
     batches = domain[seen].reshape(-1, 20)
     assert np.abs((batches == 1).sum(1) - 20 * want[1]).max() <= 1
     for d, n in enumerate((90, 10)):
-        own = seen[domain[seen] == d]
-        assert all(len(set(own[i : i + n])) == n for i in range(0, len(own) - n + 1, n))  # all before any again
+        of_domain = seen[domain[seen] == d]
+        assert all(
+            len(set(of_domain[i : i + n])) == n for i in range(0, len(of_domain) - n + 1, n)
+        )  # all before any again
     again = schedule.order_of_domains(domain, seed=0, kind=kind, temperature=temperature)
     assert [again[i] for i in (399, 7)] == [seen[399], seen[7]]
     other = schedule.order_of_domains(domain, seed=1, kind=kind, temperature=temperature)

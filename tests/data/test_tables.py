@@ -146,9 +146,9 @@ def test_a_split_file_of_several_domains(root, tmp_path, landmark_folder):
     rows = [f"field\\{name}.png,{split}" for name, split in zip("abcd", ("Train", "train", "val", "test"), strict=True)]
     rows += [f"other/images/00{i}.png,{split}" for i, split in enumerate(("train", "train", "val", "test"))]
     (tmp_path / "split.csv").write_text("\n".join(["image,split", *rows]), encoding="utf-8")
-    source = load(root, roots=f"{root},{other}", split=str(tmp_path / "split.csv"))
-    assert source.parts["field"].split_of == ["train", "train", "val", "test"]
-    assert source.parts["other"].split_of[:5] == ["train", "train", "val", "test", "unused"]
+    pictures = load(root, roots=f"{root},{other}", split=str(tmp_path / "split.csv"))
+    assert pictures.parts["field"].split_of == ["train", "train", "val", "test"]
+    assert pictures.parts["other"].split_of[:5] == ["train", "train", "val", "test", "unused"]
 
 
 def test_columns_that_mean_nothing(root, caplog):
@@ -390,12 +390,12 @@ def test_domains_that_become_no_folders(root, tmp_path, name):
 def test_of_a_helping_domain_too(root, tmp_path, landmark_folder):
     other = landmark_folder(people=4, name="other")
     write(root, rows=changed(*((2, column, "") for column in HEADER[3:]), (4, "split", "train")))
-    source = load(root, roots=f"{root},{other}", helping=("field",), helped=True)
-    assert source.parts["field"].split_of == ["unlabelled", "train", "train", "train"]
+    pictures = load(root, roots=f"{root},{other}", helping=("field",), helped=True)
+    assert pictures.parts["field"].split_of == ["unlabelled", "train", "train", "train"]
     write(root, rows=changed(*((2, column, "") for column in HEADER[3:]), (5, "split", "train")))
-    source = load(root, roots=f"{root},{other}")
-    assert source.parts["field"].split_of.count("unlabelled") == 1
-    assert not np.isnan(source.split("train").targets.xy).all((1, 2)).any()
+    pictures = load(root, roots=f"{root},{other}")
+    assert pictures.parts["field"].split_of.count("unlabelled") == 1
+    assert not np.isnan(pictures.split("train").targets.xy).all((1, 2)).any()
 
 
 def test_of_people_are_as_good_as_any(root, caplog):

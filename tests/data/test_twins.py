@@ -201,13 +201,13 @@ def test_twins_of_several_folders(landmark_folder, tmp_path, caplog):
     (roots[1] / "images" / "006.png").write_bytes((roots[0] / "images" / "000.png").read_bytes())
     copied(roots[0], "images/001.png", "images/007.png")
     config = tiny.config("none", data__root=f"{roots[0]},{roots[1]}").data
-    source = data.load(config, tmp_path)
-    assert {(twin.image_a, twin.image_b) for twin in source.twins.pairs} == {
+    loaded = data.load(config, tmp_path)
+    assert {(twin.image_a, twin.image_b) for twin in loaded.twins.pairs} == {
         ("north/images/000.png", "south/images/006.png"),
         ("north/images/001.png", "north/images/007.png"),
     }
-    assert named(source.parts["north"].twins) == {("images/001.png", "images/007.png")}
-    assert not source.parts["south"].twins.pairs and source.looks is None
+    assert named(loaded.parts["north"].twins) == {("images/001.png", "images/007.png")}
+    assert not loaded.parts["south"].twins.pairs and loaded.looks is None
     assert "2 pairs of near-identical pictures: 2 of train and test, under two subjects, first north/" in caplog.text
     one = data.load(tiny.config("none", data__root=str(roots[0])).data, tmp_path)
     assert named(one.twins) == {("images/001.png", "images/007.png")}
@@ -217,8 +217,8 @@ def test_twins_of_a_segmentation_folder(tmp_path):
     root = segmentation_folder.write(tmp_path / "anatomies")
     copied(root, "heads/0.png", "heads/7.png")
     config = tiny.config("none", data__root=str(root)).data
-    source = data.load(config, tmp_path / "cache", targets=data.CLASS_MAPS)
-    assert named(source.twins) == {("heads/0.png", "heads/7.png")}
+    loaded = data.load(config, tmp_path / "cache", targets=data.CLASS_MAPS)
+    assert named(loaded.twins) == {("heads/0.png", "heads/7.png")}
 
 
 def test_a_run_lists_them_where_it_begins(landmark_folder, tmp_path):

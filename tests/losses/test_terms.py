@@ -143,8 +143,8 @@ def test_every_constraint_of_the_configuration_has_a_row_and_every_row_its_keys(
     config = default.get_config().constraints
     assert set(config) == set(CONSTRAINTS)
     for name, row in CONSTRAINTS.items():
-        told = set(config[name]) - {"weight", "layers"}
-        assert set(row.keys) == told <= set(inspect.signature(row.function).parameters), name
+        keys = set(config[name]) - {"weight", "layers"}
+        assert set(row.keys) == keys <= set(inspect.signature(row.function).parameters), name
         assert ("layers" in config[name]) == (row.ties in (Ties.MAP, Ties.BATCH)), name
 
 
@@ -168,7 +168,7 @@ def everything(classifier_file):
 
 
 def nets(task):
-    """Of the student, whose head is the teacher's, and of the teacher; as functions of all their variables."""
+    """The student, whose head is the teacher's, and the teacher, as functions of all their variables."""
     student = models.build_encoder(**tiny.ENCODER, num_outputs=5)
     return (
         jax.jit(lambda v, x: student.apply(v, x, train=True, mutable=["batch_stats"])[0]),

@@ -10,7 +10,7 @@ NAN = float("nan")
 
 
 def estimate(values, subjects=None):
-    """Of the mean of `[N]` values, one picture each."""
+    """The estimate of the mean of `[N]` values, one picture each."""
     values = np.asarray(values, float)[:, None]
     return intervals.of_ratios(values, np.ones_like(values), np.arange(len(values)) if subjects is None else subjects)
 

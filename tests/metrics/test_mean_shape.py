@@ -98,7 +98,7 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     if not CASES.exists():
         pytest.skip(f"{CASES} is not here")
     config = tiny.config("none", data__root=str(CASES / case))
-    source = data.load(config.data, tmp_path / "tfds")
+    pictures = data.load(config.data, tmp_path / "tfds")
     random = np.random.default_rng(0)
 
     def predict(forward, variables, part, parallel, batch_size):
@@ -112,7 +112,7 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     if not page:
         monkeypatch.setattr(report.landmarks, "write", lambda *_: None)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    return evaluate.evaluate(None, {}, source, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0))
+    return evaluate.evaluate(None, {}, pictures, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0))
 
 
 @pytest.mark.parametrize(
@@ -165,8 +165,8 @@ def test_a_run_says_first_that_it_learned_nothing(finished_run):
     with pathlib.Path(root, "landmarks.csv").open(encoding="utf-8") as file:
         train = [row for row in csv.DictReader(file) if row["split"] == "train"]
     points = np.array([[float(row[f"nose_tip_{axis}"]) for axis in "xy"] for row in train])
-    own = table.xy[:, table.landmarks.tolist().index("nose_tip")]
-    assert (np.abs(own - points.mean(axis=0)) < 2e-3).all() or (np.abs(own - np.median(points, axis=0)) < 2e-3).all()
+    tips = table.xy[:, table.landmarks.tolist().index("nose_tip")]
+    assert (np.abs(tips - points.mean(axis=0)) < 2e-3).all() or (np.abs(tips - np.median(points, axis=0)) < 2e-3).all()
     assert found["n_train"] == len(train) and found["per_landmark"]["nose_tip"]["n_train"] == len(train)
 
 

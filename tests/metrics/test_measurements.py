@@ -153,14 +153,14 @@ def run(tmp_path, monkeypatch, content):
             frames=lambda: frames,
         )  # fmt: skip
 
-    source = types.SimpleNamespace(
+    pictures = types.SimpleNamespace(
         targets=data.Points(marks, true),
         names=names,
         splits_called=lambda name: names[1:],
         split=lambda name: part(name, true[3:] if name == "test2" else true[:3]),
         picture=lambda image: np.zeros((50, 50, 3), np.uint8),
     )
-    source.evaluated = {"": source}
+    pictures.evaluated = {"": pictures}
 
     def predict(forward, variables, part, parallel, batch_size):
         rows = slice(0, 3) if part.name == "test1" else slice(3, 6)
@@ -173,7 +173,7 @@ def run(tmp_path, monkeypatch, content):
     config = default.get_config()
     (tmp_path / "config.json").write_text("{}")
     evaluate.evaluate(
-        None, {"params": {}}, source, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0)
+        None, {"params": {}}, pictures, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0)
     )
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
 

@@ -66,8 +66,8 @@ def test_a_mixed_batch_is_that_of_each_domain_alone(variables, train, devices):
     want, stats = by_hand(variables, train=train)
     np.testing.assert_allclose(y.reshape(X.shape), want, rtol=1e-4, atol=1e-4)
     for path, found in flatten_dict(updates["batch_stats"]["norm1"]).items():
-        for own in found:  # of each device
-            np.testing.assert_allclose(own, stats[path[0]][path[1]], rtol=1e-5)
+        for of_device in found:  # of each device
+            np.testing.assert_allclose(of_device, stats[path[0]][path[1]], rtol=1e-5)
     absent = updates["batch_stats"]["norm1"]["head"]
     for key, value in variables["batch_stats"]["norm1"]["head"].items():
         np.testing.assert_array_equal(absent[key][0], value)

@@ -165,7 +165,7 @@ def test_the_network_of_one_domain_says_what_the_common_one_does(teacher_file, n
     common = task.model.apply(variables, picture, np.ones(1, np.int32), train=False)["heatmaps"]
     run = Run(pathlib.Path("run"), task.config, variables, task.meta)
     alone = TrainedLandmarks.read(run, "synthetic_film", task.config)
-    assert alone.names == task.source.parts["synthetic_film"].targets.landmarks.names
+    assert alone.names == task.pictures.parts["synthetic_film"].targets.landmarks.names
     found = alone.model.apply(alone.variables, picture, train=False)["heatmaps"]
     np.testing.assert_allclose(found, common[..., -len(alone.names) :], rtol=1e-4, atol=1e-4)
 
@@ -188,12 +188,12 @@ def test_the_error_of_several_domains_is_the_geometric_mean_of_theirs():
     nothing = data.Dataset.unlabelled([], None, boxes=np.zeros((0, 4)), size=8, margin=0.0)
     nothing = dataclasses.replace(nothing, targets=data.Points(data.Landmarks(("tip",)), np.zeros((0, 1, 2))))
     part = data.SplitPictures(nothing, [], ())
-    source = data.SplitPictures(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
-    error, text = domains.validation_error(table, source)
+    pictures = data.SplitPictures(None, [], (), {"a": part, "b": part, "c": part}, ("c",))
+    error, text = domains.validation_error(table, pictures)
     assert error == pytest.approx(np.sqrt(3 * 0.5)) and text == "a 3.00 px, b 0.50 mm"
-    own = domains.table_of(table, "b")
-    assert (own.images.tolist(), own.subjects.tolist(), own.landmarks.tolist()) == (["1"], ["1"], ["tip"])
-    assert own.error_mm.tolist() == [[0.5]] and own.error_px.tolist() == [[5.0]]
+    part_b = domains.table_of(table, "b")
+    assert (part_b.images.tolist(), part_b.subjects.tolist(), part_b.landmarks.tolist()) == (["1"], ["1"], ["tip"])
+    assert part_b.error_mm.tolist() == [[0.5]] and part_b.error_px.tolist() == [[5.0]]
 
 
 @pytest.fixture(scope="module")
@@ -214,17 +214,17 @@ def test_each_domain_has_the_files_and_names_of_a_run_of_its_own(finished):
     assert result == json.loads((run / "metrics.json").read_text())
     assert list(result["domains"]) == ["mm", "px"] and result["n_images"] == 4
     assert {"split", "n_params", "config_hash", "seconds"} <= result.keys()
-    for name, own in result["domains"].items():
+    for name, numbers in result["domains"].items():
         table = metrics.read_predictions(run / name / "predictions.csv")
-        assert own["me_px"] == pytest.approx(table.error_px.mean(), rel=1e-6)
+        assert numbers["me_px"] == pytest.approx(table.error_px.mean(), rel=1e-6)
         assert list(table.landmarks) == list(synthetic.LANDMARKS) and table.images[0].startswith("images/")
-        assert ("me_mm" in own) == (name == "mm")
+        assert ("me_mm" in numbers) == (name == "mm")
         assert "report.html" in {p.name for p in (run / name).iterdir()}
-        assert own["measurements"]["mouth_width"]["unit"] == name
-        assert own["cautions"][0].startswith("This network is no better than the mean shape")  # after four steps
+        assert numbers["measurements"]["mouth_width"]["unit"] == name
+        assert numbers["cautions"][0].startswith("This network is no better than the mean shape")  # after four steps
         blind = metrics.read_predictions(run / name / "mean_shape.csv")
-        assert own["mean_shape"]["me_px"] == pytest.approx(blind.error_px.mean(), rel=1e-6)
-        assert own["cautions"][0] in (run / name / "report.html").read_text()
+        assert numbers["mean_shape"]["me_px"] == pytest.approx(blind.error_px.mean(), rel=1e-6)
+        assert numbers["cautions"][0] in (run / name / "report.html").read_text()
     first = f"mm: {result['domains']['mm']['cautions'][0]}"
     assert report.console(result).splitlines()[0] == first
     page = (run / "report.html").read_text()
@@ -238,9 +238,9 @@ def test_the_pictures_of_a_domain_are_predicted_alike_alone_and_with_others(fini
     run, config, _ = finished
     variables, meta = checkpoint.best(run)
     counts = {one["name"]: len(one["landmarks"]) for one in meta["domains"]}
-    model = landmarks.build(config, meta["encoder"], 60, of_domain=counts)
-    source = data.load(config.data, run / "tfds")
-    part = source.split("test")
+    model = landmarks.build(config, meta["encoder"], 60, part_b=counts)
+    pictures = data.load(config.data, run / "tfds")
+    part = pictures.split("test")
     batch = part.batch(np.array([3]))
     xy, _ = landmarks.forward(model, meta["input"])(variables, {k: batch[k] for k in ("picture", "domain")})
     table = metrics.read_predictions(run / "px" / "predictions.csv")
@@ -261,10 +261,10 @@ def test_a_domain_of_a_run_is_predicted_by_name(finished, cli, tmp_path):
     code, said, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", "--domain=px")
     assert code == 0, error
     table = metrics.read_predictions(out)
-    own = metrics.read_predictions(run / "px" / "predictions.csv")
+    of_run = metrics.read_predictions(run / "px" / "predictions.csv")
     assert list(table.landmarks) == list(synthetic.LANDMARKS)
-    where = [i for i, image in enumerate(table.images) if image.endswith(own.images[0].split("/")[-1])]
-    np.testing.assert_allclose(table.xy[where[0]], own.xy[0], atol=0.01)
+    where = [i for i, image in enumerate(table.images) if image.endswith(of_run.images[0].split("/")[-1])]
+    np.testing.assert_allclose(table.xy[where[0]], of_run.xy[0], atol=0.01)
     for flag, words in (("", "several domains, each with"), ("--domain=cm", "there is no 'cm'")):
         code, _, error = cli("ctd_jax.predict", f"--workdir={run}", pictures, f"--out={out}", *filter(None, [flag]))
         assert code == 2 and words in error and "give --domain=mm|px" in error
@@ -274,10 +274,10 @@ def test_a_run_of_several_domains_teaches_each(finished):
     run, config, _ = finished
     config = config.copy_and_resolve_references()
     config.teacher.run, config.data.root = str(run), config.data.root.split(",")[1]
-    source = data.load(config.data, run / "tfds")
-    guide = load_teacher_run(config, source)
-    batch = source.split("test").batch(np.array([1]))
-    xy, _ = heatmaps.decode(guide.features(guide.variables, batch["picture"])["heatmaps"], stride=4)
+    pictures = data.load(config.data, run / "tfds")
+    teacher = load_teacher_run(config, pictures)
+    batch = pictures.split("test").batch(np.array([1]))
+    xy, _ = heatmaps.decode(teacher.features(teacher.variables, batch["picture"])["heatmaps"], stride=4)
     table = metrics.read_predictions(run / "px" / "predictions.csv")
     np.testing.assert_allclose(table.xy[1], (np.asarray(xy)[0] - batch["offset"]) / batch["scale"], atol=2e-3)
 
@@ -325,9 +325,9 @@ def test_a_helper_whose_landmarks_are_of_another_size_is_warned_of(landmark_fold
         config = tiny.config(
             "none", helping, data__root=f"{tmp_path / 'few'},{tmp_path / helper}", data__helping=(helper,)
         )
-        source = data.load(config.data, tmp_path / "tfds")
+        pictures = data.load(config.data, tmp_path / "tfds")
         caplog.clear()
-        domains.warn_of_sizes(source)
+        domains.warn_of_sizes(pictures)
         assert [words in record.message for record in caplog.records] == [True] * bool(words)
 
 
@@ -375,7 +375,7 @@ def test_the_old_domains_are_predicted_as_before(finished, added):
     parallel = Parallel("shard_map")
     body = parallel.compile(landmarks.forward(task.model, task.teacher.input), sharded=True)
     variables = parallel.replicate({"params": state.params, "batch_stats": state.batch_stats})
-    table = evaluate.predict(body, variables, task.source.split("test"), parallel, 4)
+    table = evaluate.predict(body, variables, task.pictures.split("test"), parallel, 4)
     for name in ("mm", "px"):
         want = metrics.read_predictions(run / name / "predictions.csv").xy
         np.testing.assert_allclose(domains.table_of(table, name).xy, want, atol=2e-3)

@@ -36,7 +36,7 @@ def run(teacher_file, tmp_path_factory):
 
 
 def task(run, module=fsf_ld, **changes):
-    """Of a student whose teacher is `run`."""
+    """The task of a student whose teacher is `run`."""
     config = tiny.config("none", module, **NARROW | {"teacher__run": str(run)} | changes)
     return LandmarkTask(config, data.load(config.data, run.parent / "tfds" if run else None))
 
@@ -54,8 +54,8 @@ def taught(run):
 def outputs(made, run, batch, variables):
     """Named features of the student in training, and of the teacher as a landmark network of its own."""
     picture = models.normalize(jnp.asarray(batch["picture"]), made.teacher.input)
-    own = landmarks.build(made.config, made.encoder, 30)
-    student_of = jax.jit(lambda v, x: own.apply(v, x, train=True, mutable=["batch_stats"])[0])
+    network = landmarks.build(made.config, made.encoder, 30)
+    student_of = jax.jit(lambda v, x: network.apply(v, x, train=True, mutable=["batch_stats"])[0])
     config = tiny.config("none", fsf_teacher, data__image_size=64, **{"model__encoder": "resnet8"})
     net = models.build(config.model, encoder=tiny.ENCODER, num_landmarks=30)
     teacher_of = jax.jit(lambda v, x: net.apply(v, x, train=False))
@@ -210,12 +210,12 @@ def test_the_teacher_may_be_a_run_of_an_older_version(run, tmp_path):
 
 def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):
     made, best = task(run), checkpoint.best
-    source = dataclasses.replace(made.source, grey={"": {"integer": (0.0, 4095.0)}})
+    pictures = dataclasses.replace(made.pictures, grey={"": {"integer": (0.0, 4095.0)}})
     for theirs, words in (([0.0, 65535.0], "learned with the grey range 0 to 65535"), ([0.0, 4095.0], "")):
         kept = {"grey": {"": {"integer": theirs}}}
         monkeypatch.setattr(checkpoint, "best", lambda run, kept=kept: (best(run)[0], best(run)[1] | kept))
         caplog.clear()
-        load_teacher_run(made.config, source)
+        load_teacher_run(made.config, pictures)
         said = [
             record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.landmarks.teacher_run"
         ]

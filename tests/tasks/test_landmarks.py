@@ -123,14 +123,14 @@ def test_heatmaps_of_two_cells_are_refused(teacher_file):
 @pytest.mark.parametrize("change", ["flip_pairs", "normalizer", "spacing"])
 def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
     config = tiny.config(teacher_file)
-    source = data.load(config.data, None)
-    everything = source.everything
+    pictures = data.load(config.data, None)
+    everything = pictures.everything
     if change == "spacing":
         other = dataclasses.replace(everything, spacing=np.ones_like(everything.spacing))
     else:
         known = dataclasses.replace(everything.targets.landmarks, **{change: None})
         other = dataclasses.replace(everything, targets=dataclasses.replace(everything.targets, landmarks=known))
-    old = landmarks.LandmarkTask(config, source).meta
-    new = landmarks.LandmarkTask(config, dataclasses.replace(source, everything=other)).meta
+    old = landmarks.LandmarkTask(config, pictures).meta
+    new = landmarks.LandmarkTask(config, dataclasses.replace(pictures, everything=other)).meta
     key = "annotations" if change == "spacing" else change
     assert {k for k in old if old[k] != new[k]} == {key}

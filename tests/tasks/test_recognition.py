@@ -25,10 +25,10 @@ def test_arcface_matches_the_angles(margin):
     cosines[:4, 0] = [-1, 1, -0.9999, 0.9999]
     subjects = np.arange(200) % 7
     subjects[:4] = 0
-    own = np.arange(200), subjects
-    theta = np.arccos(cosines[own])
+    true = np.arange(200), subjects
+    theta = np.arccos(cosines[true])
     want = cosines.copy()
-    want[own] = np.where(theta + margin <= math.pi, np.cos(theta + margin), np.cos(theta) - margin * math.sin(margin))
+    want[true] = np.where(theta + margin <= math.pi, np.cos(theta + margin), np.cos(theta) - margin * math.sin(margin))
     assert margin == 0 or 0 < (theta + margin > math.pi).sum() < 200
     found = recognition.arcface_logits(cosines.astype(np.float32), subjects, margin=margin, scale=30.0)
     np.testing.assert_allclose(found, 30 * want, atol=0.03)  # the sine of 0 is 0.001 there
@@ -36,10 +36,10 @@ def test_arcface_matches_the_angles(margin):
 
 
 def test_the_gradient_of_arcface_is_finite_at_the_ends():
-    def own(cosine):
+    def logit(cosine):
         return recognition.arcface_logits(cosine[None, None], np.zeros(1, int), margin=0.5, scale=1.0)[0, 0]
 
-    slopes = jax.vmap(jax.grad(own))(np.array([-1, 0, 1], np.float32))
+    slopes = jax.vmap(jax.grad(logit))(np.array([-1, 0, 1], np.float32))
     # d cos(theta + m) / d cos(theta) = sin(theta + m) / sin(theta), 1 where the cosine is continued; at theta = 0 it is
     # infinite, and cut
     np.testing.assert_allclose(slopes, [1, math.cos(0.5), math.cos(0.5)], rtol=1e-6)
@@ -70,7 +70,7 @@ def test_a_run_becomes_a_teacher(loss, tmp_path):
     encoder, classifier = variables["params"]["encoder"], variables["params"]["classifier"]
     np.testing.assert_array_equal(made.variables["params"]["stem_conv"]["kernel"], encoder["stem_conv"]["kernel"])
 
-    pictures = task.source.split("val").batch(np.arange(4))["picture"]
+    pictures = task.pictures.split("val").batch(np.arange(4))["picture"]
     out = models.build_encoder(**made.encoder).apply(
         made.variables, models.normalize(pictures, made.input), train=False
     )

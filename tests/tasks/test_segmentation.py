@@ -51,14 +51,14 @@ def make_task(teacher, **changes):
 
 
 def test_layouts_by_hand():
-    own, joint = Layout.of(CLASSES, heads=True), Layout.of(CLASSES, heads=False)
-    np.testing.assert_array_equal(own.columns, [[0, 1, 2], [3, 4, -1]])
+    separate, joint = Layout.of(CLASSES, heads=True), Layout.of(CLASSES, heads=False)
+    np.testing.assert_array_equal(separate.columns, [[0, 1, 2], [3, 4, -1]])
     np.testing.assert_array_equal(joint.columns, [[0, 1, 2], [0, 3, -1]])
-    assert (own.total, joint.total) == (5, 4)
-    np.testing.assert_array_equal(own.foreground, [False, True, True, False, True])
+    assert (separate.total, joint.total) == (5, 4)
+    np.testing.assert_array_equal(separate.foreground, [False, True, True, False, True])
     np.testing.assert_array_equal(joint.foreground, [False, True, True, True])
     classes = np.array([[[0, 2, 255]], [[0, 1, 255]]], np.uint8)
-    np.testing.assert_array_equal(own.places(classes, np.array([0, 1])), [[[0, 2, -1]], [[3, 4, -1]]])
+    np.testing.assert_array_equal(separate.places(classes, np.array([0, 1])), [[[0, 2, -1]], [[3, 4, -1]]])
     np.testing.assert_array_equal(joint.places(classes, np.array([0, 1])), [[[0, 2, -1]], [[0, 3, -1]]])
 
 
@@ -84,15 +84,15 @@ def test_only_with_heads_is_a_pictures_loss_free_of_other_domains_logits(heads, 
     truth = task.layout.places(batch["classes"], batch["domain"]), batch["domain"]
 
     def losses_of(logits):
-        return task.own_terms({"logits": logits}, {}, truth)["segmentation"]
+        return task.task_terms({"logits": logits}, {}, truth)["segmentation"]
 
     logits = np.random.default_rng(0).normal(size=(2, 32, 32, task.layout.total)).astype(np.float32)
     slopes = np.stack([np.abs(jax.grad(lambda x, b=b: losses_of(x)[b])(logits)).max((1, 2)) for b in range(2)])
     assert (slopes[0, 1] == 0).all() and (slopes[1, 0] == 0).all()  # another picture's logits
     for b in range(2):
-        own = np.isin(np.arange(task.layout.total), task.layout.columns[b])
-        assert (slopes[b, b][own] > 0).all()
-        assert (slopes[b, b][~own] == 0).all() == heads
+        of_domain = np.isin(np.arange(task.layout.total), task.layout.columns[b])
+        assert (slopes[b, b][of_domain] > 0).all()
+        assert (slopes[b, b][~of_domain] == 0).all() == heads
 
 
 # ---------------------------------------------------------------- the task
@@ -156,7 +156,7 @@ def test_training_on_one_domain_leaves_the_other_in_evaluation_as_it_was(teacher
         (start["params"], start["batch_stats"]), (state.params, state.batch_stats)))  # fmt: skip
     changed = {path for path in before if (np.asarray(before[path]) != after[path]).any()}
     assert changed and all(any("heads" in part for part in path) for path in changed)
-    pictures = task.source.split("test").batch(np.arange(4))
+    pictures = task.pictures.split("test").batch(np.arange(4))
     apply = functools.partial(task.model.apply, train=False)
     picture = models.normalize(pictures["picture"], task.teacher.input)
     spines = np.ones(4, np.int32)
@@ -170,7 +170,7 @@ def test_the_validator_is_the_mean_dice_of_val(teacher_file):
     parallel = Parallel("shard_map")
     variables = task.init(0)
     error, text = task.validator(parallel)(parallel.replicate(variables))
-    val = task.source.split("val")
+    val = task.pictures.split("val")
     batch = val.batch(np.arange(len(val)))
     out = task.model.apply(
         variables, models.normalize(batch["picture"], task.teacher.input), batch["domain"], train=False
@@ -279,8 +279,8 @@ def test_every_result_has_the_mean_map(folder_run):
     """Dice of mean_map.csv is that of metrics.json; four steps of training are no better, and that is said first."""
     root, workdir, result = folder_run
     blind = segmentation.read(workdir / "mean_map.csv")
-    own = segmentation.read(workdir / "segmentation_metrics.csv")
-    assert blind.names["image"].tolist() == own.names["image"].tolist()
+    scores = segmentation.read(workdir / "segmentation_metrics.csv")
+    assert blind.names["image"].tolist() == scores.names["image"].tolist()
     rows = blind.of("heads", "skull")
     assert result["mean_map"]["dice_heads_skull"] == pytest.approx(np.nanmean(blind.values["dice"][rows]), rel=1e-5)
     assert result["mean_map"]["beaten"] == {"heads": False, "spines": False}
@@ -294,20 +294,20 @@ def test_every_result_has_the_mean_map(folder_run):
 
 def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
     root, workdir, result = folder_run
-    judged = sorted((workdir / "masks").rglob("*.png"))
+    maps = sorted((workdir / "masks").rglob("*.png"))
     domain, other = result["classes"]
-    pictures = [root / path.relative_to(workdir / "masks").with_suffix("") for path in judged]
-    own = [(picture, path) for picture, path in zip(pictures, judged, strict=True) if domain in picture.parts]
+    pictures = [root / path.relative_to(workdir / "masks").with_suffix("") for path in maps]
+    pairs = [(picture, path) for picture, path in zip(pictures, maps, strict=True) if domain in picture.parts]
     out, overlays = tmp_path / "maps", tmp_path / "overlays"
-    flags = (f"--workdir={workdir}", *(str(picture) for picture, _ in own), f"--out={out}", f"--overlays={overlays}")
+    flags = (f"--workdir={workdir}", *(str(picture) for picture, _ in pairs), f"--out={out}", f"--overlays={overlays}")
     code, said, error = cli("ctd_jax.predict", *flags, f"--domain={domain}")
     assert code == 0, error
-    assert f"{len(own)} pictures, a class map each (0 background, 1 " in said
-    for picture, path in own:
+    assert f"{len(pairs)} pictures, a class map each (0 background, 1 " in said
+    for picture, path in pairs:
         files = out / f"{picture.name}.png", path, overlays / f"{picture.name}.png"
         with contextlib.ExitStack() as opened:
-            found, own_map, drawn = (np.asarray(opened.enter_context(Image.open(file))) for file in files)
-        assert np.mean(found != own_map) < 2e-3  # batch norm is folded here: ties may fall otherwise
+            found, expected, drawn = (np.asarray(opened.enter_context(Image.open(file))) for file in files)
+        assert np.mean(found != expected) < 2e-3  # batch norm is folded here: ties may fall otherwise
         assert drawn.shape == (*found.shape, 3)
     for more, words in (
         ([], f"several domains, each with classes of its own; give --domain={domain}|{other}"),
@@ -410,8 +410,8 @@ def test_a_run_that_was_stopped_ends_as_one_that_was_not(folder_run, tmp_path, t
 def test_a_class_map_that_changed_is_another_run(tmp_path, teacher_file):
     root = segmentation_folder.write(tmp_path / "anatomies")
     config = tiny.config(teacher_file, mtmd, data__root=str(root))
-    source = data.load(config.data, tmp_path, targets=data.CLASS_MAPS)
-    run_folder.claim_split(tmp_path / "run", source.rows())
+    pictures = data.load(config.data, tmp_path, targets=data.CLASS_MAPS)
+    run_folder.claim_split(tmp_path / "run", pictures.rows())
     (tmp_path / "run/config.json").write_text("{}")  # the run has begun
     segmentation_folder.change(root / "heads/0_mask.png", lambda classes: classes[::-1])
     changed = data.load(config.data, tmp_path, targets=data.CLASS_MAPS)

@@ -1,4 +1,4 @@
-"""What is said where JAX has not the devices that were wanted."""
+"""What is said where JAX lacks the devices that were wanted."""
 
 import os
 import pathlib

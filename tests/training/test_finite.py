@@ -21,7 +21,7 @@ NAMES = {"heatmap": "heatmap", "ed": "constraints.ed", step.GRADIENT: "the gradi
 
 
 def watch(*rows):
-    """Of steps that each have a loss, heatmap, ed and gradient."""
+    """A watch of steps that each have a loss, heatmap, ed and gradient."""
     made = finite.Watch(jax.device_get, NAMES)
     for number, row in rows:
         made.add(number, dict(zip(("loss", *NAMES), map(np.float32, row), strict=True)))
@@ -55,7 +55,8 @@ def test_the_first_term_and_its_step_are_named(rows, said):
 
 @pytest.mark.parametrize("several", [False, True])
 def test_the_gradients_norm_is_among_the_means(several):
-    """Of 3 a + 4 b + 100 c, where c is frozen: 5. And of 2 sqrt(a), at 0: infinite, though the loss is finite."""
+    """It is 5 for 3 a + 4 b + 100 c, where c is frozen. For 2 sqrt(a), at 0, it is infinite, but the
+    loss is finite."""
 
     def linear(params):
         return 3 * params["a"] + 4 * params["b"] + 100 * params["c"]

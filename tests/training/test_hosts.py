@@ -28,9 +28,9 @@ CONFIG = f"--config={REPO / 'configs' / 'source.py'}"
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
-def launch(*arguments, devices=2, processes=2, own=((), ())):
-    """Starts `python ARGUMENTS OWN` as `processes` processes, each with its own arguments; gives (code, out, error) of
-    each."""
+def launch(*arguments, devices=2, processes=2, extra=((), ())):
+    """Starts `python ARGUMENTS EXTRA` as `processes` processes, each with arguments of its own; gives (code, out,
+    error) of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
@@ -40,7 +40,7 @@ def launch(*arguments, devices=2, processes=2, own=((), ())):
     started = []
     for i in range(processes):
         told = dict(zip(VARIABLES, (address, str(processes), str(i)), strict=True)) if processes > 1 else {}
-        command = [sys.executable, *map(str, (*arguments, *own[i]))]
+        command = [sys.executable, *map(str, (*arguments, *extra[i]))]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         started.append(subprocess.Popen(command, cwd=REPO, env=environment | told, text=True, **pipes))
     try:
@@ -224,7 +224,7 @@ def test_processes_work_together(tmp_path):
 
 def test_processes_that_were_started_differently(teacher_file, tmp_path):
     arguments = ("-m", "ctd_jax.main", CONFIG, f"--workdir={tmp_path / 'run'}", "--distributed")
-    for code, _, error in launch(*arguments, own=((), ("--config.seed=1",))):
+    for code, _, error in launch(*arguments, extra=((), ("--config.seed=1",))):
         assert code == 2, error
         assert error == (
             "error: the processes differ in their configuration; start all with the same command line and files\n"
@@ -302,7 +302,7 @@ def twenty_steps(teacher, kind, devices):
     parallel = Parallel(kind, jax.devices()[:devices])
     body = parallel.compile(landmarks.forward(task.model, task.teacher.input), sharded=True)
     variables = parallel.replicate({"params": state.params, "batch_stats": state.batch_stats})
-    table = evaluate.predict(body, variables, task.source.split("val"), parallel, batch_size=4)
+    table = evaluate.predict(body, variables, task.pictures.split("val"), parallel, batch_size=4)
     summary = evaluate.summarize(table, task.landmarks, task.config)
     return {
         "losses": [mean["loss"] for mean in means],
@@ -333,7 +333,7 @@ def test_any_number_of_devices_has_the_same_losses_and_metrics(teacher_file):
 def test_evaluation_is_the_same_in_any_batches_and_compiles_once(teacher_file, kind, devices, size):
     """Ten pictures: the last batch is never full."""
     task = tiny.task(teacher_file, data__synthetic__identities=(4, 5, 2))
-    made_of, part, variables = (task.model, task.teacher.input), task.source.split("val"), task.init(0)
+    made_of, part, variables = (task.model, task.teacher.input), task.pictures.split("val"), task.init(0)
     assert len(part) == 10
 
     def predict(kind, devices, size):

@@ -54,7 +54,7 @@ def test_what_came_after_the_checkpoint_is_forgotten(tmp_path):
 
 
 def events(path):
-    """Of a file of TFRecords: length (8 bytes), its checksum (4), the record, its checksum (4)."""
+    """The events of a file of TFRecords: length (8 bytes), its checksum (4), the record, its checksum (4)."""
     content, found = path.read_bytes(), []
     while content:
         length = int.from_bytes(content[:8], "little")

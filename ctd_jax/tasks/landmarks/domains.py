@@ -16,13 +16,13 @@ UNLIKE = 1.3  # ratio of sizes that is warned of
 BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence")  # of a table of predictions, [N, K, ...]
 
 
-def warn_of_sizes(source: SplitPictures) -> None:
+def warn_of_sizes(pictures: SplitPictures) -> None:
     """Warns of a helping domain whose landmarks are much larger or smaller in the picture than those it is to help."""
-    if not (source.helping and source.parts):
+    if not (pictures.helping and pictures.parts):
         return
-    spans = {name: _span(part.split("train")) for name, part in source.parts.items()}
-    for helper in source.helping:
-        ratios = {name: spans[helper] / spans[name] for name in source.evaluated if spans[name] * spans[helper] > 0}
+    spans = {name: _span(part.split("train")) for name, part in pictures.parts.items()}
+    for helper in pictures.helping:
+        ratios = {name: spans[helper] / spans[name] for name in pictures.evaluated if spans[name] * spans[helper] > 0}
         name = min(ratios, key=lambda name: abs(np.log(ratios[name])), default=None)
         if name and not 1 / UNLIKE < ratios[name] < UNLIKE:
             _log.warning(
@@ -61,14 +61,14 @@ def _without(names: np.ndarray, domain: str) -> np.ndarray:
     return np.array([name.removeprefix(f"{domain}/") for name in names], dtype=str)
 
 
-def validation_error(table: Predictions, source: SplitPictures) -> tuple[float, str]:
+def validation_error(table: Predictions, pictures: SplitPictures) -> tuple[float, str]:
     """The error that chooses a checkpoint, and how a person reads it.
 
     For one domain it is the mean over its pictures, of `metrics.ced_measure`. For several it is the geometric mean of
     theirs: units don't matter, a tenth less error counts the same in each.
     """
     errors, texts = [], []
-    for domain, part in source.evaluated.items():
+    for domain, part in pictures.evaluated.items():
         rows = table_of(table, domain) if domain else table
         of_images = metrics.image_errors(rows, part.targets.landmarks.normalizer)
         measure = metrics.ced_measure(of_images)
@@ -81,7 +81,7 @@ def validation_error(table: Predictions, source: SplitPictures) -> tuple[float, 
     return float(np.exp(np.mean(np.log(np.maximum(errors, 1e-12))))), ", ".join(texts)
 
 
-def meta(source: SplitPictures) -> list[dict[str, Any]] | None:
+def meta(pictures: SplitPictures) -> list[dict[str, Any]] | None:
     """What `predict` and a later start need of each domain; None: there is one only."""
     return [
         {
@@ -91,5 +91,5 @@ def meta(source: SplitPictures) -> list[dict[str, Any]] | None:
             "normalizer": part.targets.landmarks.normalizer,
             "boxes": bool(np.isfinite(part.split("train").boxes).all()),
         }
-        for name, part in source.parts.items()
+        for name, part in pictures.parts.items()
     ] or None

@@ -74,7 +74,7 @@ def _settings(known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
 def evaluate(
     forward: Callable,
     variables: Any,
-    source: data.SplitPictures,
+    pictures: data.SplitPictures,
     parallel: Parallel,
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -92,24 +92,24 @@ def evaluate(
     Returns:
       The content of metrics.json.
     """
-    pictures = {name: source.split(name) for name in source.splits_called(config.eval.split)}
+    splits = {name: pictures.split(name) for name in pictures.splits_called(config.eval.split)}
     size = config.eval.batch_size
-    found = {name: predict(forward, variables, part, parallel, size) for name, part in pictures.items()}
+    found = {name: predict(forward, variables, part, parallel, size) for name, part in splits.items()}
 
     def write() -> None:
-        shape = mean_shape.of(source.split("train"), source.split("val"))
-        both = {name: (table, mean_shape.predictions(shape, pictures[name])) for name, table in found.items()}
-        _write_all(both, source, config, workdir, facts)
+        shape = mean_shape.of(pictures.split("train"), pictures.split("val"))
+        both = {name: (table, mean_shape.predictions(shape, splits[name])) for name, table in found.items()}
+        _write_all(both, pictures, config, workdir, facts)
 
     hosts.by_first(write)
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
 def _write_all(
-    found: dict[str, Pair], source: data.SplitPictures, config: ConfigDict, workdir: pathlib.Path, facts: Facts
+    found: dict[str, Pair], pictures: data.SplitPictures, config: ConfigDict, workdir: pathlib.Path, facts: Facts
 ) -> None:
     """The results of each domain that is evaluated; those of one alone lie in the workdir itself."""
-    evaluated = source.evaluated
+    evaluated = pictures.evaluated
     for domain, part in evaluated.items():
         tables = {split: _of_domain(found[split], domain) for split in part.splits_called(config.eval.split)}
         folder = workdir / domain if len(evaluated) > 1 else workdir
@@ -145,20 +145,20 @@ def _of_domain(pair: Pair, domain: str) -> Pair:
 
 def _write(
     parts: dict[str, Pair],
-    source: data.SplitPictures,
+    pictures: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
     facts: Facts,
 ) -> None:
-    known = source.targets.landmarks
+    known = pictures.targets.landmarks
     pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
                      for name, tables in zip(TABLES, zip(*parts.values(), strict=True), strict=True))  # fmt: skip
     if known.measurements:
-        spacing = np.concatenate([source.split(name).spacing for name in parts])
+        spacing = np.concatenate([pictures.split(name).spacing for name in parts])
         measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
-    annotated = np.isfinite(source.split("train").targets.xy).all(axis=-1)  # [N, K]
+    annotated = np.isfinite(pictures.split("train").targets.xy).all(axis=-1)  # [N, K]
     of_run = {
         "normalizer": known.normalizer,
         "n_train": int(annotated.any(axis=1).sum()),
@@ -187,7 +187,7 @@ def _write(
         for name in parts:
             write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name][0].images)))
     write(config.eval.split, "metrics.json", pooled)
-    report.landmarks.write(workdir, source.picture)
+    report.landmarks.write(workdir, pictures.picture)
 
 
 def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:

@@ -36,17 +36,17 @@ class LandmarkTask(StudentTask):
     targets: ClassVar[data.Kind] = data.LANDMARKS
     finds_landmarks = True
 
-    def __init__(self, config: ConfigDict, source: data.SplitPictures):
-        self.landmarks = source.targets.landmarks
-        known = {name: part.targets.landmarks for name, part in source.parts.items()}
+    def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
+        self.landmarks = pictures.targets.landmarks
+        known = {name: part.targets.landmarks for name, part in pictures.parts.items()}
         self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
-        domains.warn_of_sizes(source)
-        _check_annotated(source)
+        domains.warn_of_sizes(pictures)
+        _check_annotated(pictures)
         weight = config.coordinates.weight
         counts = {name: len(one.names) for name, one in known.items()}
         super().__init__(
             config,
-            source,
+            pictures,
             outputs={name: one.names for name, one in known.items()},
             build=functools.partial(build, config, num_landmarks=len(self.landmarks.names), of_domain=counts),
             terms=("heatmap",),
@@ -55,8 +55,8 @@ class LandmarkTask(StudentTask):
         self.check()
 
     @classmethod
-    def read_teacher_run(cls, config: ConfigDict, source: data.SplitPictures) -> TeacherNetwork:
-        return load_teacher_run(config, source)
+    def read_teacher_run(cls, config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
+        return load_teacher_run(config, pictures)
 
     def init(self, seed: int) -> Variables:
         variables = super().init(seed)
@@ -85,7 +85,7 @@ class LandmarkTask(StudentTask):
     def _draw(self, xy: Array, stride: int) -> Array:
         return heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma)
 
-    def own_terms(self, student: Features, params: Params, truth: tuple[Array, ...]) -> dict[str, Array]:
+    def task_terms(self, student: Features, params: Params, truth: tuple[Array, ...]) -> dict[str, Array]:
         true_heatmaps, inside, xy = truth
         stacks = student.get("stacks", student["heatmaps"][None])
         of_stacks = [supervised.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks]
@@ -107,23 +107,23 @@ class LandmarkTask(StudentTask):
 
         def validate(variables: Variables) -> tuple[float, str]:
             table = evaluate.predict(body, variables, self.val, parallel, self.config.eval.batch_size)
-            return domains.validation_error(table, self.source)
+            return domains.validation_error(table, self.pictures)
 
         return validate
 
     @property
     def meta(self) -> dict[str, Any]:
         """What `predict` needs beside the weights and the configuration, and what may not change during a run."""
-        everything = self.source.everything
+        everything = self.pictures.everything
         return {
             "landmarks": list(self.landmarks.names),
             "encoder": self.encoder,
             "input": self.teacher.input,
-            "grey": self.source.grey_of_run,
+            "grey": self.pictures.grey_of_run,
             "boxes": bool(np.isfinite(self.train.boxes).all()),
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,
-            "domains": domains.meta(self.source),
+            "domains": domains.meta(self.pictures),
             "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
             "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
@@ -134,7 +134,7 @@ class LandmarkTask(StudentTask):
         variables, n_params = self.for_prediction(variables, parallel)
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
         facts = evaluate.Facts(n_params, cost.gflops(self.model, self.size), began)
-        return evaluate.evaluate(body, variables, self.source, parallel, self.config, workdir, facts)
+        return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod
     def trained(cls, run: Run, domain: str | None, config: ConfigDict) -> TrainedLandmarks:
@@ -145,13 +145,11 @@ class LandmarkTask(StudentTask):
         return f"{report.console(result)}\nReport: {workdir / 'report.html'}"
 
 
-def _check_annotated(source: data.SplitPictures) -> None:
+def _check_annotated(pictures: data.SplitPictures) -> None:
     """Raises UserError if nothing is annotated in a split of a domain that is evaluated."""
-    for domain, part in source.evaluated.items():
+    for domain, part in pictures.evaluated.items():
         title = f"domain {domain}: " if domain else ""
         for name in part.names:
-            pictures = part.split(name)
-            if np.isnan(pictures.targets.xy).all():
-                raise UserError(
-                    f"{title}none of the {len(pictures)} pictures of split {name} has an annotated landmark"
-                )
+            split = part.split(name)
+            if np.isnan(split.targets.xy).all():
+                raise UserError(f"{title}none of the {len(split)} pictures of split {name} has an annotated landmark")

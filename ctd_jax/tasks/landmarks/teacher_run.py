@@ -18,7 +18,7 @@ from ctd_jax.tasks.trained import Run
 _log = logging.getLogger(__name__)
 
 
-def load_teacher_run(config: ConfigDict, source: data.SplitPictures) -> TeacherNetwork:
+def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
     """The best checkpoint of `config.teacher.run`.
 
     Raises:
@@ -41,24 +41,24 @@ def load_teacher_run(config: ConfigDict, source: data.SplitPictures) -> TeacherN
             )
     of_run.dtype = config.dtype
     finished = Run.read(run)
-    network = TrainedLandmarks.read(finished, _domain(finished, config, source), of_run)
-    _warn_of_grey(run, network.grey, source)
-    _check_landmarks(run, network.names, source.targets.landmarks.names)
-    _check_pictures(run, config, source)
+    network = TrainedLandmarks.read(finished, _domain(finished, config, pictures), of_run)
+    _warn_of_grey(run, network.grey, pictures)
+    _check_landmarks(run, network.names, pictures.targets.landmarks.names)
+    _check_pictures(run, config, pictures)
     return TeacherNetwork(network.model, network.input, network.variables)
 
 
-def _domain(run: Run, config: ConfigDict, source: data.SplitPictures) -> str | None:
+def _domain(run: Run, config: ConfigDict, pictures: data.SplitPictures) -> str | None:
     """That of the student's folder, or else one with the student's landmarks, or any; None: the run has no domains."""
     known = {name: one["landmarks"] for name, one in run.domains.items()}
     if not known:
         return None
-    folder, ours = pathlib.Path(config.data.root).name, list(source.targets.landmarks.names)
+    folder, ours = pathlib.Path(config.data.root).name, list(pictures.targets.landmarks.names)
     return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
 
 
-def _warn_of_grey(run: pathlib.Path, theirs: Grey, source: data.SplitPictures) -> None:
-    for kind, ours in [item for one in source.grey.values() for item in one.items()]:
+def _warn_of_grey(run: pathlib.Path, theirs: Grey, pictures: data.SplitPictures) -> None:
+    for kind, ours in [item for one in pictures.grey.values() for item in one.items()]:
         if kind in theirs and tuple(theirs[kind]) != tuple(ours):
             _log.warning(
                 "teacher.run: %s learned with the grey range %g to %g of pictures of more than 8 bits, and sees the "
@@ -75,10 +75,10 @@ def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[st
     raise UserError(f"teacher.run: its landmarks are not those of the data; {'; '.join(differ)}")
 
 
-def _check_pictures(run: pathlib.Path, config: ConfigDict, source: data.SplitPictures) -> None:
+def _check_pictures(run: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
     trained = {row[3] for row in splits.read(run / "split.csv") if row[2] == "train"}
-    judging = {"val", *source.splits_called(config.eval.split)}
-    seen = [row[0] for row in source.rows() if row[2] in judging and row[3] in trained]
+    judging = {"val", *pictures.splits_called(config.eval.split)}
+    seen = [row[0] for row in pictures.rows() if row[2] in judging and row[3] in trained]
     if seen:
         raise UserError(
             f"teacher.run: {run} was trained on {len(seen)} pictures that this run is judged by (first: {seen[0]}); "

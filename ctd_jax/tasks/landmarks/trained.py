@@ -108,9 +108,13 @@ class TrainedLandmarks(trained.Trained):
         return {"landmarks": list(self.names), "boxes": self.boxes, "margin": margin, "grey": self.grey}
 
     def differences(
-        self, own: tuple[np.ndarray, ...], exported: tuple[np.ndarray, ...], scale: np.ndarray, pictures: data.Dataset
+        self,
+        expected: tuple[np.ndarray, ...],
+        exported: tuple[np.ndarray, ...],
+        scale: np.ndarray,
+        pictures: data.Dataset,
     ) -> dict[str, float]:
-        (xy, confidence), (exported_xy, exported_confidence) = own, exported
+        (xy, confidence), (exported_xy, exported_confidence) = expected, exported
         apart = np.linalg.norm(exported_xy - xy, axis=-1)  # [N, K] pixels of the network's picture
         worst = {"network": apart, "picture": apart / scale[:, None]}
         for unit, distance in worst.items():

@@ -28,7 +28,7 @@ def mask_path(workdir: pathlib.Path, image: str) -> pathlib.Path:
 def evaluate(
     forward: Callable,
     variables: Any,
-    source: data.SplitPictures,
+    pictures: data.SplitPictures,
     parallel: Parallel,
     config: ConfigDict,
     workdir: pathlib.Path,
@@ -45,17 +45,17 @@ def evaluate(
       began: `time.monotonic()` at the start of the run, for `seconds`.
     """
     rows, unseen = [], []
-    means = mean_map.of(source.split("train"), source.split("val")) if hosts.is_first() else np.empty(0)
-    for name in source.splits_called(config.eval.split):
-        part, start = source.split(name), 0
+    means = mean_map.of(pictures.split("train"), pictures.split("val")) if hosts.is_first() else np.empty(0)
+    for name in pictures.splits_called(config.eval.split):
+        part, start = pictures.split(name), 0
         for batch in inference.each(forward, variables, part, parallel, config.eval.batch_size):
             if hosts.is_first():
-                pictures = zip(range(start, start + len(batch[0])), *batch, strict=True)
-                for found, blind in map_in_threads(functools.partial(_judge, part, means, workdir), pictures):
+                examples = zip(range(start, start + len(batch[0])), *batch, strict=True)
+                for found, blind in map_in_threads(functools.partial(_judge, part, means, workdir), examples):
                     rows += found
                     unseen += blind
             start += len(batch[0])
-    hosts.by_first(lambda: _write(rows, unseen, means, source, config, workdir, n_params=n_params, began=began))
+    hosts.by_first(lambda: _write(rows, unseen, means, pictures, config, workdir, n_params=n_params, began=began))
 
 
 def _judge(
@@ -97,16 +97,16 @@ def _write(
     rows: list[dict[str, Any]],
     unseen: list[dict[str, Any]],
     means: np.ndarray,
-    source: data.SplitPictures,
+    pictures: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
     *,
     n_params: int,
     began: float,
 ) -> None:
-    scores, blind = (_written(workdir / f"{name}.csv", own)
-                     for name, own in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
-    classes = source.targets.classes
+    scores, blind = (_written(workdir / f"{name}.csv", table)
+                     for name, table in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
+    classes = pictures.targets.classes
     summary = {"split": config.eval.split, "classes": {domain: list(names) for domain, names in classes.items()}}
     summary |= segmentation.summarize(scores, classes)
     learned = {
@@ -124,7 +124,7 @@ def _write(
         "seconds": round(time.monotonic() - began, 1),
     }
     files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
-    everything = source.everything
+    everything = pictures.everything
     places = {image: i for i, image in enumerate(everything.images)}
     report.segmentation.write(
         workdir,

@@ -39,13 +39,13 @@ class SegmentationTask(StudentTask):
 
     targets: ClassVar[data.Kind] = data.CLASS_MAPS
 
-    def __init__(self, config: ConfigDict, source: data.SplitPictures):
-        self.classes = source.targets.classes
+    def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
+        self.classes = pictures.targets.classes
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation.suffixes(self.classes)  # names that would clash are found here
         super().__init__(
             config,
-            source,
+            pictures,
             outputs=self.classes,
             build=functools.partial(build, config, classes=self.classes),
             terms=("segmentation", "cross_entropy", "dice_loss"),
@@ -65,7 +65,7 @@ class SegmentationTask(StudentTask):
         picture, classes = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["classes"])
         return picture, (self.layout.places(classes, batch["domain"]), batch["domain"])
 
-    def own_terms(self, student: Features, params: Params, truth: tuple[Array, Array]) -> dict[str, Array]:
+    def task_terms(self, student: Features, params: Params, truth: tuple[Array, Array]) -> dict[str, Array]:
         places, domain = truth
         logits = student["logits"]
         if self.config.domains.heads:
@@ -112,7 +112,7 @@ class SegmentationTask(StudentTask):
             "domains": [{"name": domain, "classes": list(names)} for domain, names in self.classes.items()],
             "encoder": self.encoder,
             "input": self.teacher.input,
-            "grey": self.source.grey_of_run,
+            "grey": self.pictures.grey_of_run,
             "teacher weights": checkpoint.digest(self.teacher.variables),
         }
 
@@ -122,7 +122,7 @@ class SegmentationTask(StudentTask):
         evaluate.evaluate(
             self._compiled(parallel),
             variables,
-            self.source,
+            self.pictures,
             parallel,
             self.config,
             workdir,

@@ -96,9 +96,13 @@ class TrainedClassMaps(trained.Trained):
         return {"classes": list(self.names), "boxes": False, "margin": 0.0, "grey": self.grey}
 
     def differences(
-        self, own: tuple[np.ndarray, ...], exported: tuple[np.ndarray, ...], scale: np.ndarray, pictures: data.Dataset
+        self,
+        expected: tuple[np.ndarray, ...],
+        exported: tuple[np.ndarray, ...],
+        scale: np.ndarray,
+        pictures: data.Dataset,
     ) -> dict[str, float]:
-        apart = np.abs(exported[0] - own[0]).reshape(len(pictures), -1).max(-1)
+        apart = np.abs(exported[0] - expected[0]).reshape(len(pictures), -1).max(-1)
         if not np.max(apart) <= TOLERANCE:
             i = int(np.argmax(apart))
             where = f"in a probability ({pictures.images[i]})"
@@ -106,7 +110,7 @@ class TrainedClassMaps(trained.Trained):
         return {
             "allowed_difference_probability": TOLERANCE,
             "largest_difference_probability": float(np.max(apart)),
-            "pixels_of_another_class": float(np.mean(exported[0].argmax(-1) != own[0].argmax(-1))),
+            "pixels_of_another_class": float(np.mean(exported[0].argmax(-1) != expected[0].argmax(-1))),
         }
 
     @staticmethod
