@@ -46,6 +46,9 @@ def _demo() -> ConfigDict:
     config.data.budget = 0  # labelled training pictures, of each domain; 0: all there are
     config.data.share = 1.0  # of the labelled training pictures of each domain, rounded, at least one; not 1: no budget
     config.data.budget_seed = 0  # of the choice of these pictures
+    config.data.unlabelled = ""  # pictures that are trained on without labels, beside the labelled ones: "rows", those
+    # of train without points; "rest", these and the training pictures that budget or share leave out; or a folder of
+    # pictures, and "rows". Pictures and subjects of val and test are never among them
     config.data.image_size = 96  # pixels; side of the square picture that the network sees
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
     config.data.cache_mib = (
@@ -129,6 +132,7 @@ def _demo() -> ConfigDict:
     config.train = ConfigDict()
     config.train.steps = 800
     config.train.batch_size = 16  # pictures a step, over all devices
+    config.train.unlabelled_batch_size = 16  # further pictures a step, read where data.unlabelled is not empty
     config.train.batch_norm = "global"  # statistics of all pictures that are in the network at once; or "device": of
     # those on one device, whose running statistics are averaged
     config.train.accumulate_steps = 1  # parts of a batch that go through the network one after the other, for memory:

@@ -31,7 +31,7 @@ NOT_METHODS = ("__init__", "default")  # files of that folder that are no config
 # These keys say how a run is carried out, not what it is: a run may continue with other values.
 FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch_size", "train.remat")
 # These name files and folders: a run may continue where they lie elsewhere, if they hold the same.
-PATH_KEYS = ("data.root", "data.split", "teacher.weights", "teacher.run", "domains.start")
+PATH_KEYS = ("data.root", "data.split", "data.unlabelled", "teacher.weights", "teacher.run", "domains.start")
 
 SECTIONS = ("data", "model", "teacher", "train", "eval")  # that a config.json of any version has
 NOTE_KEYS = ("versions", "contents")  # of config.json, beside those of the configuration: see `notes_of_run`
@@ -330,6 +330,9 @@ ADDED: dict[str, Any] = {
     "teacher.run": "",
     "coordinates.weight": 0.0,
     "constraints.hint.form": "plain",
+    # pictures without labels
+    "data.unlabelled": "",
+    "train.unlabelled_batch_size": 16,
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

@@ -104,13 +104,9 @@ def prepare(
     """
     config = _checked(config)
     parallel = Parallel(config.parallel)
-    size, devices, parts = config.train.batch_size, len(parallel.devices), config.train.accumulate_steps
-    if parts > 1 and size % (devices * parts):
-        raise UserError(
-            f"train.batch_size is {size}; expected a multiple of {devices * parts}: of the number of devices, "
-            f"{devices}, times train.accumulate_steps, {parts}"
-        )
-    parallel.check_batch(size, "train.batch_size")
+    _check_batch(config, "batch_size", parallel)
+    if config.data.unlabelled:
+        _check_batch(config, "unlabelled_batch_size", parallel)
     pictures = pictures or data.load(config.data, cache, targets=tasks.of(config).targets)
     for domain, part in pictures.evaluated.items():
         _check_split(part, config, f"domain {domain}: " if domain else "")
@@ -163,7 +159,7 @@ def _fit(
     with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
-            log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=config.train.batch_size)
+            log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=training_feed.batch_size)
         with log, signals.noted(), _saying_what_is_kept(checkpoints, watch):
             for number, argument, last_batch in training_feed.calls(start):
                 known = ahead_of_time and jax.tree.map(jnp.shape, argument) == shapes
@@ -241,6 +237,17 @@ def _checked(config: ConfigDict) -> ConfigDict:
     if missing:
         raise UserError("\n".join(missing))
     return check_config(config)
+
+
+def _check_batch(config: ConfigDict, key: str, parallel: Parallel) -> None:
+    """Raises UserError if pictures of `config.train[key]` can't be shared out evenly, nor each share be divided."""
+    size, devices, parts = config.train[key], len(parallel.devices), config.train.accumulate_steps
+    if parts > 1 and size % (devices * parts):
+        raise UserError(
+            f"train.{key} is {size}; expected a multiple of {devices * parts}: of the number of devices, "
+            f"{devices}, times train.accumulate_steps, {parts}"
+        )
+    parallel.check_batch(size, f"train.{key}")
 
 
 def _check_split(pictures: data.SplitPictures, config: ConfigDict, title: str) -> None:

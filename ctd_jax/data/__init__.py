@@ -6,7 +6,7 @@ from typing import TypeVar, overload
 
 from ml_collections import ConfigDict
 
-from ctd_jax.data import class_maps, domains, pictures, splits, survey, twins
+from ctd_jax.data import class_maps, domains, pictures, splits, survey, twins, unlabelled
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.augment import augment, augment_classes, augment_picture
 from ctd_jax.data.class_maps import CLASS_MAPS, ClassMaps
@@ -56,8 +56,8 @@ def load(config: ConfigDict, cache: pathlib.Path | None) -> SplitPictures[Points
 @overload
 def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind[T]) -> SplitPictures[T]: ...
 def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind = LANDMARKS) -> SplitPictures:
-    """Reads, checks and splits the data of `config` (the `data` part of a configuration), and warns of near-identical
-    pictures.
+    """Reads, checks and splits the data of `config` (the `data` part of a configuration), adds what is trained on
+    without labels, and warns of near-identical pictures.
 
     Args:
       config: `data` of configs/default.py.
@@ -68,4 +68,4 @@ def load(config: ConfigDict, cache: pathlib.Path | None, *, targets: Kind = LAND
       UserError: whatever is wrong with the data, before any training.
     """
     place = pathlib.Path(os.environ.get("TFDS_DATA_DIR") or cache or "tfds")
-    return with_twins(domains.read(targets, config, place))
+    return with_twins(unlabelled.add(domains.read(targets, config, place), config))

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.prefetch import THREADS, map_in_threads
-from ctd_jax.data.schedule import EPOCHS, order_of_domains
+from ctd_jax.data.schedule import EPOCHS, evenly, order_of_domains
 from ctd_jax.data.targets import Targets, Unlabelled
 from ctd_jax.typing import HostBatch
 
@@ -44,6 +44,8 @@ class Dataset(Generic[T]):
     domains: tuple[str, ...] = ()  # D names; none: all pictures are of one kind
     domain: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, np.int32))
     # [N] index in `domains`; empty where there are none
+    labelled: np.ndarray = dataclasses.field(default_factory=lambda: np.empty(0, bool))
+    # [N] whether anything is known of a picture; empty: of all
 
     @classmethod
     def of(
@@ -121,7 +123,18 @@ class Dataset(Generic[T]):
             original=lambda i: self.original(int(indices[i])),
             targets=self.targets.take(indices),
             domain=self.domain[indices] if self.domains else self.domain,
+            labelled=self.labelled[indices] if self.has_unlabelled else self.labelled,
         )
+
+    @property
+    def has_unlabelled(self) -> bool:
+        """Whether there are pictures of which nothing is known."""
+        return len(self.labelled) > 0
+
+    @property
+    def known(self) -> np.ndarray:
+        """Indices of the pictures of which something is known."""
+        return np.flatnonzero(self.labelled) if self.has_unlabelled else np.arange(len(self))
 
     def network(self, index: int) -> tuple[np.ndarray, Frame]:
         """`[S, S, 3 + C]` uint8: the picture and the maps of its targets; and its frame."""
@@ -169,7 +182,8 @@ class Dataset(Generic[T]):
 
     def batch(self, indices: np.ndarray) -> HostBatch:
         """`picture` [B, S, S, 3] uint8, `scale` [B] and `offset` [B, 2] float32 of each frame, what `targets.batch`
-        adds, and where there are domains `domain` [B] int32, the index of each picture's."""
+        adds; where there are domains `domain` [B] int32, the index of each picture's, and where there are pictures
+        without labels `labelled` [B] bool."""
         decoded = self.decode()
         if decoded is None:
             pictures, scale, offset = self._stack(len(indices), map(self.network, indices))
@@ -183,6 +197,8 @@ class Dataset(Generic[T]):
         }
         if self.domains:
             batch["domain"] = self.domain[indices]
+        if self.has_unlabelled:
+            batch["labelled"] = self.labelled[indices]
         return batch | self.targets.batch(indices, maps, scale, offset)
 
     def batches(self, parts: Iterable[np.ndarray]) -> Iterator[HostBatch]:
@@ -191,36 +207,51 @@ class Dataset(Generic[T]):
         return map_in_threads(self.batch, parts)
 
     def training_order(
-        self, *, batch_size: int, seed: int, schedule: str = "proportional", temperature: float = 1.0
+        self,
+        *,
+        batch_size: int,
+        unlabelled_batch_size: int = 0,
+        seed: int,
+        schedule: str = "proportional",
+        temperature: float = 1.0,
     ) -> "grain.MapDataset":
-        """Endless shuffled batches: element n, `[batch_size]` indices, depends on `seed`, the schedule and n alone, so
-        that a run resumes exactly. Every picture is seen once before any is seen again; where there are domains, any of
-        its domain.
+        """Endless shuffled batches: element n, `[batch_size + unlabelled_batch_size]` indices, depends on these
+        arguments and n alone, so that a run resumes exactly. Every picture is seen once before any is seen again; where
+        there are domains, any of its domain. Pictures with and without labels, each with a turn of their own, are mixed
+        by `schedule.evenly`.
 
         Args:
-          batch_size: pictures in a batch.
+          batch_size: pictures with labels in a batch.
+          unlabelled_batch_size: pictures without; 0: none.
           seed: of the shuffling.
           schedule: how often each domain comes, see `schedule.shares`.
           temperature: of the schedule of that name.
         """
         import grain
 
-        if self.domains:
-            order = order_of_domains(self.domain, seed=seed, kind=schedule, temperature=temperature)
-        else:
-            order = grain.MapDataset.range(len(self)).seed(seed).shuffle().repeat(EPOCHS)
-        return order.batch(batch_size)
+        def order(rows: np.ndarray, size: int, seed: int) -> "grain.MapDataset":
+            if self.domains:
+                turns = order_of_domains(self.domain[rows], seed=seed, kind=schedule, temperature=temperature)
+            else:
+                turns = grain.MapDataset.range(len(rows)).seed(seed).shuffle().repeat(EPOCHS)
+            return turns.batch(size).map(lambda places: rows[places])
 
-    def training_batches(self, *, start: int, batch_size: int, **order: Any) -> Iterator[HostBatch]:
-        """`batch` of each element of `training_order(batch_size, **order)` from step `start` on. Each process gets its
-        share of each."""
+        labelled = order(self.known, batch_size, seed)
+        if not unlabelled_batch_size:
+            return labelled
+        unlabelled = order(np.flatnonzero(~self.labelled), unlabelled_batch_size, seed + 1)
+        return grain.MapDataset.range(EPOCHS).map(lambda n: evenly(labelled[n], unlabelled[n]))
+
+    def training_batches(self, *, start: int, **order: Any) -> Iterator[HostBatch]:
+        """`batch` of each element of `training_order(**order)` from step `start` on. Each process gets its share of
+        each."""
         import grain
         import jax
 
         self.decode()  # once, before there are threads
-        local = batch_size // jax.process_count()
+        indices = self.training_order(**order)
+        local = len(indices[0]) // jax.process_count()
         first = jax.process_index() * local
-        indices = self.training_order(batch_size=batch_size, **order)
         batches = indices.map(lambda indices: self.batch(indices[first : first + local]))
         options = grain.ReadOptions(num_threads=THREADS, prefetch_buffer_size=2 * THREADS)
         iterator = iter(batches.to_iter_dataset(options))

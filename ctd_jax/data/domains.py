@@ -106,7 +106,7 @@ def split(
       UserError: no training pictures, fewer than the budget, or pictures that can't be read.
     """
     if helping:
-        split_of = splits.all_train(len(listed.images), listed.annotated)
+        split_of = splits.all_train(len(listed.images), listed.annotated, config.unlabelled)
     else:
         split_of = splits.assign(
             listed.images,
@@ -118,6 +118,7 @@ def split(
             budget_seed=config.budget_seed,
             train_split=config.train_split,
             annotated=listed.annotated,
+            unlabelled=config.unlabelled,
         )
     prepared = listed.prepare(split_of)
     return SplitPictures(

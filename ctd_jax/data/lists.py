@@ -27,6 +27,7 @@ from ctd_jax.data import (
     splits,
     survey,
     twins,
+    unlabelled,
 )
 from ctd_jax.data.boxes import check_box
 from ctd_jax.data.dataset import Dataset
@@ -104,7 +105,7 @@ def from_lists(
     annotated = coverage.annotated(table.xy)
     prepare = functools.partial(_prepare, seen, config)
     listed_pictures = Listed(table.images, table.subjects, table.splits, annotated, prepare)
-    return with_twins(domains.split(listed_pictures, config, given_splits))
+    return with_twins(unlabelled.add(domains.split(listed_pictures, config, given_splits), config))
 
 
 def _check_config(config: ConfigDict) -> None:

@@ -37,6 +37,17 @@ class Points:
     def take(self, indices: np.ndarray) -> "Points":
         return dataclasses.replace(self, xy=self.xy[indices])
 
+    def hidden(self, indices: Sequence[int]) -> "Points":
+        """The places, unknown in those pictures."""
+        xy = self.xy.copy()
+        xy[list(indices)] = np.nan
+        return dataclasses.replace(self, xy=xy)
+
+    def with_unknown(self, number: int) -> "Points":
+        """The places, and after them unknown ones in as many pictures."""
+        unknown = np.full((number, *self.xy.shape[1:]), np.nan)
+        return dataclasses.replace(self, xy=np.concatenate([self.xy, unknown]))
+
     def maps(self, index: int, frame: Frame) -> np.ndarray:
         return np.empty((frame.size, frame.size, 0), np.uint8)
 

@@ -1,5 +1,6 @@
-"""In which order the training pictures come, where there are several domains."""
+"""In which order the training pictures come, where there are several domains, or some without labels."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,11 @@ def order_of_domains(domain: np.ndarray, *, seed: int, kind: str, temperature: f
     parts = [grain.MapDataset.source(indices).seed(seed).shuffle().repeat(EPOCHS) for indices in members]
     counts = np.array([len(indices) for indices in members])
     return grain.MapDataset.mix(parts, shares(counts, kind=kind, temperature=temperature).tolist())
+
+
+def evenly(first: np.ndarray, second: np.ndarray) -> np.ndarray:
+    """Both, `[B]` and `[U]`, in one `[B + U]`: as many equal groups as there can be, each with its share of the first
+    and then of the second. So a batch that is divided into equal parts, for devices or one after the other, has the
+    same shares in each part if their number divides both B and U, and its order does not depend on that number."""
+    groups = math.gcd(len(first), len(second))
+    return np.concatenate([first.reshape(groups, -1), second.reshape(groups, -1)], axis=1).ravel()

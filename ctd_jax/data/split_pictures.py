@@ -30,6 +30,7 @@ class SplitPictures(Generic[T]):
       twins: pictures that are near-identical.
       grey: domain, or "" where there are none -> ranges of its pictures of more than 8 bits.
       drawn: all pictures are drawn ones.
+      unlabelled: indices of the pictures that are trained on without labels, see `unlabelled.add`.
     """
 
     everything: Dataset[T]
@@ -41,6 +42,7 @@ class SplitPictures(Generic[T]):
     twins: Twins = Twins()
     grey: Mapping[str, Grey] = dataclasses.field(default_factory=dict)
     drawn: bool = False
+    unlabelled: tuple[int, ...] = ()
 
     @property
     def targets(self) -> T:
@@ -74,6 +76,15 @@ class SplitPictures(Generic[T]):
     @functools.cached_property
     def _splits(self) -> dict[str, Dataset[T]]:
         return {name: self.everything.take(rows) for name, rows in splits.parts(self.split_of).items()}
+
+    @functools.cached_property
+    def trained_on(self) -> Dataset[T]:
+        """The pictures of train and, after them, those that are trained on without labels."""
+        if not self.unlabelled:
+            return self.split("train")
+        labelled = splits.parts(self.split_of)["train"]
+        both = self.everything.take(np.concatenate([labelled, self.unlabelled]))
+        return dataclasses.replace(both, labelled=np.arange(len(both)) < len(labelled))
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """What split.csv holds."""

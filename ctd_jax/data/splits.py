@@ -18,7 +18,8 @@ from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 COLUMNS = ("image", "subject", "split", "sha256")
-UNUSED, UNLABELLED = "unused", "unlabelled"  # what takes no part: left out; of train, but without any annotation
+UNUSED, UNLABELLED = "unused", "unlabelled"  # left out; of train, but without an annotation that may be used
+ROWS, REST = "rows", "rest"  # words of `data.unlabelled`
 # Other programs' words, in small letters.
 WORDS = {
     **dict.fromkeys(("train", "training", "trn", "train set", "training set", "trainset"), "train"),
@@ -62,6 +63,7 @@ def assign(
     budget_seed: int = 0,
     train_split: str = "train",
     annotated: Sequence[bool] | None = None,
+    unlabelled: str = "",
 ) -> list[str]:
     """One of train, val, test, test1, ... for each picture; any other name, or none, takes no part.
 
@@ -77,6 +79,7 @@ def assign(
       budget_seed: of their choice; with the same one, a smaller budget is a subset of a larger.
       annotated: whether each picture has any annotation; one of train without is `unlabelled`, and neither trained on
         nor counted. None: all have.
+      unlabelled: `data.unlabelled`; REST: training pictures that `budget` or `share` leave out are `unlabelled` too.
 
     Raises:
       UserError: no training pictures, fewer than the budget, or a split file that names unknown pictures, a
@@ -92,7 +95,7 @@ def assign(
             _log.warning("%d rows have an empty split: they take no part", list(given).count(""))
     else:
         splits = ["train"] * len(images)
-        _leave_out(splits, annotated)
+        _leave_out(splits, annotated, unlabelled)
         _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
     if train_split != "train":
         if train_split not in splits:
@@ -106,7 +109,7 @@ def assign(
     if "train" not in splits:
         found = ", ".join(sorted(set(splits))) or "no pictures"
         raise UserError(f"no training pictures: expected rows whose split is `train`, found {found}")
-    _leave_out(splits, annotated)
+    _leave_out(splits, annotated, unlabelled)
     if "train" not in splits:
         raise UserError("no training pictures: none of those whose split is `train` has an annotation")
     if "val" not in splits:
@@ -121,16 +124,17 @@ def assign(
         budget = max(1, round(share * len(train)))
     if budget:
         for i in _in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
-            splits[i] = UNUSED
+            splits[i] = UNLABELLED if unlabelled == REST else UNUSED
     _warn_of_spellings(subjects)
     _warn_of_leaks(images, subjects, splits)
     return splits
 
 
-def all_train(n: int, annotated: Sequence[bool] | None) -> list[str]:
-    """The splits of the `n` pictures of a helping domain: all are trained on that have an annotation."""
+def all_train(n: int, annotated: Sequence[bool] | None, unlabelled: str = "") -> list[str]:
+    """The splits of the `n` pictures of a helping domain: all are trained on that have an annotation; `unlabelled`:
+    `data.unlabelled`."""
     splits = ["train"] * n
-    _leave_out(splits, annotated)
+    _leave_out(splits, annotated, unlabelled)
     return splits
 
 
@@ -169,7 +173,8 @@ def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
     """The split of each picture in a split file; a name spelt otherwise is found if it fits exactly one.
 
     Raises:
-      UserError: it names pictures that the data do not have.
+      UserError: it names pictures that the data do not have, but for those whose split is `unlabelled`: the split.csv
+        of a run has those of a folder, which are added later.
     """
     known, other = set(images), collections.defaultdict(list)
     for image in images:
@@ -178,7 +183,7 @@ def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
     for image, split in given.items():
         same = [image] if image in known else other[picture_files.key(image)]
         found[same[0] if len(same) == 1 else image] = split
-    unknown = [image for image in found if image not in known]
+    unknown = [image for image, split in found.items() if image not in known and word(split) != UNLABELLED]
     if unknown:
         raise UserError(f"the split file names {len(unknown)} pictures that the data do not have, first {unknown[0]}")
     return [found.get(image) or UNUSED for image in images]
@@ -193,20 +198,25 @@ def _words(given: Sequence[str]) -> list[str]:
     return [word(text) if text else UNUSED for text in given]
 
 
-def _leave_out(splits: list[str], annotated: Sequence[bool] | None) -> None:
-    """Gives training pictures without annotations the split `unlabelled`, in place."""
+def _leave_out(splits: list[str], annotated: Sequence[bool] | None, unlabelled: str) -> None:
+    """Gives training pictures without annotations the split `unlabelled`, in place; `unlabelled`: `data.unlabelled`."""
     without = [i for i, s in enumerate(splits) if s == "train" and annotated is not None and not annotated[i]]
     for i in without:
         splits[i] = UNLABELLED
-    if without:
+    if without and not unlabelled:
         _log.warning("%d pictures of train have no annotation and take no part", len(without))
+
+
+def plainest(subject: str) -> str:
+    """A subject's name without capitals and blanks, and with its umlauts put together in one way."""
+    return "".join(unicodedata.normalize("NFC", subject).casefold().split())
 
 
 def _warn_of_spellings(subjects: Sequence[str]) -> None:
     """Warns of people who may be one: their names differ only in capitals, blanks, or how an umlaut is put together."""
     same = collections.defaultdict(set)
     for subject in subjects:
-        same["".join(unicodedata.normalize("NFC", subject).casefold().split())].add(subject)
+        same[plainest(subject)].add(subject)
     several = [sorted(names) for names in same.values() if len(names) > 1]
     if several:
         first = " and ".join(map(repr, several[0]))

@@ -118,6 +118,19 @@ def find(
     return Twins(tuple(twin for kind in order for twin in pairs[kind]), {kind: counts[kind] for kind in order})
 
 
+def near(rows: np.ndarray, others: np.ndarray, sha256: Sequence[str], thumbnails: np.ndarray | None) -> np.ndarray:
+    """Those of the pictures `rows` that are near-identical to one of `others`; both are indices.
+
+    Args:
+      rows, others: indices of pictures, none of which is in both.
+      sha256, thumbnails: of all pictures, as in `find`.
+    """
+    used = np.concatenate([others, rows])
+    group, file = np.repeat([0, 1], [len(others), len(rows)]), _codes([sha256[i] for i in used])
+    pairs = _alike(used, group, file, thumbnails)
+    return used[sorted({b for a, b, _ in pairs if a < len(others) <= b})]
+
+
 def warn(twins: Twins) -> None:
     """One warning: how many pairs of each kind, and the first of each."""
     if not twins.pairs:

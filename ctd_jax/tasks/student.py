@@ -60,7 +60,7 @@ class StudentTask(abc.ABC):
     ):
         self.config, self.pictures, self.outputs = config, pictures, outputs
         self.size = config.data.image_size
-        self.train, self.val = pictures.split("train"), pictures.split("val")
+        self.train, self.val = pictures.trained_on, pictures.split("val")
         self._constraints = Terms(config.constraints)
         self._main_term, self._added = terms[0], added
         weights = {**added, **{name: config.constraints[name].weight for name in self._constraints.names}}
@@ -238,7 +238,7 @@ class StudentTask(abc.ABC):
     def _channel_weights(self) -> dict[str, np.ndarray]:
         if not self._constraints.with_channel_weights:
             return {}
-        batch = self.train.batch(np.arange(min(len(self.train), MAX_FOR_CHANNELS)))
+        batch = self.train.batch(self.train.known[:MAX_FOR_CHANNELS])
         features = jax.jit(self._teacher_network.features)(self._teacher_network.variables, batch["picture"])
         return self._constraints.channel_weights(jax.device_get(features), functools.partial(self.true_maps, batch))
 
@@ -290,7 +290,8 @@ class StudentTask(abc.ABC):
     def loss(
         self, params: Params, batch_stats: Tree, constants: Tree, batch: Batch, keys: Array
     ) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
-        """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). See `Task.loss`."""
+        """L = L_main + sum lambda L_R (Fu et al. 2020, Eq. 2). The means of the task's own terms are over the pictures
+        with labels, those of the constraints over all pictures. See `Task.loss`."""
         moved, truth = self.augmented(batch, keys)
         domain = batch.get("domain")
         picture = models.normalize(moved, self.teacher.input)
@@ -303,6 +304,9 @@ class StudentTask(abc.ABC):
             model = self._build(num_outputs=self._head)
         student, updates = models.apply_in_training(model, variables, picture, domain, remat=self.config.train.remat)
         terms = self.task_terms(student, params, truth)
+        if "labelled" in batch:
+            share = jnp.mean(batch["labelled"])  # the same on every device
+            terms = {name: jnp.where(batch["labelled"], term, 0.0) / share for name, term in terms.items()}
         teacher: Features = {}
         if "teacher" in constants:
             teacher = self._teacher_network.features(constants["teacher"], moved)

@@ -38,13 +38,19 @@ class Feed(abc.ABC):
       dataset: the training pictures.
       config: of the run.
       parallel: the devices.
+
+    Attributes:
+      batch_size: pictures of a step, those without labels too.
     """
 
     def __init__(self, dataset: Dataset, config: ConfigDict, parallel: Parallel):
         self._dataset, self._parallel = dataset, parallel
-        self._batch_size, self._steps, self._eval_every = config.train.batch_size, config.train.steps, config.eval.every
+        self._steps, self._eval_every = config.train.steps, config.eval.every
+        unlabelled = config.train.unlabelled_batch_size if dataset.has_unlabelled else 0
+        self.batch_size = config.train.batch_size + unlabelled
         self._order: dict[str, Any] = {
             "batch_size": config.train.batch_size,
+            "unlabelled_batch_size": unlabelled,
             "seed": config.seed,
             "schedule": config.domains.schedule,
             "temperature": config.domains.temperature,
@@ -78,7 +84,7 @@ class HostFeed(Feed):
         return constants
 
     def example(self) -> Tree:
-        rows = self._parallel.share(np.zeros(self._batch_size, int))
+        rows = self._parallel.share(np.zeros(self.batch_size, int))
         return self._parallel.shard(self._dataset.batch(rows))
 
     def calls(self, start: int) -> Iterator[Call]:
@@ -101,7 +107,7 @@ class DeviceFeed(Feed):
         return constants, self._parallel.replicate(self._dataset.batch(np.arange(len(self._dataset))))
 
     def example(self) -> Tree:
-        rows = np.zeros((self._batch_size, LOG_INTERVAL), np.int32)
+        rows = np.zeros((self.batch_size, LOG_INTERVAL), np.int32)
         return self._parallel.shard(self._parallel.share(rows))
 
     def calls(self, start: int) -> Iterator[Call]:

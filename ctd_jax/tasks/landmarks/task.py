@@ -120,7 +120,7 @@ class LandmarkTask(StudentTask):
             "encoder": self.encoder,
             "input": self.teacher.input,
             "grey": self.pictures.grey_of_run,
-            "boxes": bool(np.isfinite(self.train.boxes).all()),
+            "boxes": bool(np.isfinite(self.train.boxes[self.train.known]).all()),
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,
             "domains": domains.meta(self.pictures),

@@ -76,7 +76,8 @@ def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[st
 
 
 def _check_pictures(run: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
-    trained = {row[3] for row in splits.read(run / "split.csv") if row[2] == "train"}
+    unlabelled = [splits.UNLABELLED] if config_of_run(run).data.unlabelled else []
+    trained = {row[3] for row in splits.read(run / "split.csv") if row[2] in ("train", *unlabelled)}
     judging = {"val", *pictures.splits_called(config.eval.split)}
     seen = [row[0] for row in pictures.rows() if row[2] in judging and row[3] in trained]
     if seen:
