@@ -143,6 +143,8 @@ def _demo() -> ConfigDict:
     config.train.encoder_lr = 1e-3  # Adam's learning rate at the first step
     config.train.decoder_lr = 1e-3
     config.train.decay_power = 0.9  # learning rate x (1 - step / steps) ** decay_power
+    config.train.average = 0.0  # decay in each step of the exponential moving average of the weights, by which a run is
+    # judged and used; in step t, from 0, at most (1 + t) / (10 + t), so that a short run forgets its start; 0: none
 
     config.eval = ConfigDict()
     config.eval.split = "test"  # what the result is read from; "val" while choosing, so that test is read once

@@ -206,6 +206,7 @@ RANGES = {
     "train.encoder_lr": POSITIVE,
     "train.decoder_lr": POSITIVE,
     "train.decay_power": POSITIVE,
+    "train.average": Range(lambda value: 0 <= value < 1, "expected 0 (off) .. 1, and less than 1"),
     "eval.every": POSITIVE,
     "eval.batch_size": POSITIVE,
     "eval.threshold.*": POSITIVE,
@@ -333,6 +334,8 @@ ADDED: dict[str, Any] = {
     # pictures without labels
     "data.unlabelled": "",
     "train.unlabelled_batch_size": 16,
+    # averages
+    "train.average": 0.0,
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

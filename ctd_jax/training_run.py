@@ -126,7 +126,9 @@ def _fit(
     labels = task.param_labels(variables["params"])
     tx = step.optimizer(labels)
     zero = jnp.zeros((), jnp.int32)
-    state = step.TrainState(zero, variables["params"], variables["batch_stats"], jax.jit(tx.init)(variables["params"]))
+    params, batch_stats = variables["params"], variables["batch_stats"]
+    average = step.first_average(variables, labels) if config.train.average else None
+    state = step.TrainState(zero, params, batch_stats, jax.jit(tx.init)(params), average)
     template = jax.eval_shape(lambda: state)
     state, constants = parallel.replicate((state, step.constants(config, task.constants)))
     training_feed = feed.choose(task.train, config, parallel)
@@ -177,7 +179,7 @@ def _fit(
                     )
                 if evaluating:
                     with log.pause():
-                        error, text = validate({"params": state.params, "batch_stats": state.batch_stats})
+                        error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
                         norms: dict[str, float] = {}
                         if task.gradient_terms:
                             norms = parallel.first(gradient_norms(state, constants, last_batch()))
@@ -195,8 +197,7 @@ def _fit(
                         f"stopped by {why} at step {number} of {steps}; the same command continues from there"
                     )
         checkpoints.wait_until_finished()
-    best = hosts.together(lambda: checkpoint.best_state(workdir))[0]
-    return {"params": best["params"], "batch_stats": best["batch_stats"]}
+    return hosts.together(lambda: checkpoint.best_of_training(workdir))[0]
 
 
 def _names(task: tasks.Task, config: ConfigDict) -> dict[str, str]:

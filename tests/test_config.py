@@ -147,6 +147,7 @@ def test_a_file_of_ones_own_may_import_its_neighbours(tmp_path):
         ("coordinates.weight", float("inf"), "inf; expected 0 (off) or more"),
         ("coordinates.weight", float("nan"), "nan; expected 0 (off) or more"),
         ("coordinates.weight", -1.0, "-1.0; expected 0 (off) or more"),
+        ("train.average", 1.0, "1.0; expected 0 (off) .. 1, and less than 1"),
         ("train.batch_norm", "local", "'local'; expected global or device"),
         ("train.encoder_layers", "first", "'first'; expected all, last or none"),
     ],

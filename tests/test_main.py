@@ -216,12 +216,14 @@ def save_then_die(checkpoints, *rest):
 
 checkpoint.save = save_then_die
 import pathlib
-training_run.train_and_evaluate(tiny.config(pathlib.Path(sys.argv[1]), train__steps=7), pathlib.Path(sys.argv[2]))
+training_run.train_and_evaluate(
+    tiny.config(pathlib.Path(sys.argv[1]), train__steps=7, train__average=0.9), pathlib.Path(sys.argv[2])
+)
 """
 
 
 def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
-    config = tiny.config(teacher_file, train__steps=7)
+    config = tiny.config(teacher_file, train__steps=7, train__average=0.9)
     arguments = [sys.executable, "-c", KILLED, str(teacher_file), str(tmp_path / "killed")]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
     killed = subprocess.run(arguments, env=os.environ | {"PYTHONPATH": paths}, capture_output=True, text=True)
@@ -237,7 +239,7 @@ def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
     assert [row["step"] for row in logs[0]] == ["2", "2", "4", "4", "6", "6", "7", "7"]
     states = [checkpoint.read(tmp_path / name / "checkpoints" / "7") for name in ("whole", "killed")]
     assert len(models_leaves(states[0]["params"])) == len(models_leaves(states[1]["params"])) > 10
-    for key in ("params", "batch_stats"):
+    for key in ("params", "batch_stats", "average"):
         for a, b in zip(*(models_leaves(state[key]) for state in states), strict=True):
             np.testing.assert_allclose(a, b, atol=1e-6)
     for name in ("predictions.csv", "split.csv"):

@@ -26,12 +26,11 @@ from ctd_jax import versions
 from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.training import digests, finite
-from ctd_jax.training.step import TrainState
-from ctd_jax.typing import Tree
+from ctd_jax.training.step import TrainState, averaged
+from ctd_jax.typing import Tree, Variables
 
 _log = logging.getLogger(__name__)
 TRAINING_ONLY = ("adapters", "coordinates")  # parameters that a run's network leaves behind
-NETWORK, OPTIMIZER = ("params", "batch_stats"), ("opt_state", "step")  # the parts of a state
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
 LATEST = 2  # checkpoints that are kept to continue from: one is whole where the other is damaged
 ORBAX_TIMEOUT = 4 * 10**9  # seconds, which never pass: a disk that fails raises an error in any case
@@ -124,18 +123,16 @@ def save(checkpoints: Manager, step: int, state: TrainState, meta: dict[str, Any
     finite.check_arrays(state, f"the state of training after step {step} has")
     if val_error is not None and not math.isfinite(val_error):
         raise finite.NotFinite(f"the validation error after step {step} is {val_error}")
+    parts = _parts(state)
     sealed = {
         "step": step,
         "val_error": val_error,
-        "digests": {
-            "network": digests.of_tree({key: getattr(state, key) for key in NETWORK}),
-            "optimizer": digests.of_tree({key: getattr(state, key) for key in OPTIMIZER}),
-        },
+        "digests": {"network": _digest_of_network(parts), "optimizer": _digest_of_optimizer(parts)},
         "made_with": versions.describe(),
         "meta": meta,
     }
     whole = {"sealed": sealed, "digest": _digest_of_json(sealed)}
-    checkpoints.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(state), meta=ocp.args.JsonSave(whole)))
+    checkpoints.save(step, args=ocp.args.Composite(state=ocp.args.StandardSave(parts), meta=ocp.args.JsonSave(whole)))
     if val_error is not None:
         checkpoints.errors[step] = val_error
 
@@ -151,6 +148,20 @@ def digest(tree: Tree) -> str:
 def _digest_of_json(content: Any) -> str:
     same = json.loads(json.dumps(content))  # tuples are lists from here on
     return hashlib.sha256(json.dumps(same, sort_keys=True).encode()).hexdigest()
+
+
+def _parts(state: TrainState) -> dict[str, Any]:
+    """The parts of a state, by name; without the average where there is none, as an earlier version wrote it."""
+    parts = {field.name: getattr(state, field.name) for field in dataclasses.fields(state)}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def _digest_of_network(parts: Mapping[str, Any]) -> str:
+    return digests.of_tree({"average": parts.get("average")} | {key: parts[key] for key in ("params", "batch_stats")})
+
+
+def _digest_of_optimizer(parts: Mapping[str, Any]) -> str:
+    return digests.of_tree({key: parts[key] for key in ("opt_state", "step")})
 
 
 def _folder(workdir: pathlib.Path) -> pathlib.Path:
@@ -181,8 +192,8 @@ def _open(folder: pathlib.Path) -> Checkpoint:
         raise _Damaged(_reason(error)) from error
 
 
-def _read(one: Checkpoint, target: Tree = None) -> Tree:
-    """The arrays of a checkpoint: like `target`, or as nested dicts.
+def _read(one: Checkpoint, target: dict[str, Any] | None = None) -> dict[str, Any]:
+    """The parts of the state in a checkpoint: like `target`, or as nested dicts of arrays.
 
     Raises:
       _Damaged: Orbax can't read them, they are not those that were written, or some are not finite.
@@ -192,10 +203,9 @@ def _read(one: Checkpoint, target: Tree = None) -> Tree:
         # A CheckpointManager would wait for the other processes here.
         args = ocp.args.StandardRestore(target)
         state = ocp.StandardCheckpointHandler().restore(one.folder / "state", args=args)
-        get = state.__getitem__ if target is None else state.__getattribute__
-        found = {"network": digests.of_tree({key: get(key) for key in NETWORK})}
+        found = {"network": _digest_of_network(state)}
         if target is not None:
-            found["optimizer"] = digests.of_tree({key: get(key) for key in OPTIMIZER})
+            found["optimizer"] = _digest_of_optimizer(state)
     except MemoryError:
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds of errors for a file that isn't whole
@@ -207,7 +217,7 @@ def _read(one: Checkpoint, target: Tree = None) -> Tree:
         finite.check_arrays(state, "it has")
     except finite.NotFinite as error:
         raise _Damaged(str(error)) from error
-    return state
+    return dict(state)
 
 
 @functools.cache
@@ -240,7 +250,9 @@ def read(folder: pathlib.Path) -> dict[str, Any]:
         raise UserError(f"{folder} is damaged ({error})") from error
 
 
-def resume(workdir: pathlib.Path, template: Tree, meta: dict[str, Any]) -> tuple[int, Tree, list[Checkpoint]]:
+def resume(
+    workdir: pathlib.Path, template: TrainState, meta: dict[str, Any]
+) -> tuple[int, TrainState | None, list[Checkpoint]]:
     """The checkpoint from which a training continues.
 
     Args:
@@ -255,7 +267,8 @@ def resume(workdir: pathlib.Path, template: Tree, meta: dict[str, Any]) -> tuple
       UserError: a checkpoint was saved with another `meta`, so that landmarks or teacher have changed since; or there
         are checkpoints, and none is whole.
     """
-    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)  # NumPy: Orbax then asks for no devices
+    # NumPy: Orbax then asks for no devices
+    target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _parts(template))
     state = None
     whole: list[Checkpoint] = []
     damaged: dict[pathlib.Path, _Damaged] = {}
@@ -267,7 +280,7 @@ def resume(workdir: pathlib.Path, template: Tree, meta: dict[str, Any]) -> tuple
         except _Damaged as error:
             damaged[folder] = error
             continue
-        state = state if whole else arrays
+        state = state or TrainState(**arrays)
         whole.append(one)
     if damaged and not whole:
         raise _none_whole(workdir, damaged)
@@ -310,9 +323,9 @@ def _none_whole(workdir: pathlib.Path, damaged: Mapping[pathlib.Path, _Damaged])
     )
 
 
-def best_state(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """State, as nested dicts of arrays, and meta of a run's best checkpoint. Where it is damaged, they are those of the
-    next best, with a warning.
+def best_of_training(workdir: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
+    """Variables (see `step.averaged`), with those that only training needs, and meta of a run's best checkpoint. Where
+    it is damaged, they are those of the next best, with a warning.
 
     Raises:
       UserError: there is none that is whole.
@@ -327,10 +340,10 @@ def best_state(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
         raise UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
     for folder, reason in damaged.items():
         _log.warning("%s is damaged (%s); the checkpoint of step %d is used", folder, reason, one.step)
-    return state, one.meta
+    return averaged(state["params"], state["batch_stats"], state.get("average")), one.meta
 
 
-def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, Tree, dict[pathlib.Path, _Damaged]]:
+def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, dict[str, Any], dict[pathlib.Path, _Damaged]]:
     """The best checkpoint that is whole, if any, and its state; and the damaged ones that were passed over."""
     known: dict[int, Checkpoint] = {}
     damaged: dict[pathlib.Path, _Damaged] = {}
@@ -344,18 +357,18 @@ def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, Tree, dict[pa
             return known[step], _read(known[step]), damaged
         except _Damaged as error:
             damaged[known[step].folder] = error
-    return None, None, damaged
+    return None, {}, damaged
 
 
-def best(workdir: pathlib.Path) -> tuple[dict[str, Any], dict[str, Any]]:
+def best(workdir: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
     """Variables (see `network_of`) and meta of a run's best checkpoint.
 
     Raises:
-      UserError: as `best_state`, or `workdir` is no run.
+      UserError: as `best_of_training`, or `workdir` is no run.
     """
     config_of_run(workdir)
-    state, meta = best_state(workdir)
-    return network_of({key: state[key] for key in NETWORK}), meta
+    variables, meta = best_of_training(workdir)
+    return network_of(variables), meta
 
 
 def network_of(variables: dict[str, Any]) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Need:
     optimizer: int
     activations: int  # and everything else that exists only during a step
     total: int  # with the teacher and the batch
+    average: int = 0  # of the variables, see `step.first_average`
 
     @classmethod
     def of(cls, compiled: "Compiled", state: "TrainState") -> "Need":
@@ -52,7 +53,8 @@ class Need:
         assert plan is not None, "every backend of JAX has one"
         arguments = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
         temporary = plan.temp_size_in_bytes
-        return cls(_bytes(state.params), _bytes(state.opt_state), temporary, arguments + temporary)
+        parameters, optimizer, average = map(_bytes, (state.params, state.opt_state, state.average))
+        return cls(parameters, optimizer, temporary, arguments + temporary, average)
 
     def divided(self, parts: int) -> int:
         """Total, if the pictures go through the network in `parts` equal parts, one after the other."""
@@ -60,6 +62,7 @@ class Need:
 
     def text(self, limit: int | None) -> str:
         parts = f"parameters {_text(self.parameters)}, optimiser {_text(self.optimizer)}, "
+        parts += f"average {_text(self.average)}, " if self.average else ""
         parts += f"activations {_text(self.activations)}, in all {_text(self.total)}"
         return parts + (f" of {_text(limit)}" if limit else "")
 

@@ -115,11 +115,11 @@ def test_what_a_network_says_of_a_picture_is_finite(kind, value):
 def exploded(finished_run, tmp_path_factory):
     """The finished run, as if its best checkpoint had finite parameters that are far too large."""
     run = shutil.copytree(finished_run[0], tmp_path_factory.mktemp("exploded") / "run")
-    state, meta = checkpoint.best_state(run)
+    variables, meta = checkpoint.best_of_training(run)
     shutil.rmtree(run / "checkpoints")
-    huge = jax.tree.map(lambda x: np.full_like(x, 1e30), state["params"])
+    huge = jax.tree.map(lambda x: np.full_like(x, 1e30), variables["params"])
     with checkpoint.manager(run) as checkpoints:
-        whole = step.TrainState(np.int32(4), huge, state["batch_stats"], ())
+        whole = step.TrainState(np.int32(4), huge, variables["batch_stats"], ())
         checkpoint.save(checkpoints, 4, whole, meta, 0.1)
         checkpoints.wait_until_finished()
     return run

@@ -95,7 +95,8 @@ def test_only_an_allocators_error_is_a_mistake():
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
 @pytest.mark.parametrize("devices", [1, 4])
-def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices):
+@pytest.mark.parametrize("averaged", [False, True])
+def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     """State in place, the teacher, a share of the batch: what is beside them is called activations."""
     parallel, labels = Parallel(kind, jax.devices()[:devices]), {"w": "encoder"}
     params, teacher = {"w": np.ones((1000, 100), "f")}, np.ones(5000, "f")
@@ -104,7 +105,9 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices):
         return batch["picture"] @ params["w"].sum(0) + frozen.sum(), (batch_stats, {})
 
     tx = step.optimizer(labels)
-    state = step.TrainState(np.int32(0), params, {"mean": np.zeros(50, "f")}, tx.init(params))
+    variables = {"params": params, "batch_stats": {"mean": np.zeros(50, "f")}}
+    average = step.first_average(variables, labels) if averaged else None
+    state = step.TrainState(np.int32(0), **variables, opt_state=tx.init(params), average=average)
     state, constants = parallel.replicate((state, step.constants(tiny.config("none"), teacher)))
     batch = parallel.shard({"picture": np.ones((40, 100), "f")})
     made = parallel.compile(step.make(loss, tx, labels), sharded=False, donate=(0,))
@@ -112,5 +115,7 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices):
     w = 4 * 1000 * 100
     assert need.parameters == w
     assert need.optimizer == 2 * w + 8  # a counter for the encoder's part, and one for the decoder's
-    arrays = 3 * w + 4 * (50 + 5000 + 40 * 100 // devices)
+    assert need.average == (w + 4 * 50) * averaged
+    assert ("average 0.4 MiB" in need.text(None)) == averaged
+    arrays = 3 * w + 4 * (50 + 5000 + 40 * 100 // devices) + need.average
     assert arrays <= need.total - need.activations <= arrays + 1000
