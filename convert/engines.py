@@ -38,10 +38,14 @@ class NumPy:
             y = np.moveaxis(np.tensordot(windows, weight, axes=((1, 4, 5), (1, 2, 3))), -1, 1)
         return y + self.state.get(f"{layer}.bias", np.zeros(1))[:, None, None]
 
-    def norm(self, x: np.ndarray, layer: str) -> np.ndarray:
+    def pad(self, x: np.ndarray, before: int, after: int) -> np.ndarray:
+        """Zeros about the rows and about the columns."""
+        return np.pad(x, ((0, 0), (0, 0), (before, after), (before, after)))
+
+    def norm(self, x: np.ndarray, layer: str, epsilon: float = 1e-5) -> np.ndarray:
         kinds = ("running_mean", "running_var", "weight", "bias")
         mean, var, scale, bias = (self.state[f"{layer}.{kind}"][:, None, None] for kind in kinds)
-        return (x - mean) / np.sqrt(var + 1e-5) * scale + bias
+        return (x - mean) / np.sqrt(var + epsilon) * scale + bias
 
     def linear(self, x: np.ndarray, layer: str) -> np.ndarray:
         weight = self.state[f"{layer}.weight"]
@@ -71,10 +75,13 @@ class PyTorch:
         bias = self.state.get(f"{layer}.bias")
         return self.torch.nn.functional.conv2d(x, weight, bias, stride, padding, groups=x.shape[1] // weight.shape[1])
 
-    def norm(self, x: Any, layer: str) -> Any:
+    def pad(self, x: Any, before: int, after: int) -> Any:
+        return self.torch.nn.functional.pad(x, (before, after, before, after))
+
+    def norm(self, x: Any, layer: str, epsilon: float = 1e-5) -> Any:
         kinds = ("running_mean", "running_var", "weight", "bias")
         mean, var, weight, bias = (self.state[f"{layer}.{kind}"] for kind in kinds)
-        return self.torch.nn.functional.batch_norm(x, mean, var, weight, bias, eps=1e-5)
+        return self.torch.nn.functional.batch_norm(x, mean, var, weight, bias, eps=epsilon)
 
     def linear(self, x: Any, layer: str) -> Any:
         weight = self.state[f"{layer}.weight"]

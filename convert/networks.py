@@ -22,6 +22,9 @@ SIGNS = {  # the first key found decides
     "conv1_1.weight": "VGG-16, as VGG-Face",
     "features.0.0.weight": "a MobileNet of torchvision",
     "features.0.weight": "AlexNet or VGG of torchvision",
+    "_blocks.0._se_reduce.weight": "an EfficientNet with squeeze-and-excitation",
+    "_blocks.16._project_conv.weight": "a larger EfficientNet-Lite than Lite0",
+    "_blocks.15._project_conv.weight": "EfficientNet-Lite0 (ctd-jax convert efficientnet_lite)",
 }
 
 

@@ -47,6 +47,10 @@ class Original(NamedTuple):
     forward: Callable[[Any, Any], dict[str, Any]]
     size: tuple[int, int]
 
+    def metadata(self) -> dict[str, Any]:
+        """What a weight file says of the network."""
+        return {"encoder": self.encoder, "input": self.input, "source": self.source}
+
 
 def renamed(layer: str, patterns: Mapping[str, str]) -> str:
     """A layer's name after the one of `patterns` (regular expression: replacement) that matches it as a whole."""
@@ -160,7 +164,7 @@ def convert(
     original = describe(state, path)
     variables = port(state, original, path)
     engine, differences = compare(variables, state, original, path)
-    return variables, {key: getattr(original, key) for key in ("encoder", "input", "source")}, engine, differences
+    return variables, original.metadata(), engine, differences
 
 
 def main(describe: Callable[[State, str], Original], doc: str, argv: list[str] | None = None) -> int:

@@ -5,10 +5,10 @@ ctd-jax COMMAND --help         what it does, with every flag
 """
 
 import difflib
-import importlib.util
 import runpy
 import sys
 
+from ctd_jax import converters
 from ctd_jax.text_table import text_table
 
 COMMANDS = {  # name -> module, what it does
@@ -19,11 +19,6 @@ COMMANDS = {  # name -> module, what it does
     "learning-curve": ("learning_curve", "the error of several methods against the number of labels"),
     "convert": ("convert", "published weights as a teacher: ctd-jax convert NAME FILE --out=teacher.safetensors"),
 }
-CONVERTERS = {
-    "vggface2": "ResNet-50 trained on VGGFace2",
-    "torchvision": "ResNet-18, 34 and 50 of torchvision",
-    "mobilefacenet": "MobileFaceNet, face recognition",
-}
 
 
 def main() -> None:
@@ -31,9 +26,7 @@ def main() -> None:
     name, *arguments = sys.argv[1:] or ["--help"]
     if name == "convert":
         name, *arguments = arguments or ["--help"]
-        module = _chosen(name, CONVERTERS, "ctd-jax convert")
-        package = "ctd_jax.convert" if importlib.util.find_spec("ctd_jax.convert") else "convert"  # in a mere clone
-        _run(f"{package}.{module}", arguments)
+        _run(converters.module(_chosen(name, converters.CONVERTERS, "ctd-jax convert")), arguments)
     else:
         command = _chosen(name, {one: about for one, (_, about) in COMMANDS.items()}, "ctd-jax")
         _run(f"ctd_jax.{COMMANDS[command][0]}", arguments)

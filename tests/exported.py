@@ -30,6 +30,7 @@ NETWORKS = {
     "resnet8": tiny.ENCODER,
     "pooled_as_in_caffe": tiny.ENCODER | {"pool_padding": "ceil"},
     "mobilefacenet": {"name": "mobilefacenet"},
+    "efficientnet_lite0": {"name": "efficientnet_lite0"},
     "hourglass": None,
 }
 
@@ -37,7 +38,8 @@ NETWORKS = {
 @functools.cache
 def network(name):
     """A network with random weights: the function `(variables, pictures) -> points, confidence`, and its variables."""
-    config = tiny.config("none", model__network="encoder_decoder" if NETWORKS[name] else "hourglass")
+    network = "encoder_decoder" if NETWORKS[name] else "hourglass"
+    config = tiny.config("none", model__network=network, data__image_size=2 * S)  # what every encoder can take
     model = landmarks.build(config, NETWORKS[name] or tiny.ENCODER, 5)
     forward = landmarks.forward(model, IMAGENET)
     picture = noise(1) / 255.0

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from ctd_jax import __main__ as commands
+from ctd_jax import converters
 
 REPO = pathlib.Path(__file__).parents[1]
 
@@ -44,7 +45,7 @@ def test_each_command_is_that_of_its_module(name):
     assert done.stdout == direct.stdout
 
 
-@pytest.mark.parametrize("name", commands.CONVERTERS)
+@pytest.mark.parametrize("name", converters.CONVERTERS)
 def test_each_converter_is_found(name):
     done = ctd_jax("convert", name, "no_such_file", "--out=x.safetensors")
     assert done.returncode == 2

@@ -12,6 +12,7 @@ MODULES = sorted(p.relative_to(PACKAGE).as_posix() for p in PACKAGE.rglob("*.py"
 # A module without a test file of its name in the room of its name, and where it is tested.
 TESTED_IN = {
     "__main__.py": "test_commands.py",
+    "converters.py": "test_commands.py",
     "data/about.py": "data/test_landmark_folder.py",
     "data/canvas.py": "data/test_synthetic.py",
     "data/cells.py": "data/test_tables.py",
@@ -33,6 +34,7 @@ TESTED_IN = {
     "formats/tflite.py": "formats/test_formats.py",
     "label_study.py": "test_learning_curve.py",
     "models/decoder.py": "models/test_models.py",
+    "models/efficientnet.py": "models/test_models.py",
     "models/encoder_decoder.py": "models/test_models.py",
     "models/mobilefacenet.py": "models/test_models.py",
     "models/mobilenet.py": "models/test_models.py",

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm, weight_file
 from ctd_jax.models.decoder import Decoder
+from ctd_jax.models.efficientnet import EfficientNetLite0
 from ctd_jax.models.encoder import Encoder, check_encoder
 from ctd_jax.models.encoder_decoder import EncoderDecoder
 from ctd_jax.models.evaluation import apply_in_evaluation
@@ -56,6 +57,7 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "mobilefacenet": MobileFaceNet,
     "mobilenet_tiny": partial(MobileNet, 16, TINY),
     "mobilenet_micro": partial(MobileNet, 8, MICRO),
+    "efficientnet_lite0": EfficientNetLite0,
 }
 
 

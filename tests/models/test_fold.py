@@ -67,6 +67,7 @@ def apply(model, variables, domain=0) -> dict:
     "model",
     [
         *(pytest.param(network(name), id=name) for name in ("resnet8", "resnet50", "mobilefacenet", "mobilenet_tiny")),
+        pytest.param(network("efficientnet_lite0"), id="efficientnet_lite0"),
         pytest.param(network("mobilenet_micro", decoder="separable"), id="separable"),
         pytest.param(network("resnet8", deconv="transpose"), id="transpose"),
         pytest.param(unet("resnet8"), id="unet"),

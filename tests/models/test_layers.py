@@ -79,6 +79,27 @@ def test_a_separable_deconvolution_by_hand():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("shape", [(8, 8), (7, 5)])
+@pytest.mark.parametrize("size", [3, 5])
+def test_padding_as_in_tensorflow_is_that_of_xla(size, shape, stride):
+    def plain(x, kernel, groups):
+        strides, form = (stride, stride), layers.DIMENSIONS
+        return lax.conv_general_dilated(x, kernel, strides, "SAME", dimension_numbers=form, feature_group_count=groups)
+
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.normal(size=n).astype("float32") for n in ((2, *shape, 3), (size, size, 1, 3)))
+    want, pull = jax.vjp(lambda x, kernel: plain(x, kernel, 3), x, kernel)
+    found, ours = jax.vjp(lambda x, kernel: layers.depthwise(x, kernel, stride, "tensorflow"), x, kernel)
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+    g = rng.normal(size=want.shape).astype("float32")
+    for a, b in zip(ours(g), pull(g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+    conv = layers.Conv(4, size, stride, "tensorflow")
+    params = conv.init(jax.random.key(0), x)
+    np.testing.assert_allclose(conv.apply(params, x), plain(x, params["params"]["kernel"], 1), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_and_its_gradients_match_pytorch(stride, golden):
     x = draw("depthwise/x", (2, 5, 9, 8)).transpose(0, 2, 3, 1)
     kernel = draw("depthwise/weight", (5, 1, 3, 3)).transpose(2, 3, 1, 0)

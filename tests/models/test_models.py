@@ -1,6 +1,6 @@
 """Encoders, the decoder and their builder against PyTorch's numbers (golden/README.md).
 
-Tested here: resnet, mobilefacenet, mobilenet, decoder and encoder_decoder."""
+Tested here: resnet, mobilefacenet, mobilenet, efficientnet, decoder and encoder_decoder."""
 
 import json
 import re
@@ -14,7 +14,7 @@ import pytest
 from flax.traverse_util import flatten_dict, unflatten_dict
 from golden.seeded import draw, mobilefacenet_state, picture
 
-from convert import mobilefacenet, port
+from convert import efficientnet_lite, mobilefacenet, port
 from ctd_jax import models
 from ctd_jax.errors import UserError
 from ctd_jax.models import layers
@@ -130,6 +130,56 @@ def test_mobilefacenet_gives_the_recorded_features_of_real_faces():
             np.testing.assert_allclose(out[ours].mean((1, 2)), want[theirs], rtol=1e-4, atol=1e-4)
         for theirs, ours in maps.items():
             np.testing.assert_allclose(out[ours], want[theirs], rtol=1e-4, atol=1e-4)
+
+
+@pytest.fixture(scope="module")
+def lite_golden():
+    with np.load(GOLDEN / "efficientnet_lite.npz") as numbers:
+        return dict(numbers)
+
+
+def torch_lite_key(path):
+    return f"{port.renamed('/'.join(path[1:-1]), efficientnet_lite.LAYERS)}.{KINDS[path[-1]]}"
+
+
+@pytest.fixture(scope="module")
+def lite():
+    net = models.build_encoder("efficientnet_lite0", num_outputs=10)
+    return net, filled(shapes(net, 1, 64, 64, 3), torch_lite_key)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (112, 80)])
+def test_efficientnet_lite_matches_pytorch(size, lite, lite_golden):
+    """The second size has 7x5 cells before the last halving, which TensorFlow pads otherwise than an even number."""
+    net, variables = lite
+    out = jax.jit(lambda v, x: net.apply(v, x, train=False))(variables, picture(*size))
+    check_stages(out, lite_golden, f"drawn/{size[0]}/")
+    for stage, block, stride in (("stage1", 2, 4), ("stage2", 4, 8), ("stage3", 10, 16), ("stage4", 15, 32)):
+        np.testing.assert_array_equal(out[stage], out[f"block{block}"])
+        assert out[stage].shape[1:3] == (-(-size[0] // stride), -(-size[1] // stride))
+
+
+def test_efficientnet_lite_in_training_matches_pytorch(lite, lite_golden):
+    net, variables = lite
+    out, updates = jax.jit(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]))(
+        variables, picture(64, 96)
+    )
+    want = lite_golden.pop("train/stem_mean")
+    np.testing.assert_allclose(updates["batch_stats"]["stem_norm"]["mean"], want, rtol=1e-4, atol=1e-5)
+    check_stages(out, lite_golden, "train/")
+
+
+def test_the_head_of_efficientnet_lite_stays_as_it_is_if_it_is_told_so(lite):
+    net, variables = lite
+    _, updates = net.apply(variables, picture(32, 32), train=True, train_head=False, mutable=["batch_stats"])
+    old, new = (tree["batch_stats"] for tree in (variables, updates))
+    np.testing.assert_array_equal(new["head_norm"]["mean"], old["head_norm"]["mean"])
+    assert np.any(new["stem_norm"]["mean"] != old["stem_norm"]["mean"])
+
+
+def test_efficientnet_lite_has_the_published_number_of_parameters(lite_golden):
+    params = shapes(models.build_encoder("efficientnet_lite0", num_outputs=1000), 1, 64, 64, 3)["params"]
+    assert count(params) == lite_golden["count"] == 4_652_008  # the authors say 4.7 M
 
 
 @pytest.mark.parametrize("deconv", layers.DECONVS)
