@@ -3,6 +3,7 @@ those that docs/results.md is made from, and a second call trains nothing."""
 
 import csv
 import importlib
+import itertools
 import json
 import pathlib
 import sys
@@ -193,6 +194,61 @@ def test_domains(run, trained):
     result = json.loads((folder / "domains.json").read_text())["domains"]["ceph_isbi2015"]["peers"]["joint"]
     errors = [float(line["error"]) for line in lines if (line["scheme"], line["domain"]) == ("joint", "ceph_isbi2015")]
     assert result["seeds"] == errors and result["error"] == pytest.approx(np.mean(errors))
+
+
+def teachers(run, trained, monkeypatch, *flags):
+    """The folder of the experiment's results, without the package of ImageNet's weights and with a teacher's file that
+    nobody reads."""
+    module = importlib.import_module("experiments.teachers")
+    monkeypatch.setattr(module, "decoder_channels", lambda weights: {"imagenet": (64,) * 3}.get(weights, (64,) * 2))
+    roots = "--roots=faces_fgnet,ceph_isbi2015,multidomain/fetal_head_us"
+    return run("teachers", roots, "--teacher=mfn.safetensors", *flags, file="teachers")
+
+
+def test_teachers(run, trained, monkeypatch):
+    folder = teachers(run, trained, monkeypatch, "--seeds=2", "--labels=10,50")
+    assert len(trained) == 3 * 2 * 4 * (3 + 2)
+    assert trained[:3] == [
+        f"none-faces_fgnet-10-val-seed1000-200x8-96px-lr{r}" for r in ("0.001-0.001", "0.003-0.001", "0.003-0.003")
+    ]
+    lines = table(folder / "teachers.csv")
+    assert len(lines) == len(trained)
+    result = json.loads((folder / "teachers.json").read_text())
+    assert result["arguments"]["roots"] == ["faces_fgnet", "ceph_isbi2015", "fetal_head_us"]
+    for data, labels, teacher in itertools.product(result["arguments"]["roots"], ("10", "50"), ("none", "real faces")):
+        cells = {"data": data, "labels": labels, "teacher": teacher}
+        tried, tested = (
+            [line for line in lines if (cells | {"split": split}).items() <= line.items()] for split in ("val", "test")
+        )
+        best = min(tried, key=lambda line: float(line["error"]))
+        cell, level = (result[split][data][labels][teacher] for split in ("val", "test"))
+        assert (str(cell["error"]), str(cell["encoder_lr"])) == (best["error"], best["encoder_lr"])
+        rates = ("encoder_lr", "decoder_lr")
+        assert {tuple(line[rate] for rate in rates) for line in tested} == {tuple(best[rate] for rate in rates)}
+        assert level["seeds"] == [float(line["error"]) for line in tested] and len(tested) == 2
+        assert level["error"] == pytest.approx(np.mean(level["seeds"]))
+        assert level["ci95"][0] < level["error"] < level["ci95"][1]
+        imagenet = result["test"][data][labels]["imagenet"]["error"]
+        assert level["minus_imagenet"]["difference"] == pytest.approx(level["error"] - imagenet)
+
+
+def test_teachers_on_val_alone(run, trained, monkeypatch, capsys):
+    folder = teachers(run, trained, monkeypatch, "--seeds=0", "--labels=10", "--steps=100", "--size=64")
+    assert len(trained) == 3 * 4 * 3
+    assert all("-val-seed1000-100x8-64px-" in name for name in trained)
+    assert set(json.loads((folder / "teachers.json").read_text())) == {"arguments", "val"}
+    printed = capsys.readouterr().out
+    assert "| val | faces_fgnet, 10 | ceph_isbi2015, 10 | fetal_head_us, 10 |" in printed and " mm |" in printed
+    config = json.loads((folder / "runs" / trained[9] / "config.json").read_text())
+    assert config["teacher"]["weights"] == "imagenet" and config["model"]["decoder_channels"] == [64, 64, 64]
+    none = json.loads((folder / "runs" / trained[0] / "config.json").read_text())
+    assert (none["teacher"]["weights"], none["model"]["encoder"]) == ("none", "efficientnet_lite0")
+
+
+def test_teachers_have_heatmaps_of_one_stride(tmp_path):
+    module = importlib.import_module("experiments.teachers")
+    assert module.decoder_channels("none") == (64, 64, 64)  # 32 to 4 pixels
+    assert module.decoder_channels("embedded") == (64, 64)  # 16 to 4
 
 
 def test_the_package_imports_neither_experiments_nor_benchmarks():
