@@ -33,7 +33,7 @@ def _demo() -> ConfigDict:
 
     config.data = ConfigDict()
     config.data.root = "synthetic"  # a landmark folder, or "synthetic": faces drawn by data/synthetic.py, or
-    # "synthetic_film": other faces as on a film
+    # "synthetic_clinic": the same people, photographed as in a clinic; "synthetic_film": others, as on a film
     # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
     # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
     config.data.domains = ()  # names of those to use, in this order; (): all there are
@@ -49,7 +49,7 @@ def _demo() -> ConfigDict:
     config.data.unlabelled = ""  # pictures that are trained on without labels, beside the labelled ones: "rows", those
     # of train without points; "rest", these and the training pictures that budget or share leave out; or a folder of
     # pictures, and "rows". Pictures and subjects of val and test are never among them
-    config.data.image_size = 96  # pixels; side of the square picture that the network sees
+    config.data.image_size = 96  # pixels; side of the square picture that the network sees; 0: as the pictures are
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
     config.data.cache_mib = (
         2048  # MiB of memory for the decoded pictures of a split; one that needs more is decoded as read
@@ -132,7 +132,7 @@ def _demo() -> ConfigDict:
     config.constraints.l2 = _term()  # squared norm of the decoder's parameters
 
     config.train = ConfigDict()
-    config.train.steps = 800
+    config.train.steps = 800  # 0: as many as the number of labelled pictures is worth
     config.train.batch_size = 16  # pictures a step, over all devices
     config.train.unlabelled_batch_size = 16  # further pictures a step, read where data.unlabelled is not empty
     config.train.batch_norm = "global"  # statistics of all pictures that are in the network at once; or "device": of

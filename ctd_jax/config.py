@@ -164,6 +164,7 @@ def one_of(*names: str) -> Range:
 
 POSITIVE = Range(lambda value: 0 < value < math.inf, "expected more than 0")
 NOT_NEGATIVE = Range(lambda value: 0 <= value < math.inf, "expected 0 or more")
+OPEN = Range(NOT_NEGATIVE.condition, "expected more than 0, or 0: chosen from the training pictures")
 WEIGHT = Range(NOT_NEGATIVE.condition, "expected 0 (off) or more")
 PROBABILITY = Range(lambda value: 0 <= value <= 1, "expected 0 .. 1, and for scale less than 1")
 COUNTS = Range(
@@ -179,7 +180,7 @@ RANGES = {
     "data.budget": NOT_NEGATIVE,
     "data.share": Range(lambda value: 0 < value <= 1, "expected more than 0, and 1 at most"),
     "data.budget_seed": NOT_NEGATIVE,
-    "data.image_size": POSITIVE,
+    "data.image_size": OPEN,
     "data.margin": NOT_NEGATIVE,
     "data.cache_mib": NOT_NEGATIVE,
     "data.synthetic.*": COUNTS,
@@ -199,7 +200,7 @@ RANGES = {
     "recognition.margin": Range(lambda value: 0 <= value < math.pi, "expected 0 or more, and less than pi (radians)"),
     "recognition.scale": POSITIVE,
     "segmentation.dice": NOT_NEGATIVE,
-    "train.steps": POSITIVE,
+    "train.steps": OPEN,
     "train.batch_norm": one_of("global", "device"),
     "train.accumulate_steps": POSITIVE,
     "train.encoder_layers": one_of("all", "last", "none"),

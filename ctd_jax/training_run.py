@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from ml_collections import ConfigDict
 
-from ctd_jax import data, files, run_folder, tasks
+from ctd_jax import automatic, data, files, run_folder, tasks
 from ctd_jax.config import check_config
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.teacher import NO_TEACHER
@@ -60,6 +60,7 @@ def _train_and_evaluate(
     began = time.monotonic()
     hosts.check_same({"configuration": config.to_dict()})
     checkpoint.check_path(workdir)
+    config = hosts.together(lambda: automatic.continued(config, workdir))
     hosts.together(lambda: run_folder.claim(workdir, config))
     last_file = tasks.of(config).last_file
     if (workdir / last_file).exists():
@@ -71,7 +72,8 @@ def _train_and_evaluate(
         hosts.by_first(lambda: stack.enter_context(run_folder.held(workdir, config)))
         task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds", pictures))
         hosts.check_same({"pictures": task.pictures.rows(), "annotations or teacher": task.meta})
-        variables = _fit(task, config, workdir, parallel, signals)
+        hosts.check_same({"choices": task.config.to_dict()})
+        variables = _fit(task, workdir, parallel, signals)
         return task.finish(variables, parallel, workdir, began)
 
 
@@ -112,15 +114,15 @@ def prepare(
         _check_split(part, config, f"domain {domain}: " if domain else "")
     if config.teacher.weights == "embedded" and not pictures.drawn:
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
+    config, pictures = automatic.settled(config, pictures, parallel.devices[0].platform)
     return tasks.of(config)(config, pictures), parallel
 
 
-def _fit(
-    task: tasks.Task, config: ConfigDict, workdir: pathlib.Path, parallel: Parallel, signals: Signals
-) -> Variables:
+def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: Signals) -> Variables:
     """Trains to the end, from the latest checkpoint if any; returns the variables with the lowest validation error.
     Writes nothing before it is known that a step fits into memory."""
     hosts.by_first(devices.report)
+    config = task.config
     steps, parts = config.train.steps, config.train.accumulate_steps
     variables = task.init(config.seed)
     labels = task.param_labels(variables["params"])

@@ -127,8 +127,8 @@ def test_a_file_of_ones_own_may_import_its_neighbours(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "words"),
     [
-        ("train.steps", 0, "0; expected more than 0"),
-        ("train.steps", "many", "'many'; expected more than 0"),
+        ("train.steps", -1, "-1; expected more than 0, or 0: chosen from the training pictures"),
+        ("train.steps", "many", "'many'; expected more than 0, or 0: chosen from the training pictures"),
         ("train.decoder_lr", -1e-3, "-0.001; expected more than 0"),
         ("model.hourglass.depth", 0, "0; expected more than 0"),
         ("eval.threshold.mm", 0.0, "0.0; expected more than 0"),

@@ -66,7 +66,8 @@ def assert_complaint(result, *parts):
 def test_what_a_run_says(finished_run):
     """A process of its own: nothing but the run's own words."""
     run, out, error = finished_run
-    made, said, *lines = error.splitlines()
+    # JAX 0.10.0 says of each program that it finds in the compilation cache for which processor it was made
+    made, said, *lines = (line for line in error.splitlines() if "cpu_aot_loader" not in line)
     config = json.loads((run / "config.json").read_text())
     assert made == versions.line(config["versions"][0]) and made.endswith("4 x cpu")
     assert f"jax {jax.__version__}, " in made

@@ -141,7 +141,9 @@ def _drawn(domain: str, config: ConfigDict) -> Listed[ClassMaps]:
     subjects = tuple(f"{subject:05d}" for subject, _ in places)
 
     def prepare(split_of: Sequence[str]) -> Prepared[ClassMaps]:
-        drawn = [drawn_anatomies.draw(domain, *place, size=config.image_size, seed=config.seed) for place in places]
+        drawn = [
+            drawn_anatomies.draw(domain, *place, size=roots.drawn_size(config), seed=config.seed) for place in places
+        ]
         targets = ClassMaps({domain: drawn_anatomies.CLASSES[domain]}, lambda i: drawn[i][1])
         dataset = Dataset.of(config, targets, images=images, subjects=subjects, original=lambda i: drawn[i][0])
         digests = (hashlib.sha256(picture.tobytes() + classes.tobytes()) for picture, classes in drawn)

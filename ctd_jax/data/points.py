@@ -151,7 +151,7 @@ class LandmarkFolders(Generic[T]):
     def _drawn(self, kind: synthetic.Kind, config: ConfigDict) -> Listed[T]:
         people = np.repeat(("train", "val", "test"), config.synthetic.identities)
         shots = np.repeat(config.synthetic.shots, config.synthetic.identities)
-        faces = kind.draw(range(len(people)), shots, size=config.image_size, seed=config.seed)
+        faces = kind.draw(range(len(people)), shots, size=roots.drawn_size(config), seed=config.seed)
         images = tuple(f"{subject}_{i}" for i, subject in enumerate(faces["subjects"]))
         measured = measurements.parse(kind.measurements, kind.landmarks, "the drawn faces")
         landmarks = Landmarks(kind.landmarks, kind.flip_pairs, kind.normalizer, measurements=measured)

@@ -34,3 +34,20 @@ def listed(config: ConfigDict) -> list[str]:
     if url:
         raise UserError(f"data.root is {url}, a URL; download it first, and give the folder")
     return found
+
+
+def drawn_size(config: ConfigDict) -> int:
+    """Side of drawn pictures, pixels.
+
+    Args:
+      config: `data` of configs/default.py.
+
+    Raises:
+      UserError: it is to be chosen from the pictures.
+    """
+    if not config.image_size:
+        raise UserError(
+            "data.image_size is 0, to be chosen from the pictures, but drawn pictures have the size that is asked for; "
+            "give a number of pixels"
+        )
+    return config.image_size

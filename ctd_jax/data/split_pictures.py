@@ -86,6 +86,11 @@ class SplitPictures(Generic[T]):
         both = self.everything.take(np.concatenate([labelled, self.unlabelled]))
         return dataclasses.replace(both, labelled=np.arange(len(both)) < len(labelled))
 
+    def resized(self, size: int) -> "SplitPictures[T]":
+        """The same, seen by the network at `size` x `size` pixels."""
+        parts = {name: part.resized(size) for name, part in self.parts.items()}
+        return dataclasses.replace(self, everything=dataclasses.replace(self.everything, size=size), parts=parts)
+
     def rows(self) -> list[tuple[str, str, str, str]]:
         """What split.csv holds."""
         part = self.everything

@@ -9,6 +9,7 @@ and stays so when something covers it. Left and right are those of the picture.
 """
 
 import dataclasses
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from types import SimpleNamespace
 from typing import TypedDict
@@ -52,12 +53,56 @@ _HAIR = np.array([[24, 20, 20], [62, 40, 28], [118, 74, 40], [206, 164, 96], [15
 _IRIS = np.array([[70, 44, 26], [120, 80, 40], [72, 110, 70], [80, 126, 170], [110, 120, 126]], float)
 
 
-def draw(identity: int, shot: int, *, size: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
+@dataclasses.dataclass(frozen=True)
+class Setting:
+    """How people are photographed. A pair of numbers is the range that a quantity is uniform in.
+
+    Attributes:
+      yaw, pitch: most degrees that a head is turned to a side, and up or down.
+      roll: standard deviation and most degrees that it is tilted.
+      scale: pictures' sides that a head unit has.
+      centre: most of the picture's side that a face is off its middle.
+      ambient: share of the light that comes from everywhere.
+      gain, gamma, cast: of the exposure; `cast` is the gain of each colour.
+      blur: standard deviation in pictures' sides; below 0: sharp.
+      noise: most standard deviation, of full brightness.
+      covered: whether something is in front of one face in three, and lids droop in one in seven.
+    """
+
+    yaw: float
+    pitch: float
+    roll: tuple[float, float]
+    scale: tuple[float, float]
+    centre: float
+    ambient: tuple[float, float]
+    gain: tuple[float, float]
+    gamma: tuple[float, float]
+    cast: tuple[float, float]
+    blur: tuple[float, float]
+    noise: float
+    covered: bool
+
+
+ANYWHERE = Setting(
+    yaw=26, pitch=14, roll=(10, 25), scale=(0.20, 0.30), centre=0.08, ambient=(0.3, 0.8), gain=(0.8, 1.4),
+    gamma=(0.75, 1.4), cast=(0.86, 1.14), blur=(-0.008, 0.01), noise=0.05, covered=True,
+)  # fmt: skip
+# A clinical photograph: from the front, at one distance, evenly lit, with nothing in front of the face.
+CLINIC = Setting(
+    yaw=10, pitch=6, roll=(3, 8), scale=(0.27, 0.33), centre=0.04, ambient=(0.6, 0.9), gain=(0.9, 1.15),
+    gamma=(0.9, 1.15), cast=(0.94, 1.06), blur=(-0.008, 0.005), noise=0.02, covered=False,
+)  # fmt: skip
+
+
+def draw(
+    identity: int, shot: int, *, size: int, seed: int, setting: Setting = ANYWHERE
+) -> tuple[np.ndarray, np.ndarray]:
     """One picture of one person; the same arguments give the same bytes, whatever was drawn before.
 
     Args:
       identity, shot, seed: integers >= 0. `identity` fixes the person, `shot` everything that changes between pictures.
       size: side of the picture, pixels.
+      setting: how the person is photographed.
 
     Returns:
       picture: `[size, size, 3]` uint8 RGB.
@@ -65,12 +110,13 @@ def draw(identity: int, shot: int, *, size: int, seed: int) -> tuple[np.ndarray,
     """
     person = _person(np.random.default_rng([seed, identity, 0]))  # [a, b] and [a, b, 0] seed alike: shots count from 1
     rng = np.random.default_rng([seed, identity, shot + 1])
-    moment = _moment(rng)
+    moment = _moment(rng, setting)
     head = _head(person, moment)
     canvas = Canvas(size, moment.projection)
     painting.background(canvas, rng)
     painting.face(canvas, person, moment, head)
-    painting.occluder(canvas, person, rng)
+    if setting.covered:
+        painting.occluder(canvas, person, rng)
     xy = canvas.project(np.stack([head[name] for name in LANDMARKS])) * size - 0.5
     return painting.expose(canvas, moment, rng), xy.astype(np.float32)
 
@@ -83,12 +129,25 @@ class Faces(TypedDict):
     subjects: list[str]
 
 
-def faces(identities: Sequence[int], shots: int | Sequence[int] | np.ndarray, *, size: int, seed: int) -> Faces:
-    """`shots` pictures of each person: one number, or one for each."""
+def faces(
+    identities: Sequence[int],
+    shots: int | Sequence[int] | np.ndarray,
+    *,
+    size: int,
+    seed: int,
+    setting: Setting = ANYWHERE,
+) -> Faces:
+    """Pictures of several people.
+
+    Args:
+      identities: the people, integers >= 0.
+      shots: number of pictures of each: one number, or one for each.
+      size, seed, setting: see `draw`.
+    """
     taken = [
         (i, shot) for i, n in zip(identities, np.broadcast_to(shots, len(identities)), strict=True) for shot in range(n)
     ]
-    drawn = [draw(identity, shot, size=size, seed=seed) for identity, shot in taken]
+    drawn = [draw(identity, shot, size=size, seed=seed, setting=setting) for identity, shot in taken]
     return {
         "pictures": np.stack([picture for picture, _ in drawn]),
         "xy": np.stack([xy for _, xy in drawn]),
@@ -120,6 +179,7 @@ class Kind:
 
 KINDS = {
     "synthetic": Kind(faces, LANDMARKS, FLIP_PAIRS, NORMALIZER, MEASUREMENTS),
+    "synthetic_clinic": Kind(functools.partial(faces, setting=CLINIC), LANDMARKS, FLIP_PAIRS, NORMALIZER, MEASUREMENTS),
     "synthetic_film": Kind(films, FILM_LANDMARKS),
 }
 
@@ -177,11 +237,13 @@ def _person(rng: np.random.Generator) -> SimpleNamespace:
     )
 
 
-def _moment(rng: np.random.Generator) -> SimpleNamespace:
+def _moment(rng: np.random.Generator, setting: Setting) -> SimpleNamespace:
     """What changes from shot to shot; `projection` is `[2, 4]`, from head coordinates to fractions of the picture."""
-    yaw, pitch = np.radians(rng.uniform((-26, -14), (26, 14)))
-    roll = np.radians(np.clip(rng.normal(0, 10), -25, 25))
-    scale, centre = rng.uniform(0.20, 0.30), 0.5 + rng.uniform(-0.08, 0.08, 2)
+    turned = np.array([setting.yaw, setting.pitch])
+    yaw, pitch = np.radians(rng.uniform(-turned, turned))
+    spread, most = setting.roll
+    roll = np.radians(np.clip(rng.normal(0, spread), -most, most))
+    scale, centre = rng.uniform(*setting.scale), 0.5 + rng.uniform(-setting.centre, setting.centre, 2)
     about_y = [[np.cos(yaw), 0, np.sin(yaw)], [0, 1, 0], [-np.sin(yaw), 0, np.cos(yaw)]]
     about_x = [[1, 0, 0], [0, np.cos(pitch), np.sin(pitch)], [0, -np.sin(pitch), np.cos(pitch)]]
     about_z = np.array([[np.cos(roll), -np.sin(roll), 0], [np.sin(roll), np.cos(roll), 0]])
@@ -194,16 +256,16 @@ def _moment(rng: np.random.Generator) -> SimpleNamespace:
         mouth_open=max(0, rng.uniform(-0.25, 0.25)),
         brow_up=rng.uniform(-0.04, 0.08),
         gaze=rng.uniform(-1, 1, 2) * (0.05, 0.015),
-        lids=rng.uniform(0.1, 0.9) if rng.random() < 0.15 else rng.uniform(-0.15, 0.1),
+        lids=rng.uniform(0.1, 0.9) if rng.random() < 0.15 * setting.covered else rng.uniform(-0.15, 0.1),
         glasses_off=rng.random() < 0.15,
         cloth=rng.uniform(20, 230, 3),
         light=light / np.linalg.norm(light),
-        ambient=rng.uniform(0.3, 0.8),
-        gain=rng.uniform(0.8, 1.4),
-        gamma=rng.uniform(0.75, 1.4),
-        cast=rng.uniform(0.86, 1.14, 3),
-        blur=max(0, rng.uniform(-0.008, 0.01)),
-        noise=rng.uniform(0, 0.05),
+        ambient=rng.uniform(*setting.ambient),
+        gain=rng.uniform(*setting.gain),
+        gamma=rng.uniform(*setting.gamma),
+        cast=rng.uniform(*setting.cast, 3),
+        blur=max(0, rng.uniform(*setting.blur)),
+        noise=rng.uniform(0, setting.noise),
     )
 
 

@@ -24,6 +24,7 @@ class Task(Protocol):
       targets: kind of what is known of each picture, for `data.load`.
       last_file: the file of a workdir that is written last; once it is there, the run is finished.
       finds_landmarks: whether a finished run has predictions.csv, which learning curves are made from.
+      config: of the run, with what was chosen where it left something open, see `automatic`.
       pictures: all pictures of the configuration.
       train: the pictures that are trained on.
       terms: names of the parts of the loss, as log.csv has them.
@@ -36,6 +37,7 @@ class Task(Protocol):
     targets: ClassVar[data.Kind]
     last_file: ClassVar[str]
     finds_landmarks: ClassVar[bool]
+    config: ConfigDict
     pictures: data.SplitPictures
     train: data.Dataset
 

@@ -17,6 +17,20 @@ def drawn():
     return synthetic.faces(range(PEOPLE), SHOTS, size=SIZE, seed=0)
 
 
+def test_in_a_clinic_faces_are_nearer_and_turned_less(drawn):
+    """Of the same people: a head that is turned is narrower between the eyes, and its nose is not below their middle."""
+    clinic = synthetic.faces(range(PEOPLE), SHOTS, size=SIZE, seed=0, setting=synthetic.CLINIC)
+    assert clinic["subjects"] == drawn["subjects"]
+
+    def seen(xy):
+        left, right, nose = (xy[:, column(name)] for name in (*NORMALIZER, "nose_tip"))
+        width = np.linalg.norm(right - left, axis=-1)
+        return width.mean(), width.std() / width.mean(), np.abs((nose - (left + right) / 2)[:, 0] / width).mean()
+
+    (width, spread, aside), (clinic_width, clinic_spread, clinic_aside) = seen(drawn["xy"]), seen(clinic["xy"])
+    assert clinic_width > 1.15 * width and clinic_spread < 0.75 * spread and clinic_aside < 0.6 * aside
+
+
 def test_shapes_and_order(drawn):
     n = PEOPLE * SHOTS
     assert drawn["pictures"].shape == (n, SIZE, SIZE, 3) and drawn["pictures"].dtype == np.uint8

@@ -147,7 +147,7 @@ REMAT = {
     "classifier": ("classifier", ctd_ed, {"constraints__cd__weight": 0.1}),
     "frozen": ("tiny", ctd_ed, {"constraints__ed__weight": 0.0, "train__encoder_layers": "none"}),
     "mobilefacenet": ("none", ctd_ed, {"model__encoder": "mobilefacenet", "constraints__ed__weight": 0.0}),
-    "hourglass": ("none", hg, {}),
+    "hourglass": ("none", hg, {"train__decoder_lr": 1e-4}),
 }
 
 
