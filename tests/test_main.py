@@ -309,7 +309,7 @@ def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, par
     [
         ({"train__batch_size": 6}, ["train.batch_size is 6", "number of devices, 4"]),
         ({"train__batch_size": 0}, ["train.batch_size is 0"]),
-        ({"train__steps": 0}, ["train.steps is 0"]),
+        ({"train__steps": -1}, ["train.steps is -1"]),
         ({"train__accumulate_steps": 0}, ["train.accumulate_steps is 0"]),
         (
             {"train__batch_size": 12, "train__accumulate_steps": 2},
@@ -480,10 +480,10 @@ def test_an_allocator_that_gives_up(main, monkeypatch, when):
 
 
 def test_debug_shows_where(main):
-    code, _, error = main("--debug", train__steps=0)
+    code, _, error = main("--debug", train__steps=-1)
     assert code == 2
     assert "Traceback" in error
-    assert error.splitlines()[-1].startswith("error: train.steps is 0")
+    assert error.splitlines()[-1].startswith("error: train.steps is -1")
 
 
 def test_an_error_of_ours_is_no_mistake_of_the_user(main, monkeypatch):
