@@ -111,8 +111,11 @@ class Ours:
         state = step.TrainState(
             np.zeros((), np.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
         )
-        self._state, constants = self._parallel.replicate((state, step.constants(job.config, job.constants)))
-        self._feed = feed.choose(job.train, job.config, self._parallel)
+        self._state, constants = self._parallel.replicate(
+            (state, step.constants(job.config.seed, job.config.train, job.constants))
+        )
+        plan = feed.Plan(job.config.train.steps, job.config.eval.every, job.config.train.batch_size, job.config.seed)
+        self._feed = feed.choose(job.train, plan, self._parallel, job.config.data.on_device)
         self._inputs = self._feed.inputs(constants)
         body = self._feed.body(step.make(job.loss, tx, labels))
         self._step = self._parallel.compile(body, sharded=False, donate=(0,))

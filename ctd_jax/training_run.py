@@ -132,8 +132,8 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     average = step.first_average(variables, labels) if config.train.average else None
     state = step.TrainState(zero, params, batch_stats, jax.jit(tx.init)(params), average)
     template = jax.eval_shape(lambda: state)
-    state, constants = parallel.replicate((state, step.constants(config, task.constants)))
-    training_feed = feed.choose(task.train, config, parallel)
+    state, constants = parallel.replicate((state, step.constants(config.seed, config.train, task.constants)))
+    training_feed = feed.choose(task.train, _plan(config), parallel, config.data.on_device)
     inputs, example = training_feed.inputs(constants), training_feed.example()
     body = training_feed.body(step.make(task.loss, tx, labels, accumulate_steps=parts))
     body = parallel.compile(body, sharded=False, donate=(0,))
@@ -200,6 +200,18 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                     )
         checkpoints.wait_until_finished()
     return hosts.together(lambda: checkpoint.best_of_training(workdir))[0]
+
+
+def _plan(config: ConfigDict) -> feed.Plan:
+    return feed.Plan(
+        steps=config.train.steps,
+        eval_every=config.eval.every,
+        batch_size=config.train.batch_size,
+        seed=config.seed,
+        schedule=config.domains.schedule,
+        temperature=config.domains.temperature,
+        unlabelled_batch_size=config.train.unlabelled_batch_size,
+    )
 
 
 def _names(task: tasks.Task, config: ConfigDict) -> dict[str, str]:

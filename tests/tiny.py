@@ -80,7 +80,9 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
         state = step.TrainState(
             np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
         )
-        state, constants = parallel.replicate((state, step.constants(task.config, task.constants)))
+        state, constants = parallel.replicate(
+            (state, step.constants(task.config.seed, task.config.train, task.constants))
+        )
         of_task, means = parallel.first(constants.task), []
         for batch in batches:
             state, mean = compiled(state, constants, parallel.shard(batch))

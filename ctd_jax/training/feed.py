@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from ml_collections import ConfigDict
 
 from ctd_jax.data import Dataset
 from ctd_jax.errors import UserError
@@ -15,6 +14,27 @@ from ctd_jax.training.step import Constants, Step, several
 from ctd_jax.typing import Batch, Tree
 
 LOG_INTERVAL = 10  # steps between two rows of log.csv
+
+
+class Plan(NamedTuple):
+    """How long a training is, and in which order its pictures come.
+
+    Attributes:
+      steps: the number of steps.
+      eval_every: steps between two evaluations.
+      batch_size: pictures with labels in a batch, on all devices together.
+      seed: of the shuffling.
+      schedule, temperature: how often each domain comes, see `data.schedule.shares`.
+      unlabelled_batch_size: pictures without labels in a batch, beside the others, if there are any.
+    """
+
+    steps: int
+    eval_every: int
+    batch_size: int
+    seed: int
+    schedule: str = "proportional"
+    temperature: float = 1.0
+    unlabelled_batch_size: int = 0
 
 
 class Call(NamedTuple):
@@ -36,24 +56,23 @@ class Feed(abc.ABC):
 
     Args:
       dataset: the training pictures.
-      config: of the run.
+      plan: of the training.
       parallel: the devices.
 
     Attributes:
       batch_size: pictures of a step, those without labels too.
     """
 
-    def __init__(self, dataset: Dataset, config: ConfigDict, parallel: Parallel):
-        self._dataset, self._parallel = dataset, parallel
-        self._steps, self._eval_every = config.train.steps, config.eval.every
-        unlabelled = config.train.unlabelled_batch_size if dataset.has_unlabelled else 0
-        self.batch_size = config.train.batch_size + unlabelled
+    def __init__(self, dataset: Dataset, plan: Plan, parallel: Parallel):
+        self._dataset, self._plan, self._parallel = dataset, plan, parallel
+        unlabelled = plan.unlabelled_batch_size if dataset.has_unlabelled else 0
+        self.batch_size = plan.batch_size + unlabelled
         self._order: dict[str, Any] = {
-            "batch_size": config.train.batch_size,
+            "batch_size": plan.batch_size,
             "unlabelled_batch_size": unlabelled,
-            "seed": config.seed,
-            "schedule": config.domains.schedule,
-            "temperature": config.domains.temperature,
+            "seed": plan.seed,
+            "schedule": plan.schedule,
+            "temperature": plan.temperature,
         }
 
     @abc.abstractmethod
@@ -89,7 +108,7 @@ class HostFeed(Feed):
 
     def calls(self, start: int) -> Iterator[Call]:
         batches = self._dataset.training_batches(start=start, **self._order)
-        for number in range(start + 1, self._steps + 1):
+        for number in range(start + 1, self._plan.steps + 1):
             yield self._call(number, self._parallel.shard(next(batches)))
 
     def _call(self, step: int, batch: Batch) -> Call:
@@ -111,10 +130,11 @@ class DeviceFeed(Feed):
         return self._parallel.shard(self._parallel.share(rows))
 
     def calls(self, start: int) -> Iterator[Call]:
+        plan = self._plan
         order = self._dataset.training_order(**self._order)
-        while start < self._steps:
-            next_row, next_evaluation = ((start // every + 1) * every for every in (LOG_INTERVAL, self._eval_every))
-            end = min(next_row, next_evaluation, self._steps)
+        while start < plan.steps:
+            next_row, next_evaluation = ((start // every + 1) * every for every in (LOG_INTERVAL, plan.eval_every))
+            end = min(next_row, next_evaluation, plan.steps)
             rows = np.stack([order[n] for n in range(start, end)], axis=1).astype(np.int32)
             yield self._call(end, self._parallel.share(rows))
             start = end
@@ -123,26 +143,26 @@ class DeviceFeed(Feed):
         return Call(step, self._parallel.shard(rows), lambda: self._parallel.shard(self._dataset.batch(rows[:, -1])))
 
 
-def choose(dataset: Dataset, config: ConfigDict, parallel: Parallel) -> Feed:
-    """The feed that `data.on_device` asks for; auto: `DeviceFeed` on an accelerator whose pictures fit into
-    `data.cache_mib`.
+def choose(dataset: Dataset, plan: Plan, parallel: Parallel, on_device: str = "auto") -> Feed:
+    """The feed that `on_device`, of `config.data`, asks for; auto: `DeviceFeed` on an accelerator, if the pictures fit
+    into `data.cache_mib`.
 
     Args:
       dataset: the training pictures.
-      config: of the run.
+      plan: of the training.
       parallel: the devices.
+      on_device: auto, yes or no.
 
     Raises:
       UserError: another value; or `yes`, though the pictures don't fit into `data.cache_mib`.
     """
-    wanted = config.data.on_device
-    if wanted not in ("auto", "yes", "no"):
-        raise UserError(f"data.on_device is {wanted!r}; expected auto, yes or no")
-    if wanted == "yes" and not dataset.cached:
+    if on_device not in ("auto", "yes", "no"):
+        raise UserError(f"data.on_device is {on_device!r}; expected auto, yes or no")
+    if on_device == "yes" and not dataset.cached:
         raise UserError(
             f"data.on_device is yes, but the {len(dataset)} training pictures need more than data.cache_mib, "
-            f"{config.data.cache_mib} MiB; raise it, or set data.on_device to auto"
+            f"{dataset.cache_mib} MiB; raise it, or set data.on_device to auto"
         )
-    if wanted == "yes" or (wanted == "auto" and jax.default_backend() != "cpu" and dataset.cached):
-        return DeviceFeed(dataset, config, parallel)
-    return HostFeed(dataset, config, parallel)
+    if on_device == "yes" or (on_device == "auto" and jax.default_backend() != "cpu" and dataset.cached):
+        return DeviceFeed(dataset, plan, parallel)
+    return HostFeed(dataset, plan, parallel)

@@ -56,16 +56,17 @@ class Constants:
 Step = Callable[[TrainState, Constants, Batch], tuple[TrainState, dict[str, Array]]]
 
 
-def constants(config: "ConfigDict", task: Tree) -> Constants:
+def constants(seed: int, train: "ConfigDict", task: Tree) -> Constants:
     """The constants of a training.
 
     Args:
-      config: of the run; its `seed` and its `train` are read.
+      seed: of all randomness.
+      train: `config.train`; its learning rates, its steps, their decay and that of the average are read.
       task: the constants of the task.
     """
-    rates = {part: jnp.float32(config.train[f"{part}_lr"]) for part in PARTS}
-    steps, power, decay = (jnp.float32(config.train[key]) for key in ("steps", "decay_power", "average"))
-    return Constants(jax.random.key_data(jax.random.key(config.seed)), rates, steps, power, decay, task)
+    rates = {part: jnp.float32(train[f"{part}_lr"]) for part in PARTS}
+    steps, power, decay = (jnp.float32(train[key]) for key in ("steps", "decay_power", "average"))
+    return Constants(jax.random.key_data(jax.random.key(seed)), rates, steps, power, decay, task)
 
 
 def first_average(variables: Variables, param_labels: Tree) -> Tree:

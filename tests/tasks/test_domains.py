@@ -117,7 +117,7 @@ def test_one_compilation_serves_batches_of_any_domain(task):
     compiled = parallel.compile(step.make(loss, tx, labels), sharded=False)
     start = task.init(0)
     state = step.TrainState(np.int32(0), start["params"], start["batch_stats"], tx.init(start["params"]))
-    state, constants = parallel.replicate((state, step.constants(task.config, task.constants)))
+    state, constants = parallel.replicate((state, step.constants(task.config.seed, task.config.train, task.constants)))
     for rows in ([0, 1, 2, 3], [8, 9, 10, 11], [0, 8, 1, 9]):
         state, _ = compiled(state, constants, parallel.shard(task.train.batch(np.array(rows))))
     assert len(traced) == 1 and compiled._cache_size() == 1

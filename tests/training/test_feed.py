@@ -43,10 +43,14 @@ def test_a_run_is_the_same_with_its_pictures_on_the_device(teacher_file, tmp_pat
         assert [float(row[a]) for a in "xy"] == pytest.approx([float(want[a]) for a in "xy"], abs=0.02)
 
 
-def calls(config, start):
-    parallel = Parallel("shard_map", jax.devices()[:2])
+def choose(config, devices=None):
     dataset = data.load(config.data, None).split("train")
-    return list(feed.choose(dataset, config, parallel).calls(start))
+    plan = feed.Plan(config.train.steps, config.eval.every, config.train.batch_size, config.seed)
+    return feed.choose(dataset, plan, Parallel("shard_map", devices), config.data.on_device)
+
+
+def calls(config, start):
+    return list(choose(config, jax.devices()[:2]).calls(start))
 
 
 def test_calls_end_at_the_rows_of_the_log_and_have_the_batches_of_the_host(teacher_file):
@@ -70,9 +74,7 @@ def test_calls_of_a_run_that_continues(teacher_file):
 
 
 def test_auto_stays_with_the_host_on_a_cpu(teacher_file):
-    config = tiny.config(teacher_file)
-    dataset = data.load(config.data, None).split("train")
-    assert type(feed.choose(dataset, config, Parallel("shard_map"))) is feed.HostFeed
+    assert type(choose(tiny.config(teacher_file))) is feed.HostFeed
 
 
 @pytest.mark.parametrize(
@@ -83,7 +85,5 @@ def test_auto_stays_with_the_host_on_a_cpu(teacher_file):
     ],
 )
 def test_wrong_values(teacher_file, changes, message):
-    config = tiny.config(teacher_file, **changes)
-    dataset = data.load(config.data, None).split("train")
     with pytest.raises(UserError, match=message):
-        feed.choose(dataset, config, Parallel("shard_map"))
+        choose(tiny.config(teacher_file, **changes))

@@ -74,7 +74,7 @@ def test_the_gradients_norm_is_among_the_means(several):
 
         made = step.make(loss, tx, labels)
         state = step.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params))
-        state, constants = parallel.replicate((state, step.constants(tiny.config("none"), {})))
+        state, constants = parallel.replicate((state, step.constants(0, tiny.config("none").train, {})))
         batch = parallel.shard({"picture": np.zeros((8, 1), np.float32)})
         if not several:
             return parallel.first(parallel.compile(made, sharded=False)(state, constants, batch)[1])

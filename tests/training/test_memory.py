@@ -108,7 +108,7 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     variables = {"params": params, "batch_stats": {"mean": np.zeros(50, "f")}}
     average = step.first_average(variables, labels) if averaged else None
     state = step.TrainState(np.int32(0), **variables, opt_state=tx.init(params), average=average)
-    state, constants = parallel.replicate((state, step.constants(tiny.config("none"), teacher)))
+    state, constants = parallel.replicate((state, step.constants(0, tiny.config("none").train, teacher)))
     batch = parallel.shard({"picture": np.ones((40, 100), "f")})
     made = parallel.compile(step.make(loss, tx, labels), sharded=False, donate=(0,))
     need = Need.of(made.lower(state, constants, batch).compile(), state)

@@ -108,7 +108,11 @@ def test_one_device_does_not_speak_to_others(teacher_file, devices):
     labels = task.param_labels(variables["params"])
     tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:devices])
     state = step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"]))
-    arguments = state, step.constants(task.config, task.constants), task.train.batch(np.arange(4))
+    arguments = (
+        state,
+        step.constants(task.config.seed, task.config.train, task.constants),
+        task.train.batch(np.arange(4)),
+    )
     for body in (step.make(task.loss, tx, labels), step.gradient_norms(task.loss, task.gradient_terms, labels)):
         text = parallel.compile(body, sharded=False).lower(*arguments).as_text()
         assert ("all_reduce" in text) == (devices > 1)
@@ -128,7 +132,7 @@ def test_parts_are_the_whole_where_no_picture_sees_another():
         compiled = parallel.compile(step.make(loss, tx, labels, accumulate_steps=parts), sharded=False)
         params = {"w": np.ones(3, "f")}
         state = parallel.replicate(step.TrainState(np.int32(0), params, {}, tx.init(params)))
-        constants, means = parallel.replicate(step.constants(tiny.config("none"), {})), []
+        constants, means = parallel.replicate(step.constants(0, tiny.config("none").train, {})), []
         for _ in range(3):
             state, mean = compiled(state, constants, parallel.shard(batch))
             means.append({name: float(value) for name, value in parallel.first(mean).items()})
@@ -174,7 +178,10 @@ def test_parts_and_rematerialisation_take_less_memory():
             np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
         )
         made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
-        arguments = *parallel.replicate((state, step.constants(task.config, {}))), task.train.batch(np.arange(8))
+        arguments = (
+            *parallel.replicate((state, step.constants(task.config.seed, task.config.train, {}))),
+            task.train.batch(np.arange(8)),
+        )
         compiled = parallel.compile(made, sharded=False).lower(*arguments).compile()
         return compiled.memory_analysis().temp_size_in_bytes
 
@@ -228,7 +235,11 @@ def test_gradient_norms_are_those_of_the_terms_by_the_layers_that_learn(teacher_
     norms = parallel.compile(step.gradient_norms(task.loss, task.gradient_terms, labels), sharded=False)
     state = parallel.replicate(step.TrainState(np.int32(0), variables["params"], variables["batch_stats"], ()))
     found = parallel.first(
-        norms(state, parallel.replicate(step.constants(task.config, task.constants)), parallel.shard(batch))
+        norms(
+            state,
+            parallel.replicate(step.constants(task.config.seed, task.config.train, task.constants)),
+            parallel.shard(batch),
+        )
     )
 
     picture = models.normalize(batch["picture"], task.teacher.input)
@@ -306,7 +317,7 @@ def test_encoder_and_decoder_have_their_own_learning_rates(one_device):
 
 def test_learning_rate_decays_to_nothing():
     config = tiny.config("none", train__steps=10, train__encoder_lr=0.5, train__decay_power=2.0)
-    constants = step.constants(config, {})
+    constants = step.constants(config.seed, config.train, {})
     for rates in (
         step.schedule(config.train),
         lambda t: {p: step.learning_rate(constants, p, t) for p in ("encoder", "decoder")},
@@ -338,7 +349,7 @@ def test_randomness_depends_on_seed_step_and_place_alone():
     def drawn(seed, kind="shard_map", devices=1):
         parallel = Parallel(kind, jax.devices()[:devices])
         tx, params, labels = optax.identity(), {"w": jnp.ones(())}, {"w": "encoder"}
-        constants = parallel.replicate(step.constants(tiny.config("none", seed=seed), {}))
+        constants = parallel.replicate(step.constants(seed, tiny.config("none").train, {}))
         state = parallel.replicate(step.TrainState(jnp.zeros((), jnp.int32), params, {}, tx.init(params)))
         compiled = parallel.compile(step.make(loss, tx, labels), sharded=False)
         found = []
@@ -366,7 +377,7 @@ def test_runs_that_differ_in_numbers_alone_are_one_program(teacher_file):
         state = step.TrainState(zero, variables["params"], variables["batch_stats"], tx.init(variables["params"]))
         compiled = Parallel("shard_map").compile(step.make(task.loss, tx, labels), sharded=False)
         return compiled.lower(
-            state, step.constants(task.config, task.constants), task.train.batch(np.arange(4))
+            state, step.constants(task.config.seed, task.config.train, task.constants), task.train.batch(np.arange(4))
         ).as_text()
 
     numbers = {"seed": 1, "data__budget": 5, "data__budget_seed": 1, "constraints__ed__weight": 0.1}
