@@ -1,0 +1,96 @@
+"""The values that the keys of a configuration may have."""
+
+import math
+from collections.abc import Callable
+from fnmatch import fnmatchcase
+from typing import Any, NamedTuple
+
+from ml_collections import ConfigDict, FrozenConfigDict
+
+from ctd_jax.config.keys import items
+from ctd_jax.errors import UserError
+
+
+class Range(NamedTuple):
+    """The values that a key may have, as a condition and in words."""
+
+    condition: Callable[[Any], bool]
+    words: str
+
+    def has(self, value: Any) -> bool:
+        try:
+            return self.condition(value)
+        except TypeError:  # a value of another type, from a configuration of the user
+            return False
+
+
+def one_of(*names: str) -> Range:
+    """The range of a key that is one of these words."""
+    return Range(lambda value: value in names, f"expected {', '.join(names[:-1])} or {names[-1]}")
+
+
+POSITIVE = Range(lambda value: 0 < value < math.inf, "expected more than 0")
+NOT_NEGATIVE = Range(lambda value: 0 <= value < math.inf, "expected 0 or more")
+OPEN = Range(NOT_NEGATIVE.condition, "expected more than 0, or 0: chosen from the training pictures")
+WEIGHT = Range(NOT_NEGATIVE.condition, "expected 0 (off) or more")
+PROBABILITY = Range(lambda value: 0 <= value <= 1, "expected 0 .. 1, and for scale less than 1")
+COUNTS = Range(
+    lambda value: len(value) == 3 and all(isinstance(count, int) and count >= 0 for count in value),
+    "expected three whole numbers: for train, val and test",
+)
+# Key, or pattern of keys -> the values it may have. What depends on the data or on the network is checked where these
+# are; a word that names a row of a table (a task, an encoder, a form of deconvolution) where that table is; the keys of
+# a constraint in its row, see `losses.terms`.
+RANGES = {
+    "seed": NOT_NEGATIVE,
+    "data.seed": NOT_NEGATIVE,
+    "data.budget": NOT_NEGATIVE,
+    "data.share": Range(lambda value: 0 < value <= 1, "expected more than 0, and 1 at most"),
+    "data.budget_seed": NOT_NEGATIVE,
+    "data.image_size": OPEN,
+    "data.margin": NOT_NEGATIVE,
+    "data.cache_mib": NOT_NEGATIVE,
+    "data.synthetic.*": COUNTS,
+    "augment.flip": PROBABILITY,
+    "augment.scale": Range(lambda value: 0 <= value < 1, PROBABILITY.words),
+    "augment.shift": PROBABILITY,
+    "model.decoder_channels": Range(
+        lambda value: all(isinstance(channels, int) and channels > 0 for channels in value),
+        "expected whole numbers above 0",
+    ),
+    "model.sigma": POSITIVE,
+    "model.hourglass.*": POSITIVE,
+    "domains.schedule": one_of("proportional", "balanced", "temperature"),
+    "domains.temperature": POSITIVE,
+    "coordinates.weight": WEIGHT,
+    "recognition.loss": one_of("softmax", "arcface"),
+    "recognition.margin": Range(lambda value: 0 <= value < math.pi, "expected 0 or more, and less than pi (radians)"),
+    "recognition.scale": POSITIVE,
+    "segmentation.dice": NOT_NEGATIVE,
+    "train.steps": OPEN,
+    "train.batch_norm": one_of("global", "device"),
+    "train.accumulate_steps": POSITIVE,
+    "train.encoder_layers": one_of("all", "last", "none"),
+    "train.encoder_lr": POSITIVE,
+    "train.decoder_lr": POSITIVE,
+    "train.decay_power": POSITIVE,
+    "train.average": Range(lambda value: 0 <= value < 1, "expected 0 (off) .. 1, and less than 1"),
+    "eval.every": POSITIVE,
+    "eval.batch_size": POSITIVE,
+    "eval.threshold.*": POSITIVE,
+}
+
+
+def check_config(config: ConfigDict) -> FrozenConfigDict:
+    """`config`, frozen.
+
+    Raises:
+      UserError: a value is out of its range, or two do not go together.
+    """
+    for key, value in items(config.to_dict()):
+        for pattern, allowed in RANGES.items():
+            if fnmatchcase(key, pattern) and not allowed.has(value):
+                raise UserError(f"{key} is {value!r}; {allowed.words}")
+    if config.data.share < 1 and config.data.budget:
+        raise UserError(f"data.share is {config.data.share} and data.budget {config.data.budget}; give one of them")
+    return FrozenConfigDict(config)

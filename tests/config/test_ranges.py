@@ -1,0 +1,72 @@
+"""The values that a key may have."""
+
+import re
+from fnmatch import fnmatchcase
+
+import pytest
+from ml_collections import FrozenConfigDict
+
+from configs import ctd_ed, default
+from ctd_jax.config import check_config, config_hash, flatten
+from ctd_jax.config.ranges import RANGES
+from ctd_jax.errors import UserError
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("train.steps", -1, "-1; expected more than 0, or 0: chosen from the training pictures"),
+        ("train.steps", "many", "'many'; expected more than 0, or 0: chosen from the training pictures"),
+        ("train.decoder_lr", -1e-3, "-0.001; expected more than 0"),
+        ("model.hourglass.depth", 0, "0; expected more than 0"),
+        ("eval.threshold.mm", 0.0, "0.0; expected more than 0"),
+        ("data.seed", -1, "-1; expected 0 or more"),
+        ("segmentation.dice", -0.5, "-0.5; expected 0 or more"),
+        ("data.share", 0.0, "0.0; expected more than 0, and 1 at most"),
+        ("data.share", 1.1, "1.1; expected more than 0, and 1 at most"),
+        ("augment.flip", 1.1, "1.1; expected 0 .. 1, and for scale less than 1"),
+        ("augment.scale", 1.0, "1.0; expected 0 .. 1, and for scale less than 1"),
+        ("model.decoder_channels", (8, 0), "(8, 0); expected whole numbers above 0"),
+        ("data.synthetic.shots", (1, 2), "(1, 2); expected three whole numbers: for train, val and test"),
+        ("domains.schedule", "balancd", "'balancd'; expected proportional, balanced or temperature"),
+        ("domains.temperature", 0.0, "0.0; expected more than 0"),
+        ("recognition.loss", "cosface", "'cosface'; expected softmax or arcface"),
+        ("recognition.margin", 3.2, "3.2; expected 0 or more, and less than pi (radians)"),
+        ("coordinates.weight", float("inf"), "inf; expected 0 (off) or more"),
+        ("coordinates.weight", float("nan"), "nan; expected 0 (off) or more"),
+        ("coordinates.weight", -1.0, "-1.0; expected 0 (off) or more"),
+        ("train.average", 1.0, "1.0; expected 0 (off) .. 1, and less than 1"),
+        ("train.batch_norm", "local", "'local'; expected global or device"),
+        ("train.encoder_layers", "first", "'first'; expected all, last or none"),
+    ],
+)
+def test_a_value_out_of_range(key, value, words):
+    config = default.get_config()
+    with config.ignore_type():
+        config.update_from_flattened_dict({key: value})
+    with pytest.raises(UserError, match=f"^{re.escape(f'{key} is {words}')}$"):
+        check_config(config)
+
+
+def test_share_and_budget_exclude_each_other():
+    config = default.get_config()
+    config.data.share, config.data.budget = 0.5, 7
+    with pytest.raises(UserError, match="data.share is 0.5 and data.budget 7; give one of them"):
+        check_config(config)
+
+
+def test_every_range_is_of_a_key_that_there_is():
+    keys = flatten(default.get_config())
+    assert not [pattern for pattern in RANGES if not any(fnmatchcase(key, pattern) for key in keys)]
+
+
+@pytest.mark.parametrize("variant", default.VARIANTS)
+def test_what_is_checked_is_frozen_and_the_same(variant):
+    config = ctd_ed.get_config(variant)
+    frozen = check_config(config)
+    assert isinstance(frozen, FrozenConfigDict)
+    assert frozen.to_dict() == config.to_dict() and config_hash(frozen) == config_hash(config)
+    with pytest.raises(AttributeError):
+        frozen.train.steps = 3
+    config.train.steps = 3
+    assert frozen.train.steps != 3
