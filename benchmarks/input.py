@@ -37,7 +37,16 @@ TRAINING = {"data.cache_mib": 64, "data.image_size": 128, "train.steps": 200, "e
 
 
 class Fed(Ours):
-    """The program of `ctd_jax.main`, fed from a landmark folder."""
+    """The program of `ctd_jax.main`, fed from a landmark folder.
+
+    Args:
+      kind: one of `INPUTS`.
+      batch: pictures in a batch.
+      size: side of the network's picture, pixels.
+      root: the landmark folder.
+      teacher: file of the teacher's weights.
+      cache: folder for prepared pictures and compiled programs.
+    """
 
     def __init__(self, *, kind: str, batch: int, size: int, root: str, teacher: str, cache: str):
         import jax

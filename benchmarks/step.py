@@ -47,7 +47,16 @@ def pictures(batch: int, size: int, landmarks: int) -> tuple[np.ndarray, np.ndar
 
 
 def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str = "resnet50", **overrides: Any) -> Any:
-    """Our `LandmarkTask` with random weights and random pictures, in the paper's variant."""
+    """Our `LandmarkTask` with random weights and random pictures, in the paper's variant.
+
+    Args:
+      batch: pictures in a batch.
+      size: side of the network's picture, pixels.
+      landmarks: number of landmarks.
+      teacher: whether there is one.
+      encoder: its name.
+      overrides: dotted key of the configuration -> value.
+    """
     import jax
     import jax.numpy as jnp
     from ml_collections import ConfigDict

@@ -118,6 +118,14 @@ def make(
 
     On a GPU autocast computes in bfloat16. With a teacher, the loss has CTD-ED's term, the cosine distance of the
     encoders' maps.
+
+    Args:
+      num_landmarks: K.
+      size: side of the network's picture, pixels.
+      teacher: whether there is one.
+      device: cpu or cuda.
+      channels_last: whether the tensors are laid out as NHWC.
+      compiled: whether the functions go through `torch.compile`.
     """
     torch.manual_seed(0)
     student, guide = SimpleBaseline(num_landmarks).to(device), Encoder().to(device).eval()

@@ -43,7 +43,14 @@ Bounds = tuple[np.ndarray, np.ndarray]
 
 
 def errors(random: np.random.Generator, sizes: np.ndarray, person: float, picture: float, shared: float) -> np.ndarray:
-    """`[2, T, n, P]` errors of two methods, NaN beyond the `[T, n]` sizes; `shared` of the variances is common."""
+    """`[2, T, n, P]` errors of two methods.
+
+    Args:
+      random: generator.
+      sizes: `[T, n]` number of pictures of each person, P at most; errors beyond it are NaN.
+      person, picture: standard deviations of the logarithm between people, and between a person's pictures.
+      shared: share of the variances that both methods have in common.
+    """
     T, n = sizes.shape
     P = sizes.max()
     log = np.zeros((2, T, n, P))
@@ -87,7 +94,14 @@ def ratio_methods(
     x: np.ndarray, y: np.ndarray, scale: intervals.Scale, random: np.random.Generator, resamples: int
 ) -> dict[str, Bounds]:
     """Bounds `[T]` of each method, for the ratios of the sums `[T, n]` of people; those by resampling of the first
-    sets only, for the time they take."""
+    sets only, for the time they take.
+
+    Args:
+      x, y: `[T, n]` numerators and denominators, a sum for each person.
+      scale: of the ratio.
+      random: generator.
+      resamples: number of resamples of a bootstrap.
+    """
     T, n = x.shape
     above, below = x.sum(1, keepdims=True), y.sum(1, keepdims=True)
     rest = below - y
@@ -112,7 +126,16 @@ def bootstraps(
     random: np.random.Generator,
     resamples: int,
 ) -> dict[str, Bounds]:
-    """Percentile, BCa (Efron 1987) and bootstrap-t bounds `[T]`; arguments `[T, n]` and `[T]`."""
+    """Percentile, BCa (Efron 1987) and bootstrap-t bounds `[T]`.
+
+    Args:
+      x, y: `[T, n]` numerators and denominators, a sum for each person.
+      r: `[T]` ratios.
+      linear: `[T]` linearised standard errors.
+      left_out: `[T, n]` ratios without each person.
+      random: generator.
+      resamples: number of resamples.
+    """
     n = x.shape[1]
     counts = random.multinomial(n, np.full(n, 1 / n), size=resamples).astype(float)  # [R, n]
     with np.errstate(all="ignore"):

@@ -105,3 +105,43 @@ def test_a_private_name_is_seen(tmp_path):
 def test_only_the_room_of_tasks_knows_which_they_are(module):
     text = (PACKAGE / module).read_text("utf-8")
     assert not re.search(r"""config\.task|config\[.task.\]|\.task\s*[!=]=""", text)
+
+
+def undocumented(path, contracts=frozenset()):
+    """Public functions of a file with five arguments or more, of which one at least is not in its `Args` (for a
+    constructor: its class's). A method that keeps a contract, which has its arguments, needs none."""
+    found = []
+
+    def visit(body, owner=None):
+        for node in body:
+            if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
+                visit(node.body, node)
+            if not isinstance(node, ast.FunctionDef) or (node.name.startswith("_") and node.name != "__init__"):
+                continue
+            every = [*node.args.posonlyargs, *node.args.args, node.args.vararg, *node.args.kwonlyargs, node.args.kwarg]
+            names = [one.arg for one in every if one and one.arg not in ("self", "cls")]
+            where = owner if node.name == "__init__" else node
+            _, _, section = (ast.get_docstring(where) or "").partition("Args:\n")
+            lines = re.findall(r"^  ([\w, ]+):", section.partition("\n\n")[0], re.M)
+            lacking = set(names) - {name for line in lines for name in line.split(", ")}
+            if len(names) >= 5 and lacking and (node.name, *names) not in contracts:
+                found.append(f"{node.name}: {', '.join(sorted(lacking))}")
+
+    visit(ast.parse(path.read_text("utf-8")).body)
+    return found
+
+
+@pytest.mark.parametrize("room", ["ctd_jax", "configs", "convert", "experiments", "benchmarks"])
+def test_many_arguments_are_documented(room):
+    loss = ("loss", "params", "batch_stats", "constants", "batch", "keys")  # of `Task`
+    found = {p.relative_to(REPO).as_posix(): undocumented(p, {loss}) for p in sorted((REPO / room).rglob("*.py"))}
+    assert {path: functions for path, functions in found.items() if functions} == {}
+
+
+def test_an_argument_without_a_word_is_seen(tmp_path):
+    text = 'def f(a, b, *, c, d, **e):\n    """Five.\n\n    Args:\n      a, b: two.\n      c: one,\n        at most.\n'
+    text += '{}    """\n'
+    (tmp_path / "a.py").write_text(text.format("      e: others.\n"))
+    assert undocumented(tmp_path / "a.py") == ["f: d"]
+    (tmp_path / "a.py").write_text(text.format("      d: one.\n      e: others.\n"))
+    assert undocumented(tmp_path / "a.py") == []

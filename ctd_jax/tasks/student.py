@@ -1,6 +1,7 @@
 """What the tasks of a student share: it starts from a teacher, and constraints tie the two."""
 
 import abc
+import dataclasses
 import functools
 import pathlib
 from collections.abc import Callable, Mapping, Sequence
@@ -24,6 +25,21 @@ from ctd_jax.training.parallel import AXIS, Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
 MAX_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
+
+
+@dataclasses.dataclass(frozen=True)
+class Facts:
+    """What a result says of its run.
+
+    Attributes:
+      n_params: of the network.
+      began: `time.monotonic()` at the start of the run.
+      gflops: see `cost.gflops`; None: they are not counted.
+    """
+
+    n_params: int
+    began: float
+    gflops: float | None = None
 
 
 class StudentTask(abc.ABC):

@@ -48,8 +48,11 @@ def each(
 def apply(
     body: Callable, variables: Variables | None, dataset: data.Dataset, parallel: Parallel, batch_size: int
 ) -> tuple[Tree, np.ndarray, np.ndarray]:
-    """All that `each` yields, in one: a tree of arrays `[N, ...]`, `offset` `[N, 2]` and `scale` `[N]`; arguments as
-    there."""
+    """All that `each` yields, in one: a tree of arrays `[N, ...]`, `offset` `[N, 2]` and `scale` `[N]`.
+
+    Args:
+      body, variables, dataset, parallel, batch_size: see `each`.
+    """
     results = each(body, variables, dataset, parallel, batch_size)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
 

@@ -12,6 +12,7 @@ from point_tables import table as point_table
 from ctd_jax import data, files, metrics, report
 from ctd_jax.metrics import Predictions, mean_shape
 from ctd_jax.tasks.landmarks import evaluate
+from ctd_jax.tasks.student import Facts
 from ctd_jax.training.parallel import Parallel
 
 CASES = pathlib.Path(__file__).parents[3] / "shared" / "cases"
@@ -112,7 +113,7 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     if not page:
         monkeypatch.setattr(report.landmarks, "write", lambda *_: None)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    return evaluate.evaluate(None, {}, pictures, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0))
+    return evaluate.evaluate(None, {}, pictures, Parallel("shard_map"), config, tmp_path, Facts(1, 0.0, 0.1))
 
 
 @pytest.mark.parametrize(

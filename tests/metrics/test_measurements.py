@@ -13,6 +13,7 @@ from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import measurements
 from ctd_jax.tasks.landmarks import evaluate
+from ctd_jax.tasks.student import Facts
 from ctd_jax.training.parallel import Parallel
 
 LANDMARKS = ("a", "b", "c", "d")
@@ -172,9 +173,7 @@ def run(tmp_path, monkeypatch, content):
     monkeypatch.setattr(evaluate, "predict", predict)
     config = default.get_config()
     (tmp_path / "config.json").write_text("{}")
-    evaluate.evaluate(
-        None, {"params": {}}, pictures, Parallel("shard_map"), config, tmp_path, evaluate.Facts(1, 0.1, 0.0)
-    )
+    evaluate.evaluate(None, {"params": {}}, pictures, Parallel("shard_map"), config, tmp_path, Facts(1, 0.0, 0.1))
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
 
 

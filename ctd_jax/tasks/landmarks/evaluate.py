@@ -1,6 +1,5 @@
 """From a trained network to a table of predictions, and from that table to every number and picture of the result."""
 
-import dataclasses
 import json
 import pathlib
 import time
@@ -15,26 +14,12 @@ from ctd_jax.config import config_hash
 from ctd_jax.metrics import Predictions, agreement, mean_shape
 from ctd_jax.tasks.landmarks import domains
 from ctd_jax.tasks.landmarks.trained import original_xy
+from ctd_jax.tasks.student import Facts
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import Parallel
 
 TABLES = ("predictions", "mean_shape")  # files of a run, and what a `Pair` has
 Pair = tuple[Predictions, Predictions]
-
-
-@dataclasses.dataclass(frozen=True)
-class Facts:
-    """What a result says of its run.
-
-    Attributes:
-      n_params: of the network.
-      gflops: see `cost.gflops`.
-      began: `time.monotonic()` at the start of the run.
-    """
-
-    n_params: int
-    gflops: float
-    began: float
 
 
 def predict(
@@ -87,6 +72,12 @@ def evaluate(
     has them under `domains`. Numbers of different domains are never pooled.
 
     Args:
+      forward: `landmarks.forward`, compiled by `parallel` with `sharded=True`.
+      variables: of the network, on the devices.
+      pictures: all of the configuration.
+      parallel: the devices.
+      config: of the run.
+      workdir: of the run.
       facts: of the run.
 
     Returns:
@@ -163,7 +154,7 @@ def _write(
         "normalizer": known.normalizer,
         "n_train": int(annotated.any(axis=1).sum()),
         "n_params": facts.n_params,
-        "gflops": round(facts.gflops, 6),
+        "gflops": None if facts.gflops is None else round(facts.gflops, 6),
         "config_hash": config_hash(config),
         "versions": versions.describe(),
     }

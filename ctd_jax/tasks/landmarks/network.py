@@ -24,11 +24,12 @@ def build(
     """The student of a configuration.
 
     Args:
+      config: of the run.
       encoder: keyword arguments of models.build_encoder.
       num_landmarks: K.
       of_domain: domain -> number of its landmarks, in their order; None: there are no domains.
       num_outputs: of its head.
-      axis_name: see there.
+      axis_name: see models.build.
 
     Raises:
       UserError: a picture size that the network can't take, or another network that can't be built.

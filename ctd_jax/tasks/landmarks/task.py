@@ -21,7 +21,7 @@ from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps
 from ctd_jax.tasks.landmarks.network import build, forward
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
-from ctd_jax.tasks.student import StudentTask
+from ctd_jax.tasks.student import Facts, StudentTask
 from ctd_jax.tasks.task import Validator
 from ctd_jax.tasks.teacher import TeacherNetwork
 from ctd_jax.tasks.trained import Run
@@ -133,7 +133,7 @@ class LandmarkTask(StudentTask):
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
         variables, n_params = self.for_prediction(variables, parallel)
         body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
-        facts = evaluate.Facts(n_params, cost.gflops(self.model, self.size), began)
+        facts = Facts(n_params, began, cost.gflops(self.model, self.size))
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod

@@ -136,7 +136,15 @@ class TrainedLandmarks(trained.Trained):
 
 
 class Table(trained.Writer):
-    """The csv file of landmarks, that of what is measured on them, and pictures with the landmarks drawn in."""
+    """The csv file of landmarks, that of what is measured on them, and pictures with the landmarks drawn in.
+
+    Args:
+      names: of the landmarks.
+      out: the csv file of landmarks.
+      overlays: folder for the pictures; None: none are drawn.
+      measured: the csv file of measurements; None: it is not written.
+      measurements: that the run has.
+    """
 
     def __init__(
         self,

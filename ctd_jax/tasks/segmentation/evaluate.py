@@ -16,6 +16,7 @@ from ctd_jax.config import config_hash
 from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.metrics import mean_map, segmentation
 from ctd_jax.tasks.segmentation.trained import class_map
+from ctd_jax.tasks.student import Facts
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import Parallel
 
@@ -32,17 +33,22 @@ def evaluate(
     parallel: Parallel,
     config: ConfigDict,
     workdir: pathlib.Path,
-    *,
-    n_params: int,
-    began: float,
-) -> None:
+    facts: Facts,
+) -> dict[str, Any]:
     """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation.csv, mean_map.csv (the
     same of the mean class map, see `mean_map`), metrics.json and, last of all, the report.
 
     Args:
       forward: `segmentation.forward`, compiled by `parallel` with `sharded=True`.
-      n_params: of the network.
-      began: `time.monotonic()` at the start of the run, for `seconds`.
+      variables: of the network, on the devices.
+      pictures: all of the configuration.
+      parallel: the devices.
+      config: of the run.
+      workdir: of the run.
+      facts: of the run.
+
+    Returns:
+      The content of metrics.json.
     """
     rows, unseen = [], []
     means = mean_map.of(pictures.split("train"), pictures.split("val")) if hosts.is_first() else np.empty(0)
@@ -55,7 +61,8 @@ def evaluate(
                     rows += found
                     unseen += blind
             start += len(batch[0])
-    hosts.by_first(lambda: _write(rows, unseen, means, pictures, config, workdir, n_params=n_params, began=began))
+    hosts.by_first(lambda: _write(rows, unseen, means, pictures, config, workdir, facts))
+    return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
 def _judge(
@@ -100,9 +107,7 @@ def _write(
     pictures: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
-    *,
-    n_params: int,
-    began: float,
+    facts: Facts,
 ) -> None:
     scores, blind = (_written(workdir / f"{name}.csv", table)
                      for name, table in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
@@ -118,10 +123,10 @@ def _write(
     summary["mean_map"] = mean_map.summarize(scores, blind, classes)
     summary["cautions"] = report.cautions.of_class_maps(summary, scores, learned)
     summary |= {
-        "n_params": n_params,
+        "n_params": facts.n_params,
         "config_hash": config_hash(config),
         "versions": versions.describe(),
-        "seconds": round(time.monotonic() - began, 1),
+        "seconds": round(time.monotonic() - facts.began, 1),
     }
     files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
     everything = pictures.everything

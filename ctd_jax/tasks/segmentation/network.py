@@ -73,6 +73,7 @@ def build(
     """The network of a configuration.
 
     Args:
+      config: of the run.
       encoder: keyword arguments of models.build_encoder.
       classes: domain -> names of its classes, the background first.
       num_outputs: of the encoder's head.

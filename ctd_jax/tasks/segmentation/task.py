@@ -1,7 +1,6 @@
 """The task: which class each pixel is of, in pictures of one or several domains."""
 
 import functools
-import json
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -18,7 +17,7 @@ from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import evaluate
 from ctd_jax.tasks.segmentation.network import Layout, build, forward
 from ctd_jax.tasks.segmentation.trained import TrainedClassMaps
-from ctd_jax.tasks.student import StudentTask
+from ctd_jax.tasks.student import Facts, StudentTask
 from ctd_jax.tasks.task import Validator
 from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint, inference
@@ -119,17 +118,8 @@ class SegmentationTask(StudentTask):
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
         variables, n_params = self.for_prediction(variables, parallel)
-        evaluate.evaluate(
-            self._compiled(parallel),
-            variables,
-            self.pictures,
-            parallel,
-            self.config,
-            workdir,
-            n_params=n_params,
-            began=began,
-        )
-        return json.loads((workdir / "metrics.json").read_text("utf-8"))
+        body, facts = self._compiled(parallel), Facts(n_params, began)
+        return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod
     def trained(cls, run: Run, domain: str | None, config: ConfigDict) -> TrainedClassMaps:
