@@ -238,7 +238,7 @@ def test_the_pictures_of_a_domain_are_predicted_alike_alone_and_with_others(fini
     run, config, _ = finished
     variables, meta = checkpoint.best(run)
     counts = {one["name"]: len(one["landmarks"]) for one in meta["domains"]}
-    model = landmarks.build(config, meta["encoder"], 60, part_b=counts)
+    model = landmarks.build(config, meta["encoder"], 60, of_domain=counts)
     pictures = data.load(config.data, run / "tfds")
     part = pictures.split("test")
     batch = part.batch(np.array([3]))
