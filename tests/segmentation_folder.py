@@ -5,8 +5,11 @@ import json
 import pathlib
 
 import numpy as np
+import tiny
 from PIL import Image
 
+from configs import mtmd
+from ctd_jax import data
 from ctd_jax.data import drawn_anatomies
 
 SPLITS = ("train", "train", "val", "test")
@@ -28,6 +31,12 @@ def write(root: pathlib.Path, people: int = 8) -> pathlib.Path:
     (root / "classes.json").write_text(json.dumps(drawn_anatomies.CLASSES))
     write_rows(root, rows)
     return root
+
+
+def load(root: pathlib.Path | str, place: pathlib.Path, **changes) -> data.SplitPictures:
+    """The pictures of `root` as a tiny `mtmd` has them, prepared in `place`."""
+    config = tiny.config("none", mtmd, data__root=str(root), **changes)
+    return data.load(config.data, place / "tfds", targets=data.CLASS_MAPS)
 
 
 def read_rows(root: pathlib.Path) -> list[list[str]]:

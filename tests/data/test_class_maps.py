@@ -4,11 +4,10 @@ import jax
 import numpy as np
 import pytest
 import segmentation_folder
-import tiny
 from PIL import Image
 from scipy import ndimage
+from segmentation_folder import load
 
-from configs import mtmd
 from ctd_jax import data
 from ctd_jax.data import drawn_anatomies
 
@@ -16,11 +15,6 @@ from ctd_jax.data import drawn_anatomies
 @pytest.fixture
 def root(tmp_path):
     return segmentation_folder.write(tmp_path / "anatomies")
-
-
-def load(root, tmp_path, **changes):
-    config = tiny.config("none", mtmd, data__root=str(root), **changes)
-    return data.load(config.data, tmp_path / "tfds", targets=data.CLASS_MAPS)
 
 
 # ---------------------------------------------------------------- what is read

@@ -7,9 +7,10 @@ import pytest
 import segmentation_folder
 import tiny
 from PIL import Image
+from segmentation_folder import load
 
 from configs import domains as domains_config
-from configs import helping, mtmd
+from configs import helping
 from ctd_jax import data
 from ctd_jax.data import synthetic
 from ctd_jax.data.drawn_anatomies import CLASSES
@@ -20,11 +21,6 @@ from ctd_jax.errors import UserError
 @pytest.fixture
 def root(tmp_path):
     return segmentation_folder.write(tmp_path / "anatomies")
-
-
-def load(root, tmp_path, **changes):
-    config = tiny.config("none", mtmd, data__root=str(root), **changes)
-    return data.load(config.data, tmp_path / "tfds", targets=data.CLASS_MAPS)
 
 
 def load_faces(**changes):

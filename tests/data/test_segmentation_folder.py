@@ -3,20 +3,14 @@
 import numpy as np
 import pytest
 import segmentation_folder
-import tiny
+from segmentation_folder import load
 
-from configs import mtmd
-from ctd_jax import data
 from ctd_jax.errors import UserError
 
 
 @pytest.fixture
 def root(tmp_path):
     return segmentation_folder.write(tmp_path / "anatomies")
-
-
-def load(root, tmp_path):
-    return data.load(tiny.config("none", mtmd, data__root=str(root)).data, tmp_path / "tfds", targets=data.CLASS_MAPS)
 
 
 def without(root, column):
