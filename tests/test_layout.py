@@ -122,8 +122,8 @@ def undocumented(path, contracts=frozenset()):
             names = [one.arg for one in every if one and one.arg not in ("self", "cls")]
             where = owner if node.name == "__init__" else node
             _, _, section = (ast.get_docstring(where) or "").partition("Args:\n")
-            lines = re.findall(r"^  ([\w, ]+):", section.partition("\n\n")[0], re.M)
-            lacking = set(names) - {name for line in lines for name in line.split(", ")}
+            lines = re.findall(r"^  ([\w, *]+):", section.partition("\n\n")[0], re.M)
+            lacking = set(names) - {name for line in lines for name in line.replace("*", "").split(", ")}
             if len(names) >= 5 and lacking and (node.name, *names) not in contracts:
                 found.append(f"{node.name}: {', '.join(sorted(lacking))}")
 
