@@ -44,7 +44,7 @@ def train(body, batch, calls, *, averaged=True):
     average = step.first_average(variables, LABELS) if averaged else None
     state = step.TrainState(np.int32(0), **variables, opt_state=tx.init(variables["params"]), average=average)
     config = tiny.config("none", train__average=0.2, train__encoder_lr=0.1, train__decoder_lr=0.1)
-    constants = step.constants(config, {})
+    constants = step.constants(config.seed, config.train, {})
     inputs = (constants, {"picture": PICTURES}) if body is step.several else constants
     made = step.make(loss, tx, LABELS)
     compiled = parallel.compile(body(made) if body else made, sharded=False, donate=(0,))
@@ -83,7 +83,7 @@ def test_what_does_not_learn_is_not_averaged_and_what_does_not_change_stays_to_t
     parallel, tx = Parallel("shard_map"), step.optimizer(task.param_labels(variables["params"]))
     state = step.TrainState(np.int32(0), **variables, opt_state=tx.init(variables["params"]), average=average)
     made = step.make(task.loss, tx, task.param_labels(variables["params"]))
-    constants = step.constants(tiny.config(teacher_file, fe, train__average=0.9), task.constants)
+    constants = step.constants(0, tiny.config(teacher_file, fe, train__average=0.9).train, task.constants)
     state, constants = parallel.replicate((state, constants))
     compiled = parallel.compile(made, sharded=False)
     for number in (0, 4):
