@@ -18,7 +18,7 @@ def drawn():
 
 
 def test_in_a_clinic_faces_are_nearer_and_turned_less(drawn):
-    """Of the same people: a head that is turned is narrower between the eyes, and its nose is not below their middle."""
+    """A head that is turned is narrower between the eyes, and its nose is not below their middle."""
     clinic = synthetic.faces(range(PEOPLE), SHOTS, size=SIZE, seed=0, setting=synthetic.CLINIC)
     assert clinic["subjects"] == drawn["subjects"]
 
