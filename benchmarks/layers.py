@@ -23,6 +23,12 @@ from ctd_jax import models
 from ctd_jax.models import layers
 
 BATCH = 16
+ENCODERS = (  # each with deconvolutions for heatmaps of stride 4
+    ("mobilefacenet", (128, 128)),
+    ("resnet8", (128, 128)),
+    ("resnet18", (128, 128, 128)),
+    ("efficientnet_lite0", (128, 128, 128)),
+)
 
 
 def measure(calls: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
@@ -53,14 +59,15 @@ def conv(stride: int, padding: int, groups: int = 1) -> Callable[[Array, Array],
 def layer_table() -> dict[str, dict[str, float]]:
     draw = lambda *shape: jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)  # noqa: E731
     table = {}
-    for size, channels, stride in ((56, 64, 1), (56, 128, 2), (28, 128, 1), (14, 256, 1)):
-        x, kernel = draw(BATCH, size, size, channels), draw(3, 3, 1, channels)
+    small = ((3, 56, 64, 1), (3, 56, 128, 2), (3, 28, 128, 1), (3, 14, 256, 1))
+    for k, size, channels, stride in (*small, (5, 28, 144, 2), (5, 14, 240, 1), (5, 7, 672, 1)):
+        x, kernel = draw(BATCH, size, size, channels), draw(k, k, 1, channels)
         forms = {
-            "ours": lambda x, k, s=stride: layers.depthwise(x, k, s, 1),
-            "autodiff": lambda x, k, s=stride: layers.depthwise_sum(x, k, s, 1),
-            "plain": conv(stride, 1, channels),
+            "ours": lambda x, kernel, s=stride, p=k // 2: layers.depthwise(x, kernel, s, p),
+            "autodiff": lambda x, kernel, s=stride, p=k // 2: layers.depthwise_sum(x, kernel, s, p),
+            "plain": conv(stride, k // 2, channels),
         }
-        name = f"depthwise 3x3, {size}x{size}x{channels}, stride {stride}"
+        name = f"depthwise {k}x{k}, {size}x{size}x{channels}, stride {stride}"
         table[name] = measure({form: layer(f, x, kernel) for form, f in forms.items()})
     for size, inputs, outputs in ((56, 64, 128), (28, 128, 64), (14, 128, 256)):
         x, kernel = draw(BATCH, size, size, inputs), draw(1, 1, inputs, outputs)
@@ -74,7 +81,7 @@ def layer_table() -> dict[str, dict[str, float]]:
 
 
 def network(encoder: str, channels: tuple[int, ...], size: int) -> dict[str, Callable[[], Any]]:
-    config = SimpleNamespace(network="encoder_decoder", decoder_channels=channels, deconv="phases")
+    config = SimpleNamespace(network="encoder_decoder", decoder="dense", decoder_channels=channels, deconv="phases")
     net = models.build(config, encoder={"name": encoder}, num_landmarks=25)
     image = jnp.ones((BATCH, size, size, 3))
     variables = jax.jit(lambda: net.init(jax.random.key(0), image[:1], train=False))()
@@ -91,7 +98,7 @@ def network(encoder: str, channels: tuple[int, ...], size: int) -> dict[str, Cal
 def step_table() -> dict[str, dict[str, float]]:
     return {
         f"{encoder} + decoder {channels}, {size} px": measure(network(encoder, channels, size), 3)
-        for encoder, channels in (("mobilefacenet", (128, 128)), ("resnet8", (128, 128)), ("resnet18", (128, 128, 128)))
+        for encoder, channels in ENCODERS
         for size in (112, 128)
     }
 

@@ -154,9 +154,12 @@ def _depthwise_forward(
 
 def _depthwise_backward(stride: int, padding: Padding, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x_BHWC, kernel = saved
-    (grad_x,) = jax.vjp(lambda x: depthwise_sum(x, kernel, stride, padding), x_BHWC)[1](grad)
     B, h, w, C = grad.shape
     k = kernel.shape[0]
+    if k > 3:
+        grad_x = _depthwise_of_gradient(x_BHWC, kernel, stride, padding, grad)
+    else:
+        (grad_x,) = jax.vjp(lambda x: depthwise_sum(x, kernel, stride, padding), x_BHWC)[1](grad)
     x = jnp.pad(x_BHWC, ((0, 0), *around(x_BHWC, k, stride, padding), (0, 0)))
 
     def tap(n: Array) -> Array:
@@ -165,6 +168,19 @@ def _depthwise_backward(stride: int, padding: Padding, saved: tuple[Array, Array
 
     # one tap after the other: XLA:CPU would fuse the k*k sums into one slow loop
     return grad_x, lax.map(tap, jnp.arange(k * k)).reshape(kernel.shape).astype(kernel.dtype)
+
+
+def _depthwise_of_gradient(x_BHWC: Array, kernel: Array, stride: int, padding: Padding, grad: Array) -> Array:
+    """The gradient of `x_BHWC`: `grad`, with stride - 1 zeros between its cells, under the kernel turned by 180°.
+    Of a 5x5 kernel it takes XLA:CPU a quarter to a tenth of the time of autodiff's sum of padded maps."""
+    k = kernel.shape[0]
+    befores = [before for before, _ in around(x_BHWC, k, stride, padding)]
+    pads = [
+        (k - 1 - before, n + before - stride * (cells - 1) - 1, stride - 1)
+        for before, n, cells in zip(befores, x_BHWC.shape[1:3], grad.shape[1:3], strict=True)
+    ]
+    spread = lax.pad(grad, jnp.zeros((), grad.dtype), ((0, 0, 0), *pads, (0, 0, 0)))
+    return depthwise_sum(spread, kernel[::-1, ::-1], 1, 0)
 
 
 depthwise = jax.custom_vjp(depthwise_sum, nondiff_argnums=(2, 3))

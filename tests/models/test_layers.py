@@ -79,6 +79,26 @@ def test_a_separable_deconvolution_by_hand():
 
 
 @pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("padding", [0, 2])
+def test_a_large_depthwise_kernel_and_its_gradients_are_those_of_xla(padding, stride):
+    rng = np.random.default_rng(0)
+    x, kernel = (rng.normal(size=n).astype("float32") for n in ((2, 9, 8, 3), (5, 5, 1, 3)))
+
+    def plain(x, kernel):
+        pads, form = [(padding, padding)] * 2, layers.DIMENSIONS
+        return lax.conv_general_dilated(
+            x, kernel, (stride, stride), pads, dimension_numbers=form, feature_group_count=3
+        )
+
+    want, pull = jax.vjp(plain, x, kernel)
+    found, ours = jax.vjp(lambda x, kernel: layers.depthwise(x, kernel, stride, padding), x, kernel)
+    np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+    g = rng.normal(size=want.shape).astype("float32")
+    for a, b in zip(ours(g), pull(g), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(8, 8), (7, 5)])
 @pytest.mark.parametrize("size", [3, 5])
 def test_padding_as_in_tensorflow_is_that_of_xla(size, shape, stride):
