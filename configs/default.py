@@ -66,6 +66,16 @@ def _demo() -> ConfigDict:
     config.augment.flip = 0.5  # probability of a mirror image; never used where dataset.json has no flip_pairs
     config.augment.scale = 0.25  # factor drawn from 1 - scale .. 1 + scale
     config.augment.shift = 0.05  # of image_size, drawn from -shift .. shift on each axis
+    # ctd_jax/data/augment.py says how each of these is done; 0: it is not
+    config.augment.rotation = 0.0  # degrees, drawn from -rotation .. rotation
+    config.augment.aspect = 0.0  # width x a, height / a, with a drawn from 1 / (1 + aspect) .. 1 + aspect
+    config.augment.brightness = 0.0  # of the range of grey values, drawn from -brightness .. brightness
+    config.augment.contrast = 0.0  # factor drawn from 1 - contrast .. 1 + contrast
+    config.augment.gamma = 0.0  # exponent drawn from 1 / (1 + gamma) .. 1 + gamma
+    config.augment.colour = 0.0  # factor of each channel, drawn from 1 - colour .. 1 + colour
+    config.augment.blur = 0.0  # of image_size; the Gaussian's sigma is drawn from 0 .. blur
+    config.augment.noise = 0.0  # of the range of grey values; the Gaussian's sigma is drawn from 0 .. noise
+    config.augment.occlusion = 0.0  # of image_size; each side of a rectangle of one grey is drawn from 0 .. occlusion
 
     config.model = ConfigDict()
     config.model.network = "encoder_decoder"  # or "hourglass", which has no teacher (configs/hg.py)

@@ -61,6 +61,16 @@ ADDED: dict[str, Any] = {
     "train.unlabelled_batch_size": 16,
     # averages
     "train.average": 0.0,
+    # augmentation beside flip, scale and shift
+    "augment.rotation": 0.0,
+    "augment.aspect": 0.0,
+    "augment.brightness": 0.0,
+    "augment.contrast": 0.0,
+    "augment.gamma": 0.0,
+    "augment.colour": 0.0,
+    "augment.blur": 0.0,
+    "augment.noise": 0.0,
+    "augment.occlusion": 0.0,
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

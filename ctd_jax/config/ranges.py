@@ -34,6 +34,7 @@ NOT_NEGATIVE = Range(lambda value: 0 <= value < math.inf, "expected 0 or more")
 OPEN = Range(NOT_NEGATIVE.condition, "expected more than 0, or 0: chosen from the training pictures")
 WEIGHT = Range(NOT_NEGATIVE.condition, "expected 0 (off) or more")
 PROBABILITY = Range(lambda value: 0 <= value <= 1, "expected 0 .. 1, and for scale less than 1")
+SHARE = Range(lambda value: 0 <= value < 1, "expected 0 (off) or more, and less than 1")
 COUNTS = Range(
     lambda value: len(value) == 3 and all(isinstance(count, int) and count >= 0 for count in value),
     "expected three whole numbers: for train, val and test",
@@ -54,6 +55,15 @@ RANGES = {
     "augment.flip": PROBABILITY,
     "augment.scale": Range(lambda value: 0 <= value < 1, PROBABILITY.words),
     "augment.shift": PROBABILITY,
+    "augment.rotation": Range(lambda value: 0 <= value <= 180, "expected 0 (off) .. 180 (degrees)"),
+    "augment.aspect": SHARE,
+    "augment.brightness": SHARE,
+    "augment.contrast": SHARE,
+    "augment.gamma": WEIGHT,
+    "augment.colour": SHARE,
+    "augment.blur": Range(lambda value: 0 <= value <= 0.05, "expected 0 (off) .. 0.05 (of data.image_size)"),
+    "augment.noise": SHARE,
+    "augment.occlusion": SHARE,
     "model.decoder_channels": Range(
         lambda value: all(isinstance(channels, int) and channels > 0 for channels in value),
         "expected whole numbers above 0",

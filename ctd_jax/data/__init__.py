@@ -6,9 +6,9 @@ from typing import TypeVar, overload
 
 from ml_collections import ConfigDict
 
-from ctd_jax.data import class_maps, domains, pictures, splits, survey, twins, unlabelled
+from ctd_jax.data import augment, class_maps, domains, pictures, splits, survey, twins, unlabelled
 from ctd_jax.data.about import Landmarks
-from ctd_jax.data.augment import augment, augment_classes, augment_picture
+from ctd_jax.data.augment import Affine, Augmentation
 from ctd_jax.data.class_maps import CLASS_MAPS, ClassMaps
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.geometry import Frame
@@ -26,6 +26,8 @@ __all__ = [
     "IN_PYTHON",
     "LANDMARKS",
     "MISSING",
+    "Affine",
+    "Augmentation",
     "ClassMaps",
     "Dataset",
     "Frame",
@@ -37,8 +39,6 @@ __all__ = [
     "Targets",
     "Unlabelled",
     "augment",
-    "augment_classes",
-    "augment_picture",
     "class_maps",
     "from_lists",
     "load",

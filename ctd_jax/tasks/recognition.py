@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, models
 from ctd_jax.config import config_hash
+from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses.supervised import arcface_logits, unit_vectors
 from ctd_jax.metrics.verification import verification_auc, verification_interval
@@ -54,6 +55,7 @@ class RecognitionTask:
 
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
         self.config, self.pictures = config, pictures
+        self.augmentation = data.Augmentation.of(config.augment)
         self.train, self._val = pictures.split("train"), pictures.split("val")
         self._tested = [pictures.split(name) for name in pictures.splits_called(config.eval.split)]
         self._check()
@@ -109,15 +111,7 @@ class RecognitionTask:
         self, params: Params, batch_stats: Tree, constants: Tree, batch: Batch, keys: Array
     ) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
         """Cross-entropy over the training subjects. See `Task.loss`."""
-        augment = self.config.augment
-        move = functools.partial(
-            data.augment_picture,
-            flip=augment.flip,
-            scale=augment.scale,
-            shift=augment.shift,
-            mirrored=self.pictures.targets.mirrored,
-        )
-        picture = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32))
+        picture = self.augmented(batch, keys)
         out, updates = models.apply_in_training(
             self.model,
             {"params": params["encoder"], "batch_stats": batch_stats["encoder"]},
@@ -127,6 +121,15 @@ class RecognitionTask:
         logits = self.logits(self._features(out), params["classifier"], batch["subject"])
         loss = optax.losses.softmax_cross_entropy_with_integer_labels(logits, batch["subject"])
         return loss, ({"encoder": updates["batch_stats"]}, {"cross_entropy": loss})
+
+    def augmented(self, batch: Batch, keys: Array) -> Array:
+        """Pictures as training sees them under random keys `[B]`: `[B, S, S, 3]` float32 in 0..255."""
+
+        def move(key: Array, picture: Array) -> Array:
+            affine = augment.random_affine(key, self.augmentation, mirrors=self.pictures.targets.mirrored)
+            return augment.move_picture(affine, augment.change_greys(key, picture, self.augmentation))
+
+        return jax.vmap(move)(keys, batch["picture"])
 
     def _features(self, out: Features) -> Array:
         """`[B, C]`, what people are told apart by."""

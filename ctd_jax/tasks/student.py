@@ -76,6 +76,7 @@ class StudentTask(abc.ABC):
     ):
         self.config, self.pictures, self.outputs = config, pictures, outputs
         self.size = config.data.image_size
+        self.augmentation = data.Augmentation.of(config.augment)
         self.train, self.val = pictures.trained_on, pictures.split("val")
         self._constraints = Terms(config.constraints)
         self._main_term, self._added = terms[0], added

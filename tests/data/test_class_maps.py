@@ -9,7 +9,7 @@ from scipy import ndimage
 from segmentation_folder import load
 
 from ctd_jax import data
-from ctd_jax.data import drawn_anatomies
+from ctd_jax.data import augment, drawn_anatomies
 
 
 @pytest.fixture
@@ -91,6 +91,11 @@ def test_drawn_anatomies_have_every_class_and_are_the_same_again():
 # ---------------------------------------------------------------- moved together
 
 
+def moved_together(key, picture, classes, **options):
+    affine = augment.random_affine(key, data.Augmentation(**options))
+    return augment.move_picture(affine, picture), augment.move_classes(affine, classes, outside=255)
+
+
 def test_classes_move_with_their_picture():
     """The picture is its own class map: at full pixels both agree wherever no edge is near."""
     classes = np.kron(np.arange(16).reshape(4, 4) % 3, np.ones((8, 8))).astype(np.uint8)
@@ -98,7 +103,7 @@ def test_classes_move_with_their_picture():
     agree, gone = [], []
     for key in keys:
         picture = np.repeat(classes[..., None], 3, 2).astype(np.float32) + 1
-        moved, found = data.augment_classes(key, picture, classes, flip=0.5, scale=0.3, shift=0.2, outside=255)
+        moved, found = moved_together(key, picture, classes, flip=0.5, scale=0.3, shift=0.2)
         seen, found = np.asarray(moved)[..., 0] - 1, np.asarray(found)
         inside = found != 255
         flat = np.abs(seen - np.round(seen)) < 1e-3
@@ -115,7 +120,7 @@ def test_a_move_of_whole_pixels_by_hand():
     picture = classes[..., None].astype(np.float32)
     mirrored = 0
     for key in jax.random.split(jax.random.key(1), 12):
-        moved, found = data.augment_classes(key, picture, classes, flip=0.5, scale=0.0, shift=0.0, outside=255)
+        moved, found = moved_together(key, picture, classes, flip=0.5)
         np.testing.assert_allclose(moved[..., 0], found, atol=1e-3)
         mirrored += int(found[0, 0] == 7)
     assert 0 < mirrored < 12

@@ -160,11 +160,12 @@ def test_faces_without_landmarks_teach_no_landmarks(faces, tmp_path, teacher_fil
 
 def test_without_landmarks_there_can_be_mirror_images(faces, tmp_path):
     (faces / "dataset.json").write_text('{"name": "faces", "flip_pairs": []}')
-    config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces))
-    known = data.load(config.data, tmp_path, targets=data.IDENTITIES).targets
-    picture = np.random.default_rng(0).uniform(size=(8, 8, 3)).astype(np.float32)
-    mirrored = data.augment_picture(jax.random.key(0), picture, flip=1.0, scale=0, shift=0, mirrored=known.mirrored)
-    np.testing.assert_allclose(mirrored, picture[:, ::-1], atol=1e-6)
+    still = tiny.STILL | {"augment__flip": 1.0}
+    config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces), **still)
+    task = recognition.RecognitionTask(config, data.load(config.data, tmp_path, targets=data.IDENTITIES))
+    batch = task.train.batch(np.arange(2))
+    mirrored = task.augmented(batch, jax.random.split(jax.random.key(0), 2))
+    np.testing.assert_array_equal(mirrored, batch["picture"][:, :, ::-1])
 
 
 def test_a_train_split_that_no_row_has(faces, tmp_path):

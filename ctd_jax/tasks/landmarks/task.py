@@ -14,6 +14,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from ctd_jax import data, report
+from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.models import cost
@@ -70,17 +71,25 @@ class LandmarkTask(StudentTask):
         return variables
 
     def augmented(self, batch: Batch, keys: Array) -> tuple[Array, tuple[Array, Array, Array]]:
-        augment = self.config.augment
-        move = functools.partial(
-            data.augment, scale=augment.scale, shift=augment.shift, flip_order=self.landmarks.flip_order
-        )
-        mirrors = jnp.array(self._mirrors, jnp.float32)[batch["domain"]] if "domain" in batch else 1.0
-        flip = jnp.broadcast_to(augment.flip * mirrors, len(keys))
-        # A landmark that is not annotated is moved at infinity, so that its mirror image does not count either.
-        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-        picture, xy = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), xy, flip=flip)
+        picture, xy = self._moved(batch, keys)
         inside = jnp.all((xy >= -0.5) & (xy <= self.size - 0.5), axis=-1)
         return picture, (self._draw(xy, self.model.stride), inside, xy)
+
+    def _moved(self, batch: Batch, keys: Array) -> tuple[Array, Array]:
+        """Pictures under random keys, `[B, S, S, 3]` float32, and their landmarks `[B, K, 2]` in pixels of them; one
+        that is not annotated is at infinity."""
+        augmentation, flip_order = self.augmentation, self.landmarks.flip_order
+
+        def move(key: Array, picture: Array, xy: Array, mask: Array, mirrors: Array) -> tuple[Array, Array]:
+            affine = augment.random_affine(key, augmentation, mirrors=mirrors)
+            xy = jnp.where(mask[:, None], augment.move_points(affine, xy, self.size), jnp.inf)
+            picture = augment.move_picture(affine, augment.change_greys(key, picture, augmentation))
+            return picture, augment.swap_pairs(affine, xy, flip_order)
+
+        mirrors = jnp.broadcast_to(flip_order is not None, len(keys))
+        if "domain" in batch:
+            mirrors = jnp.array(self._mirrors)[batch["domain"]]
+        return jax.vmap(move)(keys, batch["picture"], batch["xy"], batch["mask"], mirrors)
 
     def _draw(self, xy: Array, stride: int) -> Array:
         return heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma)

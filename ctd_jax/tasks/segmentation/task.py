@@ -12,6 +12,7 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from ctd_jax import data, report
+from ctd_jax.data import augment
 from ctd_jax.losses import supervised
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import evaluate
@@ -53,16 +54,18 @@ class SegmentationTask(StudentTask):
         self.check()
 
     def augmented(self, batch: Batch, keys: Array) -> tuple[Array, tuple[Array, Array]]:
-        augment = self.config.augment
-        move = functools.partial(
-            data.augment_classes,
-            flip=augment.flip,
-            scale=augment.scale,
-            shift=augment.shift,
-            outside=data.class_maps.OUTSIDE,
-        )
-        picture, classes = jax.vmap(move)(keys, batch["picture"].astype(jnp.float32), batch["classes"])
+        picture, classes = self._moved(batch, keys)
         return picture, (self.layout.places(classes, batch["domain"]), batch["domain"])
+
+    def _moved(self, batch: Batch, keys: Array) -> tuple[Array, Array]:
+        """Pictures under random keys, `[B, S, S, 3]` float32, and their classes `[B, S, S]`."""
+
+        def move(key: Array, picture: Array, classes: Array) -> tuple[Array, Array]:
+            affine = augment.random_affine(key, self.augmentation)
+            picture = augment.move_picture(affine, augment.change_greys(key, picture, self.augmentation))
+            return picture, augment.move_classes(affine, classes, outside=data.class_maps.OUTSIDE)
+
+        return jax.vmap(move)(keys, batch["picture"], batch["classes"])
 
     def task_terms(self, student: Features, params: Params, truth: tuple[Array, Array]) -> dict[str, Array]:
         places, domain = truth
