@@ -134,3 +134,21 @@ def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
     new = landmarks.LandmarkTask(config, dataclasses.replace(pictures, everything=other)).meta
     key = "annotations" if change == "spacing" else change
     assert {k for k in old if old[k] != new[k]} == {key}
+
+
+def test_a_landmark_that_leaves_or_lacks_its_picture_does_not_count(teacher_file):
+    """A mirror image of a picture without the left eye lacks the right one; what is behind a rectangle counts."""
+    changes = {"augment__flip": 1.0, "augment__scale": 0.0, "augment__shift": 0.0, "augment__occlusion": 0.9}
+    task = tiny.task(teacher_file, **changes)
+    batch = {key: jnp.asarray(value) for key, value in task.train.batch(np.arange(4)).items()}
+    order = np.array(task.landmarks.flip_order)
+    lone = int(np.flatnonzero(order != np.arange(len(order)))[0])
+    batch["mask"] = batch["mask"].at[1, lone].set(False)
+    batch["xy"] = batch["xy"].at[1, lone].set(jnp.nan).at[2, 0].set(jnp.array([-9.0, 5.0]))
+    keys = jax.random.split(jax.random.key(0), 4)
+    picture, (true_heatmaps, inside, _) = task.augmented(batch, keys)
+    want = np.ones(inside.shape, bool)
+    want[1, order[lone]] = want[2, order[0]] = False
+    np.testing.assert_array_equal(inside, want)
+    assert np.isfinite(true_heatmaps).all() and (np.asarray(true_heatmaps)[1, ..., order[lone]] == 0).all()
+    assert (np.asarray(picture) != np.asarray(batch["picture"])[:, :, ::-1]).any(axis=(1, 2, 3)).sum() >= 2
