@@ -9,6 +9,11 @@ as --config.KEY=VALUE:
 
     --config.data.root=DIR --config.data.budget=50 --config.train.steps=1000
 
+See first what the network will see, 16 training pictures with random augmentation (--config.augment...=, in
+configs/default.py); this writes WORKDIR/augmented.html and trains nothing:
+
+    python -m ctd_jax.main --config=configs/ctd_ed.py --show=16 --config.augment.rotation=20
+
 On several hosts, or as several processes of one, the same command runs once in each, with --distributed and a --workdir
 that all of them share. Slurm, GKE and TPU pods tell JAX who is who:
 
@@ -27,6 +32,7 @@ from absl import flags
 
 from ctd_jax import command
 from ctd_jax.config import load_config
+from ctd_jax.errors import UserError
 
 _FLAGS = command.new_flags()
 _CONFIG = flags.DEFINE_string(
@@ -44,12 +50,22 @@ _DISTRIBUTED = flags.DEFINE_bool(
     "One of several processes: JAX finds the cluster, or JAX_COORDINATOR_ADDRESS and others say.",
     flag_values=_FLAGS,
 )
+_SHOW = flags.DEFINE_integer(
+    "show",
+    None,
+    "Writes augmented.html, a page of this many augmented training pictures, and does not train.",
+    lower_bound=1,
+    flag_values=_FLAGS,
+)
 _overrides: list[str] = []
 
 
 def main() -> None:
     config = load_config(_CONFIG.value, _overrides)
     workdir = pathlib.Path(_WORKDIR.value or f"runs/{config.name}-{config.variant}")
+
+    if _SHOW.value and _DISTRIBUTED.value:
+        raise UserError("--show is for one process; leave --distributed out")
 
     from ctd_jax.training import hosts
 
@@ -58,6 +74,9 @@ def main() -> None:
 
     from ctd_jax import tasks, training_run
 
+    if _SHOW.value:
+        print(f"Training pictures: {training_run.show_augmented(config, workdir, _SHOW.value)}")
+        return
     result = training_run.train_and_evaluate(config, workdir)
     if not hosts.is_first():
         return

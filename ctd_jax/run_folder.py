@@ -70,7 +70,7 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
 
 def _is_before_begin(name: str) -> bool:
     """Whether a file or folder may lie in a workdir before config.json does."""
-    return name in ("tfds", "split.csv", lock.NAME) or name.endswith(files.PARTIAL)
+    return name in ("tfds", "split.csv", "augmented.html", lock.NAME) or name.endswith(files.PARTIAL)
 
 
 def _is_same_path(key: str, before: object, now: object, contents: dict[str, str]) -> bool:

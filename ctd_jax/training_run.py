@@ -10,9 +10,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import automatic, data, files, run_folder, tasks
+from ctd_jax import automatic, data, files, report, run_folder, tasks
 from ctd_jax.config import check_config
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.teacher import NO_TEACHER
@@ -23,6 +24,7 @@ from ctd_jax.training.stopping import Signals, Stopped
 from ctd_jax.typing import Variables
 
 _log = logging.getLogger(__name__)
+DRAWS = 3  # augmentations of a picture on the page of `show_augmented`
 INEFFECTIVE = 1e-4  # of the gradient of the task's own loss: a constraint whose own is smaller does nothing
 
 
@@ -75,6 +77,33 @@ def _train_and_evaluate(
         hosts.check_same({"choices": task.config.to_dict()})
         variables = _fit(task, workdir, parallel, signals)
         return task.finish(variables, parallel, workdir, began)
+
+
+def show_augmented(config: ConfigDict, workdir: pathlib.Path, number: int) -> pathlib.Path:
+    """Writes a page of training pictures, each as it is and under `DRAWS` random augmentations; trains nothing.
+
+    Args:
+      config: of the run.
+      workdir: of the run, which may have begun or not.
+      number: of pictures, spread over the training pictures; if there are fewer, all of them.
+
+    Returns:
+      Path of the page.
+
+    Raises:
+      UserError: as for `train_and_evaluate`, before its first step.
+    """
+    config = automatic.continued(config, workdir)
+    run_folder.claim(workdir, config)
+    task, _ = prepare(config, workdir / "tfds")
+    indices = np.unique(np.linspace(0, len(task.train) - 1, number).round().astype(int))
+    rows = []
+    for index, key in zip(indices, jax.random.split(jax.random.key(config.seed), len(indices)), strict=True):
+        augmented = task.painted(task.train.batch(np.repeat(index, DRAWS)), jax.random.split(key, DRAWS))
+        rows.append((task.train.images[index], [*task.painted(task.train.batch(index[None]), None), *augmented]))
+    workdir.mkdir(parents=True, exist_ok=True)
+    settings = task.config.augment.to_dict()
+    return report.augmented.write(workdir, rows, of=len(task.train), marks=task.marks, settings=settings)
 
 
 def _begin(workdir: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:

@@ -29,6 +29,11 @@ KEYS = {
     "eval.every": 2,
     "eval.batch_size": 4,
 }
+CHANGING = {  # all of augmentation
+    "augment__rotation": 20.0, "augment__aspect": 0.1, "augment__brightness": 0.1, "augment__contrast": 0.2,
+    "augment__gamma": 0.2, "augment__colour": 0.1, "augment__blur": 0.02, "augment__noise": 0.05,
+    "augment__occlusion": 0.3,
+}  # fmt: skip
 STILL = {"augment__flip": 0.0, "augment__scale": 0.0, "augment__shift": 0.0}
 
 

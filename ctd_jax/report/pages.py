@@ -1,4 +1,4 @@
-"""The report's pages: every page is a template of this folder, and is written as `report.html`."""
+"""The report's pages: every page is a template of this folder."""
 
 from pathlib import Path
 from typing import Any
@@ -11,18 +11,19 @@ from ctd_jax import files
 FOLDER = Path(__file__).parent
 
 
-def write(workdir: Path, template: str, **content: Any) -> Path:
-    """Writes a page as `report.html` in `workdir`; returns its path.
+def write(workdir: Path, template: str, file: str = "report.html", **content: Any) -> Path:
+    """Writes a page in `workdir`; returns its path.
 
     Args:
       workdir: gives the page its name.
       template: file of this folder; it extends `base.html`.
+      file: name of the page.
       **content: what the template shows.
     """
     loader = jinja2.FileSystemLoader(FOLDER, encoding="utf-8")
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, loader=loader)
     style = markupsafe.Markup((FOLDER / "style.css").read_text(encoding="utf-8"))
     page = environment.get_template(template).render(style=style, name=workdir.resolve().name, **content)
-    path = workdir / "report.html"
+    path = workdir / file
     files.write_text(path, page)
     return path

@@ -14,6 +14,7 @@ import numpy as np
 import optax
 from jax import Array
 from ml_collections import ConfigDict
+from PIL import Image
 
 from ctd_jax import data, files, models
 from ctd_jax.config import config_hash
@@ -26,7 +27,7 @@ from ctd_jax.tasks.teacher import IMAGENET
 from ctd_jax.tasks.trained import Run, Trained
 from ctd_jax.training import hosts, inference
 from ctd_jax.training.parallel import AXIS, Parallel
-from ctd_jax.typing import Batch, Features, Params, Tree, Variables
+from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
 EMBEDDING = 128  # length of MobileFaceNet's, as published (Chen et al. 2018)
 
@@ -47,6 +48,7 @@ class RecognitionTask:
 
     targets: ClassVar[data.Kind] = data.IDENTITIES
     last_file: ClassVar[str] = "metrics.json"
+    marks: ClassVar[str] = ""
     finds_landmarks: ClassVar[bool] = False
     terms: tuple[str, ...] = ("cross_entropy",)
     gradient_terms: tuple[str, ...] = ()
@@ -130,6 +132,12 @@ class RecognitionTask:
             return augment.move_picture(affine, augment.change_greys(key, picture, self.augmentation))
 
         return jax.vmap(move)(keys, batch["picture"])
+
+    def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
+        picture = np.asarray(
+            batch["picture"] if keys is None else self.augmented(jax.tree.map(jnp.asarray, batch), keys)
+        )
+        return [Image.fromarray(one) for one in picture.round().astype(np.uint8)]
 
     def _features(self, out: Features) -> Array:
         """`[B, C]`, what people are told apart by."""

@@ -14,6 +14,7 @@ import numpy as np
 from flax.traverse_util import path_aware_map
 from jax import Array
 from ml_collections import ConfigDict
+from PIL import Image
 
 from ctd_jax import data, models
 from ctd_jax.errors import UserError
@@ -62,6 +63,7 @@ class StudentTask(abc.ABC):
 
     targets: ClassVar[data.Kind]
     last_file: ClassVar[str] = "report.html"
+    marks: ClassVar[str]
     finds_landmarks: ClassVar[bool] = False
 
     def __init__(
@@ -116,6 +118,10 @@ class StudentTask(abc.ABC):
         Returns:
           `[B, S, S, 3]` float32 in 0..255, and what `task_terms` compares the student's features with.
         """
+
+    @abc.abstractmethod
+    def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
+        """See `Task.painted`."""
 
     @abc.abstractmethod
     def task_terms(self, student: Features, params: Params, truth: Any) -> dict[str, Array]:

@@ -6,11 +6,12 @@ from typing import Any, ClassVar, Protocol
 
 from jax import Array
 from ml_collections import ConfigDict
+from PIL import Image
 
 from ctd_jax import data
 from ctd_jax.tasks.trained import Run, Trained
 from ctd_jax.training.parallel import Parallel
-from ctd_jax.typing import Batch, Params, Tree, Variables
+from ctd_jax.typing import Batch, HostBatch, Params, Tree, Variables
 
 # Function of variables on the devices: the error of the validation pictures, the lower the better, and how a person
 # reads it.
@@ -23,6 +24,7 @@ class Task(Protocol):
     Attributes:
       targets: kind of what is known of each picture, for `data.load`.
       last_file: the file of a workdir that is written last; once it is there, the run is finished.
+      marks: a sentence on what `painted` paints; "": nothing.
       finds_landmarks: whether a finished run has predictions.csv, which learning curves are made from.
       config: of the run, with what was chosen where it left something open, see `automatic`.
       pictures: all pictures of the configuration.
@@ -36,6 +38,7 @@ class Task(Protocol):
 
     targets: ClassVar[data.Kind]
     last_file: ClassVar[str]
+    marks: ClassVar[str]
     finds_landmarks: ClassVar[bool]
     config: ConfigDict
     pictures: data.SplitPictures
@@ -85,6 +88,15 @@ class Task(Protocol):
 
         Returns:
           `[B]` loss, the batch statistics after it, and name -> `[B]` of each of `terms`.
+        """
+        ...
+
+    def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
+        """Training pictures for people, with what is true of them painted over.
+
+        Args:
+          batch: B pictures and their targets.
+          keys: `[B]` random keys of their augmentation; None: they are not augmented.
         """
         ...
 

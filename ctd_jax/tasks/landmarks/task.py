@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
+from PIL import Image
 
 from ctd_jax import data, report
 from ctd_jax.data import augment
@@ -35,6 +36,7 @@ class LandmarkTask(StudentTask):
     """Network, loss, validation and test of heatmaps; the loss of an hourglass is the sum over its stacks."""
 
     targets: ClassVar[data.Kind] = data.LANDMARKS
+    marks = "A circle is an annotated landmark."
     finds_landmarks = True
 
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
@@ -90,6 +92,16 @@ class LandmarkTask(StudentTask):
         if "domain" in batch:
             mirrors = jnp.array(self._mirrors)[batch["domain"]]
         return jax.vmap(move)(keys, batch["picture"], batch["xy"], batch["mask"], mirrors)
+
+    def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
+        xy = np.where(batch["mask"][..., None], batch["xy"], np.nan)
+        seen = (batch["picture"], xy) if keys is None else self._moved(jax.tree.map(jnp.asarray, batch), keys)
+        picture, xy = (np.asarray(part) for part in seen)
+        nothing = np.full_like(xy[0], np.nan)
+        return [
+            report.paint_points(one.round().astype(np.uint8), nothing, points, side=report.augmented.SIDE)
+            for one, points in zip(picture, xy, strict=True)
+        ]
 
     def _draw(self, xy: Array, stride: int) -> Array:
         return heatmaps.draw(xy, size=self.size, stride=stride, sigma=self.config.model.sigma)

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
+from PIL import Image
 
 from ctd_jax import data, report
 from ctd_jax.data import augment
@@ -38,6 +39,7 @@ class SegmentationTask(StudentTask):
     """
 
     targets: ClassVar[data.Kind] = data.CLASS_MAPS
+    marks = "An outline is that of an annotated class."
 
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
         self.classes = pictures.targets.classes
@@ -66,6 +68,20 @@ class SegmentationTask(StudentTask):
             return picture, augment.move_classes(affine, classes, outside=data.class_maps.OUTSIDE)
 
         return jax.vmap(move)(keys, batch["picture"], batch["classes"])
+
+    def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
+        seen = (
+            (batch["picture"], batch["classes"])
+            if keys is None
+            else self._moved(jax.tree.map(jnp.asarray, batch), keys)
+        )
+        picture, classes = (np.asarray(part) for part in seen)
+        classes = np.where(classes == data.class_maps.OUTSIDE, 0, classes).astype(np.uint8)
+        nothing = np.zeros_like(classes[0])
+        return [
+            report.paint_outlines(one.round().astype(np.uint8), nothing, true, side=report.augmented.SIDE)
+            for one, true in zip(picture, classes, strict=True)
+        ]
 
     def task_terms(self, student: Features, params: Params, truth: tuple[Array, Array]) -> dict[str, Array]:
         places, domain = truth

@@ -1,0 +1,75 @@
+"""The page of augmented training pictures: what the network sees, before it is trained."""
+
+import base64
+import io
+import json
+import re
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from configs import mtmd, source
+from ctd_jax import training_run
+from ctd_jax.report import overlays
+
+
+def images(path):
+    """The pictures of each row of a page."""
+    rows = path.read_text("utf-8").split("<figure")[1:]
+    return [
+        [np.asarray(Image.open(io.BytesIO(base64.b64decode(part)))) for part in re.findall(r"base64,([^\"]+)", row)]
+        for row in rows
+    ]
+
+
+def circles(picture):
+    """The number of pixels that are as blue as an annotation."""
+    return (np.abs(picture.astype(int) - overlays.TRUTH).max(-1) < 40).sum()
+
+
+@pytest.mark.parametrize("row", ["ctd_ed", "mtmd", "source"])
+def test_a_page_of_each_task(row, teacher_file, tmp_path):
+    changes = {"teacher__weights": "none", "model__encoder": "resnet8"} if row == "source" else {}
+    changes |= {"model__decoder_channels": (8, 8, 8)} if row == "mtmd" else {}
+    module = {"mtmd": mtmd, "source": source}.get(row)
+    config = tiny.config(teacher_file, *[module] * bool(module), **tiny.CHANGING, **changes)
+    rows = images(training_run.show_augmented(config, tmp_path / "run", 3))
+    assert len(rows) == 3 and all(len(row) == 4 for row in rows)
+    for plain, *drawn in rows:
+        assert len({one.tobytes() for one in (plain, *drawn)}) == 4
+        assert all((circles(one) > 20) == (row != "source") for one in (plain, *drawn))
+
+
+def test_the_page_comes_before_the_run_and_leaves_it_alone(cli, monkeypatch, tmp_path, teacher_file):
+    monkeypatch.chdir(tmp_path)
+    command = ["--config=ctd_ed", "--workdir=run", *tiny.arguments(teacher_file, **tiny.CHANGING)]
+    code, out, _ = cli("ctd_jax.main", *command, "--show=50")
+    assert (code, out) == (0, "Training pictures: run/augmented.html\n")
+    page = tmp_path / "run" / "augmented.html"
+    assert len(images(page)) == 8  # there are no more
+    assert "augment.rotation=20.0" in page.read_text("utf-8") and "8 of the 8 training pictures" in page.read_text(
+        "utf-8"
+    )
+    assert {path.name for path in (tmp_path / "run").iterdir()} <= {"augmented.html", "tfds"}
+    code, _, error = cli("ctd_jax.main", *command)
+    assert code == 0, error
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["augment"]["noise"] == 0.05
+    code, _, _ = cli("ctd_jax.main", *command, "--show=2")
+    assert code == 0 and len(images(page)) == 2
+    code, _, error = cli("ctd_jax.main", *command, "--show=2", "--config.augment.rotation=10")
+    assert code == 2 and "augment.rotation was 20.0, is 10.0" in error
+
+
+@pytest.mark.parametrize(
+    ("argument", "part"),
+    [
+        ("--show=0", "0 is not a positive integer"),
+        ("--show=few", "'few'"),
+        ("--distributed", "--show is for one process"),
+    ],
+)
+def test_what_cannot_be_shown(cli, argument, part):
+    code, _, error = cli("ctd_jax.main", "--config=ctd_ed", "--show=2", argument)
+    assert code == 2 and part in error
