@@ -55,7 +55,6 @@ from experiments.recipe import DATA, by_split, integers, labels_of, minus, name_
 HERE = pathlib.Path(__file__).parent
 WORKER = HERE / "landmarker_worker.py"
 CORES = 2
-SAME_MINUTES = 0.05  # as a share: steps are whole
 
 
 class Job(NamedTuple):
@@ -220,8 +219,11 @@ def ours(args: argparse.Namespace, name: str, labels: int) -> list[pathlib.Path]
     said, if one is missing."""
     wanted = {"data": name, "labels": name_of(labels), "row": args.row, "split": "test"}
     lines = [line for line in read_table(HERE / "recipe.csv") if wanted.items() <= line.items()]
-    lines = [line for line in lines if abs(float(line["minutes"]) / args.minutes - 1) < SAME_MINUTES]
-    found = {int(line["seed"]): pathlib.Path(args.ours) / line["run"] for line in lines}
+    found = {
+        int(line["seed"]): pathlib.Path(args.ours) / line["run"]
+        for line in lines
+        if float(line["minutes"]) == args.minutes
+    }
     missing = sorted(set(args.seeds) - set(found))
     if missing:
         print(

@@ -9,10 +9,10 @@ switch this part of the recipe off.
 
 1. Time. Every row trains for --minutes. A minute is 120 s of processor time, of all threads: what two cores give in a
    minute that nobody else takes from them. The clock runs while a network trains, not while it is built, compiled or
-   looked at on val (`landmarker.py` keeps the same rule). For each data set and row two trainings, of 10 and of
-   10 + --calibrate steps with --choose_at labels, give the processor time of a step: what the second took more, over
-   --calibrate. Minutes over this are the steps of all runs of the row; they are kept in timing/ among the runs,
-   so that a study that goes on has the same steps. Read `minutes` of the table as steps times that.
+   looked at on val (`landmarker.py` keeps the same rule). For each data set and row a training of --calibrate steps,
+   with --choose_at labels, gives the processor time of a step (log.csv; ten steps before are not counted). Minutes over
+   this are the steps of all runs of the row; they are kept in timing/ among the runs, so that a study that goes on has
+   the same steps. `minutes` in the table is what was asked for, `processor_minutes` what the run had.
 2. Choosing, on val, with a seed of its own, at --choose_at labels, for each data set: what the files list as `grid`.
    `ft` first, over the encoder's learning rate; `delta` has FT's rate, and its own grid. `less:PART` has the recipe's
    setting.
@@ -33,7 +33,6 @@ import itertools
 import json
 import pathlib
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -47,13 +46,13 @@ from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.study import CHOOSING_SEED, Line, Run, Study, Trial, repeats
+from ctd_jax.training.feed import LOG_INTERVAL
 
 HERE = pathlib.Path(__file__).parent
 DATA = {"faces_fgnet": "faces_fgnet", "ceph_isbi2015": "ceph_isbi2015", "fetal_head_us": "multidomain/fetal_head_us"}
 TODAY = {"faces_fgnet": 112, "ceph_isbi2015": 128, "fetal_head_us": 112}  # pixels, of `ft` and `delta`
 RECIPE, LESS = "recipe", "less:"
 CORES = 2  # of which a minute is counted
-FEW_STEPS = 10  # of the shorter training that measures a step
 EVALUATIONS = 8  # on val, in each run
 
 
@@ -178,7 +177,7 @@ class Recipe(Study[Method, str]):
         labels = name_of(method.labels)
         cells: Line = {"data": method.data, "labels": labels, "row": method.row, "setting": setting}
         cells |= {"seed": seed, "split": config.eval.split, "steps": config.train.steps}
-        cells |= {"minutes": config.train.steps * seconds / 60 / CORES}
+        cells |= {"minutes": self._args.minutes}
         row = method.row.replace(":", "_")
         return Trial(
             f"{method.data}/{labels}-{row}-{config.eval.split}-seed{seed}-{config_hash(config)}", config, cells
@@ -208,6 +207,8 @@ class Recipe(Study[Method, str]):
             split = path.stem.removeprefix("metrics_")
             numbers = files.read_json(path, f"remove {run.workdir}, and the same command trains it anew")
             line |= {f"{key}_{split}": numbers[key] for key in ("me_mm", "sdr_le_2mm") if key in numbers}
+        counts, seconds = processor_time(run.workdir)
+        line |= {"processor_minutes": float(counts @ seconds) / 60 / CORES}
         return [line | {"seconds": result["seconds"], "config_hash": result["config_hash"], "run": name}]
 
     def describe(self, run: Run, lines: Sequence[Line]) -> str:
@@ -244,31 +245,22 @@ def error(run: Run) -> float:
 
 
 def time_of_step(config: ConfigDict, cache: pathlib.Path, steps: int) -> float:
-    """Seconds of processor time of a training step, from two trainings that differ by `steps`; both compile.
-
-    Raises:
-      UserError: the longer one took no longer.
-    """
-    cached = jax.config.values["jax_enable_compilation_cache"]
-    jax.config.update("jax_enable_compilation_cache", False)
-    try:
-        short, long = (processor_time(config, number, cache) for number in (FEW_STEPS, FEW_STEPS + steps))
-    finally:
-        jax.config.update("jax_enable_compilation_cache", cached)
-    if long <= short:
-        raise UserError(f"--calibrate: {steps} more steps took {long - short:.2f} s more; give more steps")
-    return (long - short) / steps
-
-
-def processor_time(config: ConfigDict, steps: int, cache: pathlib.Path) -> float:
-    """Seconds of a whole run with `steps`, and one look at val."""
+    """Seconds of processor time of a training step: the mean over `steps`, after a few that are not counted."""
     timed = ConfigDict(config.to_dict())
-    timed.grid, timed.train.steps, timed.eval.every = (), steps, steps
-    began = time.process_time()
+    timed.grid, timed.train.steps, timed.eval.every = (), LOG_INTERVAL + steps, LOG_INTERVAL + steps
     with tempfile.TemporaryDirectory() as folder:
         training_run.train_and_evaluate(timed, pathlib.Path(folder) / "timing", cache)
+        counts, seconds = processor_time(pathlib.Path(folder) / "timing")
     jax.clear_caches()
-    return time.process_time() - began
+    return float(np.average(seconds[1:], weights=counts[1:]))
+
+
+def processor_time(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers of training steps, and the seconds that one of them took, as log.csv has them."""
+    rows = [row for row in read_table(workdir / "log.csv") if row["processor_seconds"]]
+    return np.diff([0, *(int(row["step"]) for row in rows)]), np.array(
+        [float(row["processor_seconds"]) for row in rows]
+    )
 
 
 def summarize(runs: Mapping[str, Sequence[Run]], settings: Mapping[str, str]) -> dict[str, Any]:

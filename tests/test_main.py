@@ -21,6 +21,7 @@ from PIL import Image
 from ctd_jax import files, models, run_folder, training_run, versions
 from ctd_jax.data import synthetic
 from ctd_jax.training import checkpoint, memory, step
+from ctd_jax.training.log import SPEEDS
 from ctd_jax.training.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[1]
@@ -147,7 +148,7 @@ def test_log_csv(finished_run):
     log = rows(run / "log.csv")
     assert list(log[0]) == [
         *("step", "loss", "heatmap", "ed", "encoder_lr", "decoder_lr", "gradient_heatmap", "gradient_ed"),
-        *("val_error", "images_per_s"),
+        *("val_error", "images_per_s", "processor_seconds"),
     ]
     assert [bool(row["gradient_ed"]) for row in log] == [False, True, False, True]
     assert all(float(row[f"gradient_{term}"]) > 0 for row in log[1::2] for term in ("heatmap", "ed"))
@@ -235,7 +236,8 @@ def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
         training_run.train_and_evaluate(config, tmp_path / name)
         results.append(json.loads((tmp_path / name / "metrics.json").read_text()) | {"seconds": 0})
     assert results[0] == results[1]
-    logs = [[row | {"images_per_s": ""} for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
+    speeds = dict.fromkeys(SPEEDS, "")
+    logs = [[row | speeds for row in rows(tmp_path / name / "log.csv")] for name in ("whole", "killed")]
     assert logs[0] == logs[1]
     assert [row["step"] for row in logs[0]] == ["2", "2", "4", "4", "6", "6", "7", "7"]
     states = [checkpoint.read(tmp_path / name / "checkpoints" / "7") for name in ("whole", "killed")]

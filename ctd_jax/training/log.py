@@ -15,6 +15,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from ctd_jax import files
 
 _log = logging.getLogger(__name__)
+# Since the row before: pictures of a second, and seconds of the processor time of each step, of all threads; without
+# the time of pauses.
+SPEEDS = ("images_per_s", "processor_seconds")
 
 
 class NoLog:
@@ -48,14 +51,14 @@ class TrainingLog:
     """
 
     def __init__(self, workdir: pathlib.Path, columns: list[str], *, start: int, steps: int, batch_size: int):
-        path, header = workdir / "log.csv", ["step", *columns, "images_per_s"]
+        path, header = workdir / "log.csv", ["step", *columns, *SPEEDS]
         rows = _rows(path, header, start)
         files.write_csv(path, header, ([row[key] for key in header] for row in rows))
         self._file = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, header, restval="", lineterminator="\n")
         self._events = Events(workdir / "tensorboard", start)
         self._start, self._steps, self._batch_size = start, steps, batch_size
-        self._seen = (start, time.monotonic())
+        self._seen = (start, time.monotonic(), time.process_time())
         self._rate = 0.0
         self._texts = {"loss": "-", "error": "-"}
         console = Console(stderr=True)
@@ -82,10 +85,10 @@ class TrainingLog:
     @contextlib.contextmanager
     def pause(self) -> Iterator[None]:
         """Context whose time doesn't count as training."""
-        began = time.monotonic()
+        began, used = time.monotonic(), time.process_time()
         yield
-        step, since = self._seen
-        self._seen = (step, since + time.monotonic() - began)
+        step, since, used_since = self._seen
+        self._seen = (step, since + time.monotonic() - began, used_since + time.process_time() - used)
 
     def record(self, step: int, values: dict[str, float], error: str = "") -> None:
         """Writes a row of log.csv, and the events.
@@ -95,12 +98,12 @@ class TrainingLog:
           values: column -> value; other columns stay empty.
           error: the validation error as text for a person.
         """
-        then, began = self._seen
-        now = time.monotonic()
+        then, began, used = self._seen
+        now, used_now = time.monotonic(), time.process_time()
         if step > then:
             self._rate = (step - then) * self._batch_size / max(now - began, 1e-6)  # a clock may stand still
-            self._seen = (step, now)
-            values = values | {"images_per_s": self._rate}
+            self._seen = (step, now, used_now)
+            values = values | {"images_per_s": self._rate, "processor_seconds": (used_now - used) / (step - then)}
         self._csv.writerow({"step": step} | {key: f"{value:.6g}" for key, value in values.items()})
         self._file.flush()
         self._events.write(step, values)

@@ -137,7 +137,7 @@ def test_the_difference_from_ours_is_paired(run, tmp_path, capsys):
     """Ours are 10 px wrong, landmarker 5, at the same pictures."""
     write_dots(tmp_path / "dots")
     run("--labels=2", "--seeds=0", "--sizes=16")
-    line = {"data": "dots", "labels": "2", "row": "recipe", "split": "test", "seed": 0, "minutes": 0.51}
+    line = {"data": "dots", "labels": "2", "row": "recipe", "split": "test", "seed": 0, "minutes": 0.5}
     line["run"] = "dots/2-test-seed0-16px-0.5min"
     (tmp_path / "recipe.csv").write_text(f"{','.join(line)}\n{','.join(map(str, line.values()))}\n")
     flags = ("--labels=2", "--seeds=0", "--sizes=32", f"--ours={tmp_path / 'runs'}")

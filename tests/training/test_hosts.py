@@ -21,6 +21,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.landmarks import evaluate
 from ctd_jax.training import checkpoint, hosts
+from ctd_jax.training.log import SPEEDS
 from ctd_jax.training.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[2]
@@ -64,7 +65,7 @@ def assert_same_run(run, want):
     """Losses, rates, validation errors, the last state, all predictions and metrics."""
     for found, expected in zip(rows(run / "log.csv"), rows(want / "log.csv"), strict=True):
         assert found.keys() == expected.keys()
-        for key in found.keys() - {"images_per_s"}:
+        for key in found.keys() - set(SPEEDS):
             number = [float(row[key] or "nan") for row in (found, expected)]
             assert number[0] == pytest.approx(number[1], rel=1e-5, abs=1e-5, nan_ok=True), key
     states = [checkpoint.read(folder / "checkpoints" / "4") for folder in (run, want)]

@@ -70,7 +70,7 @@ def test_tensorboard_reads_the_same_numbers_and_where_it_goes_on(tmp_path):
     head, scalars = events(path)
     assert head.file_version == "brain.Event:2"
     assert {v.tag: round(v.simple_value, 4) for v in scalars.summary.value} == {
-        "loss": 0.2, "val_error": 1.5, "images_per_s": round(scalars.summary.value[2].simple_value, 4)
+        "loss": 0.2, "val_error": 1.5, **{v.tag: round(v.simple_value, 4) for v in scalars.summary.value[2:]}
     }  # fmt: skip
     path.unlink()
     write(tmp_path, [4], start=2)
@@ -97,3 +97,19 @@ def test_a_clock_that_stands_still(tmp_path, monkeypatch):
         monkeypatch.setattr("time.monotonic", lambda: training._seen[1])
         training.record(1, {"loss": 1.0})
     assert len(rows(tmp_path)) == 1
+
+
+def test_the_processor_time_of_a_step_is_without_pauses(tmp_path, monkeypatch):
+    """3 s for 4 steps, then 2 s for 2 of them beside a pause of 50 s."""
+    clock = [100.0]
+    monkeypatch.setattr("time.process_time", lambda: clock[0])
+    with log(tmp_path) as training:
+        clock[0] += 3
+        training.record(4, {"loss": 1.0})
+        with training.pause():
+            clock[0] += 50
+        training.record(4, {"val_error": 1.0})
+        clock[0] += 2
+        training.record(6, {"loss": 1.0})
+    with (tmp_path / "log.csv").open(newline="", encoding="utf-8") as file:
+        assert [row["processor_seconds"] for row in csv.DictReader(file)] == ["0.75", "", "1"]
