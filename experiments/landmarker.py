@@ -12,9 +12,9 @@ gradients of at most 1e4), one picture a step, the rate halved where the loss on
 augmentations (noise, intensity, contrast, histogram, rotation, shift, scale, shear; no mirror images), padding to a
 square, `local_soft_argmax`. Otherwise than there:
 
-* Val, not test1, decides on the rate, on the weights that are kept (the example keeps the last), and on the size:
-  --sizes are tried on val, with a seed of their own, at the first of --labels; the example's is 512 pixels. Its shift
-  of 10 pixels is the same share of a picture of another size.
+* Val, not test1, decides when the rate is halved, on the weights that are kept (the example keeps the last), and on the
+  size and the first rate: all pairs of --sizes and --rates are tried on val, with a seed of their own, at the first of
+  --labels. The example's are 512 pixels and 1e-6. Its shift of 10 pixels is the same share of a picture of any size.
 * It trains for --minutes instead of 200 epochs. An epoch, after which val is looked at, is as many passes as come
   nearest to the example's 150 pictures, so that patience is as many steps as there.
 * Pictures in colour keep their three channels (the example's are grey and it reads the first).
@@ -32,6 +32,7 @@ With --ours=runs/recipe the table has the paired differences from a row of `reci
 """
 
 import argparse
+import itertools
 import json
 import pathlib
 import subprocess
@@ -57,19 +58,27 @@ WORKER = HERE / "landmarker_worker.py"
 CORES = 2
 
 
+class Setting(NamedTuple):
+    """What val chooses: the side of the square, in pixels, and the rate at which the network learns at first."""
+
+    size: int
+    rate: float
+
+
 class Job(NamedTuple):
-    """One training: on `labels` pictures, 0 for all, in a square of `size` pixels; `split` is what is read at last."""
+    """One training: on `labels` pictures, 0 for all; `split` is what is read at last."""
 
     name: str
     labels: int
     seed: int
-    size: int
+    setting: Setting
     minutes: float
     split: str = "test"
 
     @property
     def folder(self) -> str:
-        return f"{self.name}/{name_of(self.labels)}-{self.split}-seed{self.seed}-{self.size}px-{self.minutes:g}min"
+        how = f"{self.setting.size}px-rate{self.setting.rate:g}-{self.minutes:g}min"
+        return f"{self.name}/{name_of(self.labels)}-{self.split}-seed{self.seed}-{how}"
 
 
 class Landmarker:
@@ -79,13 +88,13 @@ class Landmarker:
         self._runs, self._folder = pathlib.Path(args.runs), pathlib.Path(args.folder)
         self._python, self._table = args.python, HERE / "landmarker.csv"
 
-    def choose(self, name: str, labels: int, sizes: Sequence[int], minutes: float) -> int:
-        """The size with the lowest error on val."""
-        if len(sizes) == 1:
-            return sizes[0]
-        jobs = [Job(name, labels, CHOOSING_SEED, size, minutes, "val") for size in sizes]
+    def choose(self, name: str, labels: int, grid: Sequence[Setting], minutes: float) -> Setting:
+        """The setting with the lowest error on val."""
+        if len(grid) == 1:
+            return grid[0]
+        jobs = [Job(name, labels, CHOOSING_SEED, setting, minutes, "val") for setting in grid]
         errors = [error(self.run(job)) for job in jobs]
-        return sizes[int(np.argmin(errors))]
+        return grid[int(np.argmin(errors))]
 
     def run(self, job: Job) -> pathlib.Path:
         """The folder of a training, which is done now or was done before.
@@ -142,7 +151,7 @@ def write_job(workdir: pathlib.Path, job: Job, source: data.SplitPictures[data.P
         shown = {f"picture{i}": picture[..., 0] if grey else picture for i, picture in enumerate(pictures)}
         spacing = np.where(np.isnan(part.spacing).any(axis=1, keepdims=True), 1.0, part.spacing)
         np.savez(workdir / f"{name}.npz", allow_pickle=False, xy=xy, spacing=spacing, **shown)
-    content = {"size": job.size, "seed": job.seed, "minutes": job.minutes, "cores": CORES, "splits": read}
+    content = job.setting._asdict() | {"seed": job.seed, "minutes": job.minutes, "cores": CORES, "splits": read}
     files.write_text(workdir / "split.csv", splits.text(source.rows()))
     files.write_text(workdir / "job.json", json.dumps(content))
 
@@ -204,7 +213,7 @@ def line_of(workdir: pathlib.Path, job: Job) -> dict[str, Any]:
     """Of the table."""
     result = result_of(workdir)
     line = {"data": job.name, "labels": name_of(job.labels), "n_train": result["n_train"], "seed": job.seed}
-    line |= {"split": job.split, "size": job.size, "measure": result["ced_measure"], "error": error(workdir)}
+    line |= {"split": job.split} | job.setting._asdict() | {"measure": result["ced_measure"], "error": error(workdir)}
     numbers = ("seconds", "val_error", "minutes")
     line |= {key: value for key, value in result.items() if isinstance(value, float) and key not in numbers}
     for path in sorted(workdir.glob("metrics_*.json")):
@@ -259,10 +268,15 @@ def compare(workdirs: Sequence[pathlib.Path], others: Sequence[pathlib.Path], ro
 
 def console(result: Mapping[str, Mapping[str, Any]]) -> str:
     return "\n".join(
-        f"{name}, {labels} labels, {of_labels['size']} px: {text(of_labels['test'])}"
+        f"{name}, {labels} labels, {of_labels['size']} px, rate {of_labels['rate']:g}: {text(of_labels['test'])}"
         for name, rows in result.items()
         for labels, of_labels in rows.items()
     )
+
+
+def rates(text: str) -> list[float]:
+    """The numbers in a flag like 1e-6,1e-5."""
+    return [float(part) for part in text.split(",")]
 
 
 def main() -> None:
@@ -273,6 +287,7 @@ def main() -> None:
     parser.add_argument("--labels", default="25,all", help="numbers of labelled pictures, commas between")
     parser.add_argument("--seeds", type=integers, default="0,1,2", help="commas between")
     parser.add_argument("--sizes", type=integers, default="512,256,128", help="pixels, multiples of 16; val chooses")
+    parser.add_argument("--rates", type=rates, default="1e-6", help="commas between; val chooses")
     parser.add_argument("--minutes", type=float, default=60, help="of training, on two cores")
     parser.add_argument("--runs", default="runs/landmarker", help="folder of the runs")
     parser.add_argument("--ours", default="", help="folder of the runs of recipe.py, to compare with")
@@ -280,14 +295,15 @@ def main() -> None:
     args = parser.parse_args()
     try:
         study, labels = Landmarker(args), labels_of(args.labels)
+        grid = [Setting(*pair) for pair in itertools.product(args.sizes, args.rates)]
         result: dict[str, Any] = {}
         for name in names_of(args.data):
-            size = study.choose(name, labels[0], args.sizes, args.minutes)
+            setting = study.choose(name, labels[0], grid, args.minutes)
             result[name] = {}
             for count in labels:
-                workdirs = [study.run(Job(name, count, seed, size, args.minutes)) for seed in args.seeds]
+                workdirs = [study.run(Job(name, count, seed, setting, args.minutes)) for seed in args.seeds]
                 others = ours(args, name, count) if args.ours else []
-                result[name][name_of(count)] = {"size": size} | compare(workdirs, others, args.row)
+                result[name][name_of(count)] = setting._asdict() | compare(workdirs, others, args.row)
     except UserError as error:
         parser.error(str(error))
     files.write_text(HERE / "landmarker.json", json.dumps(result, indent=1) + "\n")

@@ -2,10 +2,10 @@
 
     python -I landmarker_worker.py FOLDER
 
-FOLDER has `job.json` (`size`, `seed`, `minutes`, `cores`, `splits`) and the pictures of each split in `SPLIT.npz`:
-`picture0`, ... `[H, W]` or `[H, W, 3]` uint8, `xy` [N, K, 2] (x, y) in their pixels, `spacing` [N, 2] mm per pixel
-along x and y. It gets `predictions.npz`, for each of `splits` `[N, K, 2]` (x, y) in pixels of the pictures, and, last
-of all, `training.json`. What is taken from the example and what is not is said in `landmarker.py`.
+FOLDER has `job.json` (`size`, `rate`, `seed`, `minutes`, `cores`, `splits`) and the pictures of each split in
+`SPLIT.npz`: `picture0`, ... `[H, W]` or `[H, W, 3]` uint8, `xy` [N, K, 2] (x, y) in their pixels, `spacing` [N, 2] mm
+per pixel along x and y. It gets `predictions.npz`, for each of `splits` `[N, K, 2]` (x, y) in pixels of the pictures,
+and, last of all, `training.json`. What is taken from the example and what is not is said in `landmarker.py`.
 """
 
 import copy
@@ -98,9 +98,10 @@ class Training:
       channels: of the pictures.
       landmarks: their number.
       size: side of the pictures, pixels.
+      rate: at which it learns at first.
     """
 
-    def __init__(self, channels: int, landmarks: int, size: int):
+    def __init__(self, channels: int, landmarks: int, size: int, rate: float):
         self.size = size
         self.model = OriginalSpatialConfigurationNet(in_channels=channels, out_channels=landmarks)
         self.generator = GaussianHeatmapGenerator(
@@ -112,7 +113,7 @@ class Training:
             {"params": self.generator.sigmas},
             {"params": self.generator.rotation},
         ]
-        self.optimizer = torch.optim.SGD(groups, lr=1e-6, momentum=0.99, nesterov=True)
+        self.optimizer = torch.optim.SGD(groups, lr=rate, momentum=0.99, nesterov=True)
         self.scheduler = torch.optim.lr_scheduler.ReduceLROnPlateau(
             self.optimizer, mode="min", factor=0.5, patience=10, cooldown=10
         )
@@ -211,7 +212,7 @@ def main() -> None:
     still = Compose([ScaleIntensityd(KEY)])
     transforms = {"train": augmentation(job["size"]).set_random_state(job["seed"]), "val": still}
     pictures = {name: dataset(folder / f"{name}.npz", job["size"], how) for name, how in transforms.items()}
-    training = Training(len(pictures["val"].imgs[0]), pictures["val"].nb_landmarks, job["size"])
+    training = Training(len(pictures["val"].imgs[0]), pictures["val"].nb_landmarks, job["size"], job["rate"])
     result = train(training, pictures, 60 * job["cores"] * job["minutes"])
     del pictures["train"]
     found = {}

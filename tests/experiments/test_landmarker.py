@@ -18,7 +18,7 @@ from experiments import landmarker, recipe
 
 DOTS = ("bright", "dim")  # landmarks: the pixel of 255, and that of 200
 SPLITS = ("train",) * 4 + ("val",) * 2 + ("test1",) * 2 + ("test2",) * 2
-# Finds both dots, and is (3, 4) pixels wrong at 32 pixels, twice that at 16.
+# Finds both dots, and is (3, 4) pixels wrong at 32 pixels and rate 1e-6, twice that at half of either.
 WORKER = """
 import json, pathlib, sys
 import numpy as np
@@ -34,7 +34,7 @@ for name in job["splits"]:
             first = picture if picture.ndim == 2 else picture[..., 0]
             rows, columns = zip(*(np.argwhere(first == value)[0] for value in (255, 200)))
             points.append(np.stack([columns, rows], axis=-1))
-        found[name] = np.array(points) + np.array([3, 4]) * 32 / job["size"]
+        found[name] = np.array(points) + np.array([3, 4]) * 32 / job["size"] * 1e-6 / job["rate"]
 with np.load(folder / "train.npz") as file:
     seen = {"xy": file["xy"].tolist(), "spacing": file["spacing"].tolist(), "shape": file["picture0"].shape}
 np.savez(folder / "predictions.npz", **found)
@@ -105,7 +105,7 @@ def test_points_go_out_and_come_back_in_pixels_of_the_picture(run, tmp_path):
 def test_the_worker_gets_the_labelled_pictures_of_our_own_runs(run, tmp_path, colour, shape):
     write_dots(tmp_path / "dots", colour=colour)
     run("--labels=2", "--seeds=1", "--sizes=32")
-    workdir = tmp_path / "runs" / "dots" / "2-test-seed1-32px-0.5min"
+    workdir = tmp_path / "runs" / "dots" / "2-test-seed1-32px-rate1e-06-0.5min"
     seen = json.loads((workdir / "training.json").read_text())["seen"]
     config = recipe.set_data(default.get_config(), tmp_path, "dots", 2, 1)
     source = data.load(config.data, tmp_path / "ours")
@@ -114,12 +114,15 @@ def test_the_worker_gets_the_labelled_pictures_of_our_own_runs(run, tmp_path, co
     assert not list(workdir.glob("t*.npz")), "copies of the pictures are left"
 
 
-def test_val_chooses_the_size(run, tmp_path):
+def test_val_chooses_size_and_rate(run, tmp_path):
     write_dots(tmp_path / "dots")
-    result = run("--labels=2,all", "--seeds=0", "--sizes=16,32")
-    assert {name: row["size"] for name, row in result.items()} == {"2": 32, "all": 32}
-    found = [(line["split"], line["size"], line["seed"]) for line in lines(tmp_path / "landmarker.csv")]
-    assert found == [("val", "16", "1000"), ("val", "32", "1000"), ("test", "32", "0"), ("test", "32", "0")]
+    result = run("--labels=2,all", "--seeds=0", "--sizes=16,32", "--rates=1e-6,5e-7")
+    assert {name: (row["size"], row["rate"]) for name, row in result.items()} == {"2": (32, 1e-6), "all": (32, 1e-6)}
+    found = [(line["split"], line["size"], line["rate"], line["seed"]) for line in lines(tmp_path / "landmarker.csv")]
+    assert found == [
+        *(("val", size, rate, "1000") for size in ("16", "32") for rate in ("1e-06", "5e-07")),
+        *[("test", "32", "1e-06", "0")] * 2,
+    ]
 
 
 def test_a_finished_run_is_not_repeated_and_lines_of_other_calls_stay(run, tmp_path):
@@ -138,7 +141,7 @@ def test_the_difference_from_ours_is_paired(run, tmp_path, capsys):
     write_dots(tmp_path / "dots")
     run("--labels=2", "--seeds=0", "--sizes=16")
     line = {"data": "dots", "labels": "2", "row": "recipe", "split": "test", "seed": 0, "minutes": 0.5}
-    line["run"] = "dots/2-test-seed0-16px-0.5min"
+    line["run"] = "dots/2-test-seed0-16px-rate1e-06-0.5min"
     (tmp_path / "recipe.csv").write_text(f"{','.join(line)}\n{','.join(map(str, line.values()))}\n")
     flags = ("--labels=2", "--seeds=0", "--sizes=32", f"--ours={tmp_path / 'runs'}")
     less = run(*flags)["2"]["test"]["minus_recipe"]["me_px"]
@@ -205,7 +208,7 @@ def centroid(picture):
 xy = random.uniform(20, 40, (30, 1, 2))
 maps = torch.tensor(np.array([[blob(64, 64, x, y, 3)] for (x, y), in xy])) * 100 / (2 * np.pi * 9)
 decoded = worker.decode(maps).numpy()[..., ::-1] - xy
-generated = worker.Training(1, 1, 64).generator(torch.tensor(xy[..., ::-1].copy()).float()).detach().numpy()
+generated = worker.Training(1, 1, 64, 1e-6).generator(torch.tensor(xy[..., ::-1].copy()).float()).detach().numpy()
 
 places = random.uniform(15, 25, (30, 1, 2)).astype(np.float32)
 pictures = {f"picture{i}": (255 * blob(50, 40, x, y, 2)).round().astype(np.uint8) for i, ((x, y),) in enumerate(places)}
