@@ -38,6 +38,13 @@ _MEASUREMENTS = flags.DEFINE_string(
 _DOMAIN = flags.DEFINE_string(
     "domain", None, "Which of the run's domains the pictures are of, if it has several.", flag_values=_FLAGS
 )
+_MIRROR = flags.DEFINE_bool(
+    "mirror",
+    None,
+    "Average what the network says of a picture and of its mirror image; --nomirror: don't. Default: as in the run's "
+    "evaluation.",
+    flag_values=_FLAGS,
+)
 _BOXES = flags.DEFINE_string(
     "boxes",
     None,
@@ -53,7 +60,7 @@ def main() -> None:
     from ctd_jax.predictor import Predictor
 
     workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
-    predictor = Predictor(workdir, domain=_DOMAIN.value)
+    predictor = Predictor(workdir, domain=_DOMAIN.value, mirror=_MIRROR.value)
     trained = predictor.trained
     if trained.boxes and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")

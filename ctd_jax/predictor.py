@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import data, models, tasks
+from ctd_jax.config import config_of_run
 from ctd_jax.data.boxes import Box
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
@@ -32,13 +33,21 @@ class Predictor:
     Args:
       workdir: of the run.
       domain: which of the run's domains the pictures are of, if it has several.
+      mirror: whether what the network says of a picture and of its mirror image is averaged; None: as in the run's
+        evaluation, its `eval.mirror`.
 
     Raises:
-      UserError: no run, one that has learned something else, no whole checkpoint, no such domain.
+      UserError: no run, one that has learned something else, no whole checkpoint, no such domain; or its pictures are
+        not mirrored in training, but `mirror` is True.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, domain: str | None = None):
-        self.trained = tasks.trained(pathlib.Path(workdir), domain)
+    def __init__(self, workdir: str | os.PathLike, *, domain: str | None = None, mirror: bool | None = None):
+        config = config_of_run(pathlib.Path(workdir))
+        if mirror is not None:
+            config.eval.mirror = mirror
+        self.trained = tasks.trained(pathlib.Path(workdir), domain, config)
+        if mirror and not self.trained.mirrored:
+            raise UserError(f"{workdir}: pictures were not mirrored in its training; leave out --mirror")
         config = self.trained.config
         self.batch_size = min(config.eval.batch_size, MAX_BATCH)
         self._parallel = Parallel(config.parallel)

@@ -32,7 +32,9 @@ NETWORKS = {
     "mobilefacenet": {"name": "mobilefacenet"},
     "efficientnet_lite0": {"name": "efficientnet_lite0"},
     "hourglass": None,
+    "mirrored": tiny.ENCODER,
 }
+MIRRORED = (1, 0, 2, 4, 3)  # its landmarks in a mirror image
 
 
 @functools.cache
@@ -41,7 +43,7 @@ def network(name):
     network = "encoder_decoder" if NETWORKS[name] else "hourglass"
     config = tiny.config("none", model__network=network, data__image_size=2 * S)  # what every encoder can take
     model = landmarks.build(config, NETWORKS[name] or tiny.ENCODER, 5)
-    forward = landmarks.forward(model, IMAGENET)
+    forward = landmarks.forward(model, IMAGENET, MIRRORED if name == "mirrored" else None)
     picture = noise(1) / 255.0
     variables = jax.jit(functools.partial(model.init, train=False))(jax.random.key(0), picture)
     # peaks of about 1, as those of a trained network: the initial heatmaps are all but flat

@@ -61,6 +61,7 @@ ADDED: dict[str, Any] = {
     "train.unlabelled_batch_size": 16,
     # averages
     "train.average": 0.0,
+    "eval.mirror": False,
     # augmentation beside flip, scale and shift
     "augment.rotation": 0.0,
     "augment.aspect": 0.0,

@@ -215,15 +215,22 @@ class _Graph:
         parts = (start, stop, range(len(sizes)), steps)
         return self.node("Slice", x, *(np.array([part[i] for i in cut]) for part in parts)) if cut else x
 
+    def _rev(self, eqn: core.JaxprEqn, x: str) -> str:
+        axes = np.array(eqn.params["dimensions"])
+        last, first = np.full_like(axes, -1), np.full_like(axes, np.iinfo(axes.dtype).min)
+        return self.node("Slice", x, last, first, axes, last)
+
     def _gather(self, eqn: core.JaxprEqn, x: str, indices: Any) -> str:
-        """x[:, i] with one constant i, and take_along_axis: along one axis."""
+        """x[:, i] with one constant i or a constant vector of them, and take_along_axis: along one axis."""
         numbers = eqn.params["dimension_numbers"]
         _only(eqn, len(numbers.start_index_map) == 1 and numbers.collapsed_slice_dims == numbers.start_index_map)
         (axis,) = numbers.start_index_map
         if numbers.operand_batching_dims:
             _only(eqn, all(n == 1 for n in eqn.params["slice_sizes"]))
             return self.node("GatherElements", x, self.node("Squeeze", indices, np.array([-1])), axis=axis)
-        return self.node("Gather", x, indices.reshape(()), axis=axis)
+        around = tuple(i for i in range(len(_shape(eqn.outvars[0]))) if indices.ndim == 1 or i != axis)
+        _only(eqn, isinstance(indices, np.ndarray) and indices.ndim <= 2 and numbers.offset_dims == around)
+        return self.node("Gather", x, indices.reshape(indices.shape[:-1]), axis=axis)
 
     def _dot_general(self, eqn: core.JaxprEqn, a: Any, b: Any) -> str:
         """The product of a map, along one of its axes, and a constant matrix. The other axis of the matrix becomes the

@@ -1,5 +1,6 @@
 """A network in evaluation mode."""
 
+from collections.abc import Callable
 from typing import cast
 
 import flax.linen as nn
@@ -16,3 +17,9 @@ def apply_in_evaluation(model: nn.Module, variables: Variables, *inputs: Array |
       *inputs: of the network: `[B, H, W, 3]` pictures, normalised, and what else it takes.
     """
     return cast(Features, model.apply(variables, *inputs, train=False))
+
+
+def of_mirror_image(maps: Callable[[Array], Array], picture: Array) -> Array:
+    """`maps` of the mirror images of `[B, H, W, C]` pictures, turned back: `[B, h, w, K]`. The channels stay those of
+    the mirror images."""
+    return maps(picture[:, :, ::-1])[:, :, ::-1]

@@ -104,6 +104,7 @@ class Trained(abc.ABC):
         `models.fold`.
       boxes: whether it looks into a box of each picture.
       grey: the ranges of pictures of more than 8 bits.
+      mirrored: whether `forward` averages what the network says of a picture and of its mirror image.
       what: what it finds, as a file of it is called.
     """
 
@@ -117,6 +118,7 @@ class Trained(abc.ABC):
     forward: Callable[..., tuple[Any, ...]]
     boxes: bool
     grey: Grey
+    mirrored: bool
     what: ClassVar[str]
 
     @abc.abstractmethod

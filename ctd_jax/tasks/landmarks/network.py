@@ -1,12 +1,14 @@
 """The network of landmarks: built from a configuration, and what it says of pictures."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import flax.linen as nn
+import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
-from ctd_jax import models
+from ctd_jax import data, models
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import heatmaps
 from ctd_jax.typing import Batch, EncoderSpec, InputSpec, Variables
@@ -55,14 +57,42 @@ def build(
     return model
 
 
-def forward(model: nn.Module, input_spec: InputSpec) -> Callable[[Variables, Batch], tuple[Array, Array]]:
+def flip_order_of(config: ConfigDict, known: data.Landmarks) -> tuple[int, ...] | None:
+    """`forward`'s: None where mirror images are not asked for, or pictures are not mirrored in training."""
+    return known.flip_order if config.eval.mirror and config.augment.flip else None
+
+
+def forward(
+    model: nn.Module,
+    input_spec: InputSpec,
+    flip_order: Sequence[int] | None = None,
+    domain_mirrors: Sequence[bool] = (),
+) -> Callable[[Variables, Batch], tuple[Array, Array]]:
     """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] network pixels, [B, K] confidence)`; "domain"
-    `[B]` too, where there are domains. `variables` as trained, or of `models.fold`."""
+    `[B]` too, where there are domains. `variables` as trained, or of `models.fold`.
+
+    Args:
+      model: of `build`.
+      input_spec: what pictures it expects, see `models.normalize`.
+      flip_order: see `Landmarks.flip_order`; the heatmaps of a picture and of its mirror image, turned back, are then
+        averaged. None: a picture is seen as it is.
+      domain_mirrors: of each domain, whether its pictures are seen mirrored too; none: all are.
+    """
 
     def body(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        domain = batch.get("domain")
+
+        def maps(picture: Array) -> Array:
+            return models.apply_in_evaluation(model, variables, picture, domain)["heatmaps"]
+
         picture = models.normalize(batch["picture"], input_spec)
         with models.folded():
-            out = models.apply_in_evaluation(model, variables, picture, batch.get("domain"))
-        return heatmaps.decode(out["heatmaps"], stride=model.stride)
+            found = maps(picture)
+            if flip_order is not None:
+                mean = (found + models.of_mirror_image(maps, picture)[..., np.array(flip_order)]) / 2
+                if domain is not None and not all(domain_mirrors):
+                    mean = jnp.where(jnp.array(domain_mirrors)[domain][:, None, None, None], mean, found)
+                found = mean
+        return heatmaps.decode(found, stride=model.stride)
 
     return body

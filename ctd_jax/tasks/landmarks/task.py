@@ -1,9 +1,10 @@
 """The task: landmarks by heatmaps, near to a teacher."""
 
 import functools
+import logging
 import operator
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -20,7 +21,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.models import cost
 from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps
-from ctd_jax.tasks.landmarks.network import build, forward
+from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.student import Facts, StudentTask
@@ -30,6 +31,8 @@ from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Variables
+
+_log = logging.getLogger(__name__)
 
 
 class LandmarkTask(StudentTask):
@@ -43,7 +46,10 @@ class LandmarkTask(StudentTask):
         self.landmarks = pictures.targets.landmarks
         known = {name: part.targets.landmarks for name, part in pictures.parts.items()}
         self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
+        self._flip_order = flip_order_of(config, self.landmarks)
         domains.warn_of_sizes(pictures)
+        if config.eval.mirror:
+            _warn_of_no_mirror(config, pictures)
         _check_annotated(pictures)
         weight = config.coordinates.weight
         counts = {name: len(one.names) for name, one in known.items()}
@@ -121,10 +127,14 @@ class LandmarkTask(StudentTask):
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
         return np.asarray(self._draw(xy, self.size // cells))
 
+    def _compiled(self, parallel: Parallel) -> Callable[..., Any]:
+        body = forward(self.model, self.teacher.input, self._flip_order, self._mirrors)
+        return parallel.compile(body, sharded=True)
+
     def validator(self, parallel: Parallel) -> Validator:
         """Function of variables on the devices: the error of the validation pictures, and how a person reads it; see
         `domains.validation_error`."""
-        body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
+        body = self._compiled(parallel)
 
         def validate(variables: Variables) -> tuple[float, str]:
             table = evaluate.predict(body, variables, self.val, parallel, self.config.eval.batch_size)
@@ -153,8 +163,9 @@ class LandmarkTask(StudentTask):
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
         variables, n_params = self.for_prediction(variables, parallel)
-        body = parallel.compile(forward(self.model, self.teacher.input), sharded=True)
-        facts = Facts(n_params, began, cost.gflops(self.model, self.size))
+        body = self._compiled(parallel)
+        passes = 2 if self._flip_order else 1  # of a picture through the network
+        facts = Facts(n_params, began, passes * cost.gflops(self.model, self.size))
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod
@@ -164,6 +175,15 @@ class LandmarkTask(StudentTask):
     @staticmethod
     def console(result: Mapping[str, Any], workdir: pathlib.Path) -> str:
         return f"{report.console(result)}\nReport: {workdir / 'report.html'}"
+
+
+def _warn_of_no_mirror(config: ConfigDict, pictures: data.SplitPictures) -> None:
+    """Warns of kinds of pictures that are seen as they are, though their mirror images are asked for."""
+    parts = pictures.parts or {"": pictures}
+    without = [name for name, part in parts.items() if part.targets.landmarks.flip_pairs is None]
+    for name in without if config.augment.flip else [""]:
+        why = "dataset.json has no flip_pairs" if config.augment.flip else "augment.flip is 0"
+        _log.warning("%seval.mirror is True, but %s: no mirror images are averaged", name and f"{name}: ", why)
 
 
 def _check_annotated(pictures: data.SplitPictures) -> None:

@@ -16,7 +16,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, agreement
 from ctd_jax.metrics.measurements import Measurement, parse
 from ctd_jax.tasks import trained
-from ctd_jax.tasks.landmarks.network import build, forward
+from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
 from ctd_jax.tasks.trained import Run
 
 TOLERANCE = 0.05  # pixels, of the original picture and of the network's
@@ -65,15 +65,19 @@ class TrainedLandmarks(trained.Trained):
         """The network of a run, or of one of its domains; see `Task.trained`."""
         meta, variables = run.meta, run.variables
         domain = run.chosen(domain)
-        names, boxes = tuple(meta["landmarks"]), meta["boxes"]
+        names, pairs, boxes = tuple(meta["landmarks"]), meta.get("flip_pairs"), meta["boxes"]
         if domain:
             facts = run.domains[domain]
             first = names.index(f"{domain}/{facts['landmarks'][0]}")
             variables = run.variables_of(domain, slice(first, first + len(facts["landmarks"])))
-            names, boxes = tuple(facts["landmarks"]), facts["boxes"]
+            names, pairs, boxes = tuple(facts["landmarks"]), facts["flip_pairs"], facts["boxes"]
         model = build(config, meta["encoder"], len(names))
-        body = forward(model, meta["input"])
-        return cls(run.workdir, config, domain, names, model, variables, meta["input"], body, boxes, run.grey(domain))
+        order = flip_order_of(config, data.Landmarks(names, pairs))
+        body = forward(model, meta["input"], order)
+        return cls(
+            run.workdir, config, domain, names, model, variables, meta["input"], body, boxes, run.grey(domain),
+            mirrored=order is not None,
+        )  # fmt: skip
 
     def read_off(
         self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]

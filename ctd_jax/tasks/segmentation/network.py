@@ -100,15 +100,28 @@ def build(
     return model
 
 
-def forward(model: nn.Module, input_spec: InputSpec, layout: Layout) -> Callable[[Variables, Batch], Array]:
+def mirrors(config: ConfigDict) -> bool:
+    """`forward`'s `mirror`: mirror images are asked for, and pictures are mirrored in training."""
+    return bool(config.eval.mirror and config.augment.flip)
+
+
+def forward(
+    model: nn.Module, input_spec: InputSpec, layout: Layout, *, mirror: bool = False
+) -> Callable[[Variables, Batch], Array]:
     """Body `(variables, {"picture": [B, S, S, 3] uint8, "domain": [B]}) -> [B, S, S, M]` probability of each class of
-    the picture's domain; without "domain", for a network that knows one. `variables` as trained, or of
-    `models.fold`."""
+    the picture's domain; without "domain", for a network that knows one. `variables` as trained, or of `models.fold`.
+    With `mirror`, those of a picture and of its mirror image, turned back, are averaged."""
 
     def body(variables: Variables, batch: Batch) -> Array:
-        picture, domain = models.normalize(batch["picture"], input_spec), batch.get("domain")
-        with models.folded():
+        domain = batch.get("domain")
+
+        def probabilities(picture: Array) -> Array:
             logits = models.apply_in_evaluation(model, variables, picture, domain)["logits"]
-        return jax.nn.softmax(logits) if domain is None else layout.probabilities(logits, domain)
+            return jax.nn.softmax(logits) if domain is None else layout.probabilities(logits, domain)
+
+        picture = models.normalize(batch["picture"], input_spec)
+        with models.folded():
+            found = probabilities(picture)
+            return (found + models.of_mirror_image(probabilities, picture)) / 2 if mirror else found
 
     return body

@@ -1,6 +1,7 @@
 """The task: which class each pixel is of, in pictures of one or several domains."""
 
 import functools
+import logging
 import pathlib
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
@@ -17,7 +18,7 @@ from ctd_jax.data import augment
 from ctd_jax.losses import supervised
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import evaluate
-from ctd_jax.tasks.segmentation.network import Layout, build, forward
+from ctd_jax.tasks.segmentation.network import Layout, build, forward, mirrors
 from ctd_jax.tasks.segmentation.trained import TrainedClassMaps
 from ctd_jax.tasks.student import Facts, StudentTask
 from ctd_jax.tasks.task import Validator
@@ -25,6 +26,8 @@ from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint, inference
 from ctd_jax.training.parallel import Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Variables
+
+_log = logging.getLogger(__name__)
 
 
 class SegmentationTask(StudentTask):
@@ -45,6 +48,8 @@ class SegmentationTask(StudentTask):
         self.classes = pictures.targets.classes
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation.suffixes(self.classes)  # names that would clash are found here
+        if config.eval.mirror and not mirrors(config):
+            _log.warning("eval.mirror is True, but augment.flip is 0: no mirror images are averaged")
         super().__init__(
             config,
             pictures,
@@ -104,7 +109,8 @@ class SegmentationTask(StudentTask):
         return np.asarray(true.reshape(len(true), cells, stride, cells, stride, -1).mean((2, 4)))
 
     def _compiled(self, parallel: Parallel) -> Callable[..., Any]:
-        return parallel.compile(forward(self.model, self.teacher.input, self.layout), sharded=True)
+        body = forward(self.model, self.teacher.input, self.layout, mirror=mirrors(self.config))
+        return parallel.compile(body, sharded=True)
 
     def validator(self, parallel: Parallel) -> Validator:
         """Function of variables on the devices: 1 - mean Dice over the classes and domains of val, in the network's

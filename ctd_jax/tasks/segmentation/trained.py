@@ -12,7 +12,7 @@ from ctd_jax import data, report
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import trained
-from ctd_jax.tasks.segmentation.network import Layout, build, forward
+from ctd_jax.tasks.segmentation.network import Layout, build, forward, mirrors
 from ctd_jax.tasks.trained import Run
 
 TOLERANCE = 0.001  # of a probability
@@ -60,10 +60,11 @@ class TrainedClassMaps(trained.Trained):
         config.domains.norm = config.domains.heads = False
         classes = {domain: known[domain]}
         model = build(config, run.meta["encoder"], classes)
-        body = _in_a_tuple(forward(model, run.meta["input"], Layout.of(classes, heads=False)))
+        layout, mirrored = Layout.of(classes, heads=False), mirrors(config)
+        body = _in_a_tuple(forward(model, run.meta["input"], layout, mirror=mirrored))
         return cls(
             run.workdir, config, domain, known[domain], model, variables, run.meta["input"], body, False,
-            run.grey(domain),
+            run.grey(domain), mirrored,
         )  # fmt: skip
 
     def read_off(
