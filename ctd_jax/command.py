@@ -2,6 +2,7 @@
 
 import logging
 import os
+import pathlib
 import re
 import signal
 import sys
@@ -13,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from ctd_jax import errors, files
+from ctd_jax.config import each_path
 from ctd_jax.errors import UserError
 from ctd_jax.training import memory
 
@@ -73,6 +75,18 @@ def run(
         if message := errors.of_system(error) or _of_devices(error):
             _complain(message, 2)
         _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
+
+
+def workdirs(text: str) -> list[pathlib.Path]:
+    """The folders that --workdir names, with commas between. One that is there is one, with the commas of its name.
+
+    Raises:
+      UserError: nothing stands before or after a comma.
+    """
+    paths = each_path(text)
+    if "" in paths:
+        raise UserError(f"--workdir={text}: nothing stands before or after a comma; give the folders of runs")
+    return [pathlib.Path(files.path_of("--workdir", path)) for path in paths]
 
 
 def _say_help(text: str, known: flags.FlagValues) -> None:

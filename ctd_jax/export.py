@@ -12,6 +12,10 @@ Weights and activations are float32. The file is written only if it agrees with 
 pictures of the run, to 0.05 pixels or 0.001 of a probability, so those are read: --config.data.root=DIR says where they
 are now, if they have moved. FILE.json beside it has what a user must know, and the report: differences, size,
 milliseconds.
+
+--workdir=A,B,C makes one file with the average of several networks whose pictures are of one size. A third output,
+`spread`, is the root mean square distance of their points from the mean. The validation pictures are those of the
+first run.
 """
 
 import json
@@ -38,14 +42,20 @@ if TYPE_CHECKING:
 
 _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string(
-    "workdir", "", "Folder of a finished run of `python -m ctd_jax.main`.", flag_values=_FLAGS
+    "workdir",
+    "",
+    "Folder of a finished run of `python -m ctd_jax.main`; of several, with commas between, the file has the average.",
+    flag_values=_FLAGS,
 )
 _TO = flags.DEFINE_string("to", "", f"The format: {', '.join(formats.FORMATS)}.", flag_values=_FLAGS)
 _DOMAIN = flags.DEFINE_string(
     "domain", None, "Which of the run's domains to export, if it has several.", flag_values=_FLAGS
 )
 _OUT = flags.DEFINE_string(
-    "out", None, "The file to write. Default: WORKDIR/landmarks.FORMAT, or class_maps.FORMAT.", flag_values=_FLAGS
+    "out",
+    None,
+    "The file to write. Default, for one run: WORKDIR/landmarks.FORMAT, or class_maps.FORMAT.",
+    flag_values=_FLAGS,
 )
 
 CALLS = 30  # behind each latency
@@ -57,13 +67,21 @@ def main() -> None:
     import numpy as np
     from jax import export
 
-    from ctd_jax import models, tasks
+    from ctd_jax import tasks
+    from ctd_jax.tasks import averaged
 
     jax.config.update("jax_platforms", "cpu")  # exports need no accelerator, and are compared where all can repeat it
-    workdir = pathlib.Path(_WORKDIR.value)
-    config = _config(workdir)
+    workdirs = command.workdirs(_WORKDIR.value)
+    workdir, configs = workdirs[0], [_config(one) for one in workdirs]
+    config = configs[0]
     form = formats.load(_TO.value)
-    network = tasks.trained(workdir, _DOMAIN.value, config)
+    networks = [tasks.trained(*one) for one in zip(workdirs, [_DOMAIN.value] * len(workdirs), configs, strict=True)]
+    averaged.check(networks)
+    network = averaged.as_one(networks)
+    if len(networks) > 1 and not _OUT.value:
+        raise UserError(
+            f"--out is missing: the average of {len(networks)} runs belongs to none; name the file to write"
+        )
     out = pathlib.Path(_OUT.value or workdir / f"{network.what}.{_TO.value}")
     _check_writable(out)
     pictures = _validation(workdir, config)
@@ -71,10 +89,9 @@ def main() -> None:
     size, forward, names = config.data.image_size, network.forward, tuple(network.outputs)
     (b,) = export.symbolic_shape("b") if formats.FORMATS[_TO.value].any_batch else (1,)
     batch = jax.ShapeDtypeStruct((b, size, size, 3), "uint8")
-    about = _metadata(workdir, network, size, b)
+    about = _metadata(workdirs, network, size, b)
     with jax.default_matmul_precision("highest"):  # else float32 is TF32 on a GPU, bfloat16 on a TPU
-        folded = models.fold(network.model, network.variables, size)
-        content = form.write(lambda v, picture: forward(v, {"picture": picture}), folded, batch, names, about)
+        content = form.write(lambda v, picture: forward(v, {"picture": picture}), network.folded(), batch, names, about)
     call = form.load(content, names)
     differences = _compare(call, network, pictures, config.eval.batch_size)
     one = pictures.batch(np.arange(1))["picture"]
@@ -140,7 +157,7 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
     return pictures.parts.get(_DOMAIN.value or "", pictures).split("val")
 
 
-def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> dict[str, Any]:
+def _metadata(workdirs: list[pathlib.Path], network: "Trained", size: int, b: Any) -> dict[str, Any]:
     """What a user of the file must know."""
     return network.about | {
         "size": size,
@@ -154,10 +171,14 @@ def _metadata(workdir: pathlib.Path, network: "Trained", size: int, b: Any) -> d
             for name, (shape, unit) in network.outputs.items()
         },
         "precision": "float32",
-        "config_hash": files.read_json(workdir / "metrics.json", REMEDY).get("config_hash"),
+        "config_hash": ",".join(_hash_of(one) for one in workdirs),
         "versions": versions.describe()
         | {name: metadata.version(name) for name in formats.FORMATS[_TO.value].packages},
     }
+
+
+def _hash_of(workdir: pathlib.Path) -> str:
+    return files.read_json(workdir / "metrics.json", REMEDY).get("config_hash", "")
 
 
 def _compare(call: Callable, network: "Trained", pictures: "Dataset", batch_size: int) -> dict[str, Any]:

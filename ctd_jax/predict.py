@@ -12,6 +12,12 @@ hold the index of the class in the run's classes.json.
 
     python -m ctd_jax.predict --workdir=runs/mtmd-demo PICTURE_OR_FOLDER ... --domain=NAME --out=masks --overlays=DIR
 
+--workdir=A,B,C averages several networks of the same landmarks or classes, each of which sees pictures of its own size.
+x, y and confidence are means, and the column spread_px has the root mean square distance of the networks' points from
+their mean, in pixels of the picture. Of class maps the mean probabilities decide, and no spread is given.
+
+    python -m ctd_jax.predict --workdir=runs/a,runs/b,runs/c PICTURE_OR_FOLDER ... --out=predictions.csv
+
 Pictures of more than 8 bits are read with the grey range of the run's pictures; where those had none, with one for all
 that are given together, and a warning.
 
@@ -27,7 +33,12 @@ from ctd_jax import command
 from ctd_jax.errors import UserError
 
 _FLAGS = command.new_flags()
-_WORKDIR = flags.DEFINE_string("workdir", "", "Folder of a run of `python -m ctd_jax.main`.", flag_values=_FLAGS)
+_WORKDIR = flags.DEFINE_string(
+    "workdir",
+    "",
+    "Folder of a run of `python -m ctd_jax.main`; of several, with commas between, the average is written.",
+    flag_values=_FLAGS,
+)
 _OUT = flags.DEFINE_string("out", "", "The csv file to write.", flag_values=_FLAGS)
 _OVERLAYS = flags.DEFINE_string(
     "overlays", None, "Folder for copies of the pictures with the landmarks drawn in.", flag_values=_FLAGS
@@ -59,14 +70,15 @@ def main() -> None:
     from ctd_jax.data.given import Given
     from ctd_jax.predictor import Predictor
 
-    workdir, out = pathlib.Path(_WORKDIR.value), pathlib.Path(_OUT.value)
-    predictor = Predictor(workdir, domain=_DOMAIN.value, mirror=_MIRROR.value)
+    out = pathlib.Path(_OUT.value)
+    predictor = Predictor(command.workdirs(_WORKDIR.value), domain=_DOMAIN.value, mirror=_MIRROR.value)
     trained = predictor.trained
+    workdir = trained.workdir
     if trained.boxes and not _BOXES.value:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     if _BOXES.value and not trained.boxes:
         raise UserError(f"{workdir} was trained on whole pictures, not on what is in a box; leave out --boxes")
-    writer = trained.writer(out, _path(_OVERLAYS.value), _path(_MEASUREMENTS.value))
+    writer, *_ = [one.writer(out, _path(_OVERLAYS.value), _path(_MEASUREMENTS.value)) for one in predictor.networks]
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
     given.check_kept(writer.outputs(given))
     writer.prepare()

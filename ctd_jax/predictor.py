@@ -1,4 +1,5 @@
-"""A finished run as an object: pictures in, landmarks or class maps out, the same to the bit as `predict` writes.
+"""A finished run, or several that are averaged, as an object: pictures in, landmarks or class maps out, the same to the
+bit as `predict` writes.
 
 from ctd_jax import Predictor
 
@@ -10,16 +11,18 @@ result.to_csv("predictions.csv")
 
 import os
 import pathlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from ctd_jax import data, models, tasks
+from ctd_jax import data, tasks
 from ctd_jax.config import config_of_run
 from ctd_jax.data.boxes import Box
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
+from ctd_jax.tasks import averaged
+from ctd_jax.tasks.trained import Seen
 from ctd_jax.training import inference
 from ctd_jax.training.parallel import Parallel
 
@@ -27,33 +30,57 @@ MAX_BATCH = 8  # pictures in the network; fewer are filled up, so that the same 
 Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
 
 
+class _Network:
+    """A network on the devices, compiled for batches of one size."""
+
+    def __init__(self, trained: tasks.Trained, batch_size: int):
+        self._config, self._batch_size = trained.config, batch_size
+        self._parallel = Parallel(trained.config.parallel)
+        self._forward = self._parallel.compile(trained.forward, sharded=True)
+        self._variables = self._parallel.replicate(trained.folded())
+
+    def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Seen:
+        """What it says of pictures; arguments as of `Predictor.see`."""
+        part = data.Dataset.unlabelled(
+            tuple(map(str, pictures)),
+            tuple(pictures.values()).__getitem__,
+            boxes=np.array([boxes[name].box if name in boxes else np.full(4, np.nan) for name in pictures]),
+            size=self._config.data.image_size,
+            margin=self._config.data.margin,
+        )
+        return Seen(*inference.apply(self._forward, self._variables, part, self._parallel, self._batch_size))
+
+
 class Predictor:
     """The network of a finished run, ready to see pictures; it is compiled once, for batches of one size.
 
     Args:
-      workdir: of the run.
+      workdir: of the run; or a list of several, whose networks are averaged: points and confidence, or the
+        probabilities of classes.
       domain: which of the run's domains the pictures are of, if it has several.
       mirror: whether what the network says of a picture and of its mirror image is averaged; None: as in the run's
         evaluation, its `eval.mirror`.
 
     Raises:
-      UserError: no run, one that has learned something else, no whole checkpoint, no such domain; or its pictures are
-        not mirrored in training, but `mirror` is True.
+      UserError: no run, one that has learned something else, no whole checkpoint, no such domain; its pictures are
+        not mirrored in training, but `mirror` is True; or several that don't go together, see `averaged.check`.
     """
 
-    def __init__(self, workdir: str | os.PathLike, *, domain: str | None = None, mirror: bool | None = None):
-        config = config_of_run(pathlib.Path(workdir))
-        if mirror is not None:
-            config.eval.mirror = mirror
-        self.trained = tasks.trained(pathlib.Path(workdir), domain, config)
-        if mirror and not self.trained.mirrored:
-            raise UserError(f"{workdir}: pictures were not mirrored in its training; leave out --mirror")
-        config = self.trained.config
-        self.batch_size = min(config.eval.batch_size, MAX_BATCH)
-        self._parallel = Parallel(config.parallel)
-        self._forward = self._parallel.compile(self.trained.forward, sharded=True)
-        folded = models.fold(self.trained.model, self.trained.variables, config.data.image_size)
-        self._variables = self._parallel.replicate(folded)
+    def __init__(
+        self,
+        workdir: str | os.PathLike | Sequence[str | os.PathLike],
+        *,
+        domain: str | None = None,
+        mirror: bool | None = None,
+    ):
+        workdirs = [workdir] if isinstance(workdir, str | os.PathLike) else list(workdir)
+        if not workdirs:
+            raise UserError("no run: the list is empty; give the workdir of one, or of several")
+        self.networks = [_trained(pathlib.Path(one), domain, mirror) for one in workdirs]
+        averaged.check(self.networks)
+        self.trained = self.networks[0]
+        self.batch_size = min(MAX_BATCH, *(one.config.eval.batch_size for one in self.networks))
+        self._compiled = [_Network(one, self.batch_size) for one in self.networks]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -61,7 +88,7 @@ class Predictor:
         return self.trained.names
 
     def __call__(self, pictures: Pictures, *, boxes: np.ndarray | None = None) -> tasks.Result:
-        """What the network finds in pictures of any mix of sizes.
+        """What the network finds in pictures of any mix of sizes; of several, what they find on average.
 
         Args:
           pictures: a file, a folder, an array `[H, W]` or `[H, W, 3]` of any integer or floating-point type, or several
@@ -83,16 +110,7 @@ class Predictor:
           pictures: name -> `[H, W, 3]` uint8; at most `batch_size`.
           boxes: of the pictures; empty: they are seen as a whole.
         """
-        config = self.trained.config
-        part = data.Dataset.unlabelled(
-            tuple(map(str, pictures)),
-            tuple(pictures.values()).__getitem__,
-            boxes=np.array([boxes[name].box if name in boxes else np.full(4, np.nan) for name in pictures]),
-            size=config.data.image_size,
-            margin=config.data.margin,
-        )
-        outputs, offset, scale = inference.apply(self._forward, self._variables, part, self._parallel, self.batch_size)
-        return self.trained.read_off(outputs, offset, scale, pictures)
+        return self.trained.read_off([network.see(pictures, boxes) for network in self._compiled], pictures)
 
     def _boxes(self, boxes: np.ndarray | None) -> np.ndarray | None:
         run = self.trained.workdir
@@ -101,6 +119,16 @@ class Predictor:
         if boxes is not None and not self.trained.boxes:
             raise UserError(f"{run} was trained on whole pictures, not on what is in a box; leave out boxes")
         return boxes
+
+
+def _trained(workdir: pathlib.Path, domain: str | None, mirror: bool | None) -> tasks.Trained:
+    config = config_of_run(workdir)
+    if mirror is not None:
+        config.eval.mirror = mirror
+    network = tasks.trained(workdir, domain, config)
+    if mirror and not network.mirrored:
+        raise UserError(f"{workdir}: pictures were not mirrored in its training; leave out --mirror")
+    return network
 
 
 def _several(pictures: Pictures) -> list[str | os.PathLike | np.ndarray]:

@@ -30,6 +30,6 @@ last = np.minimum(np.floor(offset + 0.5 + scale * (np.array(picture.size) - 0.5)
 part = np.clip((np.stack([first, last]) - 0.5 - offset) / scale + 0.5, 0, picture.size).ravel()
 square = Image.new("RGB", (S, S))
 square.paste(picture.resize(tuple(last - first), Image.Resampling.BILINEAR, tuple(part)), tuple(first))
-xy, confidence = network.call(np.asarray(square)[None])
+xy, confidence, *_ = network.call(np.asarray(square)[None])
 for name, (x, y), sure in zip(about["landmarks"], (xy[0] - offset) / scale, confidence[0], strict=True):
     print(f"{name},{x:.3f},{y:.3f},{sure:.4f}")

@@ -1,7 +1,9 @@
 """The smallest run: 32 x 32 pixels, four drawn people to train on, an encoder of a few thousand parameters."""
 
 import functools
+import json
 import pathlib
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +13,7 @@ from configs import ctd_ed
 from ctd_jax import data, models
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.tasks.teacher import IMAGENET
-from ctd_jax.training import step
+from ctd_jax.training import checkpoint, step
 from ctd_jax.training.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[1]
@@ -69,6 +71,21 @@ def arguments(teacher: pathlib.Path, **changes) -> list[str]:
 def task(teacher: pathlib.Path, module=ctd_ed, **changes) -> LandmarkTask:
     small = config(teacher, module, **changes)
     return LandmarkTask(small, data.load(small.data, None))
+
+
+def other_weights(run: pathlib.Path, place: pathlib.Path, seed: int, **data) -> pathlib.Path:
+    """A copy of a run, as if another training had led to other weights, with other keys of its `data`."""
+    shutil.copytree(run, place)
+    variables, meta = checkpoint.best_of_training(run)
+    rng = np.random.default_rng(seed)
+    params = jax.tree.map(lambda x: (x * rng.normal(1, 0.3, x.shape)).astype(np.float32), variables["params"])
+    shutil.rmtree(place / "checkpoints")
+    with checkpoint.manager(place) as checkpoints:
+        checkpoint.save(checkpoints, 4, step.TrainState(np.int32(4), params, variables["batch_stats"], ()), meta, 0.1)
+        checkpoints.wait_until_finished()
+    content = json.loads((place / "config.json").read_text())
+    (place / "config.json").write_text(json.dumps(content | {"data": content["data"] | data}))
+    return place
 
 
 def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None):

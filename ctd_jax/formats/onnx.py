@@ -24,7 +24,7 @@ from ctd_jax.typing import Variables
 OPSET = 18
 ELEMENTWISE = {
     "add": "Add", "and": "And", "div": "Div", "eq": "Equal", "exp": "Exp", "log": "Log", "lt": "Less", "max": "Max",
-    "min": "Min", "mul": "Mul", "sign": "Sign", "sub": "Sub",
+    "min": "Min", "mul": "Mul", "sign": "Sign", "sqrt": "Sqrt", "sub": "Sub",
 }  # fmt: skip
 
 

@@ -13,7 +13,8 @@ from ctd_jax import files
 from ctd_jax.errors import UserError
 
 COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
-_DECIMALS = (3, 3, 3, 3, 4, 4, 4)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
+SPREAD = "spread_px"  # a further column, where several networks were averaged
+_DECIMALS = (3, 3, 3, 3, 4, 4, 4, 3)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
 _REQUIRED = ("image", "landmark", "x", "y")
 
 
@@ -29,6 +30,8 @@ class Predictions:
     error_px: np.ndarray  # [N, K] Euclidean distance, NaN where not annotated
     error_mm: np.ndarray  # [N, K] the same in mm, NaN also where the spacing is unknown
     confidence: np.ndarray  # [N, K], NaN where unknown
+    spread_px: np.ndarray  # [N, K] root mean square distance of several networks' points from their mean, `xy`; NaN:
+    # the points are of one network
 
     @classmethod
     def from_points(
@@ -41,6 +44,7 @@ class Predictions:
         true_xy: np.ndarray | None = None,
         spacing: np.ndarray | None = None,
         confidence: np.ndarray | None = None,
+        spread_px: np.ndarray | None = None,
     ) -> "Predictions":
         """The table of N pictures and K landmarks, with its errors computed.
 
@@ -51,6 +55,7 @@ class Predictions:
           true_xy: `[N, K, 2]` annotated points, NaN where not annotated (None: none is).
           spacing: `[N, 2]` mm per pixel along x and y, NaN where unknown (None: unknown everywhere).
           confidence: `[N, K]` (None: unknown).
+          spread_px: `[N, K]` (None: the points are of one network).
 
         Raises:
           ValueError: shapes that do not fit.
@@ -74,6 +79,7 @@ class Predictions:
             error_px=np.linalg.norm(offset, axis=-1),
             error_mm=np.linalg.norm(offset * spacing[:, None, :], axis=-1),
             confidence=array(confidence, (n, k)),
+            spread_px=array(spread_px, (n, k)),
         )
 
     def rows(self, chosen: np.ndarray) -> "Predictions":
@@ -90,25 +96,30 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
 
 def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
     """Writes one row per picture x landmark, an empty cell where unknown, in place of a file already there."""
-    values = np.concatenate(
-        [table.xy, table.true_xy, np.stack([table.error_px, table.error_mm, table.confidence], axis=-1)], axis=-1
-    )  # [N, K, 7]
+    single = [table.error_px, table.error_mm, table.confidence]
+    columns = list(COLUMNS)
+    if not np.isnan(table.spread_px).all():
+        single, columns = [*single, table.spread_px], [*columns, SPREAD]
+    values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 7 or 8]
 
     def rows() -> Iterator[list[str]]:
         for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
             for landmark, row in zip(table.landmarks, of_image, strict=True):
-                cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, _DECIMALS, strict=True))
+                cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, _DECIMALS, strict=False))
                 yield [*map(files.cell, (image, subject, landmark)), *cells]
 
-    files.write_csv(path, COLUMNS, rows())
+    files.write_csv(path, columns, rows())
 
 
-def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int, list[str]]]:
+def read_rows(
+    path: str | os.PathLike, columns: Sequence[str], optional: Sequence[str] = ()
+) -> list[tuple[int, list[str]]]:
     """The rows of a table that the evaluation of a run writes, each with the number of its line in the file.
 
     Args:
       path: of the table.
       columns: its header.
+      optional: columns that may follow; where they don't, their cells are empty.
 
     Raises:
       UserError: no such file, one that is no csv in UTF-8, another header, a row with more or fewer cells.
@@ -123,14 +134,15 @@ def read_rows(path: str | os.PathLike, columns: Sequence[str]) -> list[tuple[int
         raise UserError(f"{path}: no such file. It is written by the evaluation of a run.") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"{path}: expected a table in UTF-8 as a run writes it ({error}); evaluate again.") from error
-    if header != list(columns):
+    if header not in ([*columns], [*columns, *optional]):
         found = ",".join(header)[:200] or "nothing"
         raise UserError(f"{path}, line 1: expected the columns {','.join(columns)}, found {found}.")
     for line, row in rows:
-        if len(row) != len(columns) or any("\0" in cell for cell in row):
-            count = "a NUL byte" if len(row) == len(columns) else str(len(row))
-            raise UserError(f"{path}, line {line}: expected {len(columns)} cells, found {count}.")
-    return rows
+        if len(row) != len(header) or any("\0" in cell for cell in row):
+            count = "a NUL byte" if len(row) == len(header) else str(len(row))
+            raise UserError(f"{path}, line {line}: expected {len(header)} cells, found {count}.")
+    empty = [""] * (len(columns) + len(optional) - len(header))
+    return [(line, row + empty) for line, row in rows]
 
 
 def read_predictions(path: str | os.PathLike) -> Predictions:
@@ -140,7 +152,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
       UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
         that is not a number, half a point, an error without its true point (or the reverse).
     """
-    lines = read_rows(path, COLUMNS)
+    lines = read_rows(path, COLUMNS, (SPREAD,))
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}
@@ -161,7 +173,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
             f"expected {len(subjects)} pictures x {len(landmarks)} landmarks, found {len(lines)} rows."
         )
     values = np.array([cells[i, k] for i in subjects for k in landmarks], np.float64)
-    values = values.reshape(len(subjects), len(landmarks), 7)
+    values = values.reshape(len(subjects), len(landmarks), 8)
     return Predictions(
         images=np.array(list(subjects), dtype=str),
         subjects=np.array(list(subjects.values()), dtype=str),
@@ -171,12 +183,13 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
         error_px=values[..., 4],
         error_mm=values[..., 5],
         confidence=values[..., 6],
+        spread_px=values[..., 7],
     )
 
 
 def _numbers(where: str, row: list[str]) -> list[float]:
     numbers = []
-    for column, cell in list(zip(COLUMNS, row, strict=True))[3:]:
+    for column, cell in list(zip((*COLUMNS, SPREAD), row, strict=True))[3:]:
         try:
             number = float(cell) if cell else math.nan
         except ValueError:
@@ -184,10 +197,10 @@ def _numbers(where: str, row: list[str]) -> list[float]:
         if cell and not math.isfinite(number):
             raise UserError(f"{where}, column {column}: expected a number or an empty cell, found {cell!r}.")
         numbers.append(number)
-    for column, cell in zip(COLUMNS, row, strict=True):
+    for column, cell in zip(COLUMNS, row, strict=False):
         if column in _REQUIRED and not cell:
             raise UserError(f"{where}, column {column}: expected a value, found an empty cell.")
-    _, _, true_x, true_y, error_px, error_mm, _ = map(math.isnan, numbers)
+    _, _, true_x, true_y, error_px, error_mm, *_ = map(math.isnan, numbers)
     if not true_x == true_y == error_px or (true_x and not error_mm):
         raise UserError(f"{where}: expected true_x, true_y and error_px all filled or, with error_mm, all empty.")
     return numbers

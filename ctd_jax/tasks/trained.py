@@ -18,7 +18,7 @@ from ctd_jax.data.given import Given
 from ctd_jax.data.grey_range import Grey
 from ctd_jax.errors import UserError
 from ctd_jax.training import checkpoint
-from ctd_jax.typing import InputSpec, Variables
+from ctd_jax.typing import InputSpec, Tree, Variables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +90,23 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
+class Seen:
+    """What a network says of n pictures.
+
+    Attributes:
+      outputs: of `Trained.forward`, `[n, ...]` each.
+      offset, scale: `[n, 2]` and `[n]`, of the pictures' frames, in pixels of the network's picture.
+    """
+
+    outputs: tuple[np.ndarray, ...]
+    offset: np.ndarray
+    scale: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Trained(abc.ABC):
-    """One network for one kind of pictures; of a run of several domains, that of one of them.
+    """One network for one kind of pictures; of a run of several domains, that of one of them. `averaged.as_one` makes
+    one of several.
 
     Attributes:
       workdir: of the run.
@@ -105,6 +120,7 @@ class Trained(abc.ABC):
       boxes: whether it looks into a box of each picture.
       grey: the ranges of pictures of more than 8 bits.
       mirrored: whether `forward` averages what the network says of a picture and of its mirror image.
+      networks: those that this is the average of; none: it is one network.
       what: what it finds, as a file of it is called.
     """
 
@@ -119,19 +135,27 @@ class Trained(abc.ABC):
     boxes: bool
     grey: Grey
     mirrored: bool
+    networks: "tuple[Trained, ...]" = dataclasses.field(default=(), kw_only=True)
     what: ClassVar[str]
 
+    def folded(self) -> Tree:
+        """`variables` for prediction, see `models.fold`."""
+        if self.networks:
+            return [one.folded() for one in self.networks]
+        return models.fold(self.model, self.variables, self.config.data.image_size)
+
     @abc.abstractmethod
-    def read_off(
-        self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]
-    ) -> Any:
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Any:
         """What is found in n pictures, in their own pixels: a batch that `result` and `Writer.add` take.
 
         Args:
-          outputs: of `forward`, `[n, ...]` each.
-          offset, scale: `[n, 2]` and `[n]`, of the pictures' frames.
+          seen: what this network says of them; or each of several, whose average is given.
           pictures: name -> `[H, W, 3]` uint8.
         """
+
+    @abc.abstractmethod
+    def mean(self, outputs: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
+        """The average of what several networks say of the same pictures of one size, inside a graph."""
 
     @abc.abstractmethod
     def result(self, images: Sequence[str], batches: Sequence[Any]) -> Any:

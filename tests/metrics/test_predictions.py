@@ -8,7 +8,7 @@ from point_tables import table
 
 from ctd_jax import metrics
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import agreement, segmentation
+from ctd_jax.metrics import agreement, paired, segmentation
 
 NAN = float("nan")
 
@@ -39,6 +39,16 @@ def test_table_survives_the_file(tmp_path):
     assert lines[1] == '0.png,"s,1",p0,1.250,0.000,0.000,0.000,1.2500,0.6250,0.5000'
     assert lines[2] == '0.png,"s,1",p1,50.000,0.000,,,,,0.5000'
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_a_table_of_several_networks_has_their_spread(tmp_path):
+    spread = np.array([[0.5, 12.25], [0.0, 3.0]])
+    points = dataclasses.replace(table([[1, 2], [3, 4]]), spread_px=spread)
+    metrics.write_predictions(tmp_path / "p.csv", points)
+    lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
+    assert lines[0].endswith(",confidence,spread_px") and lines[2].endswith(",0.5000,12.250")
+    np.testing.assert_array_equal(metrics.read_predictions(tmp_path / "p.csv").spread_px, spread)
+    np.testing.assert_array_equal(paired.aligned(points.rows(np.array([1, 0])), points).spread_px, spread)
 
 
 ROWS = ["a,s,p,1,2,1,2,0,,", "a,s,q,1,2,,,,,0.5", "b,t,p,1,2,1,2,0,,", "b,t,q,1,2,,,,,0.5"]

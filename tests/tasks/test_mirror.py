@@ -120,7 +120,7 @@ def test_validation_and_evaluation_see_mirror_images(teacher_file, tmp_path):
         (error,) = (float(row["val_error"]) for row in csv.DictReader(file) if row["val_error"])
     assert error == pytest.approx(domains.validation_error(tables["val"], source)[0], rel=1e-3)
     task = tiny.task(teacher_file, ft)
-    assert result["gflops"] == pytest.approx(2 * cost.gflops(task.model, S), rel=1e-5)
+    assert result["gflops"] == pytest.approx(2 * cost.gflops(task.model, S), abs=1e-6)
 
 
 @pytest.fixture(scope="module")
@@ -167,7 +167,7 @@ def test_an_export_sees_as_the_run_was_judged(mirrored_run, cli, to, tmp_path):
     code, _, error = cli("ctd_jax.export", f"--workdir={mirrored_run}", f"--to={to}", f"--out={out}")
     assert code == 0, error
     call = form.load(out.read_bytes(), POINTS)
-    np.testing.assert_allclose(call(noise(3))[0], by_hand(mirrored_run, noise(3))[0], atol=1e-3)
+    np.testing.assert_allclose(call(noise(3))[0], by_hand(mirrored_run, noise(3))[0], atol=5e-3)
     assert_seen_from_both_sides(lambda x: np.array(call(x)[0]))
 
 

@@ -13,7 +13,8 @@ from ctd_jax.metrics import Predictions
 _log = logging.getLogger(__name__)
 SAMPLE = 64  # pictures of a domain, to learn how large its landmarks are
 UNLIKE = 1.3  # ratio of sizes that is warned of
-BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence")  # of a table of predictions, [N, K, ...]
+# columns of a table of predictions, [N, K, ...]
+BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence", "spread_px")
 
 
 def warn_of_sizes(pictures: SplitPictures) -> None:

@@ -6,9 +6,11 @@ import os
 import pathlib
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
+import jax.numpy as jnp
 import numpy as np
+from jax import Array
 
 from ctd_jax import data, files, metrics, report
 from ctd_jax.data.given import Given
@@ -17,8 +19,9 @@ from ctd_jax.metrics import Predictions, agreement
 from ctd_jax.metrics.measurements import Measurement, parse
 from ctd_jax.tasks import trained
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
-from ctd_jax.tasks.trained import Run
+from ctd_jax.tasks.trained import Run, Seen
 
+T = TypeVar("T", bound=Any)  # an array of NumPy or of JAX
 TOLERANCE = 0.05  # pixels, of the original picture and of the network's
 MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
 FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
@@ -33,20 +36,32 @@ class FoundLandmarks:
       names: of the K landmarks.
       xy: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel.
       confidence: `[N, K]` height of the heatmap's peak, 0 to 1.
+      spread: `[N, K]` root mean square distance of the points of several networks from their mean, which is `xy`, in
+        pixels of each picture; None: `xy` is of one network.
     """
 
     images: tuple[str, ...]
     names: tuple[str, ...]
     xy: np.ndarray
     confidence: np.ndarray
+    spread: np.ndarray | None = None
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the table that `ctd-jax predict --out` does."""
-        metrics.write_predictions(path, _table(self.images, self.names, self.xy, self.confidence))
+        metrics.write_predictions(path, _table(self.images, self.names, self.xy, self.confidence, self.spread))
 
 
-def _table(images: Sequence[str], names: Sequence[str], xy: np.ndarray, confidence: np.ndarray) -> Predictions:
-    return Predictions.from_points(images, [""] * len(images), names, xy, confidence=confidence)
+def _table(
+    images: Sequence[str], names: Sequence[str], xy: np.ndarray, confidence: np.ndarray, spread: np.ndarray | None
+) -> Predictions:
+    return Predictions.from_points(images, [""] * len(images), names, xy, confidence=confidence, spread_px=spread)
+
+
+def mean_of_points(points: Sequence[T]) -> tuple[T, T]:
+    """The mean of several points, each `[..., 2]`, and the mean square of their distances from it, `[...]`."""
+    mean = sum(points[1:], points[0]) / len(points)
+    apart = [xy - mean for xy in points]
+    return mean, sum((xy * xy).sum(-1) for xy in apart) / len(points)
 
 
 def original_xy(points: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -79,15 +94,21 @@ class TrainedLandmarks(trained.Trained):
             mirrored=order is not None,
         )  # fmt: skip
 
-    def read_off(
-        self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]
-    ) -> Predictions:
-        points, confidence = outputs
-        return _table(tuple(map(str, pictures)), self.names, original_xy(points, offset, scale), confidence)
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Predictions:
+        xy, square = mean_of_points([original_xy(one.outputs[0], one.offset, one.scale) for one in seen])
+        confidence = np.mean([one.outputs[1] for one in seen], axis=0)
+        spread = np.sqrt(square) if len(seen) > 1 else None
+        return _table(tuple(map(str, pictures)), self.names, xy, confidence, spread)
+
+    def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array, Array, Array]:
+        xy, square = mean_of_points([points for points, _ in outputs])
+        confidence: Any = sum(one for _, one in outputs)
+        return xy, confidence / len(outputs), jnp.sqrt(square)
 
     def result(self, images: Sequence[str], batches: Sequence[Predictions]) -> FoundLandmarks:
         table = metrics.concatenate(batches)
-        return FoundLandmarks(tuple(images), self.names, table.xy, table.confidence)
+        spread = None if np.isnan(table.spread_px).all() else table.spread_px
+        return FoundLandmarks(tuple(images), self.names, table.xy, table.confidence, spread)
 
     def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measurements: pathlib.Path | None) -> "Table":
         measured = _measurements(self.workdir, self.names, self.domain) if measurements else ()
@@ -100,11 +121,12 @@ class TrainedLandmarks(trained.Trained):
 
     @property
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
-        K = len(self.names)
+        K, number = len(self.names), len(self.networks)
+        spread = f"root mean square distance of {number} networks' points from their mean, xy, in pixels of the input"
         return {
             "xy": ((K, 2), "x and y in pixels of the input, (0, 0) the centre of the top-left one"),
             "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
-        }
+        } | ({"spread": ((K,), spread)} if number else {})
 
     @property
     def about(self) -> dict[str, Any]:
@@ -118,8 +140,10 @@ class TrainedLandmarks(trained.Trained):
         scale: np.ndarray,
         pictures: data.Dataset,
     ) -> dict[str, float]:
-        (xy, confidence), (exported_xy, exported_confidence) = expected, exported
+        (xy, confidence, *spread), (exported_xy, exported_confidence, *exported_spread) = expected, exported
         apart = np.linalg.norm(exported_xy - xy, axis=-1)  # [N, K] pixels of the network's picture
+        for one, other in zip(spread, exported_spread, strict=True):
+            apart = np.maximum(apart, np.abs(other - one))
         worst = {"network": apart, "picture": apart / scale[:, None]}
         for unit, distance in worst.items():
             if not np.max(distance) <= TOLERANCE:  # also where it is not a number

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from jax import Array
 from PIL import Image
 
 from ctd_jax import data, report
@@ -13,7 +14,7 @@ from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import trained
 from ctd_jax.tasks.segmentation.network import Layout, build, forward, mirrors
-from ctd_jax.tasks.trained import Run
+from ctd_jax.tasks.trained import Run, Seen
 
 TOLERANCE = 0.001  # of a probability
 
@@ -41,7 +42,13 @@ def class_map(probabilities: np.ndarray, frame: data.Frame, width: int, height: 
       probabilities: `[S, S, M]`, of the network's pixels.
       frame: the picture's.
     """
-    return frame.restore(probabilities, width, height).argmax(-1).astype(np.uint8)
+    return mean_class_map([(probabilities, frame)], width, height)
+
+
+def mean_class_map(seen: Sequence[tuple[np.ndarray, data.Frame]], width: int, height: int) -> np.ndarray:
+    """`class_map` by the mean probabilities of several networks; `seen` has those of each, and its frame."""
+    total: Any = sum(frame.restore(probabilities, width, height) for probabilities, frame in seen)
+    return total.argmax(-1).astype(np.uint8)
 
 
 class TrainedClassMaps(trained.Trained):
@@ -67,15 +74,15 @@ class TrainedClassMaps(trained.Trained):
             run.grey(domain), mirrored,
         )  # fmt: skip
 
-    def read_off(
-        self, outputs: tuple[np.ndarray, ...], offset: np.ndarray, scale: np.ndarray, pictures: Mapping[Any, np.ndarray]
-    ) -> list[np.ndarray]:
-        (probabilities,), size = outputs, self.config.data.image_size
-        frames = [data.Frame(float(s), (float(o[0]), float(o[1])), size) for o, s in zip(offset, scale, strict=True)]
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> list[np.ndarray]:
         return [
-            class_map(found, frame, picture.shape[1], picture.shape[0])
-            for picture, found, frame in zip(pictures.values(), probabilities, frames, strict=True)
+            mean_class_map([_of_picture(one, i) for one in seen], picture.shape[1], picture.shape[0])
+            for i, picture in enumerate(pictures.values())
         ]
+
+    def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array]:
+        total: Any = sum(probabilities for (probabilities,) in outputs)
+        return (total / len(outputs),)
 
     def result(self, images: Sequence[str], batches: Sequence[list[np.ndarray]]) -> FoundClassMaps:
         return FoundClassMaps(tuple(images), self.names, tuple(one for batch in batches for one in batch))
@@ -117,6 +124,12 @@ class TrainedClassMaps(trained.Trained):
     @staticmethod
     def largest_difference(report: Mapping[str, Any]) -> str:
         return f"{report['largest_difference_probability']:.2g} in a probability, allowed {TOLERANCE}"
+
+
+def _of_picture(seen: Seen, i: int) -> tuple[np.ndarray, data.Frame]:
+    """The probabilities of the i-th picture, and its frame."""
+    probabilities, (x, y) = seen.outputs[0][i], seen.offset[i]
+    return probabilities, data.Frame(float(seen.scale[i]), (float(x), float(y)), len(probabilities))
 
 
 def _in_a_tuple(body: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
