@@ -132,6 +132,8 @@ def _demo() -> ConfigDict:
     # FitNets; a learned 1x1 adapter where the widths differ; form: "plain" or "normalized" (maps of length 1)
     config.constraints.hint = _term(layers=("encoder",), form="plain")
     config.constraints.kd = _term(layers=("heatmaps",))  # heatmaps of teacher.run; 1: FPD's a = 0.5
+    # heatmaps under augmentation like those of the moving average (train.average) for the picture as it is; no labels
+    config.constraints.consistency = _term()
     config.constraints.delta = _term(layers=stages)  # feature maps, weighted by what each channel is worth
     config.constraints.rkd_distance = _term(layers=("encoder",))  # relations between the pictures of a batch
     config.constraints.rkd_angle = _term(layers=("encoder",))

@@ -99,8 +99,9 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
     compiled = parallel.compile(made, sharded=False, donate=(0,))
 
     def train(batches, variables=start):
+        average = step.first_average(variables, labels) if task.config.train.average else None
         state = step.TrainState(
-            np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+            np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"]), average
         )
         state, constants = parallel.replicate(
             (state, step.constants(task.config.seed, task.config.train, task.constants))

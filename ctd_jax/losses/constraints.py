@@ -106,6 +106,29 @@ def heatmap_distance(student: Array, teacher: Array) -> Array:
     return jnp.mean((student - teacher) ** 2, axis=(1, 2, 3))
 
 
+def consistency(student: Array, average: Array, known: Array) -> Array:
+    """Squared error between the student's heatmaps of a picture under augmentation and those that the moving average of
+    its weights has for the picture as it is, moved in the same way; averaged over the cells that are known.
+
+    L_i = sum_x,k m_ixk (s_ixk - (A_i t_i)_xk)^2 / sum_x,k m_ixk
+
+    The mean teacher (Tarvainen and Valpola 2017, arXiv 1703.01780: E ||f(x, w', n') - f(x, w, n)||^2, w' the average of
+    the weights w), after temporal ensembling (Laine and Aila 2017, arXiv 1610.02242), for landmarks, which must move
+    with their picture (Honari et al. 2018, arXiv 1709.01591, of points; Moskvyak et al. 2021, arXiv 2101.07988, of
+    heatmaps; both without an average). It needs no labels. That the average sees the picture as it is, is ours: both of
+    the mean teacher's views are augmented. Scaled heatmaps are wider or narrower than those of labels, by the factor.
+
+    Args:
+      student: s, `[B, h, w, K]`.
+      average: A t, same shape, moved by the map A_i of the student's augmentation.
+      known: m, `[B, h, w, K]` bool: the cell shows a part of the picture, and the landmark is of its domain.
+    """
+    _same_shape(student, average)
+    student, average = _float32(student, average)
+    error = jnp.where(known, (student - average) ** 2, 0.0)
+    return jnp.sum(error, axis=(1, 2, 3)) / jnp.maximum(jnp.sum(known, axis=(1, 2, 3)), 1)
+
+
 def hint_distance(student: Array, teacher: Array, *, form: str = "plain") -> Array:
     """Squared error between the student's features, through an adapter where widths differ, and the teacher's.
 

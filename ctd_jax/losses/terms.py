@@ -32,8 +32,10 @@ class Ties(enum.Enum):
     HEAD: the output of the encoder's head: student `[B, n]`, teacher `[B, n]` -> `[B]`.
     ENCODER: the encoder's parameters: a tree of them, and the tree of those that training started from -> a scalar.
     DECODER: the decoder's parameters -> a scalar.
+    AVERAGE: the heatmaps of each picture by itself: student `[B, h, w, K]`, the moving average of its weights alike,
+      and `[B, h, w, K]` bool where these are known -> `[B]`. This average is not the teacher.
 
-    A constraint without a teacher gets the first of these arguments only.
+    A constraint without a teacher gets the first of these arguments only, but for AVERAGE.
     """
 
     MAP = enum.auto()
@@ -41,6 +43,7 @@ class Ties(enum.Enum):
     HEAD = enum.auto()
     ENCODER = enum.auto()
     DECODER = enum.auto()
+    AVERAGE = enum.auto()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,6 +83,7 @@ CONSTRAINTS = {
     "at": Constraint(constraints.attention_transfer, Ties.MAP, places=True),
     "hint": Constraint(constraints.hint_distance, Ties.MAP, {"form": one_of("plain", "normalized")}, adapter=True),
     "kd": Constraint(constraints.heatmap_distance, Ties.MAP, of_landmarks=True),
+    "consistency": Constraint(constraints.consistency, Ties.AVERAGE, teacher=False),
     "delta": Constraint(constraints.delta, Ties.MAP, places=True, channel_weights=True),
     "rkd_distance": Constraint(constraints.relational_distance, Ties.BATCH),
     "rkd_angle": Constraint(constraints.relational_angle, Ties.BATCH),
@@ -108,6 +112,7 @@ class Terms:
       of_features: those that need a teacher's features.
       of_landmarks: those that need a teacher of landmarks.
       of_head: those that look at the output of the encoder's head.
+      of_average: those that need the heatmaps of the moving average of the weights.
       of_batches: those that look at a whole batch.
       of_domains: those that need several domains.
       of_start: those that need the parameters that the encoder starts from.
@@ -129,6 +134,7 @@ class Terms:
         self.of_features = self._where(lambda row: row.teacher and row.ties is not Ties.ENCODER)
         self.of_landmarks = self._where(lambda row: row.of_landmarks)
         self.of_head = self._where(lambda row: row.ties is Ties.HEAD)
+        self.of_average = self._where(lambda row: row.ties is Ties.AVERAGE)
         self.of_batches = self._where(lambda row: row.ties is Ties.BATCH)
         self.of_domains = self._where(lambda row: row.labels)
         self.of_start = self._where(lambda row: row.teacher and row.ties is Ties.ENCODER)
@@ -193,6 +199,7 @@ class Terms:
         start: Params | None,
         channel_weights: Mapping[str, Array],
         domain: Array | None,
+        average: tuple[Array, Array] | None = None,
     ) -> dict[str, Array]:
         """Name -> `[B]` term, before its weight.
 
@@ -204,12 +211,16 @@ class Terms:
           start: parameters that the encoder started from, where a term needs them.
           channel_weights: what `channel_weights` returned.
           domain: `[B]` index of each picture's domain, where a term needs it.
+          average: heatmaps of the moving average and where they are known, where a term needs them; see `Ties`.
         """
         out = {}
         for name, term in self._terms.items():
             row, keys = CONSTRAINTS[name], _keys(term)
             if row.ties is Ties.HEAD:
                 out[name] = row.function(*_tied(row, student["head"], teacher.get("head")), **keys)
+            elif row.ties is Ties.AVERAGE:
+                assert average is not None, "it is given where there is such a term"
+                out[name] = row.function(student["heatmaps"], *average, **keys)
             elif row.ties in (Ties.ENCODER, Ties.DECODER):
                 part = params["encoder" if row.ties is Ties.ENCODER else "decoder"]
                 value = row.function(*_tied(row, part, start), **keys)

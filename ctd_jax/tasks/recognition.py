@@ -53,7 +53,7 @@ class RecognitionTask:
     terms: tuple[str, ...] = ("cross_entropy",)
     gradient_terms: tuple[str, ...] = ()
     term_weights: Mapping[str, float] = {}
-    constants: Tree = ()
+    constants: Mapping[str, Tree] = {}
 
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
         self.config, self.pictures = config, pictures

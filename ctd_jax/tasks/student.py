@@ -133,6 +133,18 @@ class StudentTask(abc.ABC):
           truth: of `augmented`.
         """
 
+    def average_heatmaps(self, variables: Variables, batch: Batch, keys: Array) -> tuple[Array, Array]:
+        """Heatmaps of the moving average of the student's weights for pictures as they are, moved as `augmented` moves
+        the pictures, `[B, h, w, K]`, and bool of the same shape: whether a cell shows a part of the picture, and the
+        landmark is of its domain. For a task with heatmaps.
+
+        Args:
+          variables: the average.
+          batch: B pictures.
+          keys: `[B]` those of `augmented`.
+        """
+        raise NotImplementedError
+
     @abc.abstractmethod
     def true_maps(self, batch: HostBatch, cells: int) -> np.ndarray:
         """`[B, cells, cells, K]`: where in the pictures of a batch each landmark or class is, for DELTA's weights."""
@@ -164,6 +176,16 @@ class StudentTask(abc.ABC):
                 f"constraints.{terms.of_batches[0]}.weight is not 0, and that term looks at a whole batch, but "
                 f"train.accumulate_steps is {parts}, which divides it; set the weight to 0, or accumulate_steps to 1"
             )
+        if terms.of_average and not self.finds_landmarks:
+            raise UserError(
+                f"constraints.{terms.of_average[0]}.weight is not 0, but it compares heatmaps of landmarks, and the "
+                f"task is {self.config.task}; set it to 0"
+            )
+        if terms.of_average and not self.config.train.average:
+            raise UserError(
+                f"constraints.{terms.of_average[0]}.weight is not 0, but train.average is 0, so there is no average of "
+                "the weights to compare with; give --config.train.average=0.99, or set the weight to 0"
+            )
         if terms.of_domains and len(self.train.domains) < 2:
             raise UserError(
                 f"constraints.{terms.of_domains[0]}.weight is not 0, but there is one domain, and none to tell it "
@@ -193,9 +215,10 @@ class StudentTask(abc.ABC):
                 f"constraints.{terms.of_teacher[0]}.weight needs a teacher that has learned something, but "
                 f"teacher.weights is none and teacher.run is empty; {missing_run(self.config)}"
             )
-        if terms.of_encoder and layers == "none":
+        of_encoder = [name for name in terms.of_encoder if name not in terms.of_average]
+        if of_encoder and layers == "none":
             raise UserError(
-                f"constraints.{terms.of_encoder[0]}.weight is not 0, but train.encoder_layers is none: a frozen "
+                f"constraints.{of_encoder[0]}.weight is not 0, but train.encoder_layers is none: a frozen "
                 "encoder stays the teacher's without it; set it to 0"
             )
         if not self._starts_from_teacher and layers != "all":
@@ -336,6 +359,9 @@ class StudentTask(abc.ABC):
         if self._head:
             name = self.model.encoder.head
             student, teacher = student | {"head": student[name]}, teacher | {"head": teacher[name]}
+        average = None
+        if self._constraints.of_average:
+            average = self.average_heatmaps(constants["average"], batch, keys)
         terms |= self._constraints(
             student,
             teacher,
@@ -343,6 +369,7 @@ class StudentTask(abc.ABC):
             start=constants.get("start"),
             channel_weights=constants.get("channel_weights", {}),
             domain=domain,
+            average=average,
         )
         weighted = (constants["weights"][name] * terms[name] for name in (*self._added, *self._constraints.names))
         total = terms[self._main_term] + sum(weighted)

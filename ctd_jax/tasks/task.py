@@ -32,7 +32,8 @@ class Task(Protocol):
       terms: names of the parts of the loss, as log.csv has them.
       gradient_terms: those of them whose gradients by the encoder are measured at each evaluation; none: no such look.
       term_weights: weight in the loss of each of `gradient_terms`.
-      constants: what `loss` reads and training never changes, on the host: a teacher, weights of terms.
+      constants: what `loss` reads and training never changes, on the host: a teacher, weights of terms. (A step adds
+        the variables of the moving average, as `average`, where there is one.)
       meta: what a checkpoint says beside the numbers: what prediction needs, and what may not change during a run.
     """
 
@@ -62,7 +63,7 @@ class Task(Protocol):
     def term_weights(self) -> Mapping[str, float]: ...
 
     @property
-    def constants(self) -> Tree: ...
+    def constants(self) -> Mapping[str, Tree]: ...
 
     @property
     def meta(self) -> dict[str, Any]: ...

@@ -1,7 +1,7 @@
 """The training step: pure, per device, the same for every task."""
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import flax.struct
@@ -50,13 +50,13 @@ class Constants:
     steps: Array
     decay_power: Array
     average_decay: Array
-    task: Tree  # what the task's loss reads: the teacher, the weights of the terms
+    task: Mapping[str, Tree]  # what the task's loss reads: the teacher, the weights of the terms
 
 
 Step = Callable[[TrainState, Constants, Batch], tuple[TrainState, dict[str, Array]]]
 
 
-def constants(seed: int, train: "ConfigDict", task: Tree) -> Constants:
+def constants(seed: int, train: "ConfigDict", task: Mapping[str, Tree]) -> Constants:
     """The constants of a training.
 
     Args:
@@ -143,7 +143,8 @@ def make(loss: Loss, tx: optax.GradientTransformation, param_labels: Tree, *, ac
     def step(state: TrainState, constants: Constants, batch: Batch) -> tuple[TrainState, dict[str, Array]]:
         def mean_loss(params: Params, batch: Batch, keys: Array) -> tuple[Array, tuple[Tree, dict[str, Array]]]:
             params = _stop_frozen(params, param_labels)
-            losses, (batch_stats, terms) = loss(params, state.batch_stats, constants.task, batch, keys)
+            read = _read_by_loss(state, constants)
+            losses, (batch_stats, terms) = loss(params, state.batch_stats, read, batch, keys)
             return losses.mean(), (batch_stats, jax.tree.map(jnp.mean, {"loss": losses, **terms}))
 
         gradient = functools.partial(jax.grad(mean_loss, has_aux=True), state.params)
@@ -203,7 +204,7 @@ def gradient_norms(
 
         def mean_term(params: Params, name: str, batch: Batch, keys: Array) -> Array:
             params = _stop_frozen(params, param_labels)
-            _, (_, terms) = loss(params, state.batch_stats, constants.task, batch, keys)
+            _, (_, terms) = loss(params, state.batch_stats, _read_by_loss(state, constants), batch, keys)
             return terms[name].mean()
 
         def norm(name: str) -> Array:
@@ -238,6 +239,13 @@ def _moved(average: Tree, params: Params, batch_stats: Tree, decay: Array) -> Tr
         return None
     flat, now = flatten_dict(average), flatten_dict({"params": params, "batch_stats": batch_stats})
     return unflatten_dict({path: a + (1 - decay) * (now[path] - a) for path, a in flat.items()})
+
+
+def _read_by_loss(state: TrainState, constants: Constants) -> Tree:
+    """The constants of the task, and where there is one the `average`, see `averaged`: it gets no gradient."""
+    if state.average is None:
+        return constants.task
+    return {**constants.task, "average": averaged(state.params, state.batch_stats, state.average)}
 
 
 def _stop_frozen(params: Params, param_labels: Tree) -> Params:

@@ -114,6 +114,22 @@ def test_kl_matches_scipy_with_many_classes():
     np.testing.assert_allclose(got, [4 * scipy.stats.entropy(p, q)], rtol=1e-5)
 
 
+def test_consistency_matches_numpy_and_only_the_student_gets_a_gradient():
+    """The mean is over the cells that are known; a picture of which none is has 0."""
+    rng = np.random.default_rng(0)
+    student, average = rng.normal(size=(2, 3, 4, 5, 2)).astype("float32")
+    known = rng.random((3, 4, 5, 2)) < 0.6
+    known[2] = False
+    term = constraints.consistency(student, average, known)
+    want = [np.mean((s - a)[m] ** 2.0) for s, a, m in zip(student[:2], average[:2], known[:2], strict=True)]
+    np.testing.assert_allclose(term, [*want, 0], rtol=1e-5)
+    of_student, of_average = jax.grad(lambda s, a: constraints.consistency(s, a, known).sum(), (0, 1))(student, average)
+    sizes = np.maximum(known.sum((1, 2, 3), keepdims=True), 1)
+    np.testing.assert_allclose(of_student, np.where(known, 2 * (student - average) / sizes, 0), rtol=1e-4, atol=1e-7)
+    assert (np.asarray(of_average) == 0).all()
+    assert (np.asarray(constraints.consistency(student, student, known)) == 0).all()
+
+
 def test_attention_looks_at_places_and_at_channels():
     student, teacher = np.zeros((2, 1, 1, 2, 2), np.float32)
     student[0, 0, 0], teacher[0, 0, 1] = [3, 1], [1, 3]  # another place, other channels

@@ -15,7 +15,7 @@ from jax import Array
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ctd_jax import data, report
+from ctd_jax import data, models, report
 from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
@@ -94,10 +94,30 @@ class LandmarkTask(StudentTask):
             picture = augment.move_picture(affine, augment.change_greys(key, picture, augmentation))
             return picture, augment.swap_pairs(affine, xy, flip_order)
 
-        mirrors = jnp.broadcast_to(flip_order is not None, len(keys))
+        return jax.vmap(move)(keys, batch["picture"], batch["xy"], batch["mask"], self._may_mirror(batch))
+
+    def _may_mirror(self, batch: Batch) -> Array:
+        """`[B]` whether each picture may be mirrored."""
         if "domain" in batch:
-            mirrors = jnp.array(self._mirrors)[batch["domain"]]
-        return jax.vmap(move)(keys, batch["picture"], batch["xy"], batch["mask"], mirrors)
+            return jnp.array(self._mirrors)[batch["domain"]]
+        return jnp.broadcast_to(self.landmarks.flip_order is not None, len(batch["picture"]))
+
+    def average_heatmaps(self, variables: Variables, batch: Batch, keys: Array) -> tuple[Array, Array]:
+        domain, flip_order = batch.get("domain"), self.landmarks.flip_order
+        picture = models.normalize(batch["picture"], self.teacher.input)
+        found, _ = models.apply_in_training(self.model, variables, picture, domain, remat=False)
+
+        def move(key: Array, maps: Array, mirrors: Array) -> tuple[Array, Array]:
+            affine = augment.random_affine(key, self.augmentation, mirrors=mirrors)
+            covered = augment.move_picture(affine, jnp.ones_like(maps)) > 0.5
+            return augment.swap_pairs(affine, augment.move_picture(affine, maps), flip_order, axis=-1), covered
+
+        maps, known = jax.vmap(move)(keys, found["heatmaps"], self._may_mirror(batch))
+        if domain is not None:
+            counts = [len(names) for names in self.outputs.values()]
+            of_landmark = jnp.repeat(jnp.arange(len(counts)), jnp.array(counts), total_repeat_length=sum(counts))
+            known &= (of_landmark == domain[:, None])[:, None, None]
+        return maps, known
 
     def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
         xy = np.where(batch["mask"][..., None], batch["xy"], np.nan)
