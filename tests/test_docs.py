@@ -51,7 +51,7 @@ SECTIONS = (
     "teacher",
     "train",
 )
-RUNS = ("ctd_ed-demo", "ft-demo")  # that are finished before the commands of a page begin, but the README's
+RUNS = ("recipe-demo", "ctd_ed-demo", "ft-demo")  # that are finished before the commands of a page begin, but the README's
 
 
 def blocks(page: pathlib.Path, language: str) -> list[tuple[str, str | None]]:
@@ -113,7 +113,7 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
     train_and_evaluate = training_run.train_and_evaluate
 
     def until_the_first_step(config, workdir):
-        if str(workdir) == "runs/ctd_ed-demo":
+        if str(workdir) == "runs/recipe-demo":
             return train_and_evaluate(config, workdir)
         training_run.prepare(config, place / "tfds")
         shutil.copytree(finished_run[0], workdir)

@@ -26,7 +26,7 @@ VGGFACE2 = {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil", "
 
 def test_the_rows_of_both_papers_and_of_what_they_are_compared_with():
     assert set(ROWS) == {
-        *("hg", "fe", "ftp", "ft", "ctd_cd", "ctd_ed", "ctd_com", "rtl_layers", "rtl_spatial", "rtl_channel"),
+        *("recipe", "hg", "fe", "ftp", "ft", "ctd_cd", "ctd_ed", "ctd_com", "rtl_layers", "rtl_spatial", "rtl_channel"),
         *("l2_sp", "delta", "scratch", "domains", "helping"),
         *("fsf_teacher", "student", "fpd", "fitnets", "attention_transfer", "fsf_ld"),
     }

@@ -89,7 +89,7 @@ ANYWHERE = Setting(
 )  # fmt: skip
 # A clinical photograph: from the front, at one distance, evenly lit, with nothing in front of the face.
 CLINIC = Setting(
-    yaw=10, pitch=6, roll=(3, 8), scale=(0.27, 0.33), centre=0.04, ambient=(0.6, 0.9), gain=(0.9, 1.15),
+    yaw=10, pitch=6, roll=(3, 8), scale=(0.31, 0.37), centre=0.03, ambient=(0.6, 0.9), gain=(0.9, 1.15),
     gamma=(0.9, 1.15), cast=(0.94, 1.06), blur=(-0.008, 0.005), noise=0.02, covered=False,
 )  # fmt: skip
 
