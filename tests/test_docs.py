@@ -51,7 +51,8 @@ SECTIONS = (
     "teacher",
     "train",
 )
-RUNS = ("recipe-demo", "ctd_ed-demo", "ft-demo")  # that are finished before the commands of a page begin, but the README's
+# that are finished before the commands of a page begin, but the README's
+RUNS = ("recipe-demo", "ctd_ed-demo", "ft-demo")
 
 
 def blocks(page: pathlib.Path, language: str) -> list[tuple[str, str | None]]:
