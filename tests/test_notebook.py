@@ -130,13 +130,14 @@ def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):
 
 
 def test_what_the_page_says(folder, lists, keys, monkeypatch, tmp_path):
-    """The example of docs/predict.md, with the pictures and points of the folder, and tiny keys."""
+    """The example of docs/train_in_python.md, with the pictures and points of the folder, and tiny keys instead of its
+    own."""
     page = (REPO / "docs" / "train_in_python.md").read_text("utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     monkeypatch.chdir(tmp_path)
     real = ctd_jax.train
     monkeypatch.setattr(
-        ctd_jax, "train", lambda *args, **given: real(*args, **given | {"overrides": keys | given["overrides"]})
+        ctd_jax, "train", lambda *args, **given: real(*args, **given | {"overrides": given["overrides"] | keys})
     )
     names = {"paths": lists["pictures"], "points": lists["points"], "landmarks": lists["names"]}
     exec(code, names | {"people": lists["subjects"]})
