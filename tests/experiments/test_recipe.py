@@ -10,6 +10,7 @@ import pytest
 import tiny
 
 from ctd_jax import metrics, training_run
+from ctd_jax.config import config_hash, load_config
 from ctd_jax.data import splits
 from experiments import recipe
 
@@ -210,3 +211,9 @@ def test_a_slice_that_is_trained(run, landmark_folder, teacher_file, tmp_path, m
     assert 0 < seconds < 10 and 0 < float(line["processor_minutes"]) < 1
     assert int(line["steps"]) == max(round(0.0001 * 120 / seconds), 1)
     assert table["recipe"]["test"]["levels"][line["measure"]]["mean"] == pytest.approx(float(line["error"]))
+
+
+def test_each_part_that_comes_along_is_one_of_the_recipe():
+    parts = json.loads((recipe.HERE / "recipe_parts.json").read_text())
+    whole = config_hash(load_config("recipe"))
+    assert parts and all(config_hash(load_config("recipe", changes)) != whole for changes in parts.values())
