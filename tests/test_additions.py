@@ -253,7 +253,7 @@ class BrightnessTask:
     constants = ()
 
     def __init__(self, config, pictures):
-        self.pictures, self.train = pictures, pictures.split("train")
+        self.config, self.pictures, self.train = config, pictures, pictures.split("train")
         self.meta = {"unit": "share of white"}
 
     def init(self, seed):

@@ -35,7 +35,7 @@ REPO = tiny.REPO
 PAGES = [REPO / "README.md", *sorted((REPO / "docs").glob("*.md")), REPO / "CONTRIBUTING.md"]
 NAMES = [str(page.relative_to(REPO)) for page in PAGES]
 INSTALL = (
-    "pip install -e . && python -m ctd_jax.main --config=configs/ctd_ed.py",
+    "pip install -e . && python -m ctd_jax.main --config=configs/recipe.py",
     "pip install -e '.[test]' && pytest -n 2",
 )
 SMALLER = {"train.steps": 2, "eval.every": 2}  # than a run of tiny.KEYS

@@ -112,7 +112,7 @@ def test_what_is_wrong_with_lists_is_said_before_training(changes, message, list
         ("no_such_method", {}, "there is no such no_such_method"),
         ("ft", {"train.step": 4}, "--config.train.step: no such key; the nearest is train.steps"),
         ("ft", {"data.share": -1.5}, "data.share is -1.5; expected more than 0, and 1 at most"),
-        ("ft", {"data.image_size": 0}, "data.image_size is 0; expected more than 0"),
+        ("ft", {"data.image_size": -1}, "data.image_size is -1; expected more than 0"),
         ("ft", {"data.seed": -1}, "data.seed is -1; expected 0 or more"),
         ("ft", {"data.share": 0.5, "data.budget": 2}, "data.share is 0.5 and data.budget 2; give one of them"),
         ("ft", {"train.steps": "many"}, "expected a whole number"),
@@ -130,14 +130,13 @@ def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):
 
 
 def test_what_the_page_says(folder, lists, keys, monkeypatch, tmp_path):
-    """The example of docs/train_in_python.md, with the pictures and points of the folder, and tiny keys instead of its
-    own."""
+    """The example of docs/predict.md, with the pictures and points of the folder, and tiny keys."""
     page = (REPO / "docs" / "train_in_python.md").read_text("utf-8")
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     monkeypatch.chdir(tmp_path)
     real = ctd_jax.train
     monkeypatch.setattr(
-        ctd_jax, "train", lambda *args, **given: real(*args, **given | {"overrides": given["overrides"] | keys})
+        ctd_jax, "train", lambda *args, **given: real(*args, **given | {"overrides": keys | given["overrides"]})
     )
     names = {"paths": lists["pictures"], "points": lists["points"], "landmarks": lists["names"]}
     exec(code, names | {"people": lists["subjects"]})

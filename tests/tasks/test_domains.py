@@ -204,7 +204,7 @@ def finished(landmark_folder, teacher_file, tmp_path_factory):
     header, *rows = path.read_text().splitlines()
     lines = [f"{header},spacing_x_mm,spacing_y_mm", *(f"{row},0.5,0.5" for row in rows)]
     path.write_text("\n".join(lines) + "\n")
-    config = tiny.config(teacher_file, domains_config, data__root=",".join(map(str, roots)), **PLAIN)
+    config = tiny.config(teacher_file, domains_config, data__root=",".join(map(str, roots)))
     run = tmp_path_factory.mktemp("run") / "run"
     return run, config, training_run.train_and_evaluate(config, run)
 

@@ -101,14 +101,14 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     parallel, labels = Parallel(kind, jax.devices()[:devices]), {"w": "encoder"}
     params, teacher = {"w": np.ones((1000, 100), "f")}, np.ones(5000, "f")
 
-    def loss(params, batch_stats, frozen, batch, keys):
-        return batch["picture"] @ params["w"].sum(0) + frozen.sum(), (batch_stats, {})
+    def loss(params, batch_stats, constants, batch, keys):
+        return batch["picture"] @ params["w"].sum(0) + constants["teacher"].sum(), (batch_stats, {})
 
     tx = step.optimizer(labels)
     variables = {"params": params, "batch_stats": {"mean": np.zeros(50, "f")}}
     average = step.first_average(variables, labels) if averaged else None
     state = step.TrainState(np.int32(0), **variables, opt_state=tx.init(params), average=average)
-    state, constants = parallel.replicate((state, step.constants(0, tiny.config("none").train, teacher)))
+    state, constants = parallel.replicate((state, step.constants(0, tiny.config("none").train, {"teacher": teacher})))
     batch = parallel.shard({"picture": np.ones((40, 100), "f")})
     made = parallel.compile(step.make(loss, tx, labels), sharded=False, donate=(0,))
     need = Need.of(made.lower(state, constants, batch).compile(), state)
