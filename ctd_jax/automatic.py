@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 import numpy as np
-from ml_collections import ConfigDict
+from ml_collections import ConfigDict, FrozenConfigDict
 
 from ctd_jax import data
 from ctd_jax.config import config_of_run
@@ -28,7 +28,9 @@ def continued(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
     return config
 
 
-def settled(config: ConfigDict, pictures: data.SplitPictures, platform: str) -> tuple[ConfigDict, data.SplitPictures]:
+def settled(
+    config: ConfigDict, pictures: data.SplitPictures, platform: str
+) -> tuple[FrozenConfigDict, data.SplitPictures]:
     """A configuration and its pictures, with `data.image_size` and `train.steps` chosen where they are 0.
 
     Args:
@@ -37,7 +39,7 @@ def settled(config: ConfigDict, pictures: data.SplitPictures, platform: str) -> 
       platform: that it runs on, "cpu" or another.
 
     Returns:
-      Both, as they are trained on.
+      Both, as they are trained on; the configuration frozen.
     """
     config, train = _copy(config), pictures.split("train")
     chosen = []
@@ -51,7 +53,7 @@ def settled(config: ConfigDict, pictures: data.SplitPictures, platform: str) -> 
         chosen.append(f"train.steps={config.train.steps} (for {len(train)} labelled pictures)")
     if chosen and hosts.is_first():
         print(f"chosen: {', '.join(chosen)}", file=sys.stderr)
-    return config, pictures
+    return FrozenConfigDict(config), pictures
 
 
 def image_size(side: float, platform: str) -> int:

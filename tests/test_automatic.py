@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tiny
+from ml_collections import FrozenConfigDict
 
 from ctd_jax import automatic, training_run
 from ctd_jax.data import roots
@@ -28,6 +29,7 @@ def test_the_size_is_that_of_the_longer_side_of_the_training_pictures(teacher_fi
     task, _ = training_run.prepare(config, tmp_path)
     assert (task.config.data.image_size, task.config.train.steps) == (128, 800)
     assert task.train.batch([0])["picture"].shape == (1, 128, 128, 3)
+    assert isinstance(task.config, FrozenConfigDict)
     assert config.data.image_size == 0, "the caller's configuration stays as it is"
     said = "chosen: data.image_size=128 (the pictures have 120 pixels), train.steps=800 (for 8 labelled pictures)"
     assert said in capsys.readouterr().err
