@@ -29,18 +29,21 @@ class Faults:
 
     def __init__(self, title: str):
         self._title = title
-        self._found: dict[str, tuple[int, str]] = {}  # kind -> number, and the first message
+        self._found: dict[str, list[str]] = {}  # kind -> messages
 
     def __len__(self) -> int:
-        return sum(number for number, _ in self._found.values())
+        return sum(map(len, self._found.values()))
 
     def count(self, kind: str) -> int:
-        return self._found.get(kind, (0, ""))[0]
+        return len(self._found.get(kind, ()))
+
+    def by_kind(self) -> dict[str, tuple[str, ...]]:
+        """Kind -> the messages of its faults, in the order in which they were found."""
+        return {kind: tuple(messages) for kind, messages in self._found.items()}
 
     def add(self, kind: str, message: str) -> None:
         """Adds a fault of `kind`, a few words; `message`: file and row, what was found and expected, what to do."""
-        number, first = self._found.get(kind, (0, message))
-        self._found[kind] = (number + 1, first)
+        self._found.setdefault(kind, []).append(message)
 
     def take(self, kind: str, error: UserError | None) -> None:
         """Adds `error`, if it is one: under its own kind if it is a `Fault`."""
@@ -60,7 +63,7 @@ class Faults:
         if not self._found:
             return
         if len(self) == 1:
-            raise UserError(next(message for _, message in self._found.values()))
-        lines = [f"{number} x {kind}: {message}" for kind, (number, message) in self._found.items()]
+            raise UserError(next(messages[0] for messages in self._found.values()))
+        lines = [f"{len(messages)} x {kind}: {messages[0]}" for kind, messages in self._found.items()]
         many = "the first of each kind" if len(lines) > 1 else "the first"
         raise UserError("\n".join([f"{self._title}: {len(self)} faults; {many}:", *(f"- {line}" for line in lines)]))

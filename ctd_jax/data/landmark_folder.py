@@ -93,11 +93,20 @@ def read(root: pathlib.Path) -> LandmarkTable:
     Raises:
       UserError: all that is wrong, in which file and row, what was expected and what to do.
     """
+    faults = Faults(str(root))
+    return folder.with_digests(read_rows(root, faults), root, faults)
+
+
+def read_rows(root: pathlib.Path, faults: Faults) -> LandmarkTable:
+    """Reads the rows of a landmark folder, not its pictures; `faults` takes what is wrong, which becomes NaN.
+
+    Raises:
+      UserError: what makes all rows unreadable.
+    """
     if not os.path.isdir(root):
         raise UserError(
             f"{root}: no such folder; `data.root` expects one with landmarks.csv, dataset.json and pictures"
         )
-    faults = Faults(str(root))
     sheet = tables.read(root / FILE)
     landmarks = about.read(root / ABOUT, sheet.columns, faults)
     points = {name: (f"{name}_x", f"{name}_y") for name in landmarks.names}
@@ -108,14 +117,13 @@ def read(root: pathlib.Path) -> LandmarkTable:
     points = {name: pair for name, pair in points.items() if there.issuperset(pair)}
     fields, annotations = folder.read_rows(root, sheet, lambda row: _annotation(row, points, landmarks), faults)
     xy = np.array([one.points for one in annotations]).reshape(len(annotations), len(landmarks.names), 2)
-    table = LandmarkTable(
+    return LandmarkTable(
         landmarks=landmarks,
         xy=annotation_checks.without_marks(xy, landmarks.names, fields["where"]),
         boxes=np.array([one.box for one in annotations]).reshape(len(annotations), 4),
         files=(FILE, ABOUT),
         **fields,
     )
-    return folder.with_digests(table, root, faults)
 
 
 def _check_columns(sheet: tables.Sheet, points: Mapping[str, Sequence[str]], faults: Faults) -> None:

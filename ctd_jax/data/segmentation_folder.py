@@ -45,8 +45,18 @@ class ClassMapTable(Table):
         return self.images[index], self.masks[index]
 
     def check_picture(self, index: int, root: pathlib.Path) -> np.ndarray:
+        path = root / self.images[index]
+        picture = pictures.decode(path.read_bytes(), f"{self.where[index]}, {path}")
+        self.class_map(index, picture, root)
+        return picture
+
+    def class_map(self, index: int, picture: np.ndarray, root: pathlib.Path) -> np.ndarray:
+        """The class map of a row, `[H, W]` uint8.
+
+        Raises:
+          UserError: it can't be read, or doesn't belong to its picture, `[H, W, 3]`.
+        """
         at, mask, names = self.where[index], root / self.masks[index], self.classes[self.domains[index]]
-        picture = pictures.decode((root / self.images[index]).read_bytes(), f"{at}, {root / self.images[index]}")
         classes = pictures.decode_classes(mask.read_bytes(), f"{at}, {mask}")
         (H, W), (height, width) = picture.shape[:2], classes.shape
         if (height, width) != (H, W):
@@ -66,7 +76,7 @@ class ClassMapTable(Table):
                 f"{at}: class map {mask} is empty, all of it is background: nobody can tell whether it was forgotten; "
                 "draw the classes in, or take the row out",
             )
-        return picture
+        return classes
 
     def features(self) -> dict[str, Any]:
         from tensorflow_datasets import features
@@ -103,10 +113,19 @@ def read(root: pathlib.Path) -> ClassMapTable:
     Raises:
       UserError: what is wrong, in which file and row, what was expected and what to do.
     """
+    faults = Faults(str(root))
+    return folder.with_digests(read_rows(root, faults), root, faults)
+
+
+def read_rows(root: pathlib.Path, faults: Faults) -> ClassMapTable:
+    """Reads the rows of a segmentation folder, not its pictures and class maps; `faults` takes what is wrong.
+
+    Raises:
+      UserError: what makes all rows unreadable.
+    """
     path = root / FILE
     if not os.path.isfile(path):
         raise UserError(f"{path}: no such file; `data.root` expects a folder with {FILE}, classes.json and pictures")
-    faults = Faults(str(root))
     sheet = columns.match(tables.read(path), [*folder.COLUMNS, *REQUIRED[1:]], faults)
     missing = [column for column in REQUIRED if column not in sheet.columns]
     if missing:
@@ -122,7 +141,7 @@ def read(root: pathlib.Path) -> ClassMapTable:
     )
     if not faults:
         _check_domains(path, table, faults)
-    return folder.with_digests(table, root, faults)
+    return table
 
 
 def _annotation(row: Row, classes: Classes) -> _Annotation | None:

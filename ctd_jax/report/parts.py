@@ -91,8 +91,13 @@ def png(path: Path) -> str:
     return "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode()
 
 
-def jpeg(image: Image.Image) -> str:
-    """The address of a picture, as JPEG, that is part of the page."""
+def jpeg(image: Image.Image, quality: int = 90) -> str:
+    """The address of a picture, as JPEG, that is part of the page; `quality`: Pillow's."""
     buffer = io.BytesIO()
-    image.save(buffer, "JPEG", quality=90, subsampling=0)
-    return "data:image/jpeg;base64," + base64.b64encode(buffer.getvalue()).decode()
+    image.save(buffer, "JPEG", quality=quality, subsampling=0)
+    return jpeg_file(buffer.getvalue())
+
+
+def jpeg_file(content: bytes) -> str:
+    """The address of a JPEG file, whose content is given, that is part of the page."""
+    return "data:image/jpeg;base64," + base64.b64encode(content).decode()

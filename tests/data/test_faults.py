@@ -40,3 +40,10 @@ def test_several_by_kind_with_the_first_of_each():
 def test_what_is_no_fault_of_the_user_goes_on():
     with pytest.raises(KeyError), Faults("a.csv").collecting("another"):
         raise KeyError
+
+
+def test_by_kind_has_every_message():
+    faults = Faults("a.csv")
+    for kind, message in (("half a point", "row 3"), ("spacing", "row 4"), ("half a point", "row 5")):
+        faults.add(kind, message)
+    assert faults.by_kind() == {"half a point": ("row 3", "row 5"), "spacing": ("row 4",)}

@@ -1,0 +1,44 @@
+"""Is the data sound? All that a careful colleague would ask of a folder before a training, on one page with pictures.
+
+    python -m ctd_jax.check FOLDER
+    python -m ctd_jax.check FOLDER --report=check.html
+
+FOLDER is what `data.root` names: a landmark folder or a segmentation folder. The page is one file and holds:
+
+* all faults at once, each with its file and row: what a training would refuse
+* counts by split, subject and rater, and missing points by landmark
+* subjects in two splits, and near-identical pictures, side by side
+* pictures of another size, spacing, brightness or sharpness than the others
+* every picture with its points
+
+Exit code 0: nothing found, or only what is worth a look. 1: something would spoil a training or its result. 2: a
+mistake in the command, or nothing can be read; the message says what to do.
+"""
+
+import pathlib
+import sys
+
+from absl import flags
+
+from ctd_jax import command, files
+from ctd_jax.errors import UserError
+
+_FLAGS = command.new_flags()
+_REPORT = flags.DEFINE_string("report", "check.html", "The page, an HTML file.", flag_values=_FLAGS)
+_paths: list[str] = []
+
+
+def main() -> None:
+    from ctd_jax import inspection
+
+    if len(_paths) != 1:
+        raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
+    files.expect("report", _REPORT.value, ".html")
+    found = inspection.inspect(pathlib.Path(_paths[0]))
+    page = inspection.write_page(pathlib.Path(_REPORT.value), found)
+    print(f"{inspection.summary(found)}\n\n{page}")
+    sys.exit(1 if found.spoilt else 0)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, _FLAGS, paths=_paths)

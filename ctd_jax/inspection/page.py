@@ -1,0 +1,83 @@
+"""The page of an inspected folder, and its summary for the terminal."""
+
+import pathlib
+from collections import defaultdict
+
+import numpy as np
+
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.inspection import counts
+from ctd_jax.inspection.inspected import SHOWN, Inspected, points
+from ctd_jax.report import pages, parts
+from ctd_jax.text_table import text_table
+
+MAX_THUMBNAILS = 2000  # pictures on the page; those that were named come first
+LISTED = 200  # items of a finding that the page lists
+
+
+def summary(found: Inspected) -> str:
+    """The lines for the terminal: what was found, how often, and the first of each."""
+    folder = found.folder
+    head = f"{folder.root}: {len(folder)} pictures of {len(set(folder.table.subjects))} subjects"
+    if not found.findings:
+        return f"{head}; nothing found"
+    rows = [("", "found", "number", "first")]
+    for one in found.findings:
+        first = " ".join(one.items[0].text.split())
+        rows.append(("spoils" if one.spoils else "look at", one.title, str(one.number), first))
+    return "\n".join([head, "", *text_table(rows, "<  <  >  <", rule=True)])
+
+
+def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
+    """Writes the page; returns its path."""
+    folder = found.folder
+    table, xy = folder.table, points(folder)
+    landmarks = table.landmarks.names if isinstance(table, LandmarkTable) else ()
+    known = ~np.isnan(xy).any(-1)
+    named = defaultdict(list)
+    for one in found.findings:
+        for item in one.items:
+            for row in item.rows:
+                named[row].append(one.title)
+    order = sorted(range(len(folder)), key=lambda row: row not in named)[:MAX_THUMBNAILS]
+    return pages.write(
+        path.parent,
+        "check.html",
+        path.name,
+        name=folder.root.resolve().name,
+        inspected=found,
+        folder=folder,
+        table=table,
+        number=len(folder),
+        subjects=counts.of_subjects(table.subjects),
+        splits=counts.by_split(folder.split_of, table.subjects, xy),
+        raters=counts.by_rater(folder.root, table.images, landmarks, xy),
+        missing=[(name, int((~known[:, k]).sum())) for k, name in enumerate(landmarks)],
+        landmarks=landmarks,
+        listed=LISTED,
+        shown=SHOWN,
+        thumbnails=[_thumbnail(found, xy, row, named.get(row, [])) for row in sorted(order)],
+        pictures={row: parts.jpeg_file(folder.looks[row].thumbnail) for row in _shown_rows(found)},
+    )
+
+
+def _shown_rows(found: Inspected) -> set[int]:
+    """The pictures whose thumbnails stand beside a finding."""
+    items = [item for one in found.findings for item in one.items[:SHOWN] if not item.images]
+    return {row for item in items for row in item.rows}
+
+
+def _thumbnail(found: Inspected, xy: np.ndarray, row: int, named: list[str]) -> dict[str, object]:
+    folder = found.folder
+    width, height = folder.looks[row].twin["size"].tolist()
+    dots = [point for point in xy[row] if not np.isnan(point).any()]
+    return {
+        "row": row,
+        "name": folder.table.images[row],
+        "caption": f"{folder.table.subjects[row]}, {folder.split_of[row] or 'no split'}",
+        "source": parts.jpeg_file(folder.looks[row].thumbnail),
+        "width": width,
+        "height": height,
+        "dots": "".join(f"M{x + 0.5:.5g} {y + 0.5:.5g}h0" for x, y in dots),
+        "named": list(dict.fromkeys(named)),
+    }

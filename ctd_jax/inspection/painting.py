@@ -1,0 +1,37 @@
+"""Pictures of the page that are larger than thumbnails."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctd_jax.data import pictures
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.inspection.reading import Folder
+from ctd_jax.report import overlays, parts
+
+SIDE, QUALITY = 320, 80  # pixels of the longer side, and of the JPEG
+
+
+class Painter:
+    """Paints the pictures of a folder, each as data of the page."""
+
+    def __init__(self, folder: Folder):
+        self._folder = folder
+
+    def picture(self, index: int) -> str:
+        """A picture as it is annotated."""
+        folder, table = self._folder, self._folder.table
+        picture = folder.picture(index)
+        if isinstance(table, LandmarkTable):
+            return self.points(index, np.full_like(table.xy[index], np.nan))
+        classes = pictures.decode_classes((folder.root / table.masks[index]).read_bytes(), table.masks[index])
+        if classes.shape != picture.shape[:2]:
+            classes = np.zeros(picture.shape[:2], np.uint8)
+        image = overlays.paint_outlines(picture, np.zeros_like(classes), classes, side=SIDE)
+        return parts.jpeg(image, QUALITY)
+
+    def points(self, index: int, xy: np.ndarray, names: Sequence[str] | None = None) -> str:
+        """A picture with its annotated points and others, `[K, 2]`; NaN: none."""
+        table = self._folder.table
+        true_xy = table.xy[index] if isinstance(table, LandmarkTable) else None
+        return parts.jpeg(overlays.paint_points(self._folder.picture(index), xy, true_xy, names, side=SIDE), QUALITY)

@@ -1,0 +1,160 @@
+"""A folder as far as it can be read: its rows, a look at each picture, all faults, and what reading it says."""
+
+import contextlib
+import dataclasses
+import hashlib
+import io
+import logging
+import os
+import pathlib
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from ctd_jax.data import (
+    annotation_checks,
+    coverage,
+    folder,
+    landmark_folder,
+    pictures,
+    points,
+    segmentation_folder,
+    splits,
+    survey,
+)
+from ctd_jax.data.faults import Faults
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.segmentation_folder import ClassMapTable
+from ctd_jax.errors import UserError
+from ctd_jax.inspection.class_maps import Regions, regions
+from ctd_jax.inspection.looks import Look, look
+
+OF_A_ROW = ("images", "subjects", "splits", "spacing", "where", "xy", "boxes", "masks", "domains")  # fields of a table
+AnyTable = LandmarkTable | ClassMapTable
+
+
+@dataclasses.dataclass(frozen=True)
+class Folder:
+    """N pictures that can be read.
+
+    Attributes:
+      root: the folder.
+      table: its rows.
+      split_of: of each picture, in the words of this package; "": its row says none.
+      looks: at each picture.
+      sha256: of each picture's files.
+      faults: kind -> messages: what a training would refuse.
+      units: what looks like annotations in another unit or convention.
+      remarks: what else reading it says.
+      regions: those of each class map; none where there is no map, or it doesn't belong to its picture.
+    """
+
+    root: pathlib.Path
+    table: AnyTable
+    split_of: tuple[str, ...]
+    looks: tuple[Look, ...]
+    sha256: tuple[str, ...]
+    faults: dict[str, tuple[str, ...]]
+    units: tuple[str, ...]
+    remarks: tuple[str, ...]
+    regions: tuple[Regions, ...]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def picture(self, index: int) -> np.ndarray:
+        """`[H, W, 3]` uint8."""
+        name = self.table.images[index]
+        return pictures.decode((self.root / name).read_bytes(), name)
+
+
+def read(root: pathlib.Path) -> Folder:
+    """Reads what can be read of a landmark folder or of a segmentation folder.
+
+    Raises:
+      UserError: nothing of it can be read: there is no such folder, no table, or no row with a picture.
+    """
+    faults = Faults(str(root))
+    with _said() as remarks:
+        table = _rows(root, faults)
+        table, looks, sha256, seen, classes = _look_at_all(root, table, faults)
+        remarks += survey.remarks(seen, survey.ranges(seen))
+        split_of = tuple(splits.word(text) if text else "" for text in table.splits or [""] * len(table))
+        annotated = None
+        if isinstance(table, LandmarkTable):
+            annotated = coverage.annotated(table.xy)
+            coverage.warn(str(root), table.landmarks, table.xy, split_of)
+        with faults.collecting("split"):
+            splits.assign(table.images, table.subjects, given=table.splits, seed=0, budget=0, annotated=annotated)
+    with _said() as units:
+        twin = np.array([one.twin for one in looks])
+        with faults.collecting("unit"):
+            if isinstance(table, LandmarkTable):
+                annotation_checks.check(table, split_of, twin)
+            else:
+                annotation_checks.check_spacings(table.title, table.where, table.spacing, table.domains, twin)
+    return Folder(root, table, split_of, looks, sha256, faults.by_kind(), tuple(units), tuple(remarks), classes)
+
+
+def _rows(root: pathlib.Path, faults: Faults) -> AnyTable:
+    if os.path.isfile(root / segmentation_folder.FILE) and not os.path.isfile(root / landmark_folder.FILE):
+        return segmentation_folder.read_rows(root, faults)
+    if os.path.isfile(root / landmark_folder.FILE) or not any(os.path.isfile(root / file) for file in points.FORMATS):
+        return landmark_folder.read_rows(root, faults)
+    return points.read_folder(root)
+
+
+def _look_at_all(
+    root: pathlib.Path, table: AnyTable, faults: Faults
+) -> tuple[AnyTable, tuple[Look, ...], tuple[str, ...], list[survey.Seen], tuple[Regions, ...]]:
+    """The rows whose pictures can be read; the looks at these, their digests, what `survey` knows of them, and the
+    regions of their class maps."""
+    found: dict[int, tuple[Look, str, survey.Seen, Regions]] = {}
+
+    def see(index: int) -> None:
+        name = table.images[index]
+        content = (root / name).read_bytes()
+        picture = pictures.decode(content, f"{table.where[index]}, {root / name}")
+        digest = hashlib.sha256(content)
+        for other in table.files_of(index)[1:]:
+            digest.update((root / other).read_bytes())
+        found[index] = look(picture), digest.hexdigest(), survey.look(io.BytesIO(content), name), {}
+        if isinstance(table, ClassMapTable):
+            found[index] = *found[index][:3], regions(table.class_map(index, picture, root))
+        else:
+            table.check_belongs(index, picture)
+
+    for _ in folder.check_all(table, see, "looking at pictures", faults):
+        pass
+    rows = sorted(found)
+    if not rows:
+        first = next((message for messages in faults.by_kind().values() for message in messages), "it has no rows")
+        raise UserError(f"{root}: no row has a picture that can be read; the first fault: {first}")
+    looks, sha256, seen, classes = zip(*(found[row] for row in rows), strict=True)
+    return _taken(table, rows), looks, sha256, list(seen), classes
+
+
+def _taken(table: AnyTable, rows: list[int]) -> AnyTable:
+    """The table with those of its rows only."""
+    changes: dict[str, Any] = {}
+    for name in OF_A_ROW:
+        values = getattr(table, name, None)
+        if values is not None:
+            changes[name] = values[rows] if isinstance(values, np.ndarray) else tuple(values[row] for row in rows)
+    return dataclasses.replace(table, **changes)
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[list[str]]:
+    """Collects the warnings of the data room, which go nowhere else meanwhile."""
+    found: list[str] = []
+    handler, logger = logging.Handler(logging.WARNING), logging.getLogger("ctd_jax.data")
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logger.addHandler(handler)
+    propagated, logger.propagate = logger.propagate, False
+    try:
+        yield found
+    finally:
+        logger.propagate = propagated
+        logger.removeHandler(handler)

@@ -1,0 +1,96 @@
+"""A folder is read as far as it can be, and all its faults are told."""
+
+import logging
+import shutil
+
+import landmark_rows
+import numpy as np
+import pytest
+import segmentation_folder
+from PIL import Image
+
+from ctd_jax.data import drawn_anatomies
+from ctd_jax.errors import UserError
+from ctd_jax.inspection import reading
+
+
+@pytest.fixture(scope="module")
+def sound(landmark_folder):
+    return landmark_folder(people=8, shots=1)
+
+
+@pytest.fixture
+def root(sound, tmp_path):
+    return shutil.copytree(sound, tmp_path / "faces")
+
+
+def test_a_sound_folder_has_no_faults(root):
+    found = reading.read(root)
+    assert len(found) == 8 and found.faults == {} and found.units == () and found.remarks == ()
+    assert found.split_of == ("train",) * 4 + ("val",) * 2 + ("test",) * 2
+    assert found.looks[0].twin["size"].tolist() == [64, 64]
+
+
+def test_all_faults_are_told_and_the_rest_is_read(root):
+    landmark_rows.change(
+        root,
+        {
+            0: {"chin_x": ""},
+            1: {"chin_x": "abc"},
+            2: {"image": "nowhere.png"},
+            3: {"nose_tip_x": "900"},
+            5: {"chin_y": ""},
+        },
+    )
+    (root / "images/004.png").write_bytes(b"no picture")
+    found = reading.read(root)
+    assert {kind: len(messages) for kind, messages in found.faults.items()} == {
+        "half a point": 2,
+        "not a number": 1,
+        "missing picture": 1,
+        "landmark outside its picture": 1,
+        "unreadable picture": 1,
+    }
+    assert "row 2: " in found.faults["half a point"][0] and "row 7: " in found.faults["half a point"][1]
+    assert found.table.images == tuple(f"images/{i:03}.png" for i in (0, 1, 3, 5, 6, 7))
+    chin = found.table.landmarks.names.index("chin")
+    assert np.isnan(found.table.xy[:4, chin, 0]).tolist() == [True, True, False, True]
+
+
+def test_what_reading_says_is_told_once_and_not_logged(root, caplog):
+    landmark_rows.change(root, {0: {"colour": "red"}}, drop=("subject",))
+    caplog.set_level(logging.WARNING)
+    found = reading.read(root)
+    assert any("colour" in text for text in found.remarks) and any("`subject`" in text for text in found.remarks)
+    assert caplog.messages == []
+
+
+def test_points_in_another_unit_are_told_apart(root):
+    table = landmark_rows.read(root)
+    cells = {name: f"{float(cell) / 10}" for name, cell in table[0].items() if name.endswith(("_x", "_y"))}
+    landmark_rows.change(root, {0: cells})
+    found = reading.read(root)
+    assert len(found.units) == 1 and "closer together" in found.units[0] and "row 2" in found.units[0]
+
+
+def test_a_folder_of_which_nothing_can_be_read_is_refused(root):
+    shutil.rmtree(root / "images")
+    with pytest.raises(UserError, match="no row has a picture that can be read; the first fault: .*images/000.png"):
+        reading.read(root)
+    with pytest.raises(UserError, match="no such folder"):
+        reading.read(root / "nowhere")
+
+
+def test_a_segmentation_folder_is_read_too(tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=4)
+    domain = next(iter(drawn_anatomies.CLASSES))
+    segmentation_folder.change(root / domain / "0_mask.png", lambda classes: classes[:-1])
+    segmentation_folder.change(root / domain / "1_mask.png", np.zeros_like)
+    found = reading.read(root)
+    assert len(found) == 4 * len(drawn_anatomies.CLASSES)
+    assert set(found.faults) == {"class map of another size", "empty class map"}
+    assert found.regions[0] == found.regions[1] == {}
+    classes = np.array(Image.open(root / domain / "2_mask.png"))
+    assert {one: pixels for one, (pixels, _) in found.regions[2].items()} == {
+        one: int((classes == one).sum()) for one in range(1, classes.max() + 1) if (classes == one).any()
+    }
