@@ -9,7 +9,7 @@ from ml_collections import ConfigDict, FrozenConfigDict
 
 from ctd_jax import data
 from ctd_jax.config import config_of_run
-from ctd_jax.training import hosts
+from ctd_jax.training import hosts, memory
 
 MAX_LOOKED_AT = 32  # training pictures whose sizes are looked at
 MULTIPLE = 32  # of pixels, that every encoder takes
@@ -29,7 +29,7 @@ def continued(config: ConfigDict, workdir: pathlib.Path) -> ConfigDict:
 
 
 def settled(
-    config: ConfigDict, pictures: data.SplitPictures, platform: str
+    config: ConfigDict, pictures: data.SplitPictures, platform: str, largest: int | None = None
 ) -> tuple[FrozenConfigDict, data.SplitPictures]:
     """A configuration and its pictures, with `data.image_size` and `train.steps` chosen where they are 0.
 
@@ -37,6 +37,7 @@ def settled(
       config: of the run.
       pictures: its pictures; those of the training split alone are looked at.
       platform: that it runs on, "cpu" or another.
+      largest: pixels of a chosen `data.image_size`, where larger ones have turned out not to fit into memory.
 
     Returns:
       Both, as they are trained on; the configuration frozen.
@@ -45,9 +46,10 @@ def settled(
     chosen = []
     if not config.data.image_size:
         seen = _median_side(train)
-        config.data.image_size = image_size(seen, platform)
+        config.data.image_size = min(image_size(seen, platform), largest or LARGEST_ELSEWHERE)
         pictures = pictures.resized(config.data.image_size)
-        chosen.append(f"data.image_size={config.data.image_size} (the pictures have {seen:.0f} pixels)")
+        why = f"the pictures have {seen:.0f} pixels" + (", larger ones need more memory than there is" * bool(largest))
+        chosen.append(f"data.image_size={config.data.image_size} ({why})")
     if not config.train.steps:
         config.train.steps = steps(len(train))
         chosen.append(f"train.steps={config.train.steps} (for {len(train)} labelled pictures)")
@@ -61,6 +63,20 @@ def image_size(side: float, platform: str) -> int:
     that an encoder takes."""
     largest = LARGEST.get(platform, LARGEST_ELSEWHERE)
     return int(np.clip(np.ceil(side / MULTIPLE) * MULTIPLE, SMALLEST, largest))
+
+
+def smaller(size: int, error: memory.TooLarge) -> int:
+    """Side of a network's picture, below `size`, whose step fits into the memory: activations take as much of it as
+    there are pixels.
+
+    Raises:
+      TooLarge: `error`, if not even the smallest fits.
+    """
+    part = max(error.need.part_that_fits(error.limit), 0.0)
+    side = int(size * part**0.5 / MULTIPLE) * MULTIPLE
+    if side < SMALLEST:
+        raise error
+    return side
 
 
 def _median_side(train: data.Dataset) -> float:

@@ -1,6 +1,7 @@
 """The story of a run: read, check, train, keep the best, evaluate once, report."""
 
 import contextlib
+import functools
 import logging
 import pathlib
 import platform
@@ -72,11 +73,19 @@ def _train_and_evaluate(
         )
     with contextlib.ExitStack() as stack:
         hosts.by_first(lambda: stack.enter_context(run_folder.held(workdir, config)))
-        task, parallel = hosts.first_then_others(lambda: prepare(config, cache or workdir / "tfds", pictures))
-        hosts.check_same({"pictures": task.pictures.rows(), "annotations or teacher": task.meta})
-        hosts.check_same({"choices": task.config.to_dict()})
-        variables = _fit(task, workdir, parallel, signals)
-        return task.finish(variables, parallel, workdir, began)
+        largest = None
+        while True:
+            prepared = functools.partial(prepare, config, cache or workdir / "tfds", pictures, largest)
+            task, parallel = hosts.first_then_others(prepared)
+            hosts.check_same({"pictures": task.pictures.rows(), "annotations or teacher": task.meta})
+            hosts.check_same({"choices": task.config.to_dict()})
+            try:
+                variables = _fit(task, workdir, parallel, signals)
+                return task.finish(variables, parallel, workdir, began)
+            except memory.TooLarge as error:
+                if config.data.image_size or jax.process_count() > 1:
+                    raise
+                largest = automatic.smaller(task.config.data.image_size, error)
 
 
 def show_augmented(config: ConfigDict, workdir: pathlib.Path, number: int) -> pathlib.Path:
@@ -118,7 +127,10 @@ def _begin(workdir: pathlib.Path, config: ConfigDict, pictures: data.SplitPictur
 
 
 def prepare(
-    config: ConfigDict, cache: pathlib.Path, pictures: data.SplitPictures | None = None
+    config: ConfigDict,
+    cache: pathlib.Path,
+    pictures: data.SplitPictures | None = None,
+    largest: int | None = None,
 ) -> tuple[tasks.Task, Parallel]:
     """Reads the data and the weights of a configuration and checks all that can be checked before the first step.
 
@@ -126,6 +138,7 @@ def prepare(
       config: of the run.
       cache: folder for prepared pictures.
       pictures: the pictures; None: those that `config.data` names.
+      largest: see `automatic.settled`.
 
     Returns:
       The task and the devices.
@@ -143,7 +156,7 @@ def prepare(
         _check_split(part, config, f"domain {domain}: " if domain else "")
     if config.teacher.weights == "embedded" and not pictures.drawn:
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
-    config, pictures = automatic.settled(config, pictures, parallel.devices[0].platform)
+    config, pictures = automatic.settled(config, pictures, parallel.devices[0].platform, largest)
     return tasks.of(config)(config, pictures), parallel
 
 

@@ -9,6 +9,7 @@ from ml_collections import FrozenConfigDict
 from ctd_jax import automatic, training_run
 from ctd_jax.data import roots
 from ctd_jax.errors import UserError
+from ctd_jax.training import memory
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,39 @@ def test_a_run_that_continues_keeps_what_was_chosen(teacher_file, landmark_folde
     (tmp_path / "run/report.html").unlink()
     again = training_run.train_and_evaluate(config, tmp_path / "run")
     assert again["config_hash"] == first["config_hash"]
+
+
+def test_a_size_that_does_not_fit_into_memory_is_made_smaller(
+    teacher_file, landmark_folder, tmp_path, monkeypatch, capsys
+):
+    needs = []
+
+    def check(need, limit, train, devices):
+        needs.append(need)
+        room = need.total - need.activations // 2  # for half the activations: sides of 1 / sqrt(2)
+        if len(needs) == 1:
+            raise memory.TooLarge("does not fit", need, room)
+
+    monkeypatch.setattr(memory, "check", check)
+    root = landmark_folder(size=160)
+    config = tiny.config(teacher_file, data__root=str(root), data__image_size=0, train__steps=2)
+    training_run.train_and_evaluate(config, tmp_path / "run")
+    assert json.loads((tmp_path / "run/config.json").read_text())["data"]["image_size"] == 96, "160 / sqrt(2) is 113"
+    assert "data.image_size=96 (the pictures have 160 pixels, larger ones need more" in capsys.readouterr().err
+    assert len(needs) == 2
+    needs.clear()
+    with pytest.raises(UserError, match="does not fit"):
+        training_run.train_and_evaluate(tiny.config(teacher_file, data__root=str(root)), tmp_path / "given")
+
+
+@pytest.mark.parametrize(("size", "room", "smaller"), [(256, 0.5, 160), (256, 0.9, 224), (256, 0.999, 224)])
+def test_the_next_size_is_that_for_which_there_is_room(size, room, smaller):
+    need = memory.Need(parameters=0, optimizer=0, activations=1000, total=5000)
+    assert automatic.smaller(size, memory.TooLarge("", need, 4000 + int(1000 * room))) == smaller
+    with pytest.raises(memory.TooLarge):
+        automatic.smaller(size, memory.TooLarge("", need, 4100))
+    with pytest.raises(memory.TooLarge):
+        automatic.smaller(size, memory.TooLarge("", need, 3000))
 
 
 def test_drawn_pictures_need_a_size(teacher_file, tmp_path):

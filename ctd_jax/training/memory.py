@@ -36,6 +36,15 @@ def keep() -> None:
     libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
 
 
+class TooLarge(UserError):
+    """A step needs more memory than there is."""
+
+    def __init__(self, message: str, need: "Need", limit: int):
+        super().__init__(message)
+        self.need = need
+        self.limit = limit
+
+
 @dataclasses.dataclass(frozen=True)
 class Need:
     """Bytes of a compiled training step on each device."""
@@ -59,6 +68,10 @@ class Need:
     def divided(self, parts: int) -> int:
         """Total, if the pictures go through the network in `parts` equal parts, one after the other."""
         return self.total - self.activations + self.activations // parts
+
+    def part_that_fits(self, limit: int) -> float:
+        """Share of the activations for which there is room beside the rest; below 0 if there is none for the rest."""
+        return (limit - self.total + self.activations) / self.activations
 
     def text(self, limit: int | None) -> str:
         parts = f"parameters {_text(self.parameters)}, optimiser {_text(self.optimizer)}, "
@@ -84,7 +97,7 @@ def compile_step(
       devices: those that it runs on.
 
     Raises:
-      UserError: the step needs more memory than there is.
+      TooLarge: the step needs more memory than there is.
     """
     import jax
 
@@ -108,12 +121,14 @@ def check(need: Need, limit: int | None, train: "ConfigDict", devices: int) -> N
       devices: their number.
 
     Raises:
-      UserError: it doesn't; the message has advice.
+      TooLarge: it doesn't; the message has advice.
     """
     if limit is not None and need.total > limit:
-        raise UserError(
+        raise TooLarge(
             f"a step with {train.batch_size} pictures does not fit into a device's memory: {need.text(limit)}; "
-            f"{_advice(train, devices, need, limit)}"
+            f"{_advice(train, devices, need, limit)}",
+            need,
+            limit,
         )
 
 
