@@ -7,6 +7,7 @@ import tiny
 from ml_collections import FrozenConfigDict
 
 from ctd_jax import automatic, training_run
+from ctd_jax.config import load_config
 from ctd_jax.data import roots
 from ctd_jax.errors import UserError
 from ctd_jax.training import memory
@@ -89,6 +90,16 @@ def test_the_next_size_is_that_for_which_there_is_room(size, room, smaller):
         automatic.smaller(size, memory.TooLarge("", need, 4100))
     with pytest.raises(memory.TooLarge):
         automatic.smaller(size, memory.TooLarge("", need, 3000))
+
+
+def test_the_recipe_for_own_pictures_needs_a_folder_and_a_teacher(teacher_file, landmark_folder, tmp_path):
+    config = load_config("recipe:own")
+    with pytest.raises(UserError, match="(?s)data.root.*no teacher"):
+        training_run.prepare(config, tmp_path)
+    config.data.root, config.teacher.weights = str(landmark_folder(size=120)), str(teacher_file)
+    task, _ = training_run.prepare(config, tmp_path)
+    assert (task.config.data.image_size, task.config.train.steps) == (128, 800)
+    assert (task.config.name, task.config.variant) == ("recipe", "own")
 
 
 def test_drawn_pictures_need_a_size(teacher_file, tmp_path):
