@@ -7,6 +7,8 @@ FOLDER is what `data.root` names: a landmark folder or a segmentation folder. Th
 
 * all faults at once, each with its file and row: what a training would refuse
 * counts by split, subject and rater, and missing points by landmark
+* label slips, the worst first, with what they would be: left and right exchanged, two landmarks exchanged, a point far
+  from where the other points and pictures expect it; the pairs of left and right, guessed where none are declared
 * subjects in two splits, and near-identical pictures, side by side
 * pictures of another size, spacing, brightness or sharpness than the others
 * every picture with its points

@@ -145,7 +145,7 @@ def _warn_of_sides(where: str, names: list[str], pairs: tuple[tuple[str, str], .
     if pairs is None:
         return
     paired = {name for pair in pairs for name in pair}
-    alone = {name: _other_side(name) for name in names if name not in paired}
+    alone = {name: other_side(name) for name in names if name not in paired}
     couples = [(a, b) for a, b in alone.items() if b in alone and a < b]
     if couples:
         _log.warning(
@@ -157,7 +157,7 @@ def _warn_of_sides(where: str, names: list[str], pairs: tuple[tuple[str, str], .
         )
 
 
-def _other_side(name: str) -> str | None:
+def other_side(name: str) -> str | None:
     """The name with left for right, or right for left; None if it has neither."""
     words = re.split(r"([\W_\d]+)", name)
     other = [_SIDES.get(word.casefold(), word) for word in words]

@@ -6,8 +6,9 @@ import pathlib
 import numpy as np
 
 from ctd_jax.data.landmark_folder import LandmarkTable
-from ctd_jax.inspection import outliers, overlap, reading
+from ctd_jax.inspection import flip_pairs, outliers, overlap, reading, slips_shown
 from ctd_jax.inspection.findings import Finding, Item
+from ctd_jax.inspection.flip_pairs import FlipPairs
 from ctd_jax.inspection.painting import Painter
 from ctd_jax.inspection.reading import Folder
 
@@ -16,10 +17,11 @@ SHOWN = 12  # items of a finding that are shown with pictures
 
 @dataclasses.dataclass(frozen=True)
 class Inspected:
-    """A folder, and what was found in it: first what would spoil a training."""
+    """A folder, what was found in it, first what would spoil a training, and its pairs of left and right."""
 
     folder: Folder
     findings: tuple[Finding, ...]
+    pairs: FlipPairs | None = None
 
     @property
     def spoilt(self) -> bool:
@@ -37,10 +39,18 @@ def inspect(root: pathlib.Path) -> Inspected:
     painter = Painter(folder)
     table = folder.table
     thumbnails = np.array([look.twin["thumbnail"] for look in folder.looks])
+    pairs, about_labels = None, []
+    if isinstance(table, LandmarkTable):
+        pairs = flip_pairs.find(table.landmarks.names, table.landmarks.flip_pairs, table.xy)
+        about_labels = [
+            *slips_shown.findings(table, pairs.order if pairs else None, painter, SHOWN),
+            *flip_pairs.findings(table.landmarks.names, pairs),
+        ]
     found = [
         *(_fault(kind, messages) for kind, messages in folder.faults.items()),
         Finding("Another unit or convention", True, "Points or spacings that mean something else than pixels of the "
                 "picture, or mm per pixel.", [Item(text) for text in folder.units]),
+        *about_labels,
         overlap.subjects_in_two_splits(table.images, table.subjects, folder.split_of, painter.picture, SHOWN),
         *overlap.near_identical(
             table.images, table.subjects, folder.split_of, folder.sha256, thumbnails, painter.picture, SHOWN
@@ -49,7 +59,7 @@ def inspect(root: pathlib.Path) -> Inspected:
         Finding("Said while reading", False, "How the table was read.", [Item(text) for text in folder.remarks]),
     ]  # fmt: skip
     found = [one for one in found if one.number]
-    return Inspected(folder, tuple(sorted(found, key=lambda one: not one.spoils)))
+    return Inspected(folder, tuple(sorted(found, key=lambda one: not one.spoils)), pairs)
 
 
 def _fault(kind: str, messages: tuple[str, ...]) -> Finding:

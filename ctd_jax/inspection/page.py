@@ -2,6 +2,8 @@
 
 import pathlib
 from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -54,11 +56,27 @@ def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
         raters=counts.by_rater(folder.root, table.images, landmarks, xy),
         missing=[(name, int((~known[:, k]).sum())) for k, name in enumerate(landmarks)],
         landmarks=landmarks,
+        drawing=_drawing(found, landmarks),
         listed=LISTED,
         shown=SHOWN,
         thumbnails=[_thumbnail(found, xy, row, named.get(row, [])) for row in sorted(order)],
         pictures={row: parts.jpeg_file(folder.looks[row].thumbnail) for row in _shown_rows(found)},
     )
+
+
+def _drawing(found: Inspected, landmarks: Sequence[str]) -> dict[str, Any] | None:
+    """The mean shape with its pairs of left and right, in a square from 0 to 100."""
+    if found.pairs is None:
+        return None
+    shape = found.pairs.shape
+    shape = shape - (np.nanmin(shape.real) + 1j * np.nanmin(shape.imag))
+    shape = 5 + 90 * shape / max(np.nanmax(shape.real), np.nanmax(shape.imag), 1e-9) + 5j
+    return {
+        "dots": [(z.real, z.imag, name) for z, name in zip(shape, landmarks, strict=True) if not np.isnan(z)],
+        "lines": [(shape[a], shape[b]) for a, b in found.pairs.pairs if not np.isnan(shape[a] + shape[b])],
+        "height": float(np.nanmax(shape.imag)) + 5,
+        "source": found.pairs.source,
+    }
 
 
 def _shown_rows(found: Inspected) -> set[int]:
@@ -67,7 +85,7 @@ def _shown_rows(found: Inspected) -> set[int]:
     return {row for item in items for row in item.rows}
 
 
-def _thumbnail(found: Inspected, xy: np.ndarray, row: int, named: list[str]) -> dict[str, object]:
+def _thumbnail(found: Inspected, xy: np.ndarray, row: int, named: list[str]) -> dict[str, Any]:
     folder = found.folder
     width, height = folder.looks[row].twin["size"].tolist()
     dots = [point for point in xy[row] if not np.isnan(point).any()]

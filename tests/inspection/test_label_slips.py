@@ -1,0 +1,71 @@
+"""Slips that were planted are found, with what they should be; nothing else is named."""
+
+import numpy as np
+import pytest
+import varied_shapes
+
+from ctd_jax.inspection import label_slips
+
+ORDER = list(varied_shapes.ORDER)
+
+
+@pytest.fixture(scope="module")
+def right():
+    return varied_shapes.points(120)
+
+
+def find(points, order=varied_shapes.ORDER):
+    return {slip.row: slip for slip in label_slips.find(varied_shapes.to_xy(points), order)}
+
+
+def test_nothing_is_named_where_nothing_is_wrong(right):
+    assert find(right) == {}
+
+
+def test_each_kind_is_found(right):
+    points = right.copy()
+    points[7] = right[7, ORDER]
+    points[20, [1, 8]] = right[20, [8, 1]]
+    points[33, 4] += 60 - 20j
+    points[50, [0, 2, 5, 8, 10]] += [90, -90, 90j, -90j, 120]
+    points[60, 3:5] = np.nan
+    found = find(points)
+    assert {row: slip.kind for row, slip in found.items()} == {
+        7: label_slips.SIDES,
+        20: label_slips.TWO,
+        33: label_slips.FAR,
+        50: label_slips.SHAPE,
+    }
+    assert found[7].landmarks == tuple(range(10))
+    assert found[20].landmarks == (1, 8) and found[33].landmarks == (4,)
+    scores = [slip.score for slip in found.values()]
+    assert scores == sorted(scores, reverse=True) and min(scores) > 1
+    for row in (7, 20, 33):
+        where = list(found[row].landmarks)
+        expected = found[row].expected[..., 0] + 1j * found[row].expected[..., 1]
+        assert abs(expected[where] - right[row, where]).max() < 15, "px; the noise is 2 px, in shapes of 0.7 to 1.4"
+        assert np.allclose(found[row].pixels, abs(points[row] - expected)[where])
+        assert np.isnan(np.delete(expected, where)).all()
+    assert np.allclose(found[20].exchanged, abs(points[20, [8, 1]] - right[20, [1, 8]]) + found[20].exchanged)
+    assert max(found[20].exchanged) < 15 < min(found[20].pixels) and found[33].exchanged == ()
+
+
+def test_without_pairs_left_and_right_are_not_exchanged(right):
+    points = right.copy()
+    points[7] = right[7, ORDER]
+    assert find(points, None)[7].kind == label_slips.SHAPE
+    assert find(points, tuple(range(12)))[7].kind == label_slips.SHAPE
+
+
+def test_the_wrong_one_of_two_is_named_alone(right):
+    points = right.copy()
+    points[4, 2] = right[4, 3] + 4
+    found = find(points)[4]
+    assert (found.kind, found.landmarks) == (label_slips.FAR, (2,))
+
+
+def test_few_pictures_and_pictures_without_points_are_passed_over(right):
+    assert find(right[:7]) == {}
+    points = right.copy()
+    points[0], points[1, 2:] = np.nan, np.nan
+    assert find(points) == {}
