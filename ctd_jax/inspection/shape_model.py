@@ -161,8 +161,8 @@ def _median(values: np.ndarray) -> np.ndarray:
 
 
 def robust_fit(points: np.ndarray, shape: np.ndarray, reach: np.ndarray) -> np.ndarray:
-    """`weighted_fit` with Cauchy's weights, 1 / (1 + (distance / (CAUCHY reach))^2), from `median_fit` on; `reach`: `[K]`
-    usual distances."""
+    """`median_fit`, and from there on `weighted_fit` with Cauchy's weights, 1 / (1 + (distance / (CAUCHY reach))^2);
+    `reach`: `[K]` usual distances."""
     fitted = median_fit(points, shape)
     for _ in range(WEIGHTED):
         distance = np.nan_to_num(abs(fitted - shape)) / (CAUCHY * reach)
