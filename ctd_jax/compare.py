@@ -17,12 +17,23 @@ Others:
 
     --normalizer=LANDMARK,LANDMARK --radii=2,4 --threshold=0.08
 
+How would another tool score the same points?
+
+    python -m ctd_jax.compare --metrics=landmarker,payer runs/ctd_ed-demo
+    python -m ctd_jax.compare --metrics=mmpose results.json --truth=annotations.json --normalizer=left_eye,right_eye
+
+One run or table, and --metrics=landmarker|payer|gu2net|cl2023|hrnet_face|mmpose|deeplabcut|sleap, one or several: the
+numbers that the tool's own evaluation would give, ours beside them, and what makes the two differ. Read too, with the
+annotations as --truth: COCO keypoint results, DeepLabCut's csv, landmarker's arrays as a csv without a header.
+
 Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
 """
 
 import json
 import logging
+import math
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -44,6 +55,25 @@ _THRESHOLD = flags.DEFINE_float(
     flag_values=_FLAGS,
 )
 _OUT = flags.DEFINE_string("out", None, "JSON file for all differences, also of every landmark.", flag_values=_FLAGS)
+_METRICS = flags.DEFINE_list(
+    "metrics", None, "Other tools whose numbers are recomputed from one table; see above.", flag_values=_FLAGS
+)
+_OF_METRICS = {
+    "truth": flags.DEFINE_string("truth", None, "Annotations for another tool's predictions.", flag_values=_FLAGS),
+    "spacing": flags.DEFINE_float("spacing", None, "mm of a pixel, for such predictions.", flag_values=_FLAGS),
+    "normalizer_mm": flags.DEFINE_float(
+        "normalizer_mm",
+        None,
+        "payer, gu2net: length of the normaliser in mm (the wrist of a hand: 50); errors become mm by it.",
+        flag_values=_FLAGS,
+    ),
+    "pcutoff": flags.DEFINE_float("pcutoff", None, "deeplabcut: smallest confidence that counts.", flag_values=_FLAGS),
+    "grid": flags.DEFINE_string("grid", None, "gu2net: WIDTHxHEIGHT that it resizes to.", flag_values=_FLAGS),
+    "size": flags.DEFINE_string("size", None, "gu2net: WIDTHxHEIGHT of every picture.", flag_values=_FLAGS),
+    "grid_spacing": flags.DEFINE_float(
+        "grid_spacing", None, "gu2net: mm of a pixel of the grid (its cephalograms: 0.46875).", flag_values=_FLAGS
+    ),
+}
 
 RADII_MM = (2.0, 2.5, 3.0, 4.0)
 THRESHOLDS = {"nme": 0.1, "mm": 4.0, "px": 10.0}
@@ -57,6 +87,12 @@ def main() -> None:
 
     if _OUT.value:
         files.expect("out", _OUT.value, ".json")
+    if _METRICS.value:
+        _say_of_others()
+        return
+    for name, flag in _OF_METRICS.items():
+        if flag.value is not None:
+            raise UserError(f"--{name} goes with --metrics; leave it out, or name a tool")
     if len(_paths) != 2:
         raise UserError(f"expected two runs or tables, A and B, found {len(_paths)}; --help shows examples")
     paths = [pathlib.Path(path) for path in _paths]
@@ -70,18 +106,57 @@ def main() -> None:
     result["mean_shape"] = _mean_shape(run) if run else {}
     if result["n_subjects"] < 2:
         _log.warning("there is only one subject, which says nothing about others: no interval and no p-value")
-    if _OUT.value:
-        content = {"a": _paths[0], "b": _paths[1]} | result
-        try:
-            files.write_text(pathlib.Path(_OUT.value), json.dumps(content, indent=1))
-        except OSError as error:
-            raise UserError(f"--out: the result can't be written ({error}); give another file") from error
+    _write({"a": _paths[0], "b": _paths[1]} | result)
     warnings = [
         f"{name} is no better than the mean shape of its training labels."
         for name, mean_shape in zip("AB", map(_mean_shape, paths), strict=True)
         if mean_shape and not mean_shape["beaten"]
     ]
     print("\n".join([*warnings, f"A  {paths[0]}", f"B  {paths[1]}", "", report.comparison(result)]))
+
+
+def _write(content: dict[str, Any]) -> None:
+    """Writes the file of --out, if there is one."""
+    if _OUT.value:
+        try:
+            files.write_text(pathlib.Path(_OUT.value), json.dumps(content, indent=1))
+        except OSError as error:
+            raise UserError(f"--out: the result can't be written ({error}); give another file") from error
+
+
+def _say_of_others() -> None:
+    """Prints, and writes, what the tools of --metrics would say of one table."""
+    from ctd_jax import report
+    from ctd_jax.metrics import foreign, peers
+
+    for name in _METRICS.value:
+        if name not in peers.PEERS:
+            raise UserError(f"--metrics: expected one or several of {', '.join(peers.PEERS)}, found {name!r}")
+    if len(_paths) != 1:
+        raise UserError(f"--metrics: expected one run or table, found {len(_paths)}; --help shows examples")
+    used = {option for name in _METRICS.value for option in peers.PEERS[name].uses}
+    given = {"normalizer": _NORMALIZER.value, "radii": _RADII.value, "threshold": _THRESHOLD.value}
+    given |= {name: flag.value for name, flag in _OF_METRICS.items() if name not in ("truth", "spacing")}
+    for name, value in given.items():
+        if value is not None and name not in used:
+            raise UserError(f"--{name}: {','.join(_METRICS.value)} would not use it; leave it out")
+    path = pathlib.Path(_paths[0])
+    table, taken = foreign.read(path, _OF_METRICS["truth"].value, _above_0("spacing"))
+    known = _result(path).get("normalizer") if path.is_dir() else None
+    normalizer = _two_landmarks() or (tuple(known) if known else None)
+    options = peers.Options(
+        radii=_positive("radii", _RADII.value) if _RADII.value else RADII_MM,
+        normalizer=normalizer,
+        normalizer_mm=_above_0("normalizer_mm"),
+        pcutoff=_OF_METRICS["pcutoff"].value,
+        grid=_width_and_height("grid"),
+        size=_width_and_height("size"),
+        grid_spacing=_above_0("grid_spacing"),
+    )
+    results = {name: peers.numbers(name, table, options) for name in _METRICS.value}
+    content = {name: report.other_tools.content(name, table, result) for name, result in results.items()}
+    _write({"predictions": _paths[0], "taken": taken, "metrics": content})
+    print("\n".join([*taken, *([""] if taken else []), report.other_tools.text(content)]))
 
 
 def _mean_shape(path: pathlib.Path) -> dict[str, Any]:
@@ -105,9 +180,7 @@ def _settings(run: pathlib.Path | None) -> dict[str, Any]:
             "radii_mm": radii or RADII_MM,
         }
     if _NORMALIZER.value:
-        if len(_NORMALIZER.value) != 2:
-            raise UserError(f"--normalizer: expected two landmarks, a,b, found {','.join(_NORMALIZER.value)}")
-        settings["normalizer"] = tuple(_NORMALIZER.value)
+        settings["normalizer"] = _two_landmarks()
     if _RADII.value:
         settings["radii_mm"] = _positive("radii", _RADII.value)
     if _THRESHOLD.value is not None:
@@ -115,12 +188,38 @@ def _settings(run: pathlib.Path | None) -> dict[str, Any]:
     return settings
 
 
+def _two_landmarks() -> tuple[str, str] | None:
+    """Those of --normalizer; None: not given."""
+    if not _NORMALIZER.value:
+        return None
+    if len(_NORMALIZER.value) != 2:
+        raise UserError(f"--normalizer: expected two landmarks, a,b, found {','.join(_NORMALIZER.value)}")
+    first, second = _NORMALIZER.value
+    return first, second
+
+
+def _above_0(name: str) -> float | None:
+    """The number of a flag of --metrics; None: not given."""
+    value = _OF_METRICS[name].value
+    return None if value is None else _positive(name, [value])[0]
+
+
+def _width_and_height(name: str) -> tuple[int, int] | None:
+    text = _OF_METRICS[name].value
+    if text is None:
+        return None
+    match = re.fullmatch(r"([1-9]\d{0,5})x([1-9]\d{0,5})", text)
+    if not match:
+        raise UserError(f"--{name}: expected WIDTHxHEIGHT in pixels, as 416x512, found {text}")
+    return int(match[1]), int(match[2])
+
+
 def _positive(flag: str, values: Sequence[str | float]) -> list[float]:
     try:
         numbers = [float(value) for value in values]
     except ValueError:
         numbers = [0.0]
-    if min(numbers) <= 0:
+    if not all(0 < number < math.inf for number in numbers):
         raise UserError(f"--{flag}: expected numbers above 0, found {','.join(map(str, values))}")
     return numbers
 

@@ -112,6 +112,15 @@ def test_one_subject(compare):
         (("A.csv", "B.csv", "--threshold=0"), "--threshold: expected numbers above 0, found 0.0"),
         (("A.csv", "B.csv", "--out=none/d.json"), "--out: the result can't be written"),
         (("run", "A.csv"), "run/predictions.csv: no such file"),
+        (("A.csv", "B.csv", "--truth=t.json"), "--truth goes with --metrics"),
+        (("A.csv", "--metrics=payer,coco"), "--metrics: expected one or several of landmarker, payer, "),
+        (("A.csv", "B.csv", "--metrics=payer"), "--metrics: expected one run or table, found 2"),
+        (("A.csv", "--metrics=payer", "--pcutoff=0.6"), "--pcutoff: payer would not use it"),
+        (("A.csv", "--metrics=payer,sleap", "--threshold=1"), "--threshold: payer,sleap would not use it"),
+        (("A.csv", "--metrics=gu2net", "--grid=512", "--size=9x9"), "--grid: expected WIDTHxHEIGHT in pixels"),
+        (("A.csv", "--metrics=payer", "--normalizer=p0,p1", "--normalizer_mm=-1"), "--normalizer_mm: expected numbers"),
+        (("A.csv", "--metrics=payer", "--spacing=0.1"), "--spacing: A.csv is a table of a run"),
+        (("A.csv", "--metrics=mmpose", "--normalizer=p0,eye"), "'eye' is no landmark"),
     ],
 )
 def test_arguments_that_cannot_be_used(cli, tmp_path, monkeypatch, arguments, message):
@@ -148,6 +157,37 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     (run / "metrics.json").unlink()
     code, _, error = cli("ctd_jax.compare", "run", "B.csv")
     assert code == 2 and "is the run finished?" in error
+
+
+def test_numbers_of_other_tools(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    metrics.write_predictions("A.csv", table([[2, 4, NAN], [6, 0, 12]], mm_per_px=0.5))
+    code, out, error = cli("ctd_jax.compare", "A.csv", "--metrics=landmarker,payer", "--radii=2", "--out=d.json")
+    assert (code, error) == (0, "")
+    lines = [" ".join(line.split()) for line in out.splitlines()]
+    assert "PE mean 2.400 mm 2.250 me_mm" in lines and "sdr, 2 mm 50.00 % 60.00 sdr_le_2mm" in lines
+    written = json.loads((tmp_path / "d.json").read_text())["metrics"]
+    assert written["payer"]["numbers"][-1] == {"name": "#outliers >= 2 mm", "unit": "%", "value": 60}
+
+
+def test_numbers_of_other_tools_from_their_files(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "p.csv").write_text("0,2,0,54\n0,6,0,50\n")  # y, x
+    (tmp_path / "t.csv").write_text("0,0,0,50\n0,0,0,50\n")
+    code, out, error = cli("ctd_jax.compare", "p.csv", "--metrics=landmarker", "--truth=t.csv", "--spacing=0.5")
+    assert (code, error) == (0, "")
+    assert "point_error, nanmean 1.500 mm 1.500 me_mm" in [" ".join(line.split()) for line in out.splitlines()]
+    assert out.startswith("read as landmarker's arrays, 2 rows (pictures) x 2 landmarks; columns are taken as y, x")
+
+
+def test_the_normaliser_of_a_run_is_that_of_the_tool(cli, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "run").mkdir()
+    metrics.write_predictions("run/predictions.csv", BASE)
+    (tmp_path / "run/metrics.json").write_text(json.dumps({"normalizer": ["p0", "p1"]}))
+    code, out, error = cli("ctd_jax.compare", "run", "--metrics=mmpose")
+    assert (code, error) == (0, "")
+    assert "nme 0.0400 0.0400 nme_p0_p1" in [" ".join(line.split()) for line in out.splitlines()]
 
 
 def test_help_shows_examples(cli):
