@@ -58,7 +58,7 @@ _OUT = flags.DEFINE_string("out", None, "JSON file for all differences, also of 
 _METRICS = flags.DEFINE_list(
     "metrics", None, "Other tools whose numbers are recomputed from one table; see above.", flag_values=_FLAGS
 )
-_OF_METRICS = {
+_OF_METRICS: dict[str, flags.FlagHolder[Any]] = {
     "truth": flags.DEFINE_string("truth", None, "Annotations for another tool's predictions.", flag_values=_FLAGS),
     "spacing": flags.DEFINE_float("spacing", None, "mm of a pixel, for such predictions.", flag_values=_FLAGS),
     "normalizer_mm": flags.DEFINE_float(
@@ -88,7 +88,7 @@ def main() -> None:
     if _OUT.value:
         files.expect("out", _OUT.value, ".json")
     if _METRICS.value:
-        _say_of_others()
+        _say_of_others(_METRICS.value)
         return
     for name, flag in _OF_METRICS.items():
         if flag.value is not None:
@@ -124,22 +124,22 @@ def _write(content: dict[str, Any]) -> None:
             raise UserError(f"--out: the result can't be written ({error}); give another file") from error
 
 
-def _say_of_others() -> None:
+def _say_of_others(tools: Sequence[str]) -> None:
     """Prints, and writes, what the tools of --metrics would say of one table."""
     from ctd_jax import report
     from ctd_jax.metrics import foreign, peers
 
-    for name in _METRICS.value:
+    for name in tools:
         if name not in peers.PEERS:
             raise UserError(f"--metrics: expected one or several of {', '.join(peers.PEERS)}, found {name!r}")
     if len(_paths) != 1:
         raise UserError(f"--metrics: expected one run or table, found {len(_paths)}; --help shows examples")
-    used = {option for name in _METRICS.value for option in peers.PEERS[name].uses}
+    used = {option for name in tools for option in peers.PEERS[name].uses}
     given = {"normalizer": _NORMALIZER.value, "radii": _RADII.value, "threshold": _THRESHOLD.value}
     given |= {name: flag.value for name, flag in _OF_METRICS.items() if name not in ("truth", "spacing")}
     for name, value in given.items():
         if value is not None and name not in used:
-            raise UserError(f"--{name}: {','.join(_METRICS.value)} would not use it; leave it out")
+            raise UserError(f"--{name}: {','.join(tools)} would not use it; leave it out")
     path = pathlib.Path(_paths[0])
     table, taken = foreign.read(path, _OF_METRICS["truth"].value, _above_0("spacing"))
     known = _result(path).get("normalizer") if path.is_dir() else None
@@ -153,7 +153,7 @@ def _say_of_others() -> None:
         size=_width_and_height("size"),
         grid_spacing=_above_0("grid_spacing"),
     )
-    results = {name: peers.numbers(name, table, options) for name in _METRICS.value}
+    results = {name: peers.numbers(name, table, options) for name in tools}
     content = {name: report.other_tools.content(name, table, result) for name, result in results.items()}
     _write({"predictions": _paths[0], "taken": taken, "metrics": content})
     print("\n".join([*taken, *([""] if taken else []), report.other_tools.text(content)]))
