@@ -1,7 +1,7 @@
 """Is the data sound? All that a careful colleague would ask of a folder before a training, on one page with pictures.
 
     python -m ctd_jax.check FOLDER
-    python -m ctd_jax.check FOLDER --report=check.html
+    python -m ctd_jax.check FOLDER --report=check.html --workdir=RUN
 
 FOLDER is what `data.root` names: a landmark folder or a segmentation folder. The page is one file and holds:
 
@@ -10,8 +10,10 @@ FOLDER is what `data.root` names: a landmark folder or a segmentation folder. Th
 * label slips, the worst first, with what they would be: left and right exchanged, two landmarks exchanged, a point far
   from where the other points and pictures expect it; the pairs of left and right, guessed where none are declared
 * subjects in two splits, and near-identical pictures, side by side
+* of class maps: how large each class is, of how many pieces, and where that is unlike the others
 * pictures of another size, spacing, brightness or sharpness than the others
-* every picture with its points
+* with --workdir: labels that the network of a finished run contradicts, of pictures that it was not trained on
+* every picture with its points, or the outlines of its classes
 
 Exit code 0: nothing found, or only what is worth a look. 1: something would spoil a training or its result. 2: a
 mistake in the command, or nothing can be read; the message says what to do.
@@ -27,6 +29,9 @@ from ctd_jax.errors import UserError
 
 _FLAGS = command.new_flags()
 _REPORT = flags.DEFINE_string("report", "check.html", "The page, an HTML file.", flag_values=_FLAGS)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "A finished run: its network is asked about what it was not trained on.", flag_values=_FLAGS
+)
 _paths: list[str] = []
 
 
@@ -36,7 +41,7 @@ def main() -> None:
     if len(_paths) != 1:
         raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
     files.expect("report", _REPORT.value, ".html")
-    found = inspection.inspect(pathlib.Path(_paths[0]))
+    found = inspection.inspect(pathlib.Path(_paths[0]), pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None)
     page = inspection.write_page(pathlib.Path(_REPORT.value), found)
     print(f"{inspection.summary(found)}\n\n{page}")
     sys.exit(1 if found.spoilt else 0)

@@ -31,7 +31,6 @@ TESTED_IN = {
     "data/split_pictures.py": "data/test_dataset.py",
     "data/survey.py": "data/test_grey_range.py",
     "data/targets.py": "data/test_dataset.py",
-    "inspection/class_maps.py": "inspection/test_reading.py",
     "inspection/findings.py": "inspection/test_page.py",
     "inspection/inspected.py": "inspection/test_page.py",
     "inspection/painting.py": "inspection/test_page.py",

@@ -6,7 +6,7 @@ import pathlib
 import numpy as np
 
 from ctd_jax.data.landmark_folder import LandmarkTable
-from ctd_jax.inspection import flip_pairs, outliers, overlap, reading, slips_shown
+from ctd_jax.inspection import class_maps, contradicted, flip_pairs, outliers, overlap, reading, slips_shown
 from ctd_jax.inspection.findings import Finding, Item
 from ctd_jax.inspection.flip_pairs import FlipPairs
 from ctd_jax.inspection.painting import Painter
@@ -29,37 +29,62 @@ class Inspected:
         return any(one.spoils for one in self.findings)
 
 
-def inspect(root: pathlib.Path) -> Inspected:
+def inspect(root: pathlib.Path, workdir: pathlib.Path | None = None) -> Inspected:
     """Reads a folder as far as it can be read, and looks for what may be wrong with it.
 
+    Args:
+      root: the folder.
+      workdir: a finished run, whose network is asked about the pictures that it was not trained on; None: none is.
+
     Raises:
-      UserError: nothing of it can be read.
+      UserError: nothing of it can be read; or the run has learned something else.
     """
     folder = reading.read(root)
     painter = Painter(folder)
     table = folder.table
-    thumbnails = np.array([look.twin["thumbnail"] for look in folder.looks])
-    pairs, about_labels = None, []
+    pairs = None
+    found = [_fault(kind, messages) for kind, messages in folder.faults.items()]
+    found.append(Finding("Another unit or convention", True, "Points or spacings that mean something else than pixels "
+                         "of the picture, or mm per pixel.", [Item(text) for text in folder.units]))  # fmt: skip
     if isinstance(table, LandmarkTable):
         pairs = flip_pairs.find(table.landmarks.names, table.landmarks.flip_pairs, table.xy)
-        about_labels = [
-            *slips_shown.findings(table, pairs.order if pairs else None, painter, SHOWN),
-            *flip_pairs.findings(table.landmarks.names, pairs),
-        ]
-    found = [
-        *(_fault(kind, messages) for kind, messages in folder.faults.items()),
-        Finding("Another unit or convention", True, "Points or spacings that mean something else than pixels of the "
-                "picture, or mm per pixel.", [Item(text) for text in folder.units]),
-        *about_labels,
-        overlap.subjects_in_two_splits(table.images, table.subjects, folder.split_of, painter.picture, SHOWN),
-        *overlap.near_identical(
-            table.images, table.subjects, folder.split_of, folder.sha256, thumbnails, painter.picture, SHOWN
-        ),
-        outliers.find(folder.looks, table.spacing),
-        Finding("Said while reading", False, "How the table was read.", [Item(text) for text in folder.remarks]),
-    ]  # fmt: skip
-    found = [one for one in found if one.number]
-    return Inspected(folder, tuple(sorted(found, key=lambda one: not one.spoils)), pairs)
+        found += slips_shown.findings(table, pairs.order if pairs else None, painter, SHOWN)
+        found += flip_pairs.findings(table.landmarks.names, pairs)
+    found += _overlaps(folder, painter)
+    for domain, rows in domains(folder).items():
+        looks = [folder.looks[row] for row in rows]
+        found.append(outliers.find(domain, rows, looks, table.spacing[rows]))
+        if not isinstance(table, LandmarkTable):
+            size = np.array([look.twin["size"] for look in looks])
+            regions = [folder.regions[row] for row in rows]
+            found.append(class_maps.find(domain, table.classes[domain], rows, regions, size))
+    if workdir is not None:
+        found += contradicted.findings(folder, workdir, painter, SHOWN)
+    found.append(
+        Finding("Said while reading", False, "How the table was read.", [Item(text) for text in folder.remarks])
+    )
+    there = [one for one in found if one.number]
+    return Inspected(folder, tuple(sorted(there, key=lambda one: not one.spoils)), pairs)
+
+
+def domains(folder: Folder) -> dict[str, np.ndarray]:
+    """Domain -> indices of its pictures; "" -> all pictures of a landmark folder."""
+    if isinstance(folder.table, LandmarkTable):
+        return {"": np.arange(len(folder))}
+    names = np.array(folder.table.domains)
+    return {name: np.flatnonzero(names == name) for name in dict.fromkeys(folder.table.domains)}
+
+
+def _overlaps(folder: Folder, painter: Painter) -> list[Finding]:
+    table, subjects = folder.table, folder.table.subjects
+    if not isinstance(table, LandmarkTable):
+        subjects = tuple(f"{domain}/{subject}" for domain, subject in zip(table.domains, subjects, strict=True))
+    thumbnails = np.array([look.twin["thumbnail"] for look in folder.looks])
+    show = painter.picture
+    return [
+        overlap.subjects_in_two_splits(table.images, subjects, folder.split_of, show, SHOWN),
+        *overlap.near_identical(table.images, subjects, folder.split_of, folder.sha256, thumbnails, show, SHOWN),
+    ]
 
 
 def _fault(kind: str, messages: tuple[str, ...]) -> Finding:

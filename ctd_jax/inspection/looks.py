@@ -8,6 +8,7 @@ from PIL import Image
 from scipy import ndimage
 
 from ctd_jax.data import twins
+from ctd_jax.report import overlays
 
 MEASURED = 256  # pixels of the longer side at which sharpness is measured, about what a network sees
 THUMBNAIL, QUALITY = 150, 72  # pixels of the longer side of a thumbnail, and of its JPEG
@@ -40,6 +41,19 @@ def look(picture: np.ndarray) -> Look:
     buffer = io.BytesIO()
     small.save(buffer, "JPEG", quality=QUALITY)
     return Look(twins.look(picture), float(grey.mean()), sharpness(grey), buffer.getvalue())
+
+
+def outlined(picture: np.ndarray, classes: np.ndarray) -> bytes:
+    """A JPEG file of a thumbnail with the outlines of the picture's class map, `[H, W]` uint8."""
+    side = max(picture.shape[:2]) / THUMBNAIL
+    size = [max(round(length / side), 1) for length in picture.shape[1::-1]]
+    small = np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.BOX, reducing_gap=2.0))
+    classes = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
+    buffer = io.BytesIO()
+    overlays.paint_outlines(small, np.zeros_like(classes), classes, side=THUMBNAIL).save(
+        buffer, "JPEG", quality=QUALITY
+    )
+    return buffer.getvalue()
 
 
 def sharpness(grey: np.ndarray) -> float:

@@ -25,12 +25,14 @@ def fences(values: np.ndarray, least: float) -> tuple[float, float]:
     return float(low - far), float(high + far)
 
 
-def find(looks: Sequence[Look], spacing: np.ndarray) -> Finding:
-    """The pictures that are unlike the others.
+def find(domain: str, rows: Sequence[int] | np.ndarray, looks: Sequence[Look], spacing: np.ndarray) -> Finding:
+    """The pictures of a domain that are unlike its others.
 
     Args:
-      looks: at N pictures.
-      spacing: `[N, 2]` mm per pixel; NaN: unknown.
+      domain: its name; "": there is one kind of pictures.
+      rows: indices of its n pictures.
+      looks: at each of them.
+      spacing: `[n, 2]` mm per pixel; NaN: unknown.
     """
     size = np.array([look.twin["size"] for look in looks], float)
     brightness, sharpness = (np.array([getattr(look, name) for look in looks]) for name in ("brightness", "sharpness"))
@@ -51,6 +53,7 @@ def find(looks: Sequence[Look], spacing: np.ndarray) -> Finding:
         usual = words[int(np.nanargmin(abs(values - np.nanmedian(values))))]
         for row in np.flatnonzero((values < low) | (values > high)).tolist():
             word = low_word if values[row] < low else high_word
-            items.append(Item(f"{word}: {words[row]}, usual is {usual}", (row,)))
+            items.append(Item(f"{word}: {words[row]}, usual is {usual}", (int(rows[row]),)))
     about = "Look at each: another machine, a crop, a failed export? Their points may be right all the same."
-    return Finding("Pictures unlike the others", False, about, items)
+    title = f"Pictures unlike the others{f': {domain}' if domain else ''}"
+    return Finding(title, False, about, items)

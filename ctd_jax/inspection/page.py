@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from ctd_jax.data.landmark_folder import LandmarkTable
-from ctd_jax.inspection import counts
-from ctd_jax.inspection.inspected import SHOWN, Inspected, points
+from ctd_jax.inspection import class_maps, counts
+from ctd_jax.inspection.inspected import SHOWN, Inspected, domains, points
 from ctd_jax.report import pages, parts
 from ctd_jax.text_table import text_table
 
@@ -56,12 +56,26 @@ def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
         raters=counts.by_rater(folder.root, table.images, landmarks, xy),
         missing=[(name, int((~known[:, k]).sum())) for k, name in enumerate(landmarks)],
         landmarks=landmarks,
+        classes=_classes(found),
         drawing=_drawing(found, landmarks),
         listed=LISTED,
         shown=SHOWN,
         thumbnails=[_thumbnail(found, xy, row, named.get(row, [])) for row in sorted(order)],
         pictures={row: parts.jpeg_file(folder.looks[row].thumbnail) for row in _shown_rows(found)},
     )
+
+
+def _classes(found: Inspected) -> dict[str, list[tuple[str, int, float, int]]]:
+    """Domain -> `class_maps.counts`; none in a landmark folder."""
+    folder = found.folder
+    if isinstance(folder.table, LandmarkTable):
+        return {}
+    counted = {}
+    for domain, rows in domains(folder).items():
+        size = np.array([folder.looks[row].twin["size"] for row in rows])
+        regions = [folder.regions[row] for row in rows]
+        counted[domain] = class_maps.counts(folder.table.classes[domain], regions, size)
+    return counted
 
 
 def _drawing(found: Inspected, landmarks: Sequence[str]) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ import numpy as np
 
 from ctd_jax.data import pictures
 from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.segmentation_folder import ClassMapTable
 from ctd_jax.inspection.reading import Folder
 from ctd_jax.report import overlays, parts
 
@@ -20,15 +21,19 @@ class Painter:
 
     def picture(self, index: int) -> str:
         """A picture as it is annotated."""
-        folder, table = self._folder, self._folder.table
-        picture = folder.picture(index)
+        table = self._folder.table
         if isinstance(table, LandmarkTable):
             return self.points(index, np.full_like(table.xy[index], np.nan))
-        classes = pictures.decode_classes((folder.root / table.masks[index]).read_bytes(), table.masks[index])
-        if classes.shape != picture.shape[:2]:
-            classes = np.zeros(picture.shape[:2], np.uint8)
-        image = overlays.paint_outlines(picture, np.zeros_like(classes), classes, side=SIDE)
-        return parts.jpeg(image, QUALITY)
+        return self.outlines(index)
+
+    def outlines(self, index: int, found: np.ndarray | None = None) -> str:
+        """A picture with the outlines of its class map, if that belongs to it, and of another one, `[H, W]`."""
+        folder, table = self._folder, self._folder.table
+        picture, true = folder.picture(index), None
+        found = np.zeros(picture.shape[:2], np.uint8) if found is None else found
+        if isinstance(table, ClassMapTable) and folder.regions[index]:
+            true = pictures.decode_classes((folder.root / table.masks[index]).read_bytes(), table.masks[index])
+        return parts.jpeg(overlays.paint_outlines(picture, found, true, side=SIDE), QUALITY)
 
     def points(self, index: int, xy: np.ndarray, names: Sequence[str] | None = None) -> str:
         """A picture with its annotated points and others, `[K, 2]`; NaN: none."""

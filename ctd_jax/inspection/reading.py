@@ -28,7 +28,7 @@ from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.segmentation_folder import ClassMapTable
 from ctd_jax.errors import UserError
 from ctd_jax.inspection.class_maps import Regions, regions
-from ctd_jax.inspection.looks import Look, look
+from ctd_jax.inspection.looks import Look, look, outlined
 
 OF_A_ROW = ("images", "subjects", "splits", "spacing", "where", "xy", "boxes", "masks", "domains")  # fields of a table
 AnyTable = LandmarkTable | ClassMapTable
@@ -121,7 +121,9 @@ def _look_at_all(
             digest.update((root / other).read_bytes())
         found[index] = look(picture), digest.hexdigest(), survey.look(io.BytesIO(content), name), {}
         if isinstance(table, ClassMapTable):
-            found[index] = *found[index][:3], regions(table.class_map(index, picture, root))
+            classes = table.class_map(index, picture, root)
+            seen = dataclasses.replace(found[index][0], thumbnail=outlined(picture, classes))
+            found[index] = seen, *found[index][1:3], regions(classes)
         else:
             table.check_belongs(index, picture)
 

@@ -14,7 +14,10 @@ def pictures(n):
 
 def found(shown, spacing=None):
     spacing = np.full((len(shown), 2), 0.1) if spacing is None else spacing
-    return [(item.rows[0], item.text) for item in outliers.find([look(one) for one in shown], spacing).items]
+    return [
+        (item.rows[0], item.text)
+        for item in outliers.find("", np.arange(len(shown)), list(map(look, shown)), spacing).items
+    ]
 
 
 def test_fences_are_those_of_tukey():

@@ -1,13 +1,19 @@
 """The page holds everything in one file; the terminal gets the first of each."""
 
+import io
 import re
 import shutil
 
 import landmark_rows
+import numpy as np
 import pytest
+import segmentation_folder
+from PIL import Image
 from report_files import Page
 
 from ctd_jax import inspection
+from ctd_jax.data import drawn_anatomies
+from ctd_jax.report import overlays
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +60,26 @@ def test_the_summary_has_a_line_for_each_finding(found):
     lines = inspection.summary(found).splitlines()
     assert lines[0].endswith(": 8 pictures of 7 subjects")
     assert [line.split()[0] for line in lines[4:7]] == ["spoils"] * 3 and len(lines) == 4 + len(found.findings)
+
+
+def test_a_segmentation_folder_has_its_classes_and_outlines(tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=4)
+    found = inspection.inspect(root)
+    source = inspection.write_page(tmp_path / "page.html", found).read_text("utf-8")
+    assert source.count('<figure id="p') == len(found.folder) and "<path d=" not in source
+    text = Page(source).text
+    for domain, names in drawn_anatomies.CLASSES.items():
+        for name in names[1:]:
+            assert re.search(rf"{domain}\s*{name}\s*\d", text)
+    image = Image.open(io.BytesIO(found.folder.looks[0].thumbnail)).convert("RGB")
+    blue = (np.asarray(image, int) - overlays.TRUTH).__abs__().sum(-1) < 60
+    assert blue.any(), "no outline in the thumbnail"
+
+
+def test_subjects_of_two_domains_are_two_people(tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=4)
+    rows = [
+        [*row[:4], "train" if row[2] == "heads" else "test", *row[5:]] for row in segmentation_folder.read_rows(root)
+    ]
+    segmentation_folder.write_rows(root, rows)
+    assert not any(one.title == "Subjects in two splits" for one in inspection.inspect(root).findings)

@@ -1,0 +1,175 @@
+"""Labels that a network contradicts, and pictures unlike those that it was trained on.
+
+Only pictures are asked about that the run was not trained on, nor on near-identical ones. The error of each point (of
+each class 1 - Dice) is compared with what is usual for its landmark (its class): a picture is named where its largest
+multiple lies beyond Tukey's outer fence.
+"""
+
+import pathlib
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+
+from ctd_jax.data import pictures, splits, twins
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.errors import UserError
+from ctd_jax.inspection import outliers
+from ctd_jax.inspection.findings import Finding, Item
+from ctd_jax.inspection.painting import Painter
+from ctd_jax.inspection.reading import Folder
+from ctd_jax.metrics.segmentation import class_dice
+from ctd_jax.predictor import Predictor
+
+LEAST_RANGE = 0.3  # of the logarithms of the multiples
+WHAT = {"landmarks": "landmarks", "class_maps": "class maps"}
+LABELS, UNLIKE = "Labels that the network contradicts", "Pictures unlike the training data"
+
+
+def findings(folder: Folder, workdir: pathlib.Path, painter: Painter, shown: int) -> list[Finding]:
+    """What a finished run says of the pictures of a folder.
+
+    Args:
+      folder: the folder; a segmentation folder of several domains is asked about domain by domain.
+      workdir: of the run.
+      painter: paints its pictures.
+      shown: number of pictures that are shown of a finding.
+
+    Raises:
+      UserError: it is no run, or one that has learned something else.
+    """
+    rows = not_trained_on(folder, workdir)
+    if not len(rows):
+        text = f"{workdir} was trained on all pictures of the folder, or on near-identical ones: it can't judge them"
+        return [Finding(LABELS, False, "Give pictures that it was not trained on.", [Item(text)])]
+    found = []
+    for domain, mine in _domains(folder, rows):
+        predictor = Predictor(workdir, domain=domain)
+        if isinstance(folder.table, LandmarkTable):
+            found += of_landmarks(folder, mine, predictor, painter, shown)
+        else:
+            found += of_class_maps(folder, mine, predictor, painter, shown)
+    return found
+
+
+def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
+    """The indices of the pictures that a run was not trained on, nor on near-identical ones in the same folder."""
+    trained = [row for row in splits.read(workdir / "split.csv") if row[2] in ("train", splits.UNLABELLED)]
+    digests, names = {row[3] for row in trained}, {row[0] for row in trained}
+    if isinstance(folder.table, LandmarkTable):
+        was = np.array([digest in digests for digest in folder.sha256])
+    else:  # the digest is of picture and class map, of which the latter may have been mended since
+        pairs = zip(folder.sha256, folder.table.names, strict=True)
+        was = np.array([digest in digests or name in names for digest, name in pairs])
+    rows, others = np.flatnonzero(~was), np.flatnonzero(was)
+    thumbnails = np.array([look.twin["thumbnail"] for look in folder.looks])
+    return np.setdiff1d(rows, twins.near(rows, others, folder.sha256, thumbnails)) if len(others) else rows
+
+
+def _domains(folder: Folder, rows: np.ndarray) -> Iterator[tuple[str | None, np.ndarray]]:
+    if isinstance(folder.table, LandmarkTable):
+        yield None, rows
+        return
+    domains = np.array(folder.table.domains)
+    for domain in dict.fromkeys(folder.table.domains):
+        mine = rows[(domains[rows] == domain) & [bool(folder.regions[row]) for row in rows]]
+        if len(mine):
+            yield domain, mine
+
+
+def of_landmarks(folder: Folder, rows: np.ndarray, predictor: Predictor, painter: Painter, shown: int) -> list[Finding]:
+    """The findings of a landmark folder; arguments as of `findings`, `rows`: the pictures that are asked about."""
+    table = folder.table
+    assert isinstance(table, LandmarkTable)
+    common = [name for name in table.landmarks.names if name in predictor.names]
+    if predictor.trained.what != "landmarks" or not common:
+        raise UserError(
+            f"--workdir: this run finds {WHAT[predictor.trained.what]} {', '.join(predictor.names[:3])}, ..., which "
+            f"the folder does not have; give a run that has learned {', '.join(table.landmarks.names[:3])}, ..."
+        )
+    paths = [folder.root / table.images[row] for row in rows]
+    result = predictor(paths, boxes=table.boxes[rows] if predictor.trained.boxes else None)
+    mine = [table.landmarks.names.index(name) for name in common]
+    xy = np.full((len(rows), len(table.landmarks.names), 2), np.nan)
+    xy[:, mine] = result.xy[:, [predictor.names.index(name) for name in common]]
+    errors = np.linalg.norm(xy - table.xy[rows], axis=-1)[:, mine]
+
+    def words(name: str, error: float, usual: float) -> str:
+        return f"{name} lies {error:.0f} px from where the network finds it, usual is {usual:.1f} px"
+
+    def paint(place: int) -> str:
+        return painter.points(int(rows[place]), xy[place], table.landmarks.names)
+
+    about = "Circle: annotated; cross: predicted by a network that was not trained on this picture. One is wrong."
+    found = [Finding(LABELS, False, about, _items(folder, rows, errors, common, words, paint, shown))]
+    unlike = getattr(result, "unlike", None)  # above 1: beyond what 19 in 20 pictures of val reach
+    if unlike is not None:
+        order = [place for place in np.argsort(-np.nan_to_num(unlike)) if unlike[place] > 1]
+        items = [Item(f"score {unlike[place]:.2f}; above 1 is unlike", (int(rows[place]),)) for place in order]
+        found.append(Finding(UNLIKE, False, "Another view, machine or body part? One in 20 is named for no reason.",
+                             items))  # fmt: skip
+    return found
+
+
+def of_class_maps(
+    folder: Folder, rows: np.ndarray, predictor: Predictor, painter: Painter, shown: int
+) -> list[Finding]:
+    """The findings of one domain of a segmentation folder; arguments as of `of_landmarks`."""
+    table = folder.table
+    assert not isinstance(table, LandmarkTable)
+    names = table.classes[table.domains[rows[0]]]
+    if predictor.trained.what != "class_maps" or predictor.names != names:
+        raise UserError(
+            f"--workdir: this run finds {WHAT[predictor.trained.what]} {', '.join(predictor.names)}; expected one that "
+            f"has learned {', '.join(names)}"
+        )
+    maps = predictor([folder.root / table.images[row] for row in rows]).class_maps
+    errors = np.full((len(rows), len(names) - 1), np.nan)
+    for place, row in enumerate(rows):
+        true = pictures.decode_classes((folder.root / table.masks[row]).read_bytes(), table.masks[row])
+        errors[place] = 1 - class_dice(maps[place][None], true[None], len(names))[0]
+
+    def words(name: str, error: float, usual: float) -> str:
+        return f"{name}: Dice {1 - error:.2f} with what the network finds, usual is {1 - usual:.2f}"
+
+    def paint(place: int) -> str:
+        return painter.outlines(int(rows[place]), maps[place])
+
+    about = "Blue: annotated; orange: predicted by a network that was not trained on this picture. One is wrong."
+    return [Finding(LABELS, False, about, _items(folder, rows, errors, names[1:], words, paint, shown))]
+
+
+def _items(
+    folder: Folder,
+    rows: np.ndarray,
+    errors: np.ndarray,
+    names: Sequence[str],
+    words: Callable[[str, float, float], str],
+    paint: Callable[[int], str],
+    shown: int,
+) -> list[Item]:
+    """The pictures with the largest multiples of the usual error.
+
+    Args:
+      folder: the folder.
+      rows: the pictures.
+      errors: `[n, M]` of each picture and landmark or class; NaN: unknown.
+      names: M names.
+      words: says a name, an error and the usual one.
+      paint: gives the picture of a place in `rows`.
+      shown: number of pictures that are shown.
+    """
+    known = ~np.isnan(errors)
+    usual = np.ones(len(names))
+    usual[known.any(0)] = np.maximum(np.nanmedian(errors[:, known.any(0)], 0), 1e-6)
+    multiple = np.where(known, errors, 0) / usual
+    worst = multiple.max(1)
+    if (worst > 0).sum() < outliers.FEWEST:
+        return []
+    logarithm = np.log(np.maximum(worst, 1e-6))
+    limit = outliers.fences(logarithm[worst > 0], LEAST_RANGE)[1]
+    items = []
+    for place in np.argsort(-worst, kind="stable")[: int((logarithm > limit).sum())].tolist():
+        k = int(multiple[place].argmax())
+        images = ((paint(place), folder.table.images[rows[place]]),) if len(items) < shown else ()
+        items.append(Item(words(names[k], errors[place, k], usual[k]), (int(rows[place]),), images))
+    return items

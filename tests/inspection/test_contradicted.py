@@ -1,0 +1,143 @@
+"""Labels that a network contradicts; the network is one that finds the truth and known noise."""
+
+import csv
+import shutil
+from types import SimpleNamespace
+
+import landmark_rows
+import numpy as np
+import pytest
+import segmentation_folder
+from PIL import Image
+
+from ctd_jax.data import drawn_anatomies
+from ctd_jax.errors import UserError
+from ctd_jax.inspection import contradicted, reading
+
+
+class Painter:
+    def points(self, index, xy, names):
+        return f"points of {index}"
+
+    def outlines(self, index, found):
+        return f"outlines of {index}"
+
+
+def predictor(what, names, found):
+    """A stand-in for `Predictor`: `found` gives the result for paths."""
+
+    class Stub:
+        def __init__(self, workdir, domain=None):
+            self.trained = SimpleNamespace(what=what, boxes=False)
+            self.names = tuple(names[domain] if domain else names)
+
+        def __call__(self, paths, boxes=None):
+            assert boxes is None
+            return found(paths)
+
+    return Stub
+
+
+def write_split(workdir, folder, train, names=None):
+    workdir.mkdir(exist_ok=True)
+    with (workdir / "split.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("image", "subject", "split", "sha256"))
+        for row, name in enumerate(names or folder.table.images):
+            writer.writerow((name, "s", "train" if row in train else "test", folder.sha256[row]))
+    return workdir
+
+
+@pytest.fixture(scope="module")
+def folder(landmark_folder, tmp_path_factory):
+    root = shutil.copytree(landmark_folder(people=24, shots=1), tmp_path_factory.mktemp("asked") / "faces")
+    return reading.read(root)
+
+
+def of_truth(folder, monkeypatch, names=None, unlike=None):
+    table = folder.table
+    noise = np.random.default_rng(0).normal(0, 1, table.xy.shape)
+    names = names or table.landmarks.names
+
+    def found(paths):
+        rows = [table.images.index(path.relative_to(folder.root).as_posix()) for path in paths]
+        xy = np.stack([table.xy[rows][:, table.landmarks.names.index(name)] for name in names], 1)
+        result = SimpleNamespace(xy=xy + noise[rows][:, : len(names)], rows=rows)
+        if unlike is not None:
+            result.unlike = unlike[rows]
+        return result
+
+    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", names, found))
+
+
+def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
+    of_truth(folder, monkeypatch)
+    root = shutil.copytree(folder.root, tmp_path / "faces")
+    row = landmark_rows.read(root)[20]
+    landmark_rows.change(root, {20: {"chin_x": row["nasion_x"], "chin_y": row["nasion_y"]}})
+    wrong = reading.read(root)
+    moved = SimpleNamespace(table=folder.table, root=root)
+    of_truth(moved, monkeypatch)
+    (found,) = contradicted.findings(wrong, write_split(tmp_path / "run", wrong, range(10)), Painter(), 5)
+    assert (found.number, found.spoils, found.items[0].rows) == (1, False, (20,))
+    names = folder.table.landmarks.names
+    apart = np.linalg.norm(folder.table.xy[20, names.index("chin")] - folder.table.xy[20, names.index("nasion")])
+    said = float(found.items[0].text.split(" lies ")[1].split(" px")[0])
+    assert found.items[0].text.startswith("chin lies ") and abs(said - apart) < 4, "px; the noise is 1 px"
+    assert found.items[0].images == (("points of 20", "images/020.png"),)
+
+
+def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
+    rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15)))
+    assert rows.tolist() == list(range(15, 24))
+    root = shutil.copytree(folder.root, tmp_path / "faces")
+    twin = Image.open(root / "images/003.png").resize((96, 96), Image.Resampling.BICUBIC)
+    Image.fromarray(np.asarray(twin)).resize((64, 64)).save(root / "images/020.png")
+    rows = contradicted.not_trained_on(reading.read(root), tmp_path / "run")
+    assert rows.tolist() == [15, 16, 17, 18, 19, 21, 22, 23]
+
+
+def test_where_all_were_trained_on_nothing_is_claimed(folder, tmp_path):
+    (found,) = contradicted.findings(folder, write_split(tmp_path / "run", folder, range(24)), Painter(), 5)
+    assert "trained on all pictures" in found.items[0].text and not found.spoils
+
+
+def test_pictures_unlike_the_training_data_are_named_where_the_run_can_tell(folder, monkeypatch, tmp_path):
+    score = np.linspace(0.1, 0.9, 24)
+    score[[17, 19]] = 1.5, 3
+    of_truth(folder, monkeypatch, unlike=score)
+    _, unlike = contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), Painter(), 5)
+    assert [item.rows for item in unlike.items] == [(19,), (17,)]
+
+
+def test_a_run_of_other_landmarks_is_refused(folder, monkeypatch, tmp_path):
+    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", ["hip", "knee"], None))
+    with pytest.raises(UserError, match="finds landmarks hip, knee, .* which the folder does not have"):
+        contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), Painter(), 5)
+
+
+def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=14)
+    domain = "heads"
+    right = {p.name: np.array(Image.open(p)) for p in (root / domain).glob("*_mask.png")}
+    segmentation_folder.change(root / domain / "9_mask.png", lambda classes: np.roll(classes, 12, 0))
+    folder = reading.read(root)
+
+    def found(paths):
+        maps = []
+        for path in paths:
+            kind = path.parent.name
+            true = right[f"{path.stem}_mask.png"] if kind == domain else np.array(
+                Image.open(path.with_name(f"{path.stem}_mask.png")))  # fmt: skip
+            maps.append(np.roll(true, int(path.stem) % 2 + 1, 1))
+        return SimpleNamespace(class_maps=tuple(maps))
+
+    classes = {name: tuple(of) for name, of in drawn_anatomies.CLASSES.items()}
+    monkeypatch.setattr(contradicted, "Predictor", predictor("class_maps", classes, found))
+    workdir = write_split(tmp_path / "run", folder, [0], folder.table.names)
+    named = [one for one in contradicted.findings(folder, workdir, Painter(), 5) if one.number]
+    assert len(named) == 1 and [folder.table.images[item.rows[0]] for item in named[0].items] == ["heads/9.png"]
+    assert "Dice" in named[0].items[0].text
+    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", classes, found))
+    with pytest.raises(UserError, match="expected one that has learned background"):
+        contradicted.findings(folder, workdir, Painter(), 5)
