@@ -7,6 +7,7 @@ multiple lies beyond Tukey's outer fence.
 
 import pathlib
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -45,9 +46,9 @@ def findings(folder: Folder, workdir: pathlib.Path, painter: Painter, shown: int
     for domain, mine in _domains(folder, rows):
         predictor = Predictor(workdir, domain=domain)
         if isinstance(folder.table, LandmarkTable):
-            found += of_landmarks(folder, mine, predictor, painter, shown)
+            found += _of_landmarks(folder, mine, predictor, painter, shown)
         else:
-            found += of_class_maps(folder, mine, predictor, painter, shown)
+            found += _of_class_maps(folder, mine, predictor, painter, shown)
     return found
 
 
@@ -76,8 +77,10 @@ def _domains(folder: Folder, rows: np.ndarray) -> Iterator[tuple[str | None, np.
             yield domain, mine
 
 
-def of_landmarks(folder: Folder, rows: np.ndarray, predictor: Predictor, painter: Painter, shown: int) -> list[Finding]:
-    """The findings of a landmark folder; arguments as of `findings`, `rows`: the pictures that are asked about."""
+def _of_landmarks(
+    folder: Folder, rows: np.ndarray, predictor: Predictor, painter: Painter, shown: int
+) -> list[Finding]:
+    """The findings of a landmark folder; arguments as of `findings`, and `rows`, the pictures that are asked about."""
     table = folder.table
     assert isinstance(table, LandmarkTable)
     common = [name for name in table.landmarks.names if name in predictor.names]
@@ -87,7 +90,7 @@ def of_landmarks(folder: Folder, rows: np.ndarray, predictor: Predictor, painter
             f"the folder does not have; give a run that has learned {', '.join(table.landmarks.names[:3])}, ..."
         )
     paths = [folder.root / table.images[row] for row in rows]
-    result = predictor(paths, boxes=table.boxes[rows] if predictor.trained.boxes else None)
+    result: Any = predictor(paths, boxes=table.boxes[rows] if predictor.trained.boxes else None)
     mine = [table.landmarks.names.index(name) for name in common]
     xy = np.full((len(rows), len(table.landmarks.names), 2), np.nan)
     xy[:, mine] = result.xy[:, [predictor.names.index(name) for name in common]]
@@ -110,10 +113,10 @@ def of_landmarks(folder: Folder, rows: np.ndarray, predictor: Predictor, painter
     return found
 
 
-def of_class_maps(
+def _of_class_maps(
     folder: Folder, rows: np.ndarray, predictor: Predictor, painter: Painter, shown: int
 ) -> list[Finding]:
-    """The findings of one domain of a segmentation folder; arguments as of `of_landmarks`."""
+    """The findings of one domain of a segmentation folder; arguments as of `_of_landmarks`."""
     table = folder.table
     assert not isinstance(table, LandmarkTable)
     names = table.classes[table.domains[rows[0]]]
@@ -122,7 +125,8 @@ def of_class_maps(
             f"--workdir: this run finds {WHAT[predictor.trained.what]} {', '.join(predictor.names)}; expected one that "
             f"has learned {', '.join(names)}"
         )
-    maps = predictor([folder.root / table.images[row] for row in rows]).class_maps
+    result: Any = predictor([folder.root / table.images[row] for row in rows])
+    maps = result.class_maps
     errors = np.full((len(rows), len(names) - 1), np.nan)
     for place, row in enumerate(rows):
         true = pictures.decode_classes((folder.root / table.masks[row]).read_bytes(), table.masks[row])
@@ -167,7 +171,7 @@ def _items(
         return []
     logarithm = np.log(np.maximum(worst, 1e-6))
     limit = outliers.fences(logarithm[worst > 0], LEAST_RANGE)[1]
-    items = []
+    items: list[Item] = []
     for place in np.argsort(-worst, kind="stable")[: int((logarithm > limit).sum())].tolist():
         k = int(multiple[place].argmax())
         images = ((paint(place), folder.table.images[rows[place]]),) if len(items) < shown else ()
