@@ -1,5 +1,6 @@
 """The command that looks through a folder; what it finds is tested in `inspection`."""
 
+import json
 import shutil
 
 import landmark_rows
@@ -43,3 +44,13 @@ def test_what_spoils_a_training_ends_with_1(root, cli, tmp_path):
 def test_mistakes_end_with_2(cli, arguments, said):
     code, out, error = cli("ctd_jax.check", *arguments)
     assert (code, out) == (2, "") and said in error and error.count("\n") == 1
+
+
+def test_a_run_is_asked_about_what_it_was_not_trained_on(finished_run, cli, tmp_path):
+    run = finished_run[0]
+    root = json.loads((run / "config.json").read_text())["data"]["root"]
+    page = tmp_path / "page.html"
+    code, out, error = cli("ctd_jax.check", root, f"--workdir={run}", f"--report={page}")
+    assert code in (0, 1) and error == "" and out.endswith(f"{page}\n")
+    code, _, error = cli("ctd_jax.check", root, f"--workdir={tmp_path}", f"--report={page}")
+    assert code == 2 and str(tmp_path) in error

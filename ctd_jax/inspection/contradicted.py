@@ -100,7 +100,7 @@ def _of_landmarks(
         return f"{name} lies {error:.0f} px from where the network finds it, usual is {usual:.1f} px"
 
     def paint(place: int) -> str:
-        return painter.points(int(rows[place]), xy[place], table.landmarks.names)
+        return painter.points(int(rows[place]), xy[place])
 
     about = "Circle: annotated; cross: predicted by a network that was not trained on this picture. One is wrong."
     found = [Finding(LABELS, False, about, _items(folder, rows, errors, common, words, paint, shown))]

@@ -34,13 +34,19 @@ def findings(table: LandmarkTable, flip_order: Sequence[int] | None, painter: Pa
 
 def _item(table: LandmarkTable, slip: Slip, painter: Painter | None) -> Item:
     names = [table.landmarks.names[k] for k in slip.landmarks]
-    far = "; ".join(f"{name} {pixels:.0f} px" for name, pixels in zip(names[:NAMED], slip.pixels, strict=False))
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    text = f"{far}{more} from where the others expect them"
-    if slip.exchanged:
-        now, then = (sum(pixels) / len(pixels) for pixels in (slip.pixels, slip.exchanged))
-        text += f"; mean distance {now:.0f} px, exchanged {then:.0f} px"
     images: tuple[tuple[str, str], ...] = ()
     if painter:
-        images = ((painter.points(slip.row, slip.expected, table.landmarks.names), table.images[slip.row]),)
-    return Item(text, (slip.row,), images)
+        written = table.landmarks.names if len(names) <= NAMED else None
+        images = ((painter.points(slip.row, slip.expected, written), table.images[slip.row]),)
+    return Item(_text(names, slip), (slip.row,), images)
+
+
+def _text(names: Sequence[str], slip: Slip) -> str:
+    where = "from where the others expect them"
+    if len(names) > NAMED and slip.exchanged:
+        now, then = (sum(pixels) / len(pixels) for pixels in (slip.pixels, slip.exchanged))
+        return f"{len(names)} landmarks lie {now:.0f} px {where} on average, {then:.0f} px once they are exchanged"
+    far = "; ".join(f"{name} {pixels:.0f} px" for name, pixels in zip(names[:NAMED], slip.pixels, strict=False))
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    then = " and ".join(f"{pixels:.0f} px" for pixels in slip.exchanged)
+    return f"{far}{more} {where}{f'; once they are exchanged, {then}' if then else ''}"

@@ -16,7 +16,7 @@ from ctd_jax.inspection import contradicted, reading
 
 
 class Painter:
-    def points(self, index, xy, names):
+    def points(self, index, xy):
         return f"points of {index}"
 
     def outlines(self, index, found):
