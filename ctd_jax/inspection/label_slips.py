@@ -79,7 +79,7 @@ def find(xy: np.ndarray, flip_order: Sequence[int] | None) -> list[Slip]:
 
 def _limit(worst: np.ndarray) -> float:
     """The squared distance beyond which a picture's farthest point is not usual; `worst`: that of each picture."""
-    lower, middle = np.percentile(np.log(worst), (25, 50))
+    lower, middle = np.percentile(np.log(np.maximum(worst, 1e-9)), (25, 50))
     return max(float(np.exp(middle + FENCE * max(middle - lower, LEAST_RANGE))), LEAST_LIMIT)
 
 

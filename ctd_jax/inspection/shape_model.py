@@ -102,14 +102,16 @@ def of(points: np.ndarray) -> ShapeModel | None:
     for _ in range(2):
         fitted = robust_fit(points, mean, reach)
         reach = np.maximum(np.nanmedian(abs(fitted - mean), 0), 1e-6)
-    used = abs(fitted - mean) < np.sqrt(LEFT_OUT) * reach
+    used = abs(fitted - mean) <= np.sqrt(LEFT_OUT) * reach
     for _ in range(ROUNDS):
         rows = used.sum(1) >= MOSTLY * (~np.isnan(fitted)).sum(1)
+        if rows.sum() < FEWEST:
+            return None
         v = np.where(used, fitted - mean, np.nan)[rows]
         shift, components, noise = _principal(v)
         mean = mean + shift
         offset, square = _given_others(fitted - mean, components, noise)
-        used = square < LEFT_OUT * np.nanmedian(square, 0)
+        used = square <= LEFT_OUT * np.nanmedian(square, 0)
     usual = np.maximum(np.nanquantile(square, TAIL, 0) / TAIL_TO_MEDIAN, 1e-12)
     return ShapeModel(mean, reach, components, noise, usual)
 
@@ -195,12 +197,12 @@ def _principal(v: np.ndarray) -> tuple[np.ndarray, np.ndarray, float]:
 
 def _real(v: np.ndarray) -> np.ndarray:
     """`[N, K]` complex to `[N, 2 K]`: x, y, x, y, ..."""
-    return np.stack([v.real, v.imag], -1).reshape(len(v), -1)
+    return np.stack([v.real, v.imag], -1).reshape(len(v), 2 * v.shape[1])
 
 
 def _scores(x: np.ndarray, known: np.ndarray, components: np.ndarray, noise: float) -> tuple[np.ndarray, np.ndarray]:
     """`[N, q]` M^-1 W' x and `[N, q, q]` M^-1, with M = W' W + s^2 I of the known ones of each row."""
-    W = components.reshape(-1, components.shape[-1])
+    W = components.reshape(x.shape[1], components.shape[-1])
     inverse = np.linalg.inv((W.T * known[:, None]) @ W + noise * np.eye(W.shape[1]))
     return np.einsum("nqr,nr->nq", inverse, x @ W), inverse
 
@@ -210,7 +212,7 @@ def _precision(v: np.ndarray, components: np.ndarray, noise: float) -> tuple[np.
     known = np.repeat(~np.isnan(v), 2, axis=1)
     x = np.where(known, _real(v), 0)
     scores, inverse = _scores(x, known, components, noise)
-    rest = (x - scores @ components.reshape(x.shape[1], -1).T) / noise
+    rest = (x - scores @ components.reshape(x.shape[1], components.shape[-1]).T) / noise
     gradient = rest[:, ::2] + 1j * rest[:, 1::2]
     return np.where(np.isnan(v), np.nan, gradient), inverse
 
@@ -219,7 +221,7 @@ def _given_others(v: np.ndarray, components: np.ndarray, noise: float) -> tuple[
     """`[N, K]` complex offset of each point from its mean given the others of its row, (P_kk)^-1 (P v)_k, and `[N, K]`
     its square by P_kk."""
     gradient, inverse = _precision(v, components, noise)
-    halfway = (components.reshape(-1, inverse.shape[-1]) @ inverse).reshape(len(v), *components.shape)
+    halfway = (components.reshape(2 * v.shape[1], inverse.shape[-1]) @ inverse).reshape(len(v), *components.shape)
     own = (np.eye(2) - (halfway[:, :, :, None] * components[:, None]).sum(-1)) / noise
     g = np.stack([gradient.real, gradient.imag], -1)
     offset = np.linalg.solve(own, np.nan_to_num(g)[..., None])[..., 0]

@@ -48,5 +48,5 @@ def _text(names: Sequence[str], slip: Slip) -> str:
         return f"{len(names)} landmarks lie {now:.0f} px {where} on average, {then:.0f} px once they are exchanged"
     far = "; ".join(f"{name} {pixels:.0f} px" for name, pixels in zip(names[:NAMED], slip.pixels, strict=False))
     more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-    then = " and ".join(f"{pixels:.0f} px" for pixels in slip.exchanged)
-    return f"{far}{more} {where}{f'; once they are exchanged, {then}' if then else ''}"
+    exchanged = " and ".join(f"{pixels:.0f} px" for pixels in slip.exchanged)
+    return f"{far}{more} {where}{f'; once they are exchanged, {exchanged}' if exchanged else ''}"

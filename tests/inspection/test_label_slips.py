@@ -69,3 +69,21 @@ def test_few_pictures_and_pictures_without_points_are_passed_over(right):
     points = right.copy()
     points[0], points[1, 2:] = np.nan, np.nan
     assert find(points) == {}
+
+
+@pytest.mark.parametrize(
+    "xy",
+    [
+        np.zeros((0, 5, 2)),
+        np.zeros((20, 0, 2)),
+        np.zeros((20, 6, 2)),
+        np.repeat(np.random.default_rng(0).normal(0, 50, (1, 6, 2)), 20, axis=0),
+        np.random.default_rng(0).normal(0, 1, (20, 3, 2)),
+        np.arange(200.0).reshape(20, 5, 2),
+        np.full((20, 5, 2), np.nan),
+        np.random.default_rng(0).normal(0, 1e9, (20, 6, 2)),
+    ],
+    ids=["no picture", "no landmark", "all in one place", "all alike", "three points", "lines", "unknown", "huge"],
+)
+def test_odd_points_are_no_slips(xy):
+    assert label_slips.find(xy, None) == []
