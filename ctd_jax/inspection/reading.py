@@ -147,16 +147,25 @@ def _taken(table: AnyTable, rows: list[int]) -> AnyTable:
     return dataclasses.replace(table, **changes)
 
 
+class _Collector(logging.Handler):
+    """Keeps what is logged."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+        self.messages: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.messages.append(record.getMessage())
+
+
 @contextlib.contextmanager
 def _said() -> Iterator[list[str]]:
     """Collects the warnings of the data room, which go nowhere else meanwhile."""
-    found: list[str] = []
-    handler, logger = logging.Handler(logging.WARNING), logging.getLogger("ctd_jax.data")
-    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
-    logger.addHandler(handler)
+    collector, logger = _Collector(), logging.getLogger("ctd_jax.data")
+    logger.addHandler(collector)
     propagated, logger.propagate = logger.propagate, False
     try:
-        yield found
+        yield collector.messages
     finally:
         logger.propagate = propagated
-        logger.removeHandler(handler)
+        logger.removeHandler(collector)
