@@ -112,6 +112,19 @@ def read(path: pathlib.Path) -> Sheet:
     return Sheet(path, encoding, fitting[0], tuple(names), meant)
 
 
+def read_text(path: pathlib.Path) -> str:
+    """The text of a file of at most `MAX_JSON_MIB`, in UTF-8, UTF-16 with its mark, or Latin-1, without a mark.
+
+    Raises:
+      UserError: no such file, too large, or no text.
+    """
+    encoding = _encoding(path, MAX_JSON_MIB)
+    try:
+        return path.read_text(encoding=encoding)
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: no text ({error}); {SAVE_AS}") from error
+
+
 def load_json(path: pathlib.Path) -> Any:
     """The content of a JSON file.
 
@@ -129,9 +142,8 @@ def load_json(path: pathlib.Path) -> Any:
     def constant(text: str) -> None:
         raise ValueError(f"{text} is no number of JSON")
 
-    encoding = _encoding(path, MAX_JSON_MIB)
+    text = read_text(path)
     try:
-        text = path.read_text(encoding=encoding)
         return json.loads(text, object_pairs_hook=build, parse_constant=constant)
     except UserError:
         raise

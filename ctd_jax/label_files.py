@@ -1,0 +1,125 @@
+"""Label files of other programs: in as a landmark folder, and out.
+
+    python -m ctd_jax.label_files import labels.json --images=PICTURES --out=eyes
+    python -m ctd_jax.label_files import wings.tps --names=tip,base,hinge --images=PICTURES --out=wings
+    python -m ctd_jax.label_files export eyes --to=labelme --out=labels
+    python -m ctd_jax.label_files export predictions.csv --to=coco --images=PICTURES --out=predicted.json
+
+import reads a file, or a folder of files, and writes a folder that trains: landmarks.csv, dataset.json, and copies of
+the pictures, so that it is whole and can be moved. --from says the format; without it the format is guessed, and the
+guess is said. Labels name pictures by their path below --images; where the folders before a name differ, one picture of
+that name below --images is taken, and that is said.
+
+export writes a landmark folder, or a table as in a run's predictions.csv, in the format --to. Formats:
+
+{formats}
+
+Coordinates are converted: programs count pixels from 1, from the corner or from the bottom, or in percent or mm;
+docs/labels.md says how each does. What a format can't hold is said.
+
+Nothing that is there already is overwritten without --force, and nothing is written if anything is wrong. Exit code: 0
+done; 2 something you can mend, the message says how; 1 anything else.
+"""
+
+import logging
+import math
+import pathlib
+
+from absl import flags
+
+from ctd_jax import command, files
+from ctd_jax.errors import UserError
+
+_FLAGS = command.new_flags()
+_FROM = flags.DEFINE_string("from", None, "The format to import; else it is guessed.", flag_values=_FLAGS)
+_TO = flags.DEFINE_string("to", None, "The format to export.", flag_values=_FLAGS)
+_IMAGES = flags.DEFINE_string("images", None, "Folder of the pictures that the labels are of.", flag_values=_FLAGS)
+_OUT = flags.DEFINE_string("out", "", "The folder or file to write.", flag_values=_FLAGS)
+_NAMES = flags.DEFINE_list(
+    "names", None, "Names of the points, with commas between, or a file with one a line.", flag_values=_FLAGS
+)
+_SPACING = flags.DEFINE_list(
+    "spacing", None, "mm of a pixel, MM or X,Y, of pictures whose labels don't say it.", flag_values=_FLAGS
+)
+_WHO = flags.DEFINE_string("who", "", "Whose labels to import, where several people's are given.", flag_values=_FLAGS)
+_NEGATIVE = flags.DEFINE_bool(
+    "negative_missing", False, "In TPS files a negative coordinate means: absent.", flag_values=_FLAGS
+)
+_FORCE = flags.DEFINE_bool("force", False, "Replace what --out names.", flag_values=_FLAGS)
+
+_log = logging.getLogger("ctd_jax.label_files")  # also where __name__ is __main__
+_paths: list[str] = []
+
+
+def main() -> None:
+    if len(_paths) != 2 or _paths[0] not in ("import", "export"):
+        raise UserError(f"expected import or export, and one file or folder, found {_paths}; --help shows examples")
+    source, out = pathlib.Path(_paths[1]), pathlib.Path(_OUT.value)
+    print(_import(source, out) if _paths[0] == "import" else _export(source, out))
+
+
+def _import(source: pathlib.Path, out: pathlib.Path) -> str:
+    from ctd_jax.labels import by_name, importing
+    from ctd_jax.labels.told import Pictures, Told
+
+    if _TO.value:
+        raise UserError("--to is for export; import has --from")
+    if not _IMAGES.value:
+        raise UserError("--images is missing: the folder of the pictures that the labels are of")
+    files.expect("out", out, "")
+    told = Told(Pictures(pathlib.Path(_IMAGES.value)), _names(), _spacing(), _NEGATIVE.value)
+    if _FROM.value:
+        by_name.check_name("--from", _FROM.value)
+    name = _FROM.value or by_name.guess(source)
+    if not _FROM.value:
+        _log.warning("%s is taken for %s; if that is wrong, --from says the format", source, name)
+    found = by_name.read(source, name, told)
+    return importing.write_folder(found, told, out, title=str(source), who=_WHO.value, force=_FORCE.value)
+
+
+def _export(source: pathlib.Path, out: pathlib.Path) -> str:
+    from ctd_jax.labels import FORMATS, by_name, exporting
+
+    if _FROM.value or _NAMES.value or _WHO.value or _NEGATIVE.value:
+        raise UserError("--from, --names, --who and --negative_missing are for import; export has --to")
+    if not _TO.value:
+        raise UserError(f"--to is missing: the format to export, one of {', '.join(FORMATS)}")
+    by_name.check_name("--to", _TO.value)
+    files.expect("out", out, FORMATS[_TO.value].suffix)
+    images = pathlib.Path(_IMAGES.value) if _IMAGES.value else None
+    return exporting.write_files(exporting.read(source, images, _spacing()), _TO.value, out, force=_FORCE.value)
+
+
+def _names() -> tuple[str, ...]:
+    from ctd_jax.data import tables
+
+    names = [name.strip() for name in _NAMES.value or ()]
+    if len(names) == 1 and pathlib.Path(names[0]).is_file():
+        names = [line.strip() for line in tables.read_text(pathlib.Path(names[0])).splitlines() if line.strip()]
+    if _NAMES.value is not None and (not names or "" in names or len(set(names)) < len(names)):
+        raise UserError("--names: expected different names with commas between, or a file with one a line")
+    return tuple(names)
+
+
+def _spacing() -> tuple[float, float] | None:
+    if _SPACING.value is None:
+        return None
+    try:
+        mm = [float(value) for value in _SPACING.value]
+    except ValueError:
+        mm = []
+    if len(mm) not in (1, 2) or not all(math.isfinite(value) and value > 0 for value in mm):
+        raise UserError(f"--spacing: expected MM or X,Y, mm of a pixel above 0, found {','.join(_SPACING.value)}")
+    return mm[0], mm[-1]
+
+
+def _text() -> str:
+    from ctd_jax.labels import FORMATS
+    from ctd_jax.text_table import text_table
+
+    rows = [(f"    {name}", one.about) for name, one in FORMATS.items()]
+    return (__doc__ or "").replace("{formats}", "\n".join(text_table(rows, "  <  <")))
+
+
+if __name__ == "__main__":
+    command.run(main, _text(), _FLAGS, required=("out",), paths=_paths)

@@ -1,0 +1,41 @@
+"""Label files of other programs: each becomes one table (`table.Labels`), and is written from it.
+
+A format is a module with
+
+* `recognises(name, head)`: whether a file of this name, in small letters, that begins with the text `head` is one;
+* `read(path, told)`: the `Labels` of a file or folder, in our pixels, images as files below `told.pictures`; it raises
+  a UserError that says file, entry, what was expected and what was found;
+* `write(labels)`: name of each file, "" for the only one, -> its bytes; it raises a UserError where something is
+  lacking;
+
+and a row of `FORMATS`.
+"""
+
+from typing import NamedTuple
+
+
+class Format(NamedTuple):
+    """A row of the table of formats.
+
+    Attributes:
+      about: what it is, for people.
+      suffix: of the one file that has all pictures; "": a folder with a file for each.
+      loses: what it can't hold, of `LOSSES`.
+      module: in this room; "": called as the format.
+    """
+
+    about: str
+    suffix: str
+    loses: tuple[str, ...] = ()
+    module: str = ""
+
+
+LOSSES = ("hidden", "confidence", "subject", "spacing", "who", "names", "fractions")
+FORMATS = {
+    "coco": Format("COCO key points, JSON", ".json", ("confidence", "spacing", "who")),
+    "labelme": Format("LabelMe, a JSON for each picture", "", ("hidden", "confidence", "spacing", "who")),
+    "pts": Format(
+        "300-W .pts, one for each picture", "", ("hidden", "confidence", "subject", "spacing", "who", "names")
+    ),
+    "tps": Format("TPS of tpsDig and geomorph", ".tps", ("hidden", "confidence", "who", "names")),
+}

@@ -1,0 +1,134 @@
+"""Landmark folders and predictions as label files of other programs."""
+
+import logging
+import math
+import pathlib
+
+from ctd_jax import files
+from ctd_jax.data import landmark_folder
+from ctd_jax.errors import UserError
+from ctd_jax.labels import FORMATS, by_name, placing
+from ctd_jax.labels.table import Labelled, Labels, Point
+from ctd_jax.labels.told import Pictures
+from ctd_jax.metrics.predictions import read_predictions
+
+_log = logging.getLogger(__name__)
+WHO = "ctd_jax"  # placed the points of predictions
+_LOST = {  # what a format can't hold -> how much of it there is, what is written instead
+    "hidden": (lambda p: sum(point.hidden for point in p.points.values()), "points are hidden but placed: as placed"),
+    "confidence": (
+        lambda p: sum(not math.isnan(point.confidence) for point in p.points.values()),
+        "points have a confidence: without it",
+    ),
+    "subject": (lambda p: bool(p.subject), "pictures have a subject: without it"),
+    "spacing": (lambda p: bool(p.spacing), "pictures have a spacing, mm of a pixel: without it"),
+    "fractions": (
+        lambda p: sum(bool(point.x % 1 or point.y % 1) for point in p.points.values()),
+        "points have fractions of pixels: rounded to whole ones",
+    ),
+}
+
+
+def read(source: pathlib.Path, images: pathlib.Path | None, spacing: tuple[float, float] | None = None) -> Labels:
+    """The labels of a landmark folder, or of a table as in a run's predictions.csv.
+
+    Args:
+      source: the folder or the table.
+      images: folder of the pictures, whose sizes a table doesn't have.
+      spacing: mm of a pixel along x and y, of pictures without one of their own.
+
+    Raises:
+      UserError: what is wrong with it.
+    """
+    labels = _folder(source) if source.is_dir() else _predictions(source, images)
+    pictures = tuple(_with_spacing(picture, spacing) for picture in labels.pictures)
+    return Labels(labels.names, pictures)
+
+
+def write_files(labels: Labels, name: str, out: pathlib.Path, *, force: bool = False) -> str:
+    """Writes the labels in the format `name` to the file or folder `out`, and says what that format can't hold.
+
+    Returns:
+      A sentence that says what was written.
+
+    Raises:
+      UserError: something is lacking, or `out` is there already and `force` is not given.
+    """
+    contents = by_name.write(labels, name)
+    placing.check_free(out, force, lambda: _check_replaced(out, name, set(contents)))
+    for line in losses(labels, name):
+        _log.warning("%s: %s", name, line)
+    if FORMATS[name].suffix:
+        files.write_bytes(out, contents[""])
+    else:
+        with placing.new_folder(out) as new:
+            for file, content in contents.items():
+                (new / file).parent.mkdir(parents=True, exist_ok=True)
+                files.write_bytes(new / file, content)
+    points = sum(len(picture.points) for picture in labels.pictures)
+    return f"{out}: {len(labels.pictures)} pictures, {points} points of {len(labels.names)} landmarks"
+
+
+def losses(labels: Labels, name: str) -> list[str]:
+    """What is in the labels that the format `name` can't hold, one sentence for each kind."""
+    lost = []
+    for kind in FORMATS[name].loses:
+        if kind in _LOST:
+            count, words = _LOST[kind]
+            number = sum(count(picture) for picture in labels.pictures)
+            lost += [f"{number} {words}"] * bool(number)
+        elif kind == "names":
+            lost.append(f"points are known by their order; to read them again: --names={','.join(labels.names)}")
+    return lost
+
+
+def _check_replaced(out: pathlib.Path, name: str, written: set[str]) -> None:
+    """Raises UserError if --force would take away what isn't such an export."""
+    if FORMATS[name].suffix:
+        if out.is_dir():
+            raise UserError(f"--out: {out} is a folder; {name} is one file, so give its name")
+        return
+    ends = {pathlib.PurePosixPath(file).suffix for file in written}
+    others = [p for p in out.rglob("*") if p.is_file() and p.suffix not in ends] if out.is_dir() else [out]
+    if others:
+        raise UserError(f"--out: {out} is not replaced: it has {others[0].name}, which is no label file of {name}")
+
+
+def _folder(root: pathlib.Path) -> Labels:
+    table = landmark_folder.read(root)
+    pictures, found = [], Pictures(root)
+    for i, (image, subject) in enumerate(zip(table.images, table.subjects, strict=True)):
+        points = {
+            name: Point(float(x), float(y))
+            for name, (x, y) in zip(table.landmarks.names, table.xy[i], strict=True)
+            if not math.isnan(x)
+        }
+        mm = None if math.isnan(table.spacing[i][0]) else (float(table.spacing[i][0]), float(table.spacing[i][1]))
+        subject = "" if subject == image else subject
+        pictures.append(Labelled(image, points, found.size(image), subject, mm, where=table.where[i]))
+    return Labels(table.landmarks.names, tuple(pictures))
+
+
+def _predictions(path: pathlib.Path, images: pathlib.Path | None) -> Labels:
+    table = read_predictions(path)
+    names = tuple(map(str, table.landmarks))
+    found = Pictures(images) if images else None
+    pictures = []
+    for i, image in enumerate(map(str, table.images)):
+        points = {
+            name: Point(float(x), float(y), confidence=float(confidence))
+            for name, (x, y), confidence in zip(names, table.xy[i], table.confidence[i], strict=True)
+        }
+        at = f"{path}, {image}"
+        file = found.find(image, at) if found else image
+        size = found.size(file) if found else None
+        pictures.append(Labelled(file, points, size, str(table.subjects[i]), who=WHO, where=at))
+    return Labels(names, tuple(pictures))
+
+
+def _with_spacing(picture: Labelled, spacing: tuple[float, float] | None) -> Labelled:
+    if spacing is None or picture.spacing is not None:
+        return picture
+    return Labelled(
+        picture.image, picture.points, picture.size, picture.subject, spacing, picture.who, where=picture.where
+    )

@@ -1,0 +1,176 @@
+"""A label file of another program becomes a landmark folder that training reads."""
+
+import json
+import logging
+import pathlib
+import shutil
+
+import numpy as np
+
+from ctd_jax import files
+from ctd_jax.data import about, annotation_checks, landmark_folder, pictures, tables
+from ctd_jax.data.faults import Fault, Faults
+from ctd_jax.data.folder import SPACING, check_once
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.errors import UserError
+from ctd_jax.labels import placing
+from ctd_jax.labels.table import Labelled, Labels
+from ctd_jax.labels.told import Told
+
+_log = logging.getLogger(__name__)
+OURS = (landmark_folder.FILE, landmark_folder.ABOUT)
+
+
+def write_folder(
+    labels: Labels, told: Told, out: pathlib.Path, *, title: str, who: str = "", force: bool = False
+) -> str:
+    """Writes a landmark folder: table, dataset.json and copies of the pictures, so that it is whole and can be moved.
+
+    Args:
+      labels: what was read.
+      told: the pictures.
+      out: the new folder.
+      title: where the labels were read, for messages.
+      who: whose labels are taken; "": all.
+      force: a landmark folder that is there is replaced.
+
+    Returns:
+      A sentence that says what was written.
+
+    Raises:
+      UserError: all that is wrong, with file and entry; nothing is written then.
+    """
+    labels = _chosen(labels, who, title)
+    _check(labels, told, title)
+    placing.check_free(out, force, lambda: _check_replaced(out, told))
+    told.pictures.say()
+    _say(labels, told, title)
+    with placing.new_folder(out) as new:
+        for picture in labels.pictures:
+            (new / picture.image).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(told.pictures.root / picture.image, new / picture.image)
+        content = {"name": out.name, "landmarks": labels.names, "flip_pairs": None, "normalizer": None}
+        files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+        files.write_csv(new / landmark_folder.FILE, *_table(labels))
+    points = sum(len(picture.points) for picture in labels.pictures)
+    return (
+        f"{out}: {len(labels.pictures)} pictures, {points} points of {len(labels.names)} landmarks. Pictures are never "
+        "mirrored in training until dataset.json has flip_pairs"
+    )
+
+
+def _chosen(labels: Labels, who: str, title: str) -> Labels:
+    """The labels of one person, if one is asked for."""
+    everybody = sorted({picture.who for picture in labels.pictures if picture.who})
+    if who and who not in everybody:
+        raise UserError(f"--who: nobody is called {who!r} in {title}; expected one of {tables.listed(everybody)}")
+    return Labels(labels.names, tuple(one for one in labels.pictures if not who or one.who == who))
+
+
+def _check(labels: Labels, told: Told, title: str) -> None:
+    """Raises UserError with all that is wrong; the pictures are read."""
+    faults = Faults(title)
+    landmarks = about.parse({"landmarks": list(labels.names)}, title, faults)
+    if not any(picture.points for picture in labels.pictures):
+        raise UserError(f"{title}: expected points on pictures, found none")
+    for name in labels.names:
+        with faults.collecting("name"):
+            _check_text("the name of a point", name, title)
+    table = _landmark_table(labels, landmarks, title)
+    seen: dict[str, str] = {}
+    for i, picture in enumerate(labels.pictures):
+        with faults.collecting("picture listed twice"):
+            check_once(picture.image, picture.image, picture.where, seen)
+        with faults.collecting("name"):
+            _check_text("the name of a picture", picture.image, picture.where)
+            _check_text("a subject", picture.subject, picture.where)
+        with faults.collecting("picture"):
+            path = told.pictures.root / picture.image
+            decoded = pictures.decode(path.read_bytes(), f"{picture.where}, {path}")
+            _check_size(picture, decoded)
+            table.check_belongs(i, decoded)
+    faults.raise_if_any()
+
+
+def _check_size(picture: Labelled, decoded: np.ndarray) -> None:
+    height, width = decoded.shape[:2]
+    if picture.size not in (None, (width, height)):
+        expected = "{} x {}".format(*picture.size or ())
+        raise Fault(
+            "size",
+            f"{picture.where}: expected {picture.image} of {expected} pixels, as the labels say, found {width} x "
+            f"{height}; give the pictures that were labelled, turned as they were",
+        )
+
+
+def _check_text(what: str, text: str, at: str) -> None:
+    if any(character in text for character in "<>") or not text.isprintable() or text.startswith(("=", "+", "@")):
+        expected = "no < or >, no control characters, and no = + @ at the start, which a spreadsheet would run"
+        raise Fault("name", f"{at}: {what} is {text[:80]!r}; expected {expected}; rename it")
+
+
+def _check_replaced(out: pathlib.Path, told: Told) -> None:
+    """Raises UserError if --force would take away what isn't a landmark folder, or the pictures that are read."""
+    inside = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
+    known = (*pictures.SUFFIXES, ".gif")
+    others = [name for name in inside if name not in OURS and not name.lower().endswith(known)]
+    if inside and (landmark_folder.FILE not in inside or others):
+        found = tables.listed(others or inside, 3)
+        raise UserError(f"--out: {out} is not replaced: it has {found}, which is no part of a landmark folder")
+    if told.pictures.root.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out: {out} has the pictures that are read, {told.pictures.root}; give a new folder")
+
+
+def _say(labels: Labels, told: Told, title: str) -> None:
+    """What is read in another way than it was written, or left out."""
+    hidden = sum(point.hidden for picture in labels.pictures for point in picture.points.values())
+    if hidden:
+        _log.warning("%s: %d points are hidden but placed; a landmark folder has them as placed", title, hidden)
+    if labels.names == tuple(str(i + 1) for i in range(len(labels.names))):
+        _log.warning("%s: points are called 1 to %d by their order; --names gives them names", title, len(labels.names))
+    if not any(picture.subject for picture in labels.pictures):
+        _log.warning("%s: no subjects: each picture counts as a person of its own; where people have several, add a "
+                     "column `subject`", title)  # fmt: skip
+    without = sorted(told.pictures.all() - {picture.image for picture in labels.pictures})
+    if without:
+        _log.warning("%s: %d pictures without labels are left out: %s", told.pictures.root, len(without),
+                     tables.listed(without, 3))  # fmt: skip
+
+
+def _points(labels: Labels) -> np.ndarray:
+    """`[N, K, 2]`, NaN where absent."""
+    xy = np.full((len(labels.pictures), len(labels.names), 2), np.nan)
+    for i, picture in enumerate(labels.pictures):
+        for k, name in enumerate(labels.names):
+            if name in picture.points:
+                xy[i, k] = picture.points[name].x, picture.points[name].y
+    return xy
+
+
+def _landmark_table(labels: Labels, landmarks: about.Landmarks, title: str) -> LandmarkTable:
+    n, where = len(labels.pictures), tuple(picture.where for picture in labels.pictures)
+    images = tuple(picture.image for picture in labels.pictures)
+    return LandmarkTable(
+        landmarks=landmarks,
+        images=images,
+        subjects=images,
+        splits=None,
+        xy=annotation_checks.without_marks(_points(labels), landmarks.names, where),
+        spacing=np.full((n, 2), np.nan),
+        boxes=np.full((n, 4), np.nan),
+        where=where,
+        title=title,
+    )
+
+
+def _table(labels: Labels) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of landmarks.csv; columns of subject and spacing only where somebody has one."""
+    spaced = any(picture.spacing for picture in labels.pictures)
+    named = any(picture.subject for picture in labels.pictures)
+    header = ["image", *["subject"] * named, *[f"{name}_{axis}" for name in labels.names for axis in "xy"]]
+    rows = []
+    for picture, xy in zip(labels.pictures, _points(labels), strict=True):
+        cells = ["" if np.isnan(value) else repr(float(value)) for value in xy.ravel()]
+        mm = [repr(float(value)) for value in picture.spacing or ()] or ["", ""]
+        rows.append([picture.image, *[picture.subject] * named, *cells, *(mm if spaced else [])])
+    return [*header, *(SPACING if spaced else ())], rows

@@ -1,0 +1,97 @@
+"""LabelMe: a JSON file for each picture. (0, 0) is the corner of the picture, so the centre of the first pixel is at
+(0.5, 0.5)."""
+
+import json
+import logging
+import os
+import pathlib
+
+from ctd_jax.data import tables
+from ctd_jax.data.faults import Fault
+from ctd_jax.labels import reading
+from ctd_jax.labels.table import Labelled, Labels, Point
+from ctd_jax.labels.told import Told
+
+_log = logging.getLogger(__name__)
+
+
+def recognises(name: str, head: str) -> bool:
+    return name.endswith(".json") and '"shapes"' in head and '"imagePath"' in head
+
+
+def read(path: pathlib.Path, told: Told) -> Labels:
+    """A file, or a folder of them; see `labels.Format`."""
+    found: list[str] = []
+    pictures, others = [], 0
+    for file in reading.files_of(path, [".json"]):
+        content, at = tables.load_json(file), str(file)
+        image = _find(reading.member(content, "imagePath", str, at), file, path, told)
+        points: dict[str, Point] = {}
+        groups = set()
+        for i, shape in enumerate(reading.member(content, "shapes", list, at)):
+            where = f"{at}, shapes[{i}]"
+            if reading.member(shape, "shape_type", str, where) != "point":
+                others += 1
+                continue
+            name = reading.member(shape, "label", str, where)
+            groups.add(shape.get("group_id"))
+            reading.add_once(points, name, _point(reading.member(shape, "points", list, where), where), where)
+            found.append(name)
+        if len(groups) > 1:
+            raise Fault("two in a picture", f"{at}: expected one group_id, found {len(groups)}; cut the picture up")
+        size = reading.size(content, ("imageWidth", "imageHeight"), at)
+        subject = str(content.get("subject") or "")
+        pictures.append(Labelled(image, points, size, subject, told.spacing, where=at))
+    if others:
+        _log.warning("%s: %d shapes that are no points are left out", path, others)
+    return Labels(told.ordered(found, str(path)), tuple(pictures))
+
+
+def _find(name: str, file: pathlib.Path, root: pathlib.Path, told: Told) -> str:
+    """The picture of a label file. imagePath is relative to the label file, which lies beside the picture or in
+    another folder (../images/a.png)."""
+    name = name.replace("\\", "/")
+    if name.startswith("../"):
+        name = name.rpartition("/")[2]
+    if root.is_dir() and file.parent != root:
+        beside = (file.parent.relative_to(root) / name).as_posix()
+        if ".." not in beside.split("/") and (told.pictures.root / beside).is_file():
+            return beside
+    return told.pictures.find(name, str(file))
+
+
+def _point(values: list, at: str) -> Point:
+    if len(values) != 1 or not isinstance(values[0], list) or len(values[0]) != 2:
+        raise Fault("number of points", f"{at}: expected `points` with one point, [[x, y]], found {values!r:.80}")
+    x, y = (reading.number(value, at) for value in values[0])
+    return Point(x - 0.5, y - 0.5)
+
+
+def write(labels: Labels) -> dict[str, bytes]:
+    """A file beside each picture; see `labels.Format`."""
+    contents = {}
+    for picture in labels.pictures:
+        width, height = picture.known_size()
+        shapes = [
+            {
+                "label": name,
+                "points": [[picture.points[name].x + 0.5, picture.points[name].y + 0.5]],
+                "group_id": None,
+                "shape_type": "point",
+                "flags": {},
+            }
+            for name in labels.names
+            if name in picture.points
+        ]
+        content = {
+            "version": "5.0.0",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": os.path.basename(picture.image),
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+        } | ({"subject": picture.subject} if picture.subject else {})
+        name = os.path.splitext(picture.image)[0] + ".json"
+        contents[picture.image] = (name, json.dumps(content, indent=1).encode())
+    return reading.separate_files(contents)

@@ -1,0 +1,125 @@
+"""What readers of label files share: checked values, files in a folder, XML that can't expand."""
+
+import math
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+from xml.etree import ElementTree
+
+from ctd_jax.data import tables
+from ctd_jax.data.faults import Fault
+from ctd_jax.errors import UserError
+
+
+def number(value: object, at: str) -> float:
+    """A finite number, which may be written as text; `at`: file and entry.
+
+    Raises:
+      Fault: it is none.
+    """
+    try:
+        if isinstance(value, bool) or not isinstance(value, int | float | str) or "_" in f"{value}":
+            raise ValueError
+        found = float(value)
+    except (ValueError, OverflowError):
+        found = math.nan
+    if not math.isfinite(found):
+        raise Fault("not a number", f"{at}: expected a number with a decimal point, found {str(value)[:50]!r}")
+    return found
+
+
+def member(content: object, key: str, kind: type | tuple[type, ...], at: str) -> Any:
+    """The value of `key` in an object of JSON.
+
+    Raises:
+      Fault: `content` is no object, or has no such key with a value of that kind.
+    """
+    if not isinstance(content, dict):
+        raise Fault("no object", f"{at}: expected an object with the key {key!r}, found {type(content).__name__}")
+    value = content.get(key)
+    kinds = kind if isinstance(kind, tuple) else (kind,)
+    if not isinstance(value, kind) or (isinstance(value, bool) and bool not in kinds):
+        words = " or ".join(one.__name__ for one in kinds)
+        found = type(value).__name__ if key in content else "none"
+        raise Fault("key", f"{at}: expected the key {key!r} with a value of type {words}, found {found}")
+    return value
+
+
+def size(content: object, keys: tuple[str, str], at: str) -> tuple[int, int]:
+    """Width and height that the file says a picture has."""
+    width, height = (number(member(content, key, (int, float, str), at), f"{at}, {key}") for key in keys)
+    if width < 1 or height < 1 or width % 1 or height % 1:
+        raise Fault("size", f"{at}: expected a width and a height of whole pixels, found {width:g} x {height:g}")
+    return int(width), int(height)
+
+
+def files_of(path: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
+    """The file `path`, or those in the folder `path` and below it that end so.
+
+    Raises:
+      UserError: there is none.
+    """
+    if not path.is_dir():
+        return [path]
+    below = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    found = [one for one in below if one.name.lower().endswith(tuple(suffixes))]
+    if not found:
+        raise UserError(f"{path}: expected files that end in {' or '.join(suffixes)}, found none")
+    return found
+
+
+def only_file(path: pathlib.Path, suffixes: Sequence[str]) -> pathlib.Path:
+    """The one file of a format that has all pictures in one: `path`, or the only one in the folder `path`.
+
+    Raises:
+      UserError: there is none, or there are several.
+    """
+    found = files_of(path, suffixes)
+    if len(found) > 1:
+        names = tables.listed([one.name for one in found], 3)
+        raise UserError(f"{path}: expected one file that ends in {' or '.join(suffixes)}, found {names}; give the file")
+    return found[0]
+
+
+def xml(path: pathlib.Path) -> ElementTree.Element:
+    """The root of an XML file. One that declares a type of documents is refused: only such a one can have entities,
+    which can grow without end or name other files.
+
+    Raises:
+      UserError: it is not XML, or declares a type.
+    """
+    text = tables.read_text(path)
+    if "<!DOCTYPE" in text:
+        raise UserError(f"{path}: has a <!DOCTYPE>, which is not read; expected plain elements: take it out")
+    try:
+        return ElementTree.fromstring(text)
+    except (ElementTree.ParseError, ValueError) as error:
+        raise UserError(f"{path}: not XML ({error}); is the file cut short?") from error
+
+
+def xml_text(root: ElementTree.Element) -> bytes:
+    ElementTree.indent(root)
+    return ElementTree.tostring(root, encoding="utf-8", xml_declaration=True) + b"\n"
+
+
+def add_once(points: dict, name: str, point: object, at: str) -> None:
+    """Puts a point among those of a picture.
+
+    Raises:
+      Fault: there is one of that name.
+    """
+    if name in points:
+        raise Fault("point twice", f"{at}: expected one point {name[:100]!r}, found a second one; keep one of them")
+    points[name] = point
+
+
+def separate_files(contents: dict[str, tuple[str, bytes]]) -> dict[str, bytes]:
+    """Checks that every picture has a file of its own; `contents`: picture -> name of its file, content."""
+    of: dict[str, str] = {}
+    for image, (name, _) in contents.items():
+        if ".." in pathlib.PurePosixPath(name).parts or pathlib.PurePosixPath(name).is_absolute():
+            raise UserError(f"{image}: its label file would lie outside of the folder; name pictures by paths inside")
+        if name.casefold() in of:
+            raise UserError(f"{image} and {of[name.casefold()]} would share the label file {name}; rename one of them")
+        of[name.casefold()] = image
+    return dict(contents.values())

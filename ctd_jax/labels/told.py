@@ -1,0 +1,142 @@
+"""What a label file does not say by itself: its pictures, the names of points known by their order, spacing."""
+
+import dataclasses
+import functools
+import logging
+import os
+import pathlib
+import re
+
+from ctd_jax.data import pictures, tables
+from ctd_jax.data.faults import Fault
+from ctd_jax.data.picture_files import PictureFiles
+from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
+
+
+class Pictures:
+    """The pictures below a folder, as label files name them: often by a path of another machine."""
+
+    def __init__(self, root: pathlib.Path):
+        if not root.is_dir():
+            raise UserError(f"--images: {root} is no folder; give the one with the pictures")
+        self.root = root
+        self._files = PictureFiles(root)
+        self._moved: dict[str, str] = {}  # name in the label file -> file, found by the end of its name
+
+    def find(self, name: str, at: str) -> str:
+        """The file below the root that `name`, in an entry `at`, means: the one of this path, or the only one of this
+        last part.
+
+        Raises:
+          Fault: there is none, or several, or `name` leads out of the folder.
+        """
+        path = name.replace("\\", "/")
+        if ".." in path.split("/"):
+            raise Fault(
+                "path", f"{at}: picture {name[:200]!r} leads out of its folder (..); name a file in {self.root}"
+            )
+        if not name or "\0" in name:
+            raise Fault("missing picture", f"{at}: the picture has no name; expected that of a file in {self.root}")
+        if not (os.path.isabs(path) or re.match(r"[A-Za-z]:", path)) and os.path.isfile(self.root / path):
+            return os.path.normpath(path)
+        fitting = self._by_name.get(path.rpartition("/")[2].casefold(), [])
+        if len(fitting) == 1:
+            self._moved[name] = fitting[0]
+            return fitting[0]
+        if len(fitting) > 1:
+            raise Fault("missing picture", f"{at}: picture {name} may be {tables.listed(fitting, 3)}; move the others")
+        return self._files.find(path, at)
+
+    def of_stem(self, stem: str, at: str) -> str:
+        """The only picture whose file is called `stem`, but for the ending."""
+        fitting = self._by_stem.get(stem.rpartition("/")[2].casefold(), [])
+        if len(fitting) != 1:
+            found = f"{len(fitting)}: {tables.listed(fitting, 3)}" if fitting else "none"
+            raise Fault("missing picture", f"{at}: expected one picture {stem}.* in {self.root}, found {found}")
+        return fitting[0]
+
+    @functools.cache  # noqa: B019  one object for a call of the command
+    def size(self, image: str) -> tuple[int, int]:
+        """Width and height of a file, turned upright.
+
+        Raises:
+          UserError: it can't be read.
+        """
+        path = self.root / image
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: can't be read ({error.strerror})") from error
+        height, width = pictures.read(content, str(path)).values.shape[:2]
+        return width, height
+
+    def all(self) -> set[str]:
+        """Every picture below the root."""
+        return {file for files in self._by_stem.values() for file in files}
+
+    def say(self) -> None:
+        """Warns, once, of pictures that lie in another folder than the label file says."""
+        if self._moved:
+            name, file = next(iter(self._moved.items()))
+            _log.warning("%d pictures are found by the last part of their name alone; first, %s is %s",
+                         len(self._moved), name, self.root / file)  # fmt: skip
+
+    @functools.cached_property
+    def _by_name(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for folder, below, names in os.walk(self.root):
+            below[:] = sorted(name for name in below if not name.startswith("."))
+            for name in sorted(names):
+                if name.lower().endswith((*pictures.SUFFIXES, ".gif")) and not name.startswith("."):
+                    file = pathlib.Path(folder, name).relative_to(self.root).as_posix()
+                    found.setdefault(name.casefold(), []).append(file)
+        return found
+
+    @functools.cached_property
+    def _by_stem(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for name, files in self._by_name.items():
+            found.setdefault(os.path.splitext(name)[0], []).extend(files)
+        return found
+
+
+@dataclasses.dataclass(frozen=True)
+class Told:
+    """What the user says beside a label file.
+
+    Attributes:
+      pictures: that it is about.
+      names: of points that the file knows by their order, or in the order to list them; (): as the file has them.
+      spacing: mm of a pixel along x and y; None: unknown.
+      negative_missing: a negative coordinate in a TPS file means that the point is absent.
+    """
+
+    pictures: Pictures
+    names: tuple[str, ...] = ()
+    spacing: tuple[float, float] | None = None
+    negative_missing: bool = False
+
+    def names_of(self, number: int, at: str) -> tuple[str, ...]:
+        """The names of points that are known by their order; "1", "2", ... where nobody has said any.
+
+        Raises:
+          UserError: as many aren't known.
+        """
+        if self.names and len(self.names) != number:
+            raise UserError(f"{at}: expected {len(self.names)} points, as --names has names, found {number}")
+        return self.names or tuple(str(i + 1) for i in range(number))
+
+    def ordered(self, found: list[str], at: str) -> tuple[str, ...]:
+        """The names `found` in a file, in the order of --names if it is given.
+
+        Raises:
+          UserError: one is not among these.
+        """
+        unknown = next((name for name in found if self.names and name not in self.names), None)
+        if unknown is not None:
+            raise UserError(
+                f"{at}: a point is called {unknown!r}; expected one of --names, {tables.listed(self.names)}"
+            )
+        return self.names or tuple(dict.fromkeys(found))

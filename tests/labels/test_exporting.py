@@ -1,0 +1,130 @@
+"""Landmark folders and predictions become label files; what a format can't hold is said."""
+
+import json
+
+import label_tables
+import numpy as np
+import pytest
+from pycocotools.coco import COCO
+
+from ctd_jax.errors import UserError
+from ctd_jax.labels import FORMATS, by_name, exporting, importing
+from ctd_jax.labels.table import Labels, Point
+from ctd_jax.metrics.predictions import Predictions, write_predictions
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A landmark folder of the two pictures; a point is absent, one picture has a subject."""
+    root = tmp_path_factory.mktemp("folder")
+    pictures = label_tables.draw(root / "pictures")
+    given = label_tables.labels(subject="anna")
+    points = {name: point for name, point in given.pictures[1].points.items() if name != "base"}
+    second = type(given.pictures[1])("sub/b.png", points, spacing=(0.5, 0.5), where="b")
+    importing.write_folder(
+        Labels(given.names, (given.pictures[0], second)), label_tables.told(pictures), root / "out", title="by hand"
+    )
+    return root / "out"
+
+
+@pytest.fixture
+def predictions(tmp_path):
+    xy = np.array([[[1.5, 2.0], [3.0, 4.0]]])
+    table = Predictions.from_points(["a.png"], [""], ["tip", "base"], xy, confidence=np.array([[0.25, 1.0]]))
+    write_predictions(tmp_path / "predictions.csv", table)
+    return tmp_path / "predictions.csv"
+
+
+def test_a_landmark_folder_is_read_with_sizes_subjects_and_spacing(folder):
+    labels = exporting.read(folder, None)
+    a, b = labels.pictures
+    assert (a.image, a.size, a.subject, a.spacing) == ("a.png", (40, 30), "anna", (0.5, 0.5))
+    assert (b.image, b.size, b.subject) == ("sub/b.png", (20, 10), "")
+    assert a.points["base"] == pytest.approx(Point(20.25, 10.5), nan_ok=True) or a.points["base"].x == 20.25
+    assert set(b.points) == {"tip", "left hinge"}
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if "names" not in FORMATS[name].loses])
+def test_a_folder_goes_out_and_comes_back(name, folder, tmp_path):
+    out = tmp_path / f"out{FORMATS[name].suffix}"
+    labels = exporting.read(folder, None)
+    exporting.write_files(labels, name, out)
+    again = by_name.read(out, name, label_tables.told(folder))
+    for one, two in zip(labels.pictures, again.pictures, strict=True):
+        assert set(one.points) == set(two.points) and one.image == two.image
+
+
+def test_predictions_go_out_with_sizes_of_the_pictures(predictions, tmp_path):
+    pictures = label_tables.draw(tmp_path / "pictures")
+    with pytest.raises(UserError, match=r"a\.png: its width and height are unknown.*--images=DIR"):
+        exporting.write_files(exporting.read(predictions, None), "coco", tmp_path / "out.json")
+    assert not (tmp_path / "out.json").exists()
+    exporting.write_files(exporting.read(predictions, pictures), "coco", tmp_path / "out.json")
+    content = json.loads((tmp_path / "out.json").read_text())
+    assert content["images"][0]["width"] == 40
+    assert content["annotations"][0]["keypoints"] == [1.5, 2.0, 2, 3.0, 4.0, 2]
+
+
+def test_coco_is_read_by_its_own_tools(folder, tmp_path, capsys):
+    exporting.write_files(exporting.read(folder, None), "coco", tmp_path / "out.json")
+    coco = COCO(str(tmp_path / "out.json"))
+    assert coco.loadCats(coco.getCatIds())[0]["keypoints"] == list(label_tables.NAMES)
+    (annotation,) = coco.loadAnns(coco.getAnnIds(imgIds=[2]))
+    assert annotation["keypoints"] == [1, 2, 2, 0, 0, 0, 5, 9, 2] and annotation["num_keypoints"] == 2
+    assert annotation["bbox"] == [1, 2, 4, 7] and annotation["area"] == 28
+    assert coco.loadImgs([1])[0]["file_name"] == "a.png"
+
+
+def test_what_a_format_cannot_hold_is_said():
+    points = {"tip": Point(1, 2, hidden=True, confidence=0.5), "base": Point(3, 4), "left hinge": Point(5, 6)}
+    labels = label_tables.labels(points=points, subject="anna")
+    said = exporting.losses(labels, "pts")
+    assert [line.partition(":")[0] for line in said] == [
+        "1 points are hidden but placed",
+        "1 points have a confidence",
+        "1 pictures have a subject",
+        "2 pictures have a spacing, mm of a pixel",
+        "points are known by their order; to read them again",
+    ]
+    assert exporting.losses(labels, "coco") == [said[1], said[3]]
+
+
+def test_a_format_of_points_by_order_refuses_an_absent_one(folder, tmp_path):
+    with pytest.raises(UserError, match="base is absent, and a .pts file knows points by their order"):
+        exporting.write_files(exporting.read(folder, None), "pts", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("name", ["coco", "labelme"])
+def test_nothing_is_overwritten_without_force(name, folder, tmp_path):
+    out = tmp_path / f"out{FORMATS[name].suffix}"
+    labels = exporting.read(folder, None)
+    exporting.write_files(labels, name, out)
+    with pytest.raises(UserError, match="is there already"):
+        exporting.write_files(labels, name, out)
+    exporting.write_files(labels, name, out, force=True)
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_force_replaces_nothing_but_label_files(folder, tmp_path):
+    labels = exporting.read(folder, None)
+    (tmp_path / "thesis.docx").write_text("years")
+    with pytest.raises(UserError, match=r"has thesis\.docx, which is no label file of labelme"):
+        exporting.write_files(labels, "labelme", tmp_path, force=True)
+    with pytest.raises(UserError, match="is a folder; coco is one file"):
+        exporting.write_files(labels, "coco", tmp_path, force=True)
+    assert (tmp_path / "thesis.docx").read_text() == "years"
+
+
+def test_two_pictures_do_not_share_a_label_file():
+    given = label_tables.labels()
+    a, b = given.pictures
+    twins = Labels(given.names, (a, type(b)("A.jpg", b.points, b.size)))
+    with pytest.raises(UserError, match=r"A\.jpg and a\.png would share the label file A\.pts"):
+        by_name.write(twins, "pts")
+
+
+@pytest.mark.parametrize("image", ["../a.png", "/etc/a.png"])
+def test_no_label_file_is_written_outside_of_its_folder(image):
+    with pytest.raises(UserError, match="outside of the folder"):
+        by_name.write(label_tables.labels(image=image), "labelme")
