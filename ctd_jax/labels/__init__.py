@@ -38,4 +38,9 @@ FORMATS = {
         "300-W .pts, one for each picture", "", ("hidden", "confidence", "subject", "spacing", "who", "names")
     ),
     "tps": Format("TPS of tpsDig and geomorph", ".tps", ("hidden", "confidence", "who", "names")),
+    "cvat": Format("CVAT for images, XML 1.1", ".xml", ("confidence", "subject", "spacing", "who")),
+    "label_studio": Format("Label Studio, JSON", ".json", ("hidden", "spacing")),
+    "slicer": Format("3D Slicer .mrk.json, one for each picture", "", ("hidden", "confidence", "subject", "who")),
+    "fcsv": Format("3D Slicer .fcsv, one for each picture", "", ("hidden", "confidence", "subject", "who")),
+    "dlib": Format("dlib and imglab, XML", ".xml", ("hidden", "confidence", "subject", "spacing", "who", "fractions")),
 }

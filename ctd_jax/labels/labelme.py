@@ -72,7 +72,7 @@ def write(labels: Labels) -> dict[str, bytes]:
     contents = {}
     for picture in labels.pictures:
         width, height = picture.known_size()
-        shapes = [
+        shapes: list[dict[str, object]] = [
             {
                 "label": name,
                 "points": [[picture.points[name].x + 0.5, picture.points[name].y + 0.5]],
@@ -83,7 +83,7 @@ def write(labels: Labels) -> dict[str, bytes]:
             for name in labels.names
             if name in picture.points
         ]
-        content = {
+        content: dict[str, object] = {
             "version": "5.0.0",
             "flags": {},
             "shapes": shapes,

@@ -5,11 +5,13 @@ The numbers in the files are by hand, from what each program shows where one cli
 
 import json
 
+import label_tables
 import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax.labels import by_name
+from ctd_jax.errors import UserError
+from ctd_jax.labels import by_name, importing
 from ctd_jax.labels.told import Pictures, Told
 
 WIDTH, HEIGHT = 12, 8
@@ -49,7 +51,47 @@ def labelme(image="dot.png"):
     return json.dumps(content | {"imageHeight": HEIGHT, "imageWidth": WIDTH})
 
 
+def label_studio(image="/data/upload/1/0a1b2c3d-dot.png", **changes):
+    """Percent of the whole width, from the corner: the middle of the eighth of twelve columns is 7.5 / 12."""
+    value = {"x": 62.5, "y": 31.25, "width": 0.5, "keypointlabels": ["dot"]}
+    result = {"type": "keypointlabels", "from_name": "kp", "to_name": "img", "value": value, "image_rotation": 0}
+    result |= {"original_width": WIDTH, "original_height": HEIGHT} | changes
+    return json.dumps([{"id": 1, "data": {"img": image}, "annotations": [{"completed_by": 1, "result": [result]}]}])
+
+
+def slicer(system="LPS", position=(3.5, 0.5, 0.0), status="defined", **changes):
+    """0.5 mm a column and 0.25 mm a row, from the centre of the first pixel: 7 columns and 2 rows further."""
+    point = {"id": "1", "label": "dot", "position": list(position), "positionStatus": status}
+    markups = {"type": "Fiducial", "coordinateSystem": system, "controlPoints": [point]} | changes
+    return json.dumps({"markups": [markups]})
+
+
+def fcsv(system="LPS", row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,"):
+    columns = "id,x,y,z,ow,ox,oy,oz,vis,sel,lock,label,desc,associatedNodeID"
+    return f"# Markups fiducial file version = 4.11\n# CoordinateSystem = {system}\n# columns = {columns}\n{row}\n"
+
+
+CVAT = f"""<?xml version="1.0" encoding="utf-8"?>
+<annotations><version>1.1</version><meta><task><name>teeth</name></task></meta>
+<image id="0" name="dot.png" width="{WIDTH}" height="{HEIGHT}">
+{{}}
+</image></annotations>"""
+POINTS = '<points label="dot" source="manual" occluded="{}" points="7.50,2.50" z_order="0"></points>'
+SKELETON = (
+    '<skeleton label="tooth" source="manual" z_order="0"><points label="dot" occluded="0" outside="{}" '
+    'points="7.50,2.50"></points></skeleton>'
+)
+DLIB = f"""<?xml version='1.0' encoding='ISO-8859-1'?>
+<?xml-stylesheet type='text/xsl' href='image_metadata_stylesheet.xsl'?>
+<dataset><name>teeth</name><images><image file='dot.png' width='{WIDTH}' height='{HEIGHT}'>
+<box top='1' left='1' width='9' height='5'><part name='dot' x='7' y='2'/></box></image></images></dataset>"""
+
 FILES = {
+    "cvat": ("labels.xml", CVAT.format(POINTS.format(0))),
+    "label_studio": ("labels.json", label_studio()),
+    "slicer": ("dot.mrk.json", slicer()),
+    "fcsv": ("dot.fcsv", fcsv()),
+    "dlib": ("labels.xml", DLIB),
     "coco": ("labels.json", coco()),
     "labelme": ("dot.json", labelme()),
     "pts": ("dot.pts", "version: 1\nn_points: 1\n{\n8 3\n}\n"),
@@ -106,3 +148,117 @@ def test_missing_points_of_tps(missing, told, tmp_path):
     given = Told(told.pictures, ("gone", "dot"), negative_missing=True)
     (picture,) = by_name.read(tmp_path / "labels.tps", "tps", given).pictures
     assert set(picture.points) == {"dot"}
+
+
+def the_dot(name, text, told, tmp_path):
+    """The dot as a file of another text has it; None: absent."""
+    file = tmp_path / FILES[name][0]
+    file.write_text(text)
+    (picture,) = by_name.read(file, name, told).pictures
+    return picture.points.get("dot")
+
+
+@pytest.mark.parametrize("occluded", [0, 1])
+def test_occluded_points_of_cvat(occluded, told, tmp_path):
+    assert the_dot("cvat", CVAT.format(POINTS.format(occluded)), told, tmp_path).hidden == bool(occluded)
+
+
+@pytest.mark.parametrize("outside", [0, 1])
+def test_skeletons_of_cvat(outside, told, tmp_path):
+    dot = the_dot("cvat", CVAT.format(SKELETON.format(outside)), told, tmp_path)
+    assert dot is None if outside else (dot.x, dot.y) == (7, 2)
+
+
+@pytest.mark.parametrize(
+    ("system", "position"), [("RAS", (-3.5, -0.5, 0)), ("0", (-3.5, -0.5, 0)), ("1", (3.5, 0.5, 0))]
+)
+def test_the_systems_of_slicer(system, position, told, tmp_path):
+    dot = the_dot("slicer", slicer(system, position), told, tmp_path)
+    assert (dot.x, dot.y) == (7, 2)
+    dot = the_dot("fcsv", fcsv(system, "1,{},{},{},0,0,0,1,1,1,0,dot,,".format(*position)), told, tmp_path)
+    assert (dot.x, dot.y) == (7, 2)
+
+
+def test_points_that_slicer_has_not_placed(told, tmp_path):
+    assert the_dot("slicer", slicer(status="missing"), told, tmp_path) is None
+    assert the_dot("fcsv", fcsv(row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,,2,0"), told, tmp_path).x == 7
+    assert the_dot("fcsv", fcsv(row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,,0,0"), told, tmp_path) is None
+
+
+@pytest.mark.parametrize(
+    "image", ["dot.png", "s3://bucket/teeth/dot.png", "/data/local-files/?d=teeth/dot.png", "https://x.org/dot.png"]
+)
+def test_pictures_of_label_studio(image, told, tmp_path):
+    assert the_dot("label_studio", label_studio(image), told, tmp_path).x == pytest.approx(7)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("label_studio", label_studio(image_rotation=90), "expected image_rotation 0, found 90"),
+        ("label_studio", label_studio(original_width=0), "whole pixels"),
+        ("label_studio", label_studio("dot.mp4"), "expected one picture in `data`, found 0"),
+        ("label_studio", "{}", "expected a list of tasks, found dict"),
+        ("slicer", slicer(position=(3.5, 0.5, 4)), "expected a point in the plane z = 0, found 4"),
+        ("slicer", slicer(position=(3.5, 0.5)), "expected a position of three numbers, found 2"),
+        ("slicer", slicer("XYZ"), "expected the coordinate system LPS or RAS, found 'XYZ'"),
+        ("slicer", slicer(type="Line"), "expected markups of the type Fiducial, points, found 'Line'"),
+        ("slicer", slicer(coordinateUnits="um"), "expected coordinateUnits mm, found 'um'"),
+        ("fcsv", fcsv("XYZ"), "expected the coordinate system LPS or RAS"),
+        ("fcsv", "1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,\n", "expected a line `# CoordinateSystem = LPS`"),
+        ("fcsv", fcsv(row="1,3.5,0.5"), "expected 14 cells"),
+        ("fcsv", fcsv(row="1,3;5,0.5,0,0,0,0,1,1,1,0,dot,,"), "expected a number"),
+        ("cvat", CVAT.format(POINTS.format(0).replace("7.50,2.50", "7.50,2.50;1,1")), "expected one point, X,Y"),
+        ("cvat", CVAT.format(POINTS.format(0) * 2), "expected one point 'dot', found a second one"),
+        ("cvat", CVAT.format(SKELETON.format(0) * 2), "expected one skeleton, found 2"),
+        ("cvat", "<annotations><track/></annotations>", "has a <track>, of a video"),
+        ("cvat", DLIB, "expected the element <annotations>, found <dataset>"),
+        ("dlib", DLIB.replace("x='7'", "x=''"), "expected a number"),
+        ("dlib", DLIB.replace("</box>", "<part name='dot' x='1' y='1'/></box>"), "found a second one"),
+        ("dlib", DLIB.replace("</image>", "<box><part name='dot' x='1' y='1'/></box></image>"), "expected one box"),
+    ],
+)
+def test_what_these_files_can_have_wrong(name, text, said, told, tmp_path):
+    with pytest.raises(UserError, match=said):
+        the_dot(name, text, told, tmp_path)
+
+
+BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]>'
+FOREIGN = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
+
+
+@pytest.mark.parametrize("declaration", [BOMB, FOREIGN])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+@pytest.mark.parametrize("name", ["cvat", "dlib"])
+def test_xml_can_neither_grow_nor_name_other_files(name, encoding, declaration, told, tmp_path):
+    head, _, rest = FILES[name][1].partition("?>\n")
+    text = f"<?xml version='1.0'?>\n{declaration}\n{rest.replace('teeth', '&x;')}"
+    (tmp_path / "labels.xml").write_text(text, encoding)
+    with pytest.raises(UserError, match="has a <!DOCTYPE>"):
+        by_name.read(tmp_path / "labels.xml", name, told)
+
+
+def test_slicer_without_spacing_is_refused(told, tmp_path):
+    without = Told(told.pictures, ("dot",))
+    for name in ("slicer", "fcsv"):
+        (tmp_path / FILES[name][0]).write_text(FILES[name][1])
+        with pytest.raises(UserError, match="positions are in mm; give the mm of a pixel .* --spacing=MM"):
+            by_name.read(tmp_path / FILES[name][0], name, without)
+    bare = label_tables.labels(spacing=None)
+    with pytest.raises(UserError, match=r"a\.png: Slicer's positions are in mm, but its spacing is unknown"):
+        by_name.write(bare, "slicer")
+
+
+def test_two_people_of_label_studio(told, tmp_path):
+    tasks = json.loads(label_studio())
+    tasks[0]["annotations"].append(tasks[0]["annotations"][0] | {"completed_by": {"id": 2, "email": "eva@x.org"}})
+    tasks[0]["annotations"].append(tasks[0]["annotations"][0] | {"was_cancelled": True})
+    (tmp_path / "labels.json").write_text(json.dumps(tasks))
+    found = by_name.read(tmp_path / "labels.json", "label_studio", told)
+    assert [picture.who for picture in found.pictures] == ["1", "eva@x.org"]
+    with pytest.raises(UserError, match="already listed"):
+        importing.write_folder(found, told, tmp_path / "out", title="labels.json")
+    importing.write_folder(found, told, tmp_path / "out", title="labels.json", who="eva@x.org")
+    assert (tmp_path / "out" / "landmarks.csv").read_text() == (
+        "image,dot_x,dot_y,spacing_x_mm,spacing_y_mm\ndot.png,7.0,2.0,0.5,0.25\n"
+    )

@@ -1,0 +1,74 @@
+"""CVAT for images, XML 1.1. (0, 0) is the corner of the picture, so the centre of the first pixel is at (0.5, 0.5).
+`occluded` is hidden but placed, `outside` is absent."""
+
+import logging
+import pathlib
+from xml.etree import ElementTree
+
+from ctd_jax.data.faults import Fault
+from ctd_jax.errors import UserError
+from ctd_jax.labels import reading
+from ctd_jax.labels.table import Labelled, Labels, Point
+from ctd_jax.labels.told import Told
+
+_log = logging.getLogger(__name__)
+
+
+def recognises(name: str, head: str) -> bool:
+    return name.endswith(".xml") and "<annotations>" in head
+
+
+def read(path: pathlib.Path, told: Told) -> Labels:
+    """A file of pictures, each with points or one skeleton; see `labels.Format`."""
+    path = reading.only_file(path, [".xml"])
+    root = reading.xml(path)
+    if root.tag != "annotations":
+        raise UserError(f"{path}: expected the element <annotations>, found <{root.tag[:50]}>")
+    if root.find("track") is not None:
+        raise UserError(f"{path}: has a <track>, of a video; expected <image>: export it as `CVAT for images 1.1`")
+    found: list[str] = []
+    pictures, others = [], 0
+    for i, image in enumerate(root.iter("image")):
+        at = f"{path}, image {i + 1}"
+        file = told.pictures.find(image.get("name", ""), at)
+        skeletons = image.findall("skeleton")
+        if len(skeletons) > 1:
+            raise Fault("two in a picture", f"{at}: expected one skeleton, found {len(skeletons)}; cut the picture up")
+        points: dict[str, Point] = {}
+        for element in [*image.findall("points"), *(one for skeleton in skeletons for one in skeleton)]:
+            name = element.get("label", "")
+            found.append(name)
+            if element.get("outside") != "1":
+                reading.add_once(points, name, _point(element, f"{at}, {name[:100]}"), at)
+        others += sum(element.tag not in ("points", "skeleton") for element in image)
+        size = reading.size(dict(image.attrib), ("width", "height"), at)
+        pictures.append(Labelled(file, points, size, spacing=told.spacing, where=at))
+    if others:
+        _log.warning("%s: %d elements that are no points are left out", path, others)
+    return Labels(told.ordered(found, str(path)), tuple(pictures))
+
+
+def _point(element: ElementTree.Element, at: str) -> Point:
+    text = element.get("points", "")
+    cells = text.split(",")
+    if ";" in text or len(cells) != 2:
+        raise Fault("number of points", f"{at}: expected one point, X,Y, found {text[:50]!r}")
+    x, y = (reading.number(cell, at) for cell in cells)
+    return Point(x - 0.5, y - 0.5, hidden=element.get("occluded") == "1")
+
+
+def write(labels: Labels) -> dict[str, bytes]:
+    """One file, each point an element of its own; see `labels.Format`."""
+    root = ElementTree.Element("annotations")
+    ElementTree.SubElement(root, "version").text = "1.1"
+    for i, picture in enumerate(labels.pictures):
+        width, height = picture.known_size()
+        attributes = {"id": f"{i}", "name": picture.image, "width": f"{width}", "height": f"{height}"}
+        image = ElementTree.SubElement(root, "image", attributes)
+        for name in labels.names:
+            if name in picture.points:
+                point = picture.points[name]
+                attributes = {"label": name, "source": "manual", "occluded": f"{int(point.hidden)}"}
+                attributes |= {"points": f"{point.x + 0.5!r},{point.y + 0.5!r}", "z_order": "0"}
+                ElementTree.SubElement(image, "points", attributes)
+    return {"": reading.xml_text(root)}

@@ -1,0 +1,65 @@
+"""3D Slicer's older point lists, `.fcsv`, one for each picture; `slicer.py` says where a picture lies in its space."""
+
+import csv
+import io
+import pathlib
+
+from ctd_jax.data import tables
+from ctd_jax.data.faults import Fault
+from ctd_jax.labels import reading, slicer
+from ctd_jax.labels.table import Labels
+from ctd_jax.labels.told import Told
+
+ENDS = ".fcsv"
+COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID")
+PLACED = "2"  # Slicer 5 adds two cells that no column names; the first one is the status of the point
+
+
+def recognises(name: str, head: str) -> bool:
+    return name.endswith(ENDS)
+
+
+def read(path: pathlib.Path, told: Told) -> Labels:
+    """A file, or a folder of them; see `labels.Format`."""
+    return slicer.read_lists(reading.files_of(path, [ENDS]), ENDS, told, str(path), _points)
+
+
+def _points(file: pathlib.Path) -> slicer.Placed:
+    turn, columns = 0, list(COLUMNS)
+    points: slicer.Placed = []
+    for number, line in enumerate(tables.read_text(file).splitlines(), 1):
+        at = f"{file}, line {number}"
+        key, _, value = (part.strip() for part in line.lstrip("# ").partition("="))
+        if line.startswith("#"):
+            turn = slicer.sign(value, at) if key == "CoordinateSystem" else turn
+            columns = value.split(",") if key == "columns" else columns
+        elif line.strip():
+            cells = next(csv.reader([line]))
+            if len(cells) < len(columns) or not {"x", "y", "z", "label"} <= set(columns):
+                raise Fault("line", f"{at}: expected {len(columns)} cells with x, y, z and label, found {len(cells)}")
+            row = dict(zip(columns, cells, strict=False))
+            x, y, z = (reading.number(row[axis], at) for axis in "xyz")
+            if not turn:
+                raise Fault("coordinates", f"{at}: expected a line `# CoordinateSystem = LPS` above it, found none")
+            status = cells[len(columns)] if len(cells) == len(columns) + 2 else PLACED
+            points.append((row["label"], (turn * x, turn * y, z) if status == PLACED else None))
+    if not points:
+        raise Fault("cut short", f"{file}: expected lines of points, found none; is the file cut short?")
+    return points
+
+
+def write(labels: Labels) -> dict[str, bytes]:
+    """A file for each picture, in LPS; see `labels.Format`."""
+    contents = {}
+    for picture in labels.pictures:
+        if not picture.points:
+            continue  # such a file would look cut short
+        text = io.StringIO()
+        text.write("# Markups fiducial file version = 4.13\n# CoordinateSystem = LPS\n")
+        text.write(f"# columns = {','.join(COLUMNS)}\n")
+        rows = csv.writer(text, lineterminator="\n")
+        for i, (name, position) in enumerate(slicer.positions(labels, picture)):
+            rows.writerow([i, *map(repr, position), 0, 0, 0, 1, 1, 1, 0, name, "", ""])
+        name = str(pathlib.PurePosixPath(picture.image).with_suffix(ENDS))
+        contents[picture.image] = (name, text.getvalue().encode())
+    return reading.separate_files(contents)

@@ -1,0 +1,131 @@
+"""3D Slicer's point lists, `.mrk.json`, one for each picture and called as it.
+
+Positions are mm in the space of a patient. A picture without directions of its own lies in it as a plane: columns go to
+the left (L), rows to the back (P), from the centre of the first pixel. So x and y of LPS are column and row times the
+spacing, and those of RAS are the same negated.
+"""
+
+import json
+import pathlib
+from collections.abc import Callable, Sequence
+
+from ctd_jax.data import tables
+from ctd_jax.data.faults import Fault
+from ctd_jax.errors import UserError
+from ctd_jax.labels import reading
+from ctd_jax.labels.table import Labelled, Labels, Point
+from ctd_jax.labels.told import Told
+
+ENDS = ".mrk.json"
+SIGNS = {"LPS": 1, "1": 1, "RAS": -1, "0": -1}  # of x and y; older files have the numbers
+FLAT = 1e-3  # mm; a picture has no third dimension
+SCHEMA = "https://raw.githubusercontent.com/Slicer/Slicer/main/Modules/Loadable/Markups/Resources/Schema/"
+DEFINED = "defined"
+Placed = list[tuple[str, tuple[float, float, float] | None]]  # name, position in mm of LPS; None: absent
+
+
+def recognises(name: str, head: str) -> bool:
+    return name.endswith(".json") and '"markups"' in head and '"controlPoints"' in head
+
+
+def read(path: pathlib.Path, told: Told) -> Labels:
+    """A file, or a folder of them; see `labels.Format`."""
+    return read_lists(reading.files_of(path, [ENDS]), ENDS, told, str(path), _points)
+
+
+def read_lists(
+    files: Sequence[pathlib.Path], ends: str, told: Told, at: str, points_of: Callable[[pathlib.Path], Placed]
+) -> Labels:
+    """The points of files, each of the picture that is called as the file.
+
+    Args:
+      files: of the points.
+      ends: of their names.
+      told: the pictures and their spacing.
+      at: file or folder, for messages.
+      points_of: gives the points of a file.
+
+    Raises:
+      UserError: there is no spacing, or a point does not lie in the plane of a picture.
+    """
+    if told.spacing is None:
+        raise UserError(
+            f"{at}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 where "
+            "a PNG or JPEG was opened without any)"
+        )
+    found: list[str] = []
+    pictures = []
+    for file in files:
+        image = told.pictures.of_stem(file.name[: -len(ends)], str(file))
+        points: dict[str, Point] = {}
+        for name, position in points_of(file):
+            found.append(name)
+            if position is None:
+                continue
+            x, y, z = position
+            if abs(z) > FLAT:
+                at_point = f"{file}, {name[:100]}"
+                raise Fault("three dimensions", f"{at_point}: expected a point in the plane z = 0, found {z:g}")
+            reading.add_once(points, name, Point(x / told.spacing[0], y / told.spacing[1]), str(file))
+        size = told.pictures.size(image)
+        pictures.append(Labelled(image, points, size, spacing=told.spacing, where=str(file)))
+    return Labels(told.ordered(found, at), tuple(pictures))
+
+
+def sign(system: object, at: str) -> int:
+    """1 for LPS, -1 for RAS: of x and y."""
+    if str(system) not in SIGNS:
+        raise Fault("coordinates", f"{at}: expected the coordinate system LPS or RAS, found {str(system)[:50]!r}")
+    return SIGNS[str(system)]
+
+
+def _points(file: pathlib.Path) -> Placed:
+    at = str(file)
+    lists = reading.member(tables.load_json(file), "markups", list, at)
+    if len(lists) != 1:
+        raise Fault("number of lists", f"{at}: expected one list of points in `markups`, found {len(lists)}")
+    if reading.member(lists[0], "type", str, at) != "Fiducial":
+        raise Fault("kind", f"{at}: expected markups of the type Fiducial, points, found {lists[0]['type'][:50]!r}")
+    turn = sign(lists[0].get("coordinateSystem", "LPS"), at)
+    if lists[0].get("coordinateUnits", "mm") != "mm":
+        raise Fault("unit", f"{at}: expected coordinateUnits mm, found {lists[0]['coordinateUnits']!r:.50}")
+    points: Placed = []
+    for i, one in enumerate(reading.member(lists[0], "controlPoints", list, at)):
+        where = f"{at}, controlPoints[{i}]"
+        name = reading.member(one, "label", str, where)
+        if one.get("positionStatus", DEFINED) != DEFINED:
+            points.append((name, None))
+            continue
+        position = reading.member(one, "position", list, where)
+        if len(position) != 3:
+            raise Fault("position", f"{where}: expected a position of three numbers, found {len(position)}")
+        x, y, z = (reading.number(value, f"{where}, {name[:100]}") for value in position)
+        points.append((name, (turn * x, turn * y, z)))
+    return points
+
+
+def write(labels: Labels) -> dict[str, bytes]:
+    """A file for each picture, in LPS; see `labels.Format`."""
+    contents = {}
+    for picture in labels.pictures:
+        points = [
+            {"id": f"{i}", "label": name, "position": list(position), "positionStatus": DEFINED}
+            for i, (name, position) in enumerate(positions(labels, picture), 1)
+        ]
+        markups = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
+        content = {"@schema": f"{SCHEMA}markups-schema-v1.0.3.json#", "markups": [markups]}
+        name = str(pathlib.PurePosixPath(picture.image).with_suffix(ENDS))
+        contents[picture.image] = (name, json.dumps(content, indent=1).encode())
+    return reading.separate_files(contents)
+
+
+def positions(labels: Labels, picture: Labelled) -> list[tuple[str, tuple[float, float, float]]]:
+    """Name and position of each point, mm of LPS.
+
+    Raises:
+      UserError: the picture has no spacing.
+    """
+    if picture.spacing is None:
+        raise UserError(f"{picture.image}: Slicer's positions are in mm, but its spacing is unknown; give --spacing=MM")
+    named = [(name, picture.points[name]) for name in labels.names if name in picture.points]
+    return [(name, (one.x * picture.spacing[0], one.y * picture.spacing[1], 0.0)) for name, one in named]
