@@ -43,4 +43,15 @@ FORMATS = {
     "slicer": Format("3D Slicer .mrk.json, one for each picture", "", ("hidden", "confidence", "subject", "who")),
     "fcsv": Format("3D Slicer .fcsv, one for each picture", "", ("hidden", "confidence", "subject", "who")),
     "dlib": Format("dlib and imglab, XML", ".xml", ("hidden", "confidence", "subject", "spacing", "who", "fractions")),
+    "imagej": Format(
+        "ImageJ and Fiji .roi, one for each picture, or .zip",
+        "",
+        ("hidden", "confidence", "subject", "spacing", "who", "names"),
+    ),
+    "imagej_results": Format(
+        "ImageJ's table of results, csv", ".csv", ("hidden", "confidence", "subject", "spacing", "who", "names")
+    ),
+    "deeplabcut": Format("DeepLabCut's CollectedData csv", ".csv", ("hidden", "confidence", "subject", "spacing")),
+    "long": Format("a row for each picture and point, csv", ".csv", ("spacing",)),
+    "xlsx": Format("the same as an Excel workbook", ".xlsx", ("spacing",)),
 }

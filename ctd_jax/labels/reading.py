@@ -1,8 +1,12 @@
 """What readers of label files share: checked values, files in a folder, XML that can't expand."""
 
+import csv
+import importlib
+import io
 import math
 import pathlib
 from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
@@ -123,3 +127,38 @@ def separate_files(contents: dict[str, tuple[str, bytes]]) -> dict[str, bytes]:
             raise UserError(f"{image} and {of[name.casefold()]} would share the label file {name}; rename one of them")
         of[name.casefold()] = image
     return dict(contents.values())
+
+
+def csv_rows(path: pathlib.Path) -> list[tuple[str, list[str]]]:
+    """File and line, and the cells without blanks about them, of each row that isn't empty; commas, semicolons or tabs
+    are between the cells.
+
+    Raises:
+      UserError: it is no such file.
+    """
+    text = tables.read_text(path)
+    first = text.partition("\n")[0]
+    reader = csv.reader(io.StringIO(text), delimiter=max(tables.DELIMITERS, key=first.count))
+    rows = []
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                rows.append((f"{path}, line {reader.line_num}", [cell.strip() for cell in cells]))
+    except csv.Error as error:
+        raise UserError(f"{path}: not a table of cells with commas between ({error})") from error
+    return rows
+
+
+def library(name: str, what: str) -> ModuleType:
+    """The package `name`, which reads and writes `what`.
+
+    Raises:
+      UserError: it is not installed.
+    """
+    try:
+        return importlib.import_module(name)
+    except ImportError as error:
+        raise UserError(
+            f"{what} needs the package {name.replace('_', '-')}, which is not installed; install it by "
+            "`pip install -e '.[labels]'`"
+        ) from error

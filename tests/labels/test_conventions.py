@@ -3,15 +3,21 @@
 The picture has 12 columns and 8 rows, and one white pixel: the eighth column from the left, the third row from the top.
 The numbers in the files are by hand, from what each program shows where one clicks on the middle of that pixel."""
 
+import io
 import json
+import struct
+import sys
+import zipfile
 
 import label_tables
 import numpy as np
+import openpyxl
 import pytest
 from PIL import Image
 
 from ctd_jax.errors import UserError
 from ctd_jax.labels import by_name, importing
+from ctd_jax.labels.table import Point
 from ctd_jax.labels.told import Pictures, Told
 
 WIDTH, HEIGHT = 12, 8
@@ -86,7 +92,34 @@ DLIB = f"""<?xml version='1.0' encoding='ISO-8859-1'?>
 <dataset><name>teeth</name><images><image file='dot.png' width='{WIDTH}' height='{HEIGHT}'>
 <box top='1' left='1' width='9' height='5'><part name='dot' x='7' y='2'/></box></image></images></dataset>"""
 
+
+def roi(x=7.0, y=2.0, kind=10, floats=True):
+    """A .roi of one point, byte by byte as ImageJ's RoiEncoder writes it, big-endian: whole numbers in a box, and the
+    floats after them where options (at 50) has 128, SUB_PIXEL_RESOLUTION."""
+    head = struct.pack(">4shBxhhhhh", b"Iout", 227, kind, int(y), int(x), int(y) + 1, int(x) + 1, 1)
+    head = head.ljust(50, b"\0") + struct.pack(">h", 128 if floats else 0)
+    head = head.ljust(64, b"\0") + struct.pack(">hh", 0, 0)
+    return head + (struct.pack(">ff", x, y) if floats else b"")
+
+
+DEEPLABCUT = "scorer,eva,eva\nbodyparts,dot,dot\ncoords,x,y\nlabeled-data/teeth/dot.png,7,2\n"
+
+
+def workbook(rows=(("image", "point", "x", "y"), ("dot.png", "dot", 7, 2.0))):
+    book = openpyxl.Workbook()
+    for row in rows:
+        book.active.append(row)
+    content = io.BytesIO()
+    book.save(content)
+    return content.getvalue()
+
+
 FILES = {
+    "imagej": ("dot.roi", roi()),
+    "imagej_results": ("Results.csv", " ,Label,Area,X,Y\n1,dot.png,0,7.000,2.000\n"),
+    "deeplabcut": ("CollectedData_eva.csv", DEEPLABCUT),
+    "long": ("labels.csv", "image,point,x,y\ndot.png,dot,7,2\n"),
+    "xlsx": ("labels.xlsx", workbook()),
     "cvat": ("labels.xml", CVAT.format(POINTS.format(0))),
     "label_studio": ("labels.json", label_studio()),
     "slicer": ("dot.mrk.json", slicer()),
@@ -153,7 +186,7 @@ def test_missing_points_of_tps(missing, told, tmp_path):
 def the_dot(name, text, told, tmp_path):
     """The dot as a file of another text has it; None: absent."""
     file = tmp_path / FILES[name][0]
-    file.write_text(text)
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
     (picture,) = by_name.read(file, name, told).pictures
     return picture.points.get("dot")
 
@@ -213,6 +246,30 @@ def test_pictures_of_label_studio(image, told, tmp_path):
         ("cvat", CVAT.format(SKELETON.format(0) * 2), "expected one skeleton, found 2"),
         ("cvat", "<annotations><track/></annotations>", "has a <track>, of a video"),
         ("cvat", DLIB, "expected the element <annotations>, found <dataset>"),
+        ("imagej", roi(kind=1), "expected points .multi-point tool., found rect"),
+        ("imagej", roi()[:66], "no ROI of ImageJ that can be read"),
+        ("imagej", roi().replace(struct.pack(">f", 7), struct.pack(">f", float("nan"))), "expected points"),
+        ("imagej_results", "Label,X,Y\ndot.png,7\n", "expected 3 cells, found 2"),
+        ("imagej_results", "Label,X\ndot.png,7\n", "expected a header with X and Y, found Label, X"),
+        ("imagej_results", "Label;X;Y\ndot.png;7,5;2\n", "expected a number with a decimal point, found '7,5'"),
+        ("imagej_results", "Label,X,Y\ndot.png,1,1\ndot.png,2,2\n", "expected 1 points"),
+        ("deeplabcut", DEEPLABCUT.replace("bodyparts", "individuals,a,a\nbodyparts", 1), "has several animals"),
+        ("deeplabcut", DEEPLABCUT.replace("coords,x,y", "coords,x,x"), "expected one x of 'dot'"),
+        ("deeplabcut", DEEPLABCUT.replace("coords,x,y", "coords,x,z"), "expected x, y or likelihood"),
+        ("deeplabcut", DEEPLABCUT.replace("coords,x,y", "coords,x,likelihood"), "expected x and y of 'dot'"),
+        ("deeplabcut", DEEPLABCUT.replace(",7,2", ",7"), "expected 3 cells, found 2"),
+        ("deeplabcut", DEEPLABCUT.replace(",7,2", ",7,"), "expected both x and y, or neither"),
+        ("deeplabcut", DEEPLABCUT.partition("labeled")[0], "expected rows of scorer, bodyparts, coords, and of"),
+        ("long", "image,point,x\ndot.png,dot,7\n", "expected the columns image, point, x, y"),
+        ("long", "image,point,x,y\ndot.png,dot,7,\n", "expected both x and y, or neither"),
+        ("long", "image,point,x,y\ndot.png,dot,7,2\ndot.png,dot,7,2\n", "found a second one"),
+        ("long", "image,point,x,y,state\ndot.png,dot,7,2,absent\n", "or neither where 'dot' is absent"),
+        ("long", "image,point,x,y,state\ndot.png,dot,7,2,blurred\n", "expected a state of placed"),
+        ("long", "image,point,x,y\ndot.png,dot,7 px,2\n", "x is '7 px'; expected a number"),
+        ("long", "image,point,x,y,subject\ndot.png,dot,7,2,a\ndot.png,b,7,2,c\n", "expected subject 'a'"),
+        ("xlsx", workbook([("image", "point", "x")]), "expected the columns image, point, x, y"),
+        ("xlsx", workbook([("image", "point", "x", "y", "Y")]), "column 'y' stands twice"),
+        ("xlsx", workbook([("image", "point", "x", "y"), ("dot.png", "dot", "seven", 2)]), "expected a number"),
         ("dlib", DLIB.replace("x='7'", "x=''"), "expected a number"),
         ("dlib", DLIB.replace("</box>", "<part name='dot' x='1' y='1'/></box>"), "found a second one"),
         ("dlib", DLIB.replace("</image>", "<box><part name='dot' x='1' y='1'/></box></image>"), "expected one box"),
@@ -262,3 +319,73 @@ def test_two_people_of_label_studio(told, tmp_path):
     assert (tmp_path / "out" / "landmarks.csv").read_text() == (
         "image,dot_x,dot_y,spacing_x_mm,spacing_y_mm\ndot.png,7.0,2.0,0.5,0.25\n"
     )
+
+
+def test_whole_numbers_of_an_older_roi(told, tmp_path):
+    dot = the_dot("imagej", roi(floats=False), told, tmp_path)
+    assert (dot.x, dot.y) == (7, 2)
+
+
+def test_what_is_written_for_imagej(tmp_path):
+    """Its bytes, at the places of ImageJ's RoiDecoder."""
+    content = by_name.write(label_tables.labels(), "imagej")["a.roi"]
+    assert content[:4] == b"Iout" and content[6] == 10
+    (number,) = struct.unpack(">h", content[16:18])
+    (options,) = struct.unpack(">h", content[50:52])
+    floats = np.frombuffer(content, ">f4", 2 * number, 64 + 4 * number).reshape(2, number)
+    assert number == 3 and options & 128
+    np.testing.assert_array_equal(floats.T, [[3, 4], [20.25, 10.5], [39, 29]])
+
+
+def archive(path, **contents):
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in contents.items():
+            file.writestr(f"{name}.roi", content)
+
+
+def test_a_zip_of_the_roi_manager_names_the_points_of_its_picture(told, tmp_path):
+    archive(tmp_path / "dot.zip", dot=roi(), other=roi(x=1.0, y=1.0))
+    (picture,) = by_name.read(tmp_path / "dot.zip", "imagej", Told(told.pictures)).pictures
+    assert {name: (point.x, point.y) for name, point in picture.points.items()} == {"dot": (7, 2), "other": (1, 1)}
+
+
+def test_a_zip_of_pictures(told, tmp_path):
+    archive(tmp_path / "RoiSet.zip", dot=roi())
+    (picture,) = by_name.read(tmp_path / "RoiSet.zip", "imagej", told).pictures
+    assert (picture.image, picture.points["dot"].x) == ("dot.png", 7)
+
+
+def test_a_zip_that_would_unpack_to_too_much_is_refused(told, tmp_path):
+    with zipfile.ZipFile(tmp_path / "dot.zip", "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("dot.roi", bytes(2**24 + 1))
+    with pytest.raises(UserError, match="expected a list of points"):
+        by_name.read(tmp_path / "dot.zip", "imagej", told)
+
+
+def test_rows_of_deeplabcut_in_three_columns_with_likelihood(told, tmp_path):
+    text = "scorer,,,net,net,net,net,net,net\nbodyparts,,,dot,dot,dot,b,b,b\ncoords,,,x,y,likelihood,x,y,likelihood\n"
+    (tmp_path / "labels.csv").write_text(text + "labeled-data,teeth,dot.png,7,2,0.5,,,\n")
+    (picture,) = by_name.read(tmp_path / "labels.csv", "deeplabcut", Told(told.pictures)).pictures
+    assert picture.points == {"dot": Point(7, 2, confidence=0.5)} and picture.who == "net"
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
+def test_a_long_table_as_a_german_excel_saves_it(encoding, told, tmp_path, caplog):
+    (tmp_path / "labels.csv").write_text("Image;point;x;y;subject\ndot.png;dot;7,5;2,0;Jörg\n", encoding)
+    (picture,) = by_name.read(tmp_path / "labels.csv", "long", told).pictures
+    assert (picture.points["dot"].x, picture.points["dot"].y, picture.subject) == (7.5, 2, "Jörg")
+    assert "decimal comma" in caplog.text
+
+
+def test_no_word_of_a_table_is_a_formula(tmp_path):
+    given = label_tables.labels(subject="=cmd()")
+    text = by_name.write(given, "long")[""].decode()
+    assert ",'=cmd()," in text
+    (sheet,) = openpyxl.load_workbook(io.BytesIO(by_name.write(given, "xlsx")[""])).worksheets
+    assert sheet["D2"].value == "'=cmd()" and sheet["D2"].data_type == "s" and sheet["F2"].value == 3.0
+
+
+def test_a_package_that_is_missing_is_named(told, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "roifile", None)
+    with pytest.raises(UserError, match=r"needs the package roifile, .* `pip install -e '\.\[labels\]'`"):
+        the_dot("imagej", roi(), told, tmp_path)

@@ -1,0 +1,104 @@
+"""ImageJ and Fiji: `.roi` files of points, one for each picture and called as it, and `.zip` files of the ROI manager.
+Of points the whole numbers are the centres of pixels, as here (since ImageJ 1.52u; areas have them at corners). In
+order; numbers of 32 bits, so to about 1e-4 px."""
+
+import os
+import pathlib
+import zipfile
+from typing import Any
+
+import numpy as np
+
+from ctd_jax.data.faults import Fault
+from ctd_jax.errors import UserError
+from ctd_jax.labels import reading
+from ctd_jax.labels.table import Labelled, Labels, Point
+from ctd_jax.labels.told import Told
+
+MAX_BYTES = 2**24  # of one ROI in a .zip, far above any list of points
+FARTHEST = 32_766  # pixels; the box of a ROI has numbers of 16 bits
+Rois = list[tuple[str, np.ndarray]]  # name, `[n, 2]`
+
+
+def recognises(name: str, head: str) -> bool:
+    return name.endswith((".roi", ".zip")) and head.startswith(("Iout", "PK"))
+
+
+def read(path: pathlib.Path, told: Told) -> Labels:
+    """Files, or a folder of them; see `labels.Format`. A `.zip` that is called as a picture and has one point in each
+    ROI is a picture whose points are named by their ROIs; else each ROI has the points of a picture."""
+    found: list[tuple[str, list[str] | None, np.ndarray, str]] = []  # stem of a picture, names, points, file
+    for file in reading.files_of(path, [".roi", ".zip"]):
+        at = str(file)
+        rois = _rois(file)
+        if file.suffix.lower() == ".zip" and len(rois) > 1 and all(len(xy) == 1 for _, xy in rois):
+            found.append((file.stem, [name for name, _ in rois], np.concatenate([xy for _, xy in rois]), at))
+        else:
+            found += [(name, None, xy, f"{at}, {name}") for name, xy in rois]
+    ordered = [len(xy) for _, names, xy, _ in found if names is None]
+    names = told.names_of(ordered[0], found[0][3]) if ordered else ()
+    listed = list(names)
+    pictures = []
+    for stem, own, xy, at in found:
+        if own is None and len(xy) != len(names):
+            raise Fault("number of points", f"{at}: expected {len(names)} points, as the first has, found {len(xy)}")
+        points: dict[str, Point] = {}
+        for name, (x, y) in zip(own or names, xy.tolist(), strict=True):
+            reading.add_once(points, name, Point(x, y), at)
+        listed += own or []
+        image = told.pictures.of_stem(stem, at)
+        pictures.append(Labelled(image, points, told.pictures.size(image), spacing=told.spacing, where=at))
+    return Labels(told.ordered(listed, str(path)), tuple(pictures))
+
+
+def _rois(file: pathlib.Path) -> Rois:
+    if file.suffix.lower() != ".zip":
+        return [(file.stem, _points(file.read_bytes(), str(file)))]
+    try:
+        with zipfile.ZipFile(file) as archive:
+            entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+            large = next((one.filename for one in entries if one.file_size > MAX_BYTES), None)
+            if large is not None:
+                raise Fault(
+                    "size", f"{file}, {large[:100]}: expected a list of points, found {MAX_BYTES} bytes or more"
+                )
+            contents = [(pathlib.PurePosixPath(one.filename).stem, archive.read(one)) for one in entries]
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise Fault("cut short", f"{file}: no .zip of ROIs that can be read ({error})") from error
+    if not contents:
+        raise Fault("number of points", f"{file}: expected .roi files in it, found none")
+    return [(name, _points(content, f"{file}, {name}")) for name, content in contents]
+
+
+def _points(content: bytes, at: str) -> np.ndarray:
+    roifile = _library()
+    try:
+        roi = roifile.ImagejRoi.frombytes(content)
+        xy = np.asarray(roi.coordinates(), np.float64)
+    except Exception as error:  # whatever the library trips over in a damaged file
+        raise Fault(
+            "cut short", f"{at}: no ROI of ImageJ that can be read ({type(error).__name__}: {error})"
+        ) from error
+    if roi.roitype != roifile.ROI_TYPE.POINT or xy.ndim != 2 or xy.shape[1:] != (2,) or not np.isfinite(xy).all():
+        raise Fault("kind", f"{at}: expected points (multi-point tool), found {roi.roitype.name.lower()}")
+    return xy
+
+
+def write(labels: Labels) -> dict[str, bytes]:
+    """A `.roi` for each picture; see `labels.Format`."""
+    roifile = _library()
+    contents = {}
+    for picture in labels.pictures:
+        points = picture.all_points(labels.names, "a .roi file")
+        far = next((point for point in points if max(abs(point.x), abs(point.y)) > FARTHEST), None)
+        if far is not None:
+            raise UserError(f"{picture.image}: ImageJ holds pixels up to {FARTHEST}, found {far.x:g} {far.y:g}")
+        roi = roifile.ImagejRoi.frompoints([[point.x, point.y] for point in points])
+        roi.roitype = roifile.ROI_TYPE.POINT
+        name = os.path.splitext(picture.image)[0] + ".roi"
+        contents[picture.image] = (name, roi.tobytes())
+    return reading.separate_files(contents)
+
+
+def _library() -> Any:
+    return reading.library("roifile", "a ROI of ImageJ")

@@ -1,0 +1,80 @@
+"""The table of `long.py` as the first sheet of an Excel workbook."""
+
+import io
+import math
+import pathlib
+import zipfile
+from typing import Any
+
+from ctd_jax.data.faults import Fault
+from ctd_jax.errors import UserError
+from ctd_jax.labels import long, reading
+from ctd_jax.labels.table import COLUMNS, Labels
+from ctd_jax.labels.told import Told
+
+MAX_MIB = 256  # of the sheets, unpacked: far above any table of points
+NUMBERS = ("width", "height", "x", "y", "confidence")
+
+
+def recognises(name: str, head: str) -> bool:
+    return name.endswith(".xlsx")
+
+
+def read(path: pathlib.Path, told: Told) -> Labels:
+    """One file; see `labels.Format`."""
+    path = reading.only_file(path, [".xlsx"])
+    header, *rows = _rows(path) or [[]]
+    names = [name.casefold() for name in header]
+    twice = next((name for name in names if name and names.count(name) > 1), None)
+    if twice is not None:
+        raise UserError(f"{path}: column {twice!r:.50} stands twice in the header; keep one of them")
+    long.check_columns(names, path)
+    named = [(f"{path}, row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, 2) if any(row)]
+    return long.of_rows(named, told, str(path), _number)
+
+
+def _number(text: str, column: str, at: str) -> float:
+    return reading.number(text, f"{at}, {column}") if text else math.nan
+
+
+def _rows(path: pathlib.Path) -> list[list[str]]:
+    """The cells of the first sheet as text, rows of equal length."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            unpacked = sum(one.file_size for one in archive.infolist())
+        if unpacked > MAX_MIB * 2**20:
+            raise Fault("size", f"{path}: expected at most {MAX_MIB} MiB of cells, found {unpacked / 2**20:.0f}")
+        book = _library().load_workbook(path, read_only=True, data_only=True)
+        try:
+            rows = [[_text(value) for value in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+        finally:
+            book.close()
+    except UserError:
+        raise
+    except Exception as error:  # whatever the library trips over in a damaged file
+        raise UserError(f"{path}: no .xlsx workbook that can be read ({type(error).__name__}: {error})") from error
+    width = max(map(len, rows), default=0)
+    return [row + [""] * (width - len(row)) for row in rows]
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return repr(int(value)) if value.is_integer() and abs(value) < 2**53 else repr(value)
+    return "" if value is None else str(value).strip()
+
+
+def write(labels: Labels) -> dict[str, bytes]:
+    """One file; see `labels.Format`."""
+    book = _library().Workbook(write_only=True)
+    sheet = book.create_sheet("points")
+    sheet.append(list(COLUMNS))
+    for row in labels.rows():
+        named = zip(COLUMNS, long.cells(row), strict=True)
+        sheet.append([float(cell) if cell and name in NUMBERS else cell or None for name, cell in named])
+    content = io.BytesIO()
+    book.save(content)
+    return {"": content.getvalue()}
+
+
+def _library() -> Any:
+    return reading.library("openpyxl", "an .xlsx workbook")
