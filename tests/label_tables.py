@@ -1,5 +1,6 @@
 """Pictures and labels for the tests of label files."""
 
+import importlib.util
 import pathlib
 
 from PIL import Image
@@ -8,6 +9,7 @@ from ctd_jax.labels import FORMATS, by_name
 from ctd_jax.labels.table import Labelled, Labels, Point
 from ctd_jax.labels.told import Pictures, Told
 
+HERE = [name for name in FORMATS if name != "sleap" or importlib.util.find_spec("sleap_io")]  # it brings 30 packages
 SIZES = {"a.png": (40, 30), "sub/b.png": (20, 10)}
 NAMES = ("tip", "base", "left hinge")
 

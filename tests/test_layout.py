@@ -48,6 +48,7 @@ TESTED_IN = {
     "labels/fcsv.py": "labels/test_conventions.py",
     "labels/label_studio.py": "labels/test_conventions.py",
     "labels/slicer.py": "labels/test_conventions.py",
+    "labels/sleap.py": "labels/test_by_name.py",
     "labels/placing.py": "labels/test_importing.py",
     "labels/pts.py": "labels/test_conventions.py",
     "labels/reading.py": "labels/test_importing.py",

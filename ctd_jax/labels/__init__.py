@@ -54,4 +54,7 @@ FORMATS = {
     "deeplabcut": Format("DeepLabCut's CollectedData csv", ".csv", ("hidden", "confidence", "subject", "spacing")),
     "long": Format("a row for each picture and point, csv", ".csv", ("spacing",)),
     "xlsx": Format("the same as an Excel workbook", ".xlsx", ("spacing",)),
+    "sleap": Format(
+        "SLEAP .slp, where sleap-io is installed", ".slp", ("hidden", "confidence", "subject", "spacing", "who")
+    ),
 }

@@ -36,7 +36,8 @@ def read(path: pathlib.Path, told: Told) -> Labels:
             image = told.pictures.find(label, at) if label else told.pictures.of_stem(file.stem, at)
             x, y = (reading.number(row[axis], f"{at}, {axis}") for axis in "XY")
             by_image.setdefault(image, ([], at))[0].append(Point(x, y))
-    pictures, names = [], ()
+    pictures = []
+    names: tuple[str, ...] = ()
     for image, (points, at) in by_image.items():
         names = names or told.names_of(len(points), at)
         if len(points) != len(names):

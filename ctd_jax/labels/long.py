@@ -83,10 +83,10 @@ def of_rows(
             reading.add_once(own, name, Point(x, y, cell["state"] == HIDDEN, confidence), where)
     pictures = []
     for (image, who), own in points.items():
-        where, cell = firsts[image, who]
-        sized = cell["width"] and cell["height"]
-        size = reading.size(dict(cell), ("width", "height"), where) if sized else None
-        pictures.append(Labelled(image, own, size, cell["subject"], told.spacing, who, where))
+        where, first = firsts[image, who]
+        sized = first["width"] and first["height"]
+        size = reading.size(dict(first), ("width", "height"), where) if sized else None
+        pictures.append(Labelled(image, own, size, first["subject"], told.spacing, who, where))
     return Labels(told.ordered(found, at), tuple(pictures))
 
 

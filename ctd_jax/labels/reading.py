@@ -149,8 +149,8 @@ def csv_rows(path: pathlib.Path) -> list[tuple[str, list[str]]]:
     return rows
 
 
-def library(name: str, what: str) -> ModuleType:
-    """The package `name`, which reads and writes `what`.
+def library(name: str, what: str, install: str = "-e '.[labels]'") -> ModuleType:
+    """The package `name`, which reads and writes `what`, and which `pip install` with `install` brings.
 
     Raises:
       UserError: it is not installed.
@@ -159,6 +159,6 @@ def library(name: str, what: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as error:
         raise UserError(
-            f"{what} needs the package {name.replace('_', '-')}, which is not installed; install it by "
-            "`pip install -e '.[labels]'`"
+            f"{what} needs the package {name.replace('_', '-')}, which is not installed; install it by `pip install "
+            f"{install}`"
         ) from error

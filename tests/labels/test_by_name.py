@@ -36,7 +36,7 @@ def tables(draw, whole: bool):
     return Labels(label_tables.NAMES, tuple(named))
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", label_tables.HERE)
 def test_what_is_written_is_read_again(name, pictures, tmp_path_factory):
     @settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
     @given(tables(name in WHOLE))
@@ -66,7 +66,7 @@ def test_what_is_written_is_read_again(name, pictures, tmp_path_factory):
     check()
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", label_tables.HERE)
 def test_a_format_is_recognised_by_its_file(name, tmp_path):
     assert by_name.guess(label_tables.put(tmp_path, label_tables.labels(), name)) == name
 

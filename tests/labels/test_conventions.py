@@ -385,6 +385,13 @@ def test_no_word_of_a_table_is_a_formula(tmp_path):
     assert sheet["D2"].value == "'=cmd()" and sheet["D2"].data_type == "s" and sheet["F2"].value == 3.0
 
 
+def test_sleap_without_its_package_is_refused_by_name(told, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "sleap_io", None)
+    (tmp_path / "labels.slp").write_bytes(b"")
+    with pytest.raises(UserError, match="SLEAP's .slp needs the package sleap-io, .* by `pip install sleap-io`"):
+        by_name.read(tmp_path / "labels.slp", "sleap", told)
+
+
 def test_a_package_that_is_missing_is_named(told, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "roifile", None)
     with pytest.raises(UserError, match=r"needs the package roifile, .* `pip install -e '\.\[labels\]'`"):

@@ -44,7 +44,7 @@ def test_a_landmark_folder_is_read_with_sizes_subjects_and_spacing(folder):
     assert set(b.points) == {"tip", "left hinge"}
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if "names" not in FORMATS[name].loses])
+@pytest.mark.parametrize("name", [name for name in label_tables.HERE if "names" not in FORMATS[name].loses])
 def test_a_folder_goes_out_and_comes_back(name, folder, tmp_path):
     out = tmp_path / f"out{FORMATS[name].suffix}"
     labels = exporting.read(folder, None)

@@ -27,7 +27,7 @@ def everything(root):
     return sorted(os.path.join(folder, name) for folder, _, names in os.walk(root) for name in names)
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", label_tables.HERE)
 def test_a_label_file_becomes_a_folder_that_training_reads(name, pictures, tmp_path):
     given = label_tables.labels(subject="anna")
     path = label_tables.put(tmp_path, given, name)
@@ -61,7 +61,7 @@ DAMAGES = {
 SIZELESS = ("pts", "tps", "slicer", "fcsv", "imagej", "imagej_results", "deeplabcut", "sleap")  # don't say the size
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", label_tables.HERE)
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_damaged_labels_end_with_a_message_and_nothing_written(damage, name, pictures, tmp_path):
     changes, said = DAMAGES[damage]
@@ -76,7 +76,7 @@ def test_damaged_labels_end_with_a_message_and_nothing_written(damage, name, pic
     assert not [file for file in everything(tmp_path) if "out" in file]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", label_tables.HERE)
 @pytest.mark.parametrize("name_of_point", ["<img src=x onerror=alert(1)>", "=1+1", "two\nlines", "x" * 101, " "])
 def test_names_of_points(name_of_point, name, pictures, tmp_path):
     """They reach reports and spreadsheets."""
@@ -104,7 +104,7 @@ def _first_file(path):
     return path if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())[0]
 
 
-@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("name", label_tables.HERE)
 @pytest.mark.parametrize("damage", ["empty", "cut short", "zero bytes", "random bytes", "text of another kind"])
 def test_damaged_files_end_with_a_message_and_nothing_written(damage, name, pictures, tmp_path):
     path = label_tables.put(tmp_path, label_tables.labels(), name)
@@ -190,7 +190,7 @@ def test_entries_that_are_wrong(name, old, new, said, pictures, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", [name for name in FORMATS if name not in ("imagej", "xlsx", "sleap")])
+@pytest.mark.parametrize("name", [name for name in label_tables.HERE if name not in ("imagej", "xlsx", "sleap")])
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
 def test_files_with_a_byte_order_mark_are_read(encoding, name, pictures, tmp_path):
     path = label_tables.put(tmp_path, label_tables.labels(), name)
