@@ -1,5 +1,8 @@
-"""SLEAP's `.slp`, through sleap-io: one skeleton, one animal a picture. 0 is the centre of the first pixel, as here, and
-as sleap-io tells other formats. Pictures are videos of images, one each; a film has frames, not pictures."""
+"""SLEAP's `.slp`, through sleap-io: one skeleton, one animal a picture.
+
+0 is the centre of the first pixel, as here, and as sleap-io tells other formats. Pictures are videos of images, one
+each; a film has frames, not pictures.
+"""
 
 import math
 import os
