@@ -5,7 +5,8 @@
 Writes one row per picture and landmark: x and y in pixels of the picture, (0, 0) the centre of its top-left pixel, and
 confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through, but for what begins
 with a dot. --measurements=FILE.csv adds a table of what the run's dataset.json measures: lengths in pixels, angles in
-degrees. --out=/dev/stdout writes the table there.
+degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic, fas_face and hip_basic
+come along. --out=/dev/stdout writes the table there.
 
 Where the run learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
 hold the index of the class in the run's classes.json.
@@ -46,6 +47,13 @@ _OVERLAYS = flags.DEFINE_string(
 _MEASUREMENTS = flags.DEFINE_string(
     "measurements", None, "The csv file to write the measurements to; a finished run knows which.", flag_values=_FLAGS
 )
+_MEASURE = flags.DEFINE_string(
+    "measure",
+    None,
+    "The JSON file that defines what is measured, or one that comes along: ceph_basic, fas_face, hip_basic. Default: "
+    "what the run's dataset.json measures.",
+    flag_values=_FLAGS,
+)
 _DOMAIN = flags.DEFINE_string(
     "domain", None, "Which of the run's domains the pictures are of, if it has several.", flag_values=_FLAGS
 )
@@ -78,7 +86,12 @@ def main() -> None:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     if _BOXES.value and not trained.boxes:
         raise UserError(f"{workdir} was trained on whole pictures, not on what is in a box; leave out --boxes")
-    writer, *_ = [one.writer(out, _path(_OVERLAYS.value), _path(_MEASUREMENTS.value)) for one in predictor.networks]
+    if _MEASURE.value and not _MEASUREMENTS.value:
+        raise UserError("--measure says what is measured, but not where it is written; add --measurements=FILE.csv")
+    writer, *_ = [
+        one.writer(out, _path(_OVERLAYS.value), _path(_MEASUREMENTS.value), _MEASURE.value)
+        for one in predictor.networks
+    ]
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
     given.check_kept(writer.outputs(given))
     writer.prepare()

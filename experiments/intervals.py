@@ -168,7 +168,7 @@ def of_agreement(random: np.random.Generator, n: int, sets: int) -> dict[str, tu
     value, annotated = truth + 0.5 + random.normal(size=truth.shape), truth + random.normal(size=truth.shape)
     names, empty = np.arange(n).astype(str), np.full(n, "")
     rows = [
-        agreement.Measured(names, names, empty, empty, found, true)
+        agreement.Measured(names, names, empty, empty, found, true, empty, empty, empty)
         for found, true in zip(value, annotated, strict=True)
     ]
     found = [agreement.intervals_of(one) for one in rows]

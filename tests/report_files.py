@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 import numpy as np
 
 from ctd_jax import metrics, report
-from ctd_jax.metrics import agreement, measurements
+from ctd_jax.metrics import agreement, definitions
 
 LOG = """step,loss,heatmap,ed,images_per_s,encoder_lr,val_error
 10,0.5,0.4,0.1,90,0.001,
@@ -46,7 +46,7 @@ def make_run(workdir, *, n=12, mm=True, normalizer=("left", "right"), log=LOG, n
     thresholds = {"nme": 0.1, "mm": 4.0, "px": 10.0}
     summary = metrics.summarize(table, normalizer=normalizer, thresholds=thresholds, radii_mm=(2, 2.5))
     if measured:
-        parsed = measurements.parse(measured, table.landmarks.tolist(), "here")
+        parsed = definitions.parse(measured, table.landmarks.tolist(), "here")
         spacing = np.full((n, 2), 0.5 if mm else np.nan)
         values = agreement.Measured.from_predictions(table, parsed, spacing)
         agreement.write(workdir / "measurements.csv", values)

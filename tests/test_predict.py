@@ -368,6 +368,19 @@ def test_measurements(predict, finished_run, tmp_path):
         width, abs=2e-3
     )
     assert predict("one.png", "--measurements=m.csv", out="m.csv")[0] == 2
+    (tmp_path / "mine.json").write_text('{"measurements": {"turn": {"signed_angle": ["chin", "nose_tip", "nasion"]}}}')
+    assert predict("one.png", "--measurements=out/mine.csv", "--measure=mine.json")[0] == 0
+    (row,) = rows(tmp_path / "out/mine.csv")
+    u, v = xy["chin"] - xy["nose_tip"], xy["nasion"] - xy["nose_tip"]
+    turn = np.degrees(np.angle(complex(*v) / complex(*u)))  # y is downwards: counted clockwise
+    assert (row["measurement"], row["unit"]) == ("turn", "deg") and float(row["value"]) == pytest.approx(turn, abs=0.1)
+    for flags, expected in (
+        (["--measure=mine.json"], "--measure says what is measured, but not where it is written; add --measurements="),
+        (["--measurements=m.csv", "--measure=x.json"], "x.json: no such file of definitions; those that come along"),
+        (["--measurements=m.csv", "--measure=ceph_basic"], "names 'sella', which is not one of the landmarks"),
+    ):
+        code, _, error = predict("one.png", *flags)
+        assert code == 2 and expected in error and not (tmp_path / "m.csv").exists()
     bare = tmp_path / "bare"
     shutil.copytree(finished_run[0], bare)
     summary = json.loads((bare / "metrics.json").read_text())

@@ -14,11 +14,12 @@ from typing import Any
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import measurements
+from ctd_jax.metrics import definitions
 from ctd_jax.metrics.measurements import Measurement
 
 _log = logging.getLogger(__name__)
-KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "measurements", "raters", "note")
+_OF_MEASUREMENTS = ("derived_points", "measurements")
+KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", *_OF_MEASUREMENTS, "raters", "note")
 LONGEST = 100  # characters of a landmark's name
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
@@ -84,10 +85,18 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
     with faults.collecting("dataset.json"):
         radii = _radii(where, content.get("success_radii_mm") or Landmarks.success_radii_mm)
     with faults.collecting("dataset.json"):
-        measured = measurements.parse(content.get("measurements"), names, where)
+        measured = _measurements(where, content, names)
     if faults:
         return Landmarks(tuple(names))
     return Landmarks(tuple(names), flip_pairs, tuple(normalizer) if normalizer else None, radii, measured)
+
+
+def _measurements(where: str, content: Mapping[str, Any], names: list[str]) -> tuple[Measurement, ...]:
+    given = content.get("measurements")
+    if isinstance(given, str):
+        path = definitions.ready(given)
+        return definitions.parse_file(tables.load_json(path), names, path.name)
+    return definitions.parse(given, names, where, content.get("derived_points"))
 
 
 def _check_names(where: str, names: list[str]) -> None:

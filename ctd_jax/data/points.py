@@ -20,7 +20,7 @@ from ctd_jax.data.kinds import Listed, Prepared
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.targets import Targets
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import measurements
+from ctd_jax.metrics import definitions
 from ctd_jax.typing import HostBatch
 
 T = TypeVar("T", bound=Targets)
@@ -153,7 +153,7 @@ class LandmarkFolders(Generic[T]):
         shots = np.repeat(config.synthetic.shots, config.synthetic.identities)
         faces = kind.draw(range(len(people)), shots, size=roots.drawn_size(config), seed=config.seed)
         images = tuple(f"{subject}_{i}" for i, subject in enumerate(faces["subjects"]))
-        measured = measurements.parse(kind.measurements, kind.landmarks, "the drawn faces")
+        measured = definitions.parse(kind.measurements, kind.landmarks, "the drawn faces")
         landmarks = Landmarks(kind.landmarks, kind.flip_pairs, kind.normalizer, measurements=measured)
 
         def prepare(split_of: Sequence[str]) -> Prepared[T]:

@@ -1,7 +1,8 @@
 """Agreement of predicted with annotated measurements: `measurements.csv`, and the numbers made from it.
 
 Bland and Altman 1986, Lancet 327:307-310 (bias, limits of agreement); Shrout and Fleiss 1979, Psychological Bulletin
-86:420-428, and McGraw and Wong 1996, Psychological Methods 1:30-46 (ICC). NumPy only, float64.
+86:420-428, and McGraw and Wong 1996, Psychological Methods 1:30-46 (ICC); Cohen 1960, Educ Psychol Meas 20:37-46
+(kappa of classes). NumPy only, float64.
 """
 
 import dataclasses
@@ -15,9 +16,10 @@ import numpy as np
 from ctd_jax import files
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, intervals, read_rows, subject_units
-from ctd_jax.metrics.measurements import Measurement, units, values
+from ctd_jax.metrics.measurements import Measurement, classes, evaluate, units
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
+WORDS = ("class", "true_class", "reason")  # further columns, where any measurement has classes, or any value is empty
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,9 +29,12 @@ class Measured:
     images: np.ndarray  # [R] str
     subjects: np.ndarray  # [R] str, "" where unknown
     names: np.ndarray  # [R] str, of the measurements
-    units: np.ndarray  # [R] "mm", "px", "deg unsigned", or "" of a ratio
+    units: np.ndarray  # [R] see `measurements.units`
     value: np.ndarray  # [R] of the predicted landmarks
     true_value: np.ndarray  # [R] of the annotated landmarks
+    classes: np.ndarray  # [R] str, of the predicted landmarks; "" where there is none
+    true_classes: np.ndarray  # [R] str, of the annotated landmarks
+    reasons: np.ndarray  # [R] str: why a value is unknown; "" where all that can be known is
 
     @classmethod
     def from_predictions(
@@ -43,13 +48,19 @@ class Measured:
           spacing: `[N, 2]` mm per pixel, NaN where unknown.
         """
         m, landmarks = len(measurements), table.landmarks.tolist()
+        unit = units(measurements, spacing)
+        found, true = (evaluate(measurements, landmarks, xy, spacing) for xy in (table.xy, table.true_xy))
+        is_annotated = np.isfinite(table.true_xy).any(axis=(1, 2))[:, None]
         return cls(
             images=np.repeat(table.images, m),
             subjects=np.repeat(table.subjects, m),
             names=np.tile([one.name for one in measurements], len(table.images)),
-            units=units(measurements, spacing).ravel(),
-            value=values(measurements, landmarks, table.xy, spacing).ravel(),
-            true_value=values(measurements, landmarks, table.true_xy, spacing).ravel(),
+            units=unit.ravel(),
+            value=found.value.ravel(),
+            true_value=true.value.ravel(),
+            classes=_classes(measurements, found.value, unit),
+            true_classes=_classes(measurements, true.value, unit),
+            reasons=_reasons(found.reason, np.where(is_annotated, true.reason, "")),
         )
 
     def rows(self, chosen: np.ndarray) -> "Measured":
@@ -59,17 +70,39 @@ class Measured:
     def comparable(self, name: str) -> "Measured":
         """The rows of one measurement in which both values are known, in one unit: those in mm where there are any."""
         rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))
-        return rows.rows(rows.units == "mm") if "mm" in rows.units else rows
+        in_mm = np.char.startswith(rows.units, "mm")
+        return rows.rows(in_mm) if in_mm.any() else rows
+
+
+def _classes(measurements: Sequence[Measurement], value: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """`[N M]` names of classes of `[N, M]` values."""
+    columns = [classes(one, value[:, i], unit[:, i]) for i, one in enumerate(measurements)]
+    return np.stack(columns, axis=1).ravel()
+
+
+def _reasons(predicted: np.ndarray, annotated: np.ndarray) -> np.ndarray:
+    """`[R]` why values are unknown, for people; both where they differ."""
+    of_true = np.array([f"annotated: {why}" if why else "" for why in annotated.ravel()], object)
+    both = zip(predicted.ravel(), of_true, strict=True)
+    return np.array(["; ".join(why for why in pair if why) for pair in both], dtype=str)
 
 
 def write(path: str | os.PathLike, table: Measured) -> None:
     """Writes one row per picture x measurement, an empty cell where unknown, in place of a file already there."""
-    words = (table.images, table.subjects, table.names, table.units)
+    words = [table.images, table.subjects, table.names, table.units]
+    more = [table.classes, table.true_classes, table.reasons]
+    has_more = any((column != "").any() for column in more)
     rows = (
-        [*map(files.cell, cells), *("" if math.isnan(v) else f"{v:.4f}" for v in (value, true_value))]
-        for *cells, value, true_value in zip(*words, table.value, table.true_value, strict=True)
+        [
+            *map(files.cell, cells),
+            *("" if math.isnan(v) else f"{v:.4f}" for v in (value, true_value)),
+            *(map(files.cell, further) if has_more else ()),
+        ]
+        for value, true_value, cells, further in zip(
+            table.value, table.true_value, zip(*words, strict=True), zip(*more, strict=True), strict=True
+        )
     )
-    files.write_csv(path, COLUMNS, rows)
+    files.write_csv(path, (*COLUMNS, *(WORDS if has_more else ())), rows)
 
 
 def read(path: str | os.PathLike) -> Measured:
@@ -78,13 +111,14 @@ def read(path: str | os.PathLike) -> Measured:
     Raises:
       UserError: see `metrics.read_rows`; a cell that is no number.
     """
-    numbers, rows = [], read_rows(path, COLUMNS)
+    numbers, rows = [], read_rows(path, COLUMNS, WORDS)
     for line, row in rows:
-        numbers.append([_number(cell) for cell in row[4:]])
+        numbers.append([_number(cell) for cell in row[4:6]])
         if np.isinf(numbers[-1]).any():
-            raise UserError(f"{path}, line {line}: expected numbers or empty cells, found {','.join(row[4:])}.")
-    words = np.array([[files.plain(cell) for cell in row[:4]] for _, row in rows], dtype=str).reshape(-1, 4).T
-    return Measured(*words, *np.array(numbers, np.float64).reshape(-1, 2).T)
+            raise UserError(f"{path}, line {line}: expected numbers or empty cells, found {','.join(row[4:6])}.")
+    words = [[files.plain(cell) for cell in (*row[:4], *row[6:])] for _, row in rows]
+    columns = np.array(words, dtype=str).reshape(-1, 7).T
+    return Measured(*columns[:4], *np.array(numbers, np.float64).reshape(-1, 2).T, *columns[4:])
 
 
 def _number(cell: str) -> float:
@@ -157,7 +191,8 @@ def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str,
     Name -> `of` (its definition), `unit`, `n` (pictures in which both values are known; for a distance those in mm, if
     there are any), `true_mean` (of the annotated values), `bias`, `loa`, `mae`, `slope`, `icc` (see `agreement`), and
     `ci95`: key -> [lower, upper] (two of them for `loa`), the 95 % interval over subjects (`intervals`); absent where
-    only one subject contributes, or the statistic is unknown without one of the subjects.
+    only one subject contributes, or the statistic is unknown without one of the subjects. Where the measurement has
+    classes, also `classes`, see `of_classes`.
     """
     summary: dict[str, dict[str, Any]] = {}
     for one in measurements:
@@ -172,7 +207,53 @@ def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str,
             bounds = intervals_of(rows)
         ci95 = {key: bounds[key].tolist() for key in bounds if key in found}
         summary[one.name] = {"of": one.definition, "unit": str(unit), "n": n, **found, "ci95": ci95}
+        if one.classes:
+            summary[one.name]["classes"] = of_classes(rows, [each.name for each in one.classes])
     return summary
+
+
+def kappa(confusion: np.ndarray) -> np.ndarray:
+    """Cohen's kappa of tables `[..., C, C]` of counts, one axis for each rater; NaN where all are in one class.
+
+    kappa = (p_o - p_e) / (1 - p_e)     p_o: share on the diagonal; p_e: the same of raters with these margins who
+                                        know nothing of each other (Cohen 1960)
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        n = confusion.sum(axis=(-2, -1))
+        observed = np.trace(confusion, axis1=-2, axis2=-1) / n
+        expected = (confusion.sum(axis=-1) * confusion.sum(axis=-2)).sum(axis=-1) / n**2
+        return (observed - expected) / np.where(expected < 1, 1 - expected, np.nan)
+
+
+def of_classes(rows: Measured, names: Sequence[str]) -> dict[str, Any]:
+    """How well the predicted classes of one measurement agree with the annotated ones.
+
+    `names` (C of them), `n` (pictures in which both are known), `confusion` (`[C][C]` pictures, a row for each
+    annotated class), `agreement` (share of pictures with equal classes), `kappa`, and `ci95` of these two over
+    subjects; what is unknown is absent.
+    """
+    rows = rows.rows((rows.classes != "") & (rows.true_classes != ""))
+    index = {name: i for i, name in enumerate(names)}
+    subjects, group = np.unique(subject_units(rows), return_inverse=True)
+    counts = np.zeros((len(subjects), len(names), len(names)))
+    pairs = ([index[name] for name in column] for column in (rows.true_classes.tolist(), rows.classes.tolist()))
+    np.add.at(counts, (group, *(np.array(pair, int) for pair in pairs)), 1)
+    total, n = counts.sum(axis=0), len(rows.images)
+    found: dict[str, Any] = {"names": list(names), "n": n, "confusion": total.astype(int).tolist(), "ci95": {}}
+    if not n:
+        return found
+    of_each = counts.sum(axis=(1, 2))[:, None]
+    equal = np.trace(counts, axis1=1, axis2=2)[:, None]
+    share = intervals.of_ratios(equal, of_each, subjects)
+    of_kappa = intervals.jackknife(np.atleast_1d(kappa(total)), kappa(total - counts)[:, None], of_each)
+    for key, one in (("agreement", share), ("kappa", of_kappa)):
+        ends = intervals.bounds(one, "fraction" if key == "agreement" else "correlation")[:, 0]
+        if np.isfinite(one.value[0]):
+            found[key] = float(one.value[0])
+        # of a kappa that is the same without any of the subjects the interval is unknown, not of no width
+        if np.isfinite(ends).all() and (key == "agreement" or one.se[0] > 0):
+            found["ci95"][key] = ends.tolist()
+    return found
 
 
 SCALES: dict[str, intervals.Scale] = {

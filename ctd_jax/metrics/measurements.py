@@ -1,79 +1,184 @@
-"""Measurements that are computed from landmarks: their definitions (`measurements` of dataset.json) and values."""
+"""Measurements of landmarks: what they can be (docs/measurements.md), their values, units and classes."""
 
 import dataclasses
-import difflib
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Union
 
 import numpy as np
 
-from ctd_jax.errors import UserError
+from ctd_jax.metrics import plane
 
-FORMS = 'two landmarks (a distance), three (the angle at the middle one), or {"ratio": [two other measurements]}'
-UNSIGNED = "deg unsigned"  # the unit of an angle: 0 to 180 degrees, whichever way it opens
-_KINDS = {2: "distance", 3: "angle"}
+UNSIGNED = "deg unsigned"  # the unit of an angle of 0 to 180 degrees, whichever way it opens
+LENGTH, AREA, ANGLE, SIGNED, NUMBER = "length", "area", "angle", "signed angle", "number"
+
+
+@dataclasses.dataclass(frozen=True)
+class Form:
+    """What a definition may ask for.
+
+    Attributes:
+      of: what it is made of, for messages.
+      least: the number of names in it.
+      most: the largest number; None: any.
+      words: of its meaning, for people; `{0}` is its first name, `{all}` are all of them.
+      compute: a function of `plane`; None of an arithmetical form.
+      quantity: what comes out, one of `LENGTH` and so on; "" of a point, and where it depends on the parts.
+      line: which two names, and the name from which a `positive_side` is told: the line, and the point that is on a
+        side of it; None: there is no sign, or it is that of a direction.
+    """
+
+    of: str
+    least: int
+    most: int | None
+    words: str
+    compute: Callable[..., plane.Found] | None = None
+    quantity: str = ""
+    line: tuple[int, int] | None = None
+
+
+_LINE = "and two that lie on the line"
+POINTS = {
+    "midpoint": Form("two points", 2, 2, "the midpoint of {0} and {1}", plane.midpoint),
+    "projection": Form(f"a point, {_LINE}", 3, 3, "the foot of {0} on the line {1} to {2}", plane.projection),
+    "intersection": Form(
+        "four points, two of each line", 4, 4, "where the lines {0} to {1} and {2} to {3} meet", plane.intersection
+    ),
+    "circle_centre": Form("three points or more", 3, None, "the centre of the circle by {all}", plane.circle_centre),
+}
+MEASURED = {
+    "distance": Form("two points", 2, 2, "distance from {0} to {1}", plane.distance, LENGTH),
+    "angle": Form(
+        "three points, the second is the corner", 3, 3, "angle at {1}, from {0} to {2}", plane.angle, ANGLE
+    ),
+    "signed_angle": Form(
+        "three points, the second is the corner", 3, 3, "signed angle at {1}, from {0} to {2}", plane.signed_angle,
+        SIGNED, (1, 0),
+    ),
+    "angle_of_lines": Form(
+        "four points, two of each line", 4, 4, "angle of the directions {0} to {1} and {2} to {3}",
+        plane.angle_of_lines, ANGLE,
+    ),
+    "distance_to_line": Form(
+        f"a point, {_LINE}", 3, 3, "signed distance of {0} from the line {1} to {2}", plane.distance_to_line, LENGTH,
+        (1, 2),
+    ),
+    "distance_along": Form(
+        "two points, and two of the direction", 4, 4, "distance from {0} to {1} in the direction {2} to {3}",
+        plane.distance_along, LENGTH,
+    ),
+    "distance_across": Form(
+        f"two points, {_LINE}", 4, 4, "distance from {0} to {1} across the line {2} to {3}", plane.distance_across,
+        LENGTH, (2, 3),
+    ),
+    "area": Form("three corners or more, in order", 3, None, "area of {all}", plane.area, AREA),
+    "perimeter": Form("three corners or more, in order", 3, None, "perimeter of {all}", plane.perimeter, LENGTH),
+    "circularity": Form(
+        "three corners or more, in order", 3, None, "circularity of {all}", plane.circularity, NUMBER
+    ),
+}  # fmt: skip
+COMBINED = {
+    "ratio": Form("two measurements, the second divides the first", 2, 2, "{0} / {1}", quantity=NUMBER),
+    "difference": Form("two measurements, the second is taken from the first", 2, 2, "{0} - {1}"),
+    "sum": Form("two measurements or more", 2, None, "sum of {all}"),
+    "mean": Form("two measurements or more, such as left and right", 2, None, "mean of {all}"),
+}
+FORMS = MEASURED | COMBINED
+SIDES = {"positive_side": 1.0, "negative_side": -1.0}
+
+
+@dataclasses.dataclass(frozen=True)
+class Derived:
+    """A point that is made of others."""
+
+    kind: str  # of `POINTS`
+    of: tuple[Union[str, "Derived"], ...]
+
+
+Point = str | Derived  # the name of a landmark, or a point that is made of some
+
+
+@dataclasses.dataclass(frozen=True)
+class Class:
+    """Values from `low` on, and below `high`."""
+
+    name: str
+    low: float
+    high: float
 
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
-    """One entry of `measurements`. A ratio divides the first of its two measurements by the second."""
+    """One entry of `measurements`."""
 
     name: str
-    kind: str  # distance, angle or ratio
-    of: tuple[str, ...]  # landmarks; for a ratio two measurements
+    kind: str  # of `FORMS`
+    of: tuple[Point, ...]  # points; where it is of `COMBINED`, names of other measurements
+    quantity: str = ""
+    side: tuple[str, Point] | None = None  # one of `SIDES`, and the point that tells the side
+    classes: tuple[Class, ...] = ()
 
     @property
-    def definition(self) -> list[str] | dict[str, list[str]]:
-        """`of` as dataset.json has it."""
-        return {"ratio": list(self.of)} if self.kind == "ratio" else list(self.of)
+    def definition(self) -> list[Any] | dict[str, Any]:
+        """`of` as dataset.json has it, with every point that is not a landmark written out."""
+        of = [_json(one) for one in self.of]
+        more: dict[str, Any] = {self.side[0]: _json(self.side[1])} if self.side else {}
+        if self.classes:
+            more["classes"] = {
+                one.name: [None if math.isinf(end) else end for end in (one.low, one.high)] for one in self.classes
+            }
+        return of if self.kind in ("distance", "angle") and not more else {self.kind: of} | more
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """Names of the other measurements that it is made of."""
+        return tuple(map(str, self.of)) if self.kind in COMBINED else ()
 
 
-def parse(content: Any, landmarks: Sequence[str], where: str) -> tuple[Measurement, ...]:
-    """The measurements of dataset.json, each with its name:
-
-        {"fissure": ["outer", "inner"],               distance of two landmarks
-         "opening": ["top", "bottom"],
-         "nasal_angle": ["nasion", "tip", "base"],    angle at the middle one, 0 to 180 degrees, without sign
-         "openness": {"ratio": ["opening", "fissure"]}}    of two distances, or two angles: first / second
-
-    Args:
-      content: value of the key `measurements`; None: there are none.
-      landmarks: names of the landmarks.
-      where: file, for messages.
-
-    Raises:
-      UserError: another form; a landmark or measurement that is unknown, or twice in one; a ratio of a distance and an
-        angle, or of a ratio.
-    """
-    if content is None:
-        return ()
-    if not isinstance(content, dict):
-        raise UserError(f"{where}: measurements is {content}; expected an object, each name with {FORMS}")
-    parsed = {}
-    for name, value in content.items():
-        is_ratio = isinstance(value, dict) and set(value) == {"ratio"}
-        of = value["ratio"] if is_ratio else value
-        names = isinstance(of, list | tuple) and all(isinstance(one, str) for one in of) and len(set(of)) == len(of)
-        if not name.strip() or not names or len(of) not in ((2,) if is_ratio else _KINDS):
-            raise UserError(f"{where}: measurement {name!r} has {value}; expected a name with {FORMS}, all different")
-        known, what = (content, "measurements") if is_ratio else (landmarks, "landmarks")
-        for one in of:
-            if one not in known:
-                near = difflib.get_close_matches(one, [k for k in known if k != name], 1)
-                hint = f"; the nearest is {near[0]!r}" if near else ""
-                raise UserError(f"{where}: measurement {name!r} names {one!r}, which is not one of the {what}{hint}")
-        parsed[name] = Measurement(name, "ratio" if is_ratio else _KINDS[len(of)], tuple(of))
-    for one in parsed.values():
-        kinds = [parsed[other].kind for other in one.of] if one.kind == "ratio" else []
-        if kinds and (kinds[0] != kinds[1] or "ratio" in kinds):
-            parts = " by ".join(f"{other!r} (kind: {kind})" for other, kind in zip(one.of, kinds, strict=True))
-            raise UserError(f"{where}: the ratio {one.name!r} divides {parts}; expected two distances, or two angles")
-    return tuple(parsed.values())
+def _json(point: Point) -> str | dict[str, Any]:
+    return point if isinstance(point, str) else {point.kind: [_json(one) for one in point.of]}
 
 
-def values(
+def words_of_point(point: Point) -> str:
+    """What a point is, for people."""
+    return (
+        point
+        if isinstance(point, str)
+        else _filled(POINTS[point.kind].words, [words_of_point(one) for one in point.of])
+    )
+
+
+def words(definition: Any) -> str:
+    """What a measurement is, for people, from its `definition`."""
+    if not isinstance(definition, dict):
+        definition = {"distance" if len(definition) == 2 else "angle": definition}
+    kind = next(key for key in definition if key in FORMS)
+    side = next((f", {sign.replace('_', ' ')}: {_words(definition[sign])}" for sign in SIDES if sign in definition), "")
+    return _filled(FORMS[kind].words, [_words(one) for one in definition[kind]]) + side
+
+
+def _words(point: Any) -> str:
+    if isinstance(point, str):
+        return point
+    ((kind, of),) = point.items()
+    return _filled(POINTS[kind].words, [_words(one) for one in of])
+
+
+def _filled(text: str, names: Sequence[str]) -> str:
+    return text.format(*names, all=", ".join(names))
+
+
+@dataclasses.dataclass(frozen=True)
+class Values:
+    """M measurements of N pictures; where a value is NaN, `reason` says why, else it is ""."""
+
+    value: np.ndarray  # [N, M]
+    reason: np.ndarray  # [N, M] str
+
+
+def evaluate(
     measurements: Sequence[Measurement], landmarks: Sequence[str], xy: np.ndarray, spacing: np.ndarray
-) -> np.ndarray:
+) -> Values:
     """Every measurement of N pictures.
 
     Args:
@@ -83,32 +188,107 @@ def values(
       spacing: `[N, 2]` mm per pixel along x and y; NaN where unknown: pixels are then taken to be square.
 
     Returns:
-      `[N, M]` distances in mm, or in pixels where the spacing is unknown; angles in degrees; ratios. NaN where a
-      landmark is unknown, an angle has a side of no length, or a ratio divides by 0.
+      Lengths in mm and areas in mm2, or in pixels where the spacing is unknown; angles in degrees; ratios.
     """
-    points = xy * np.where(np.isnan(spacing), 1.0, spacing)[:, None, :]
-    at = {name: points[:, k] for k, name in enumerate(landmarks)}
-    found: dict[str, np.ndarray] = {}
-    for one in sorted(measurements, key=lambda one: one.kind == "ratio"):  # ratios need the others
-        parts = [(found if one.kind == "ratio" else at)[name] for name in one.of]
-        if one.kind == "distance":
-            found[one.name] = np.linalg.norm(parts[0] - parts[1], axis=-1)
-        elif one.kind == "angle":
-            found[one.name] = _angle(parts[0] - parts[1], parts[2] - parts[1])
-        else:
-            found[one.name] = parts[0] / np.where(parts[1] > 0, parts[1], np.nan)
-    return np.stack([found[one.name] for one in measurements], axis=1)
+    pictures = _Pictures(landmarks, xy * np.where(np.isnan(spacing).any(axis=-1, keepdims=True), 1.0, spacing)[:, None])
+    of_name = {one.name: one for one in measurements}
+    found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+
+    def find(name: str) -> tuple[np.ndarray, np.ndarray]:
+        if name not in found:
+            one = of_name[name]
+            found[name] = _combination(one, [find(part) for part in one.needs]) if one.needs else pictures.measure(one)
+        return found[name]
+
+    every = [find(one.name) for one in measurements]
+    return Values(*(np.stack(part, axis=1) for part in zip(*every, strict=True)))
 
 
-def _angle(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """`[N]` degrees between two `[N, 2]` vectors, by the arc tangent: the arc cosine is imprecise near 0 and 180."""
-    cross = np.abs(u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0])
-    angle = np.degrees(np.arctan2(cross, (u * v).sum(axis=-1)))
-    return np.where((u != 0).any(axis=-1) & (v != 0).any(axis=-1), angle, np.nan)
+def _combination(one: Measurement, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
+    values = np.stack([value for value, _ in parts])
+    reason = np.full(values.shape[1], "", object)
+    for name, (_, why) in zip(one.needs, parts, strict=True):
+        reason = _first(reason, np.array([f"{name}: {text}" if text else "" for text in why], object))
+    if one.kind == "ratio":
+        reason = _first(reason, np.where(values[1] == 0, f"{one.needs[1]} is 0", ""))
+        value = values[0] / np.where(values[1] == 0, np.nan, values[1])
+    elif one.kind == "difference":
+        value = values[0] - values[1]
+    else:
+        value = values.sum(axis=0) if one.kind == "sum" else values.mean(axis=0)
+    return np.where(reason == "", value, np.nan), reason
+
+
+class _Pictures:
+    """The points of N pictures, in mm or in square pixels."""
+
+    def __init__(self, landmarks: Sequence[str], points: np.ndarray):
+        self._points = {name: points[:, k] for k, name in enumerate(landmarks)}
+        self._n = len(points)
+
+    def measure(self, one: Measurement) -> tuple[np.ndarray, np.ndarray]:
+        """`[N]` values and reasons of a measurement of points."""
+        form = FORMS[one.kind]
+        value, reason = self._found(form, one.of)
+        if one.side:
+            sign, point = one.side
+            value, reason = self._on_the_side(form, one, value, reason, sign, point)
+        unknown = (reason == "") & ~np.isfinite(value)
+        reason = np.where(unknown, "the value is not a finite number", reason)
+        return np.where(reason == "", value, np.nan), reason
+
+    def _on_the_side(
+        self, form: Form, one: Measurement, value: np.ndarray, reason: np.ndarray, sign: str, point: Point
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The value with its sign told by a point: the line is turned round where the point lies on its other side."""
+        a, b = (one.of[i] for i in form.line or ())
+        (from_a, _), (to_b, _), (at, unknown) = self._at(a), self._at(b), self._at(point)
+        right, on_it = plane.side(at, from_a, to_b)
+        reason = _first(reason, unknown)
+        line = (
+            f"{words_of_point(point)} lies on the line {words_of_point(a)} to {words_of_point(b)}, so there is no sign"
+        )
+        return value * right * SIDES[sign], _first(reason, np.where(on_it, line, ""))
+
+    def _at(self, point: Point) -> tuple[np.ndarray, np.ndarray]:
+        """`[N, 2]` where a point lies, and `[N]` why that is unknown."""
+        if isinstance(point, Derived):
+            return self._found(POINTS[point.kind], point.of)
+        where = self._points[point]
+        return where, np.where(np.isfinite(where).all(axis=-1), "", f"{point} is missing").astype(object)
+
+    def _found(self, form: Form, of: Sequence[Point]) -> tuple[np.ndarray, np.ndarray]:
+        parts, names = [self._at(one) for one in of], [words_of_point(one) for one in of]
+        reason = np.full(self._n, "", object)
+        for _, why in parts:
+            reason = _first(reason, why)
+        known = [np.where((reason == "")[:, None], where, np.nan) for where, _ in parts]
+        assert form.compute
+        with np.errstate(invalid="ignore", over="ignore"):
+            found, faults = form.compute(*known)
+        for mask, text in faults:
+            reason = _first(reason, np.where(mask, text.format(*names), ""))
+        return found, reason
+
+
+def _first(reason: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """The first of two reasons."""
+    return np.where(reason == "", other, reason).astype(object)
 
 
 def units(measurements: Sequence[Measurement], spacing: np.ndarray) -> np.ndarray:
-    """`[N, M]` unit: "mm" or "px", `UNSIGNED` for an angle, "" for a ratio; arguments as in `values`."""
-    length = np.where(np.isnan(spacing).any(axis=-1), "px", "mm")
-    of_kind = {"distance": length, "angle": np.full(length.shape, UNSIGNED), "ratio": np.full_like(length, "")}
-    return np.stack([of_kind[one.kind] for one in measurements], axis=1)
+    """`[N, M]` unit: "mm" or "px", with a 2 of an area; `UNSIGNED` or "deg" of an angle; "" of a ratio. Arguments as in
+    `evaluate`."""
+    length = np.where(np.isnan(spacing).any(axis=-1), "px", "mm").astype("<U12")
+    of = {LENGTH: length, AREA: np.char.add(length, "2")}
+    of |= {key: np.full_like(length, text) for key, text in ((ANGLE, UNSIGNED), (SIGNED, "deg"), (NUMBER, ""))}
+    return np.stack([of[one.quantity] for one in measurements], axis=1)
+
+
+def classes(one: Measurement, value: np.ndarray, unit: np.ndarray) -> np.ndarray:
+    """`[N]` names of the classes that values lie in; "" where the value is unknown, or is not in mm but its classes
+    are."""
+    found = np.full(len(value), "", object)
+    for each in one.classes:
+        found[(value >= each.low) & (value < each.high)] = each.name
+    return np.where(np.char.startswith(unit.astype(str), "px"), "", found).astype(str)

@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from ctd_jax.metrics import measurements
 from ctd_jax.text_table import text_table
 
 Metrics = Mapping[str, Any]  # what metrics.json holds
@@ -62,14 +63,21 @@ def quantity(key: str, metrics: Metrics) -> Quantity:
 def measurement(name: str, metrics: Metrics) -> Quantity:
     """The words for one of `metrics["measurements"]`."""
     one = metrics["measurements"][name]
-    unit, definition = one["unit"].replace("deg", "°"), one["of"]
-    if "ratio" in definition:
-        return Quantity(name, unit, " / ".join(definition["ratio"]))
-    if len(definition) == 3:
-        start, middle, end = definition
-        return Quantity(name, "° unsigned", f"angle at {middle}, from {start} to {end}")
-    start, end = definition
-    return Quantity(name, unit, f"distance from {start} to {end}")
+    return Quantity(name, one["unit"].replace("deg", "\u00b0").replace("2", "\u00b2"), measurements.words(one["of"]))
+
+
+def class_agreement(name: str, metrics: Metrics) -> str:
+    """A sentence on the classes of one measurement; "" where it has none."""
+    classes = metrics["measurements"][name].get("classes", {})
+    if "agreement" not in classes:
+        return ""
+    words = {key: f"{classes[key]:.2f}" for key in ("agreement", "kappa") if key in classes}
+    for key, ends in classes["ci95"].items():
+        words[key] += " ({:.2f} to {:.2f})".format(*ends)
+    kappa = f"; kappa {words['kappa']}" if "kappa" in words else ""
+    return (
+        f"{', '.join(classes['names'])}: share of {classes['n']} pictures in the same class {words['agreement']}{kappa}"
+    )
 
 
 def agreement(name: str, metrics: Metrics) -> list[tuple[str, list[str]]]:
@@ -166,6 +174,6 @@ def _result(metrics: Metrics) -> str:
     known = [name for name in by_error(metrics) if key in metrics["per_landmark"][name]]
     worst = (f"{name} {quantity(key, metrics).text(metrics['per_landmark'][name][key])}" for name in known[:3])
     lines.append(f"largest mean errors: {', '.join(worst)}")
-    if any(len(one["of"]) == 3 for one in metrics.get("measurements", {}).values()):
-        lines.append("angles are unsigned: 0 to 180\u00b0, whichever way they open")
+    if any(one["unit"] == measurements.UNSIGNED for one in metrics.get("measurements", {}).values()):
+        lines.append("angles are unsigned: 0 to 180\u00b0, whichever way they open, but for those in deg alone")
     return "\n".join(lines)

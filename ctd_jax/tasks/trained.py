@@ -162,8 +162,20 @@ class Trained(abc.ABC):
         """What a call of `Predictor` gives, from the batches of `read_off`."""
 
     @abc.abstractmethod
-    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measurements: pathlib.Path | None) -> "Writer":
+    def writer(
+        self,
+        out: pathlib.Path,
+        overlays: pathlib.Path | None,
+        measurements: pathlib.Path | None,
+        measure: str | None = None,
+    ) -> "Writer":
         """What `predict` writes, after a check of where.
+
+        Args:
+          out: the table, or the folder of class maps.
+          overlays: folder for the pictures with what was found drawn in; None: none are drawn.
+          measurements: the table of measurements; None: it is not written.
+          measure: a file of definitions, or the name of one that comes along; None: those of the run.
 
         Raises:
           UserError: a place that can't be, or a table that this run has nothing for.

@@ -115,6 +115,18 @@ def test_measurements(root):
     assert read_folder(root).landmarks.measurements == ()
 
 
+def test_measurements_that_come_along_and_points_that_are_made(root):
+    write_json(root, measurements="fas_face")
+    with pytest.raises(UserError, match="fas_face.json: .*names 'left_eye_outer', which is not one of the landmarks"):
+        read_folder(root)
+    write_json(root, measurements={"m": ["middle", "tip"]}, derived_points={"middle": {"midpoint": ["left", "right"]}})
+    (one,) = read_folder(root).landmarks.measurements
+    assert one.definition == [{"midpoint": ["left", "right"]}, "tip"]
+    write_json(root, measurements="ceph")
+    with pytest.raises(UserError, match="ceph: no such file of definitions; those that come along are ceph_basic"):
+        read_folder(root)
+
+
 def test_no_pairs_is_not_never(root):
     """`[]`: every landmark is its own mirror image; null: never mirror."""
     write_json(root, flip_pairs=[])

@@ -1,5 +1,6 @@
 """Agreement of measurements, against published numbers, an analysis of variance and a loop; and their table."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,11 +9,11 @@ import scipy.stats
 
 from ctd_jax import metrics
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import agreement, measurements
+from ctd_jax.metrics import agreement, definitions
 from ctd_jax.metrics.agreement import Measured
 
 LANDMARKS = ("a", "b", "c", "d")
-DISTANCE, ANGLE = measurements.parse({"ab": ["a", "b"], "at_a": ["b", "a", "c"]}, LANDMARKS, "here")
+DISTANCE, ANGLE = definitions.parse({"ab": ["a", "b"], "at_a": ["b", "a", "c"]}, LANDMARKS, "here")
 
 # Bland and Altman 1986, Lancet 327:307-310: peak expiratory flow of 17 people, l/min, first readings. They report a
 # mean difference (large - mini) of -2.1 and a standard deviation of 38.8.
@@ -72,6 +73,7 @@ def measured(n=40, *, subjects=20, unit="mm", seed=0):
         units=units,
         value=true_value + shift + rng.normal(0, 0.1, n),
         true_value=true_value,
+        **dict.fromkeys(("classes", "true_classes", "reasons"), np.full(n, "")),
     )
 
 
@@ -123,6 +125,85 @@ def test_a_missing_value_leaves_its_picture_out():
     assert found == {"of": ["a", "b"], "unit": "mm", "n": 0, "ci95": {}}
 
 
+# Classes
+
+
+def rated(true_classes, classes, subjects=None):
+    n = len(classes)
+    every = {field.name: np.full(n, "") for field in dataclasses.fields(Measured)}
+    names = np.arange(n).astype(str)
+    every |= {"images": names, "subjects": names if subjects is None else np.array(subjects)}
+    every |= {"classes": np.array(classes), "true_classes": np.array(true_classes), "value": np.ones(n)}
+    return Measured(**every | {"true_value": np.ones(n)})
+
+
+def test_kappa_as_published():
+    """The example of scikit-learn's cohen_kappa_score; and 20, 5, 10, 15: 0.7 of 50 are equal, by chance 0.5."""
+    one, other = (
+        ["negative", "positive", "negative", "neutral", "positive"],
+        ["negative", "positive", "negative", "neutral", "negative"],
+    )
+    found = agreement.of_classes(rated(one, other), ["negative", "neutral", "positive"])
+    assert found["kappa"] == pytest.approx(0.6875)
+    assert found["agreement"] == pytest.approx(0.8) and found["n"] == 5
+    assert found["confusion"] == [[2, 0, 0], [0, 1, 0], [1, 0, 1]]  # a row for each of the first's
+    assert agreement.kappa(np.array([[20, 5], [10, 15]])) == pytest.approx(0.4)
+    assert np.isnan(agreement.kappa(np.array([[7, 0], [0, 0]])))
+
+
+def test_intervals_of_classes_leave_out_people():
+    rng = np.random.default_rng(1)
+    true = rng.choice(["I", "II", "III"], 30)
+    found = np.where(rng.random(30) < 0.7, true, "II")
+    subjects = np.array([f"s{i // 2}" for i in range(30)])
+    result = agreement.of_classes(rated(true, found, subjects), ["I", "II", "III"])
+
+    def by_hand(rows):
+        table = np.array(
+            [[np.sum((true == a) & (found == b) & rows) for b in ("I", "II", "III")] for a in ("I", "II", "III")]
+        )
+        share, chance = np.trace(table) / table.sum(), table.sum(0) @ table.sum(1) / table.sum() ** 2
+        return (share - chance) / (1 - chance)
+
+    kappa = by_hand(subjects != "")
+    left_out = np.array([by_hand(subjects != one) for one in np.unique(subjects)])
+    half = scipy.stats.t.ppf(0.975, 14) * np.sqrt(14 / 15 * ((left_out - kappa) ** 2).sum()) / (1 - kappa**2)
+    assert result["kappa"] == pytest.approx(kappa)
+    np.testing.assert_allclose(result["ci95"]["kappa"], np.tanh(np.arctanh(kappa) + np.array([-half, half])))
+    low, high = result["ci95"]["agreement"]
+    assert 0 < low < result["agreement"] < high < 1
+
+
+def test_pictures_without_a_class_are_left_out():
+    assert agreement.of_classes(rated(["a", ""], ["", "b"]), ["a", "b"]) == {
+        "names": ["a", "b"], "n": 0, "confusion": [[0, 0], [0, 0]], "ci95": {},
+    }  # fmt: skip
+    same = agreement.of_classes(rated(["a", "a"], ["a", "a"]), ["a", "b"])
+    assert same["agreement"] == 1 and "kappa" not in same
+    alike = agreement.of_classes(rated(["a", "b"] * 4, ["a", "b"] * 4), ["a", "b"])
+    assert alike["kappa"] == 1 and "kappa" not in alike["ci95"]
+
+
+def test_classes_from_landmarks_to_the_table(tmp_path):
+    """Lengths of 2.5 and 5 mm, and one in pixels; the class goes the way of the value."""
+    content = {"ab": {"distance": ["a", "b"], "classes": {"small": [None, 3], "large": [3, None]}}}
+    parsed = definitions.parse(content, LANDMARKS, "here")
+    points = np.array([[(1, 1), (4, 5), (1, 11), (4, 1)]] * 3, float)
+    true = points.copy()
+    true[1, 1] = 1, 2
+    table = metrics.Predictions.from_points(["x", "y", "z"], ["", "", ""], LANDMARKS, points, true_xy=true)
+    spacing = np.array([[0.5, 0.5], [1, 1], [np.nan, np.nan]])
+    agreement.write(tmp_path / "m.csv", Measured.from_predictions(table, parsed, spacing))
+    assert (tmp_path / "m.csv").read_text().splitlines()[1:] == [
+        "x,,ab,mm,2.5000,2.5000,small,small,",
+        "y,,ab,mm,5.0000,1.0000,large,small,",
+        "z,,ab,px,5.0000,5.0000,,,",
+    ]
+    summary = agreement.summarize(agreement.read(tmp_path / "m.csv"), parsed)["ab"]
+    assert summary["classes"]["confusion"] == [[1, 1], [0, 0]] and summary["classes"]["agreement"] == 0.5
+    assert summary["of"] == content["ab"]
+
+
 # The table
 
 
@@ -135,14 +216,14 @@ def test_table_as_it_is_opened(tmp_path):
     measured = Measured.from_predictions(table, [DISTANCE, ANGLE], spacing)
     agreement.write(tmp_path / "m.csv", measured)
     assert (tmp_path / "m.csv").read_text().splitlines() == [
-        "image,subject,measurement,unit,value,true_value",
-        "x.png,s,ab,mm,2.5000,2.5000",
-        "x.png,s,at_a,deg unsigned,36.8699,36.8699",
-        "y.png,,ab,px,5.0000,",
-        "y.png,,at_a,deg unsigned,36.8699,",
+        "image,subject,measurement,unit,value,true_value,class,true_class,reason",
+        "x.png,s,ab,mm,2.5000,2.5000,,,",
+        "x.png,s,at_a,deg unsigned,36.8699,36.8699,,,",
+        "y.png,,ab,px,5.0000,,,,annotated: a is missing",
+        "y.png,,at_a,deg unsigned,36.8699,,,,annotated: a is missing",
     ]
     again = agreement.read(tmp_path / "m.csv")
-    for field in ("images", "subjects", "names", "units"):
+    for field in ("images", "subjects", "names", "units", "classes", "true_classes", "reasons"):
         np.testing.assert_array_equal(getattr(again, field), getattr(measured, field))
     np.testing.assert_allclose(again.value, measured.value, atol=5e-5)
     np.testing.assert_allclose(again.true_value, measured.true_value, atol=5e-5)

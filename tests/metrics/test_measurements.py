@@ -10,8 +10,7 @@ import pytest
 from configs import default
 from ctd_jax import data, metrics
 from ctd_jax.data import synthetic
-from ctd_jax.errors import UserError
-from ctd_jax.metrics import measurements
+from ctd_jax.metrics import definitions, measurements
 from ctd_jax.tasks.landmarks import evaluate
 from ctd_jax.tasks.student import Facts
 from ctd_jax.training.parallel import Parallel
@@ -24,7 +23,7 @@ CONTENT = {
     "at_a": ["b", "a", "c"],
     "at_d": ["a", "d", "b"],
 }
-PARSED = measurements.parse(CONTENT, LANDMARKS, "here")
+PARSED = definitions.parse(CONTENT, LANDMARKS, "here")
 NOT_KNOWN = np.full((1, 2), np.nan)
 
 
@@ -40,57 +39,14 @@ def test_kinds_and_what_they_are_of():
         ("at_d", "angle", ("a", "d", "b")),
     ]
     assert {one.name: one.definition for one in PARSED} == CONTENT
-    assert measurements.parse(None, LANDMARKS, "here") == measurements.parse({}, LANDMARKS, "here") == ()
-
-
-FORMS = 'two landmarks (a distance), three (the angle at the middle one), or {"ratio": [two other measurements]}'
-BAD = {
-    "a list": ([["a", "b"]], f"measurements is [['a', 'b']]; expected an object, each name with {FORMS}"),
-    "one landmark": ({"m": ["a"]}, f"measurement 'm' has ['a']; expected a name with {FORMS}, all different"),
-    "four": ({"m": ["a", "b", "c", "d"]}, "measurement 'm' has ['a', 'b', 'c', 'd']; expected a name with two"),
-    "the same twice": ({"m": ["a", "b", "a"]}, "measurement 'm' has ['a', 'b', 'a']; expected a name with two"),
-    "a word": ({"m": "ab"}, "measurement 'm' has ab; expected a name with two landmarks"),
-    "numbers": ({"m": [0, 1]}, "measurement 'm' has [0, 1]; expected a name with two landmarks"),
-    "no name": ({" ": ["a", "b"]}, "measurement ' ' has ['a', 'b']; expected a name with"),
-    "another form": ({"m": {"sum": ["x", "y"]}}, "measurement 'm' has {'sum': ['x', 'y']}; expected a name with two"),
-    "unknown landmark": (
-        {"m": ["a", "dd"]},
-        "measurement 'm' names 'dd', which is not one of the landmarks; the nearest is 'd'",
-    ),
-    "unknown measurement": (
-        {"width": ["a", "b"], "m": {"ratio": ["width", "widht"]}},
-        "measurement 'm' names 'widht', which is not one of the measurements; the nearest is 'width'",
-    ),
-    "ratio of landmarks": ({"m": {"ratio": ["a", "b"]}}, "names 'a', which is not one of the measurements"),
-    "ratio of three": (
-        {"x": ["a", "b"], "y": ["a", "c"], "z": ["a", "d"], "m": {"ratio": ["x", "y", "z"]}},
-        "measurement 'm' has {'ratio': ['x', 'y', 'z']}; expected",
-    ),
-    "ratio to itself": ({"x": ["a", "b"], "m": {"ratio": ["x", "x"]}}, "measurement 'm' has {'ratio': ['x', 'x']}"),
-    "ratio of two kinds": (
-        {"x": ["a", "b"], "y": ["a", "b", "c"], "m": {"ratio": ["x", "y"]}},
-        "the ratio 'm' divides 'x' (kind: distance) by 'y' (kind: angle); expected two distances, or two angles",
-    ),
-    "ratio of ratios": (
-        {"m": {"ratio": ["x", "n"]}, "n": {"ratio": ["x", "m"]}, "x": ["a", "b"]},
-        "the ratio 'm' divides 'x' (kind: distance) by 'n' (kind: ratio); expected two distances, or two angles",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD)
-def test_what_is_no_measurement(case):
-    content, expected = BAD[case]
-    with pytest.raises(UserError) as caught:
-        measurements.parse(content, LANDMARKS, "dataset.json")
-    assert str(caught.value).startswith("dataset.json: ") and expected in str(caught.value)
+    assert definitions.parse(None, LANDMARKS, "here") == definitions.parse({}, LANDMARKS, "here") == ()
 
 
 # Values
 
 
 def values(points, spacing=NOT_KNOWN):
-    found = measurements.values(PARSED, LANDMARKS, np.array([points], float), np.asarray(spacing, float))
+    found = measurements.evaluate(PARSED, LANDMARKS, np.array([points], float), np.asarray(spacing, float)).value
     return {one.name: value for one, value in zip(PARSED, found[0], strict=True)}
 
 
@@ -143,7 +99,7 @@ def run(tmp_path, monkeypatch, content):
     true[5, 0] = np.nan
     xy = np.nan_to_num(true, nan=7.0)
     xy[:, 1] += (3, 4)
-    parsed = measurements.parse(content, LANDMARKS, "here")
+    parsed = definitions.parse(content, LANDMARKS, "here")
     marks = data.Landmarks(LANDMARKS, measurements=parsed)
 
     def part(name, xy):
@@ -202,7 +158,7 @@ def test_without_measurements_there_is_no_trace_of_them(tmp_path, monkeypatch):
 
 
 def test_drawn_faces_have_measurements(tmp_path):
-    parsed = measurements.parse(synthetic.MEASUREMENTS, synthetic.LANDMARKS, "here")
+    parsed = definitions.parse(synthetic.MEASUREMENTS, synthetic.LANDMARKS, "here")
     assert {one.kind for one in parsed} == {"distance", "angle", "ratio"}
     config = default.get_config().data
     config.update({"root": "synthetic", "image_size": 32, "budget": 0})

@@ -18,6 +18,7 @@ def test_bland_altman_figure(tmp_path):
         units=of(["mm"] * 3),
         value=of([10.0, 21, 33]),
         true_value=of([11.0, 20, np.nan]),
+        **dict.fromkeys(("classes", "true_classes", "reasons"), of([""] * 3)),
     )
     figure = curves.bland_altman(table, summary)
     titles = [axes.get_title() for axes in figure.axes]

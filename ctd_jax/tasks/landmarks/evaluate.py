@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, metrics, report, versions
 from ctd_jax.config import config_hash
-from ctd_jax.metrics import Predictions, agreement, mean_shape
+from ctd_jax.metrics import Predictions, agreement, mean_shape, procrustes
 from ctd_jax.tasks.landmarks import domains
 from ctd_jax.tasks.landmarks.trained import original_xy
 from ctd_jax.tasks.student import Facts
@@ -144,8 +144,8 @@ def _write(
     known = pictures.targets.landmarks
     pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
                      for name, tables in zip(TABLES, zip(*parts.values(), strict=True), strict=True))  # fmt: skip
+    spacing = np.concatenate([pictures.split(name).spacing for name in parts])
     if known.measurements:
-        spacing = np.concatenate([pictures.split(name).spacing for name in parts])
         measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
@@ -166,6 +166,7 @@ def _write(
         unseen = blind.rows(np.isin(blind.images, table.images))
         summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
         summary["cautions"] = report.cautions.of_landmarks(summary, table, unseen)
+        summary["shape"] = procrustes.summarize(table, spacing[np.isin(pooled.images, table.images)])
         if known.measurements:
             summary["measurements"] = agreement.summarize(
                 measured.rows(np.isin(measured.images, table.images)),

@@ -15,8 +15,8 @@ from jax import Array
 from ctd_jax import data, files, metrics, report
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import Predictions, agreement
-from ctd_jax.metrics.measurements import Measurement, parse
+from ctd_jax.metrics import Predictions, agreement, definitions
+from ctd_jax.metrics.measurements import Measurement
 from ctd_jax.tasks import trained
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
 from ctd_jax.tasks.trained import Run, Seen
@@ -110,8 +110,19 @@ class TrainedLandmarks(trained.Trained):
         spread = None if np.isnan(table.spread_px).all() else table.spread_px
         return FoundLandmarks(tuple(images), self.names, table.xy, table.confidence, spread)
 
-    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measurements: pathlib.Path | None) -> "Table":
-        measured = _measurements(self.workdir, self.names, self.domain) if measurements else ()
+    def writer(
+        self,
+        out: pathlib.Path,
+        overlays: pathlib.Path | None,
+        measurements: pathlib.Path | None,
+        measure: str | None = None,
+    ) -> "Table":
+        measured: tuple[Measurement, ...] = ()
+        if measure:
+            path = pathlib.Path(measure) if pathlib.Path(measure).is_file() else definitions.ready(measure)
+            measured = definitions.parse_file(data.tables.load_json(path), self.names, str(path))
+        elif measurements:
+            measured = _measurements(self.workdir, self.names, self.domain)
         if measurements == out:
             raise UserError(f"--out and --measurements are both {out}; give two files")
         for flag, file in (("out", out), ("measurements", measurements)):
@@ -230,7 +241,7 @@ def _measurements(workdir: pathlib.Path, names: tuple[str, ...], domain: str | N
     found = json.loads(path.read_text("utf-8")).get("measurements")
     if not found:
         raise UserError(f"{path}: this run has no measurements; leave out --measurements, or train with some")
-    return parse({name: one["of"] for name, one in found.items()}, names, str(path))
+    return definitions.parse({name: one["of"] for name, one in found.items()}, names, str(path))
 
 
 def _check_table(flag: str, out: pathlib.Path, workdir: pathlib.Path) -> None:
