@@ -8,6 +8,10 @@ with a dot. --measurements=FILE.csv adds a table of what the run's dataset.json 
 degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic, fas_face and hip_basic
 come along. --out=/dev/stdout writes the table there.
 
+Where --spacing says how many mm a pixel is, or --scale how many lie between two landmarks, the tables are in mm:
+
+    python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --spacing=0.1
+
 Where the run learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
 hold the index of the class in the run's classes.json.
 
@@ -70,11 +74,24 @@ _BOXES = flags.DEFINE_string(
     "csv file with columns image, box_x0, box_y0, box_x1, box_y1, for a run trained on such boxes.",
     flag_values=_FLAGS,
 )
+_SPACING = flags.DEFINE_string(
+    "spacing",
+    None,
+    "Mm of a pixel, or a csv file with columns image, spacing_x_mm, spacing_y_mm.",
+    flag_values=_FLAGS,
+)
+_SCALE = flags.DEFINE_string(
+    "scale",
+    None,
+    "Instead of a spacing a known distance in every picture: LANDMARK,LANDMARK,MM.",
+    flag_values=_FLAGS,
+)
 
 _paths: list[str] = []
 
 
 def main() -> None:
+    from ctd_jax.data import given_spacing
     from ctd_jax.data.given import Given
     from ctd_jax.predictor import Predictor
 
@@ -93,6 +110,9 @@ def main() -> None:
         for one in predictor.networks
     ]
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
+    if _SPACING.value or _SCALE.value:
+        predictor.check_points()
+        given.spacing = given_spacing.read(_SPACING.value, _SCALE.value, given.files, predictor.names)
     given.check_kept(writer.outputs(given))
     writer.prepare()
     for pictures in given.read(predictor.batch_size):

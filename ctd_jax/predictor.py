@@ -9,6 +9,7 @@ result.xy, result.confidence, result.names
 result.to_csv("predictions.csv")
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ import numpy as np
 
 from ctd_jax import data, tasks
 from ctd_jax.config import config_of_run
+from ctd_jax.data import given_spacing
 from ctd_jax.data.boxes import Box
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
@@ -87,21 +89,45 @@ class Predictor:
         """Names of the landmarks; or of the classes, the background first."""
         return self.trained.names
 
-    def __call__(self, pictures: Pictures, *, boxes: np.ndarray | None = None) -> tasks.Result:
+    def __call__(
+        self,
+        pictures: Pictures,
+        *,
+        boxes: np.ndarray | None = None,
+        spacing: Any = None,
+        scale: Sequence[Any] | None = None,
+    ) -> tasks.Result:
         """What the network finds in pictures of any mix of sizes; of several, what they find on average.
 
         Args:
           pictures: a file, a folder, an array `[H, W]` or `[H, W, 3]` of any integer or floating-point type, or several
             of them. Arrays of more than 8 bits, and files, are made grey as `predict` does it.
           boxes: `[N, 4]` x0, y0, x1, y1 in pixels of each picture, of a run that was trained on boxes.
+          spacing: mm of a pixel: a number, `[2]` along x and y, or `[N, 2]` with NaN where unknown. Landmarks are then
+            in mm too.
+          scale: instead of it two landmarks, and the mm between them in every picture.
 
         Raises:
           UserError: no picture, one that can't be read, boxes that are missing, too many or not inside.
         """
         given = Given.of_objects(_several(pictures), boxes=self._boxes(boxes), grey=self.trained.grey)
+        if spacing is not None or scale is not None:
+            self.check_points()
+            given.spacing = given_spacing.of_objects(spacing, scale, given.files, self.names)
         found = [self.see(batch, given.boxes) for batch in given.read(self.batch_size)]
         given.check_done("no result")
-        return self.trained.result(tuple(map(str, given.files)), found)
+        result: Any = self.trained.result(tuple(map(str, given.files)), found)
+        if not given.spacing:
+            return result
+        return dataclasses.replace(result, spacing=given.spacing.mm(given.files, self.names, result.xy))
+
+    def check_points(self) -> None:
+        """Raises UserError where a spacing means nothing: what is found has no coordinates."""
+        if not self.trained.has_points:
+            run = self.trained.workdir
+            raise UserError(
+                f"{run} finds {self.trained.what}, to which no spacing is needed; leave out spacing and scale"
+            )
 
     def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Any:
         """What the network finds in pictures that are read, as `Trained.read_off` gives it.

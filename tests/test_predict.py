@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import data
+from ctd_jax import data, metrics
 from ctd_jax.data import synthetic
 from ctd_jax.training import checkpoint
 
@@ -353,11 +353,41 @@ def test_a_run_that_is_no_landmark_run_or_has_no_checkpoint(predict, finished_ru
     assert "learned recognition" in error
 
 
+def test_millimetres(predict, tmp_path):
+    """A table with one of two pictures: 0.5 mm across and 0.25 down; and a known distance."""
+    face(tmp_path / "one.png", (200, 90))
+    face(tmp_path / "two.png")
+    (tmp_path / "mm.csv").write_text("image,spacing_x_mm,spacing_y_mm\none.png,0.5,0.25\n")
+    measured = "--measurements=out/measured.csv"
+    code, _, error = predict("one.png", "two.png", measured, "--spacing=mm.csv")
+    assert code == 0 and "mm.csv: 1 of 2 pictures have no spacing, and nothing in mm: two.png" in error
+    table = rows(tmp_path / "out/predictions.csv")
+    assert list(table[0]) == [*COLUMNS.split(","), "x_mm", "y_mm"]
+    for row in table[:K]:
+        assert float(row["x_mm"]) == pytest.approx(0.5 * float(row["x"]), abs=6e-4)
+        assert float(row["y_mm"]) == pytest.approx(0.25 * float(row["y"]), abs=6e-4)
+    assert {row["x_mm"] + row["y_mm"] for row in table[K:]} == {""}
+    again = metrics.read_predictions(tmp_path / "out/predictions.csv")
+    assert again.xy.shape == (2, K, 2)
+    first, second = (row for row in rows(tmp_path / "out/measured.csv") if row["measurement"] == "mouth_width")
+    of = {row["landmark"]: np.array([float(row["x_mm"]), float(row["y_mm"])]) for row in table[:K]}
+    width = np.linalg.norm(of["left_mouth"] - of["right_mouth"])
+    assert first["unit"] == "mm" and float(first["value"]) == pytest.approx(width, abs=2e-3)
+    assert (second["unit"], second["value"]) == ("mm", "") and second["reason"] == "no spacing, so nothing in mm"
+    code, out, error = predict("one.png", "two.png", measured, "--scale=left_mouth,right_mouth,40")
+    assert code == 0 and "lengths are in mm" in out
+    widths = [row["value"] for row in rows(tmp_path / "out/measured.csv") if row["measurement"] == "mouth_width"]
+    assert [float(width) for width in widths] == pytest.approx([40, 40])
+    code, _, error = predict("one.png", "--spacing=0", out="none.csv")
+    assert code == 2 and "--spacing=0: expected the mm of a pixel" in error and not (tmp_path / "none.csv").exists()
+
+
 def test_measurements(predict, finished_run, tmp_path):
     """Lengths in pixels of the picture; by hand from the points of the same call."""
     face(tmp_path / "one.png", (200, 90))
-    code, _, error = predict("one.png", "--measurements=out/measured.csv")
+    code, out, error = predict("one.png", "--measurements=out/measured.csv")
     assert code == 0, error
+    assert "lengths are in pixels: no spacing is given" in out
     xy = dict(zip(synthetic.LANDMARKS, points(tmp_path / "out/predictions.csv")["one.png"], strict=True))
     found = {row["measurement"]: row for row in rows(tmp_path / "out/measured.csv")}
     assert list(found) == list(synthetic.MEASUREMENTS)

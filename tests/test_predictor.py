@@ -4,6 +4,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import types
 
 import numpy as np
 import pytest
@@ -44,6 +45,25 @@ def test_the_numbers_are_those_of_the_command(predictor, folder, finished_run, c
     np.testing.assert_allclose(result.xy, table.xy, atol=5.1e-4)
     assert result.xy.shape == (4, len(result.names), 2) and result.confidence.shape == (4, len(result.names))
     assert result.names == predictor.names == tuple(table.landmarks)
+
+
+def test_millimetres_from_python(predictor, folder, tmp_path):
+    path = sorted(folder.glob("*.png"))[0]
+    result = predictor(path, spacing=(0.5, 0.25))
+    np.testing.assert_allclose(result.xy_mm, result.xy * (0.5, 0.25))
+    result.to_csv(tmp_path / "mm.csv")
+    assert (tmp_path / "mm.csv").read_text().splitlines()[0].endswith(",x_mm,y_mm")
+    first, second = result.names[:2]
+    scaled = predictor(path, scale=(first, second, 12.0))
+    assert np.linalg.norm(scaled.xy_mm[0, 0] - scaled.xy_mm[0, 1]) == pytest.approx(12)
+    assert np.isnan(predictor(path).xy_mm).all()
+    with pytest.raises(UserError, match="spacing of .* expected mm above 0"):
+        predictor(path, spacing=-1)
+    nothing = types.SimpleNamespace(
+        trained=types.SimpleNamespace(has_points=False, workdir="runs/s", what="class maps")
+    )
+    with pytest.raises(UserError, match="runs/s finds class maps, to which no spacing is needed; leave out"):
+        Predictor.check_points(nothing)
 
 
 def test_arrays_and_files_of_any_mix_give_the_same_to_the_bit(predictor, folder):

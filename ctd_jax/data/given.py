@@ -12,6 +12,7 @@ from rich.progress import track
 
 from ctd_jax.data import pictures, survey
 from ctd_jax.data.boxes import Box, read_boxes
+from ctd_jax.data.given_spacing import GivenSpacing
 from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
@@ -31,6 +32,7 @@ class Given:
       boxes: of the files; empty: whole pictures.
       grey: their ranges.
       arrays: what takes the place of a file.
+      spacing: of the files.
     """
 
     files: list[pathlib.Path]
@@ -38,6 +40,7 @@ class Given:
     boxes: Mapping[pathlib.Path, Box]
     grey: Grey
     arrays: Mapping[pathlib.Path, np.ndarray] = dataclasses.field(default_factory=dict)
+    spacing: GivenSpacing = dataclasses.field(default_factory=GivenSpacing)
 
     @classmethod
     def of(cls, paths: Sequence[str], *, boxes: pathlib.Path | None, grey: Grey) -> "Given":

@@ -67,6 +67,18 @@ class Measured:
         """The rows where `chosen` [R] is true."""
         return Measured(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
 
+    def in_mm(self) -> "Measured":
+        """The same without values in pixels, which have a reason instead: units are not mixed in one table."""
+        in_px = np.char.startswith(self.units, "px")
+        reasons = np.where(in_px & np.isfinite(self.value), "no spacing, so nothing in mm", self.reasons)
+        return dataclasses.replace(
+            self,
+            units=np.char.replace(self.units, "px", "mm"),
+            value=np.where(in_px, np.nan, self.value),
+            true_value=np.where(in_px, np.nan, self.true_value),
+            reasons=reasons,
+        )
+
     def comparable(self, name: str) -> "Measured":
         """The rows of one measurement in which both values are known, in one unit: those in mm where there are any."""
         rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))

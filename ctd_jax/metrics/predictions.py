@@ -14,6 +14,7 @@ from ctd_jax.errors import UserError
 
 COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
 SPREAD = "spread_px"  # a further column, where several networks were averaged
+MM = ("x_mm", "y_mm")  # further columns of new pictures whose spacing is known: x and y times the mm of a pixel
 _DECIMALS = (3, 3, 3, 3, 4, 4, 4, 3)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
 _REQUIRED = ("image", "landmark", "x", "y")
 
@@ -94,18 +95,28 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
     return dataclasses.replace(tables[0], **{name: np.concatenate([getattr(t, name) for t in tables]) for name in rows})
 
 
-def write_predictions(path: str | os.PathLike, table: Predictions) -> None:
-    """Writes one row per picture x landmark, an empty cell where unknown, in place of a file already there."""
+def write_predictions(path: str | os.PathLike, table: Predictions, spacing: np.ndarray | None = None) -> None:
+    """Writes one row per picture x landmark, an empty cell where unknown, in place of a file already there.
+
+    Args:
+      path: of the csv file.
+      table: of N pictures.
+      spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too; None: they are not.
+    """
     single = [table.error_px, table.error_mm, table.confidence]
     columns = list(COLUMNS)
     if not np.isnan(table.spread_px).all():
         single, columns = [*single, table.spread_px], [*columns, SPREAD]
     values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 7 or 8]
+    decimals = list(_DECIMALS[: values.shape[-1]])
+    if spacing is not None:
+        values = np.concatenate([values, table.xy * spacing[:, None]], axis=-1)
+        columns, decimals = [*columns, *MM], [*decimals, 4, 4]
 
     def rows() -> Iterator[list[str]]:
         for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
             for landmark, row in zip(table.landmarks, of_image, strict=True):
-                cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, _DECIMALS, strict=False))
+                cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, decimals, strict=True))
                 yield [*map(files.cell, (image, subject, landmark)), *cells]
 
     files.write_csv(path, columns, rows())
@@ -119,7 +130,7 @@ def read_rows(
     Args:
       path: of the table.
       columns: its header.
-      optional: columns that may follow; where they don't, their cells are empty.
+      optional: columns that may follow, any of them in this order; the cells of those that don't are empty.
 
     Raises:
       UserError: no such file, one that is no csv in UTF-8, another header, a row with more or fewer cells.
@@ -134,15 +145,16 @@ def read_rows(
         raise UserError(f"{path}: no such file. It is written by the evaluation of a run.") from None
     except (OSError, UnicodeError, csv.Error) as error:
         raise UserError(f"{path}: expected a table in UTF-8 as a run writes it ({error}); evaluate again.") from error
-    if header not in ([*columns], [*columns, *optional]):
+    follow = [name for name in optional if name in header]
+    if header != [*columns, *follow]:
         found = ",".join(header)[:200] or "nothing"
         raise UserError(f"{path}, line 1: expected the columns {','.join(columns)}, found {found}.")
     for line, row in rows:
         if len(row) != len(header) or any("\0" in cell for cell in row):
             count = "a NUL byte" if len(row) == len(header) else str(len(row))
             raise UserError(f"{path}, line {line}: expected {len(header)} cells, found {count}.")
-    empty = [""] * (len(columns) + len(optional) - len(header))
-    return [(line, row + empty) for line, row in rows]
+    place = [header.index(name) if name in follow else None for name in optional]
+    return [(line, row[: len(columns)] + ["" if i is None else row[i] for i in place]) for line, row in rows]
 
 
 def read_predictions(path: str | os.PathLike) -> Predictions:
@@ -152,7 +164,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
       UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
         that is not a number, half a point, an error without its true point (or the reverse).
     """
-    lines = read_rows(path, COLUMNS, (SPREAD,))
+    lines = [(line, row[: -len(MM)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *MM))]
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}

@@ -122,6 +122,7 @@ class Trained(abc.ABC):
       mirrored: whether `forward` averages what the network says of a picture and of its mirror image.
       networks: those that this is the average of; none: it is one network.
       what: what it finds, as a file of it is called.
+      has_points: whether that has coordinates, which can be in mm.
     """
 
     workdir: pathlib.Path
@@ -137,6 +138,7 @@ class Trained(abc.ABC):
     mirrored: bool
     networks: "tuple[Trained, ...]" = dataclasses.field(default=(), kw_only=True)
     what: ClassVar[str]
+    has_points: ClassVar[bool] = False
 
     def folded(self) -> Tree:
         """`variables` for prediction, see `models.fold`."""

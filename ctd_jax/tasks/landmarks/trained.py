@@ -38,6 +38,7 @@ class FoundLandmarks:
       confidence: `[N, K]` height of the heatmap's peak, 0 to 1.
       spread: `[N, K]` root mean square distance of the points of several networks from their mean, which is `xy`, in
         pixels of each picture; None: `xy` is of one network.
+      spacing: `[N, 2]` mm of a pixel along x and y, NaN where unknown; None: it was not given.
     """
 
     images: tuple[str, ...]
@@ -45,10 +46,17 @@ class FoundLandmarks:
     xy: np.ndarray
     confidence: np.ndarray
     spread: np.ndarray | None = None
+    spacing: np.ndarray | None = None
+
+    @property
+    def xy_mm(self) -> np.ndarray:
+        """`[N, K, 2]` x and y in mm, NaN where the spacing is unknown."""
+        return self.xy * (np.nan if self.spacing is None else self.spacing[:, None])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the table that `ctd-jax predict --out` does."""
-        metrics.write_predictions(path, _table(self.images, self.names, self.xy, self.confidence, self.spread))
+        table = _table(self.images, self.names, self.xy, self.confidence, self.spread)
+        metrics.write_predictions(path, table, self.spacing)
 
 
 def _table(
@@ -74,6 +82,7 @@ class TrainedLandmarks(trained.Trained):
     """`forward` gives `[B, K, 2]` x and y in pixels of the network's picture, and `[B, K]` confidence."""
 
     what = "landmarks"
+    has_points = True
 
     @classmethod
     def read(cls, run: Run, domain: str | None, config: Any) -> "TrainedLandmarks":
@@ -196,6 +205,7 @@ class Table(trained.Writer):
         self._names, self._out, self._overlays = names, out, overlays
         self._measured, self._measurements = measured, measurements
         self._tables: list[Predictions] = []
+        self._spacing: list[np.ndarray] = []  # of their pictures, where any is given
 
     def _tables_to_write(self) -> dict[str, pathlib.Path]:
         named = {"out": self._out, "measurements": self._measured}
@@ -212,6 +222,8 @@ class Table(trained.Writer):
 
     def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
         self._tables.append(found)
+        if given.spacing:
+            self._spacing.append(given.spacing.mm(tuple(pictures), self._names, found.xy))
         if self._overlays:
             names = self._names if len(self._names) <= MAX_NAMES else None
             for (file, picture), xy in zip(pictures.items(), found.xy, strict=True):
@@ -221,13 +233,17 @@ class Table(trained.Writer):
         if not self._tables:
             return
         table = metrics.concatenate(self._tables)
-        metrics.write_predictions(self._out, table)
+        spacing = np.concatenate(self._spacing) if self._spacing else None
+        metrics.write_predictions(self._out, table, spacing)
+        unit = ""
         if self._measured:
             unknown = np.full((len(table.images), 2), np.nan)
-            agreement.write(
-                self._measured, agreement.Measured.from_predictions(table, tuple(self._measurements), unknown)
+            measured = agreement.Measured.from_predictions(
+                table, tuple(self._measurements), unknown if spacing is None else spacing
             )
-        text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}"
+            agreement.write(self._measured, measured if spacing is None else measured.in_mm())
+            unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else 'mm'}"
+        text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
         print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
 
 
