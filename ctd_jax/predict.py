@@ -31,11 +31,15 @@ with nothing written: a mistake in the command. 1: anything else.
 """
 
 import pathlib
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from ctd_jax import command
 from ctd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ctd_jax.tasks.trained import Measuring
 
 _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string(
@@ -57,6 +61,16 @@ _MEASURE = flags.DEFINE_string(
     "The JSON file that defines what is measured, or one that comes along: ceph_basic, fas_face, hip_basic. Default: "
     "what the run's dataset.json measures.",
     flag_values=_FLAGS,
+)
+_NORMS = flags.DEFINE_string(
+    "norms",
+    None,
+    "csv file with columns measurement, unit, mean, sd and, where they count, sex, age_from, age_to: z and percentile "
+    "are written too.",
+    flag_values=_FLAGS,
+)
+_PEOPLE = flags.DEFINE_string(
+    "people", None, "csv file with columns image, sex, age (years), for norms by these.", flag_values=_FLAGS
 )
 _DOMAIN = flags.DEFINE_string(
     "domain", None, "Which of the run's domains the pictures are of, if it has several.", flag_values=_FLAGS
@@ -103,12 +117,7 @@ def main() -> None:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     if _BOXES.value and not trained.boxes:
         raise UserError(f"{workdir} was trained on whole pictures, not on what is in a box; leave out --boxes")
-    if _MEASURE.value and not _MEASUREMENTS.value:
-        raise UserError("--measure says what is measured, but not where it is written; add --measurements=FILE.csv")
-    writer, *_ = [
-        one.writer(out, _path(_OVERLAYS.value), _path(_MEASUREMENTS.value), _MEASURE.value)
-        for one in predictor.networks
-    ]
+    writer, *_ = [one.writer(out, _path(_OVERLAYS.value), _measuring()) for one in predictor.networks]
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
     if _SPACING.value or _SCALE.value:
         predictor.check_points()
@@ -119,6 +128,21 @@ def main() -> None:
         writer.add(given, pictures, predictor.see(pictures, given.boxes))
     writer.close()
     given.check_done(out)
+
+
+def _measuring() -> "Measuring | None":
+    """What is measured; None: nothing."""
+    from ctd_jax.tasks.trained import Measuring
+
+    if _MEASUREMENTS.value:
+        where = pathlib.Path(_MEASUREMENTS.value)
+        return Measuring(where, _MEASURE.value, _path(_NORMS.value), _path(_PEOPLE.value))
+    for flag, value in (("measure", _MEASURE.value), ("norms", _NORMS.value), ("people", _PEOPLE.value)):
+        if value:
+            raise UserError(
+                f"--{flag} is about measurements, and nothing says where they go; add --measurements=FILE.csv"
+            )
+    return None
 
 
 def _path(value: str | None) -> pathlib.Path | None:

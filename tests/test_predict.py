@@ -399,13 +399,19 @@ def test_measurements(predict, finished_run, tmp_path):
     )
     assert predict("one.png", "--measurements=m.csv", out="m.csv")[0] == 2
     (tmp_path / "mine.json").write_text('{"measurements": {"turn": {"signed_angle": ["chin", "nose_tip", "nasion"]}}}')
-    assert predict("one.png", "--measurements=out/mine.csv", "--measure=mine.json")[0] == 0
+    (tmp_path / "norms.csv").write_text("measurement,unit,mean,sd\nturn,deg,10,5\n")
+    flags = ("--measurements=out/mine.csv", "--measure=mine.json", "--norms=norms.csv")
+    assert predict("one.png", *flags)[0] == 0
     (row,) = rows(tmp_path / "out/mine.csv")
     u, v = xy["chin"] - xy["nose_tip"], xy["nasion"] - xy["nose_tip"]
     turn = np.degrees(np.angle(complex(*v) / complex(*u)))  # y is downwards: counted clockwise
     assert (row["measurement"], row["unit"]) == ("turn", "deg") and float(row["value"]) == pytest.approx(turn, abs=0.1)
+    assert float(row["z"]) == pytest.approx((float(row["value"]) - 10) / 5, abs=1e-3)
     for flags, expected in (
-        (["--measure=mine.json"], "--measure says what is measured, but not where it is written; add --measurements="),
+        (
+            ["--measure=mine.json"],
+            "--measure is about measurements, and nothing says where they go; add --measurements=FILE.csv",
+        ),
         (["--measurements=m.csv", "--measure=x.json"], "x.json: no such file of definitions; those that come along"),
         (["--measurements=m.csv", "--measure=ceph_basic"], "names 'sella', which is not one of the landmarks"),
     ):

@@ -43,6 +43,7 @@ class Sheet:
     delimiter: str
     names: tuple[str, ...]  # of the columns, as the file has them; "" where one has none
     meant: Mapping[str, str] = dataclasses.field(default_factory=dict)  # name in the file -> another to read it as
+    key: str = "image"  # the column that every row fills
 
     @property
     def columns(self) -> list[str]:
@@ -66,8 +67,9 @@ class Sheet:
             row = dict(zip(columns, cells, strict=False))
             if max(map(len, cells)) > MAX_CELL:
                 faults.add("long cell", f"{at}: a cell of {max(map(len, cells))} characters; at most {MAX_CELL} fit")
-            elif not row["image"]:
-                message = f"{at}: the cell `image` is empty; name a picture, or take out the row"
+            elif not row[self.key]:
+                what = "a picture" if self.key == "image" else "one"
+                message = f"{at}: the cell `{self.key}` is empty; name {what}, or take out the row"
                 faults.add("row without a picture", message)
             else:
                 yield number, row
@@ -83,8 +85,8 @@ class Sheet:
                 yield reader.line_num, cells
 
 
-def read(path: pathlib.Path) -> Sheet:
-    """The header of a csv file that has a column `image`, with any capitals; its text may be in UTF-8, UTF-16 or
+def read(path: pathlib.Path, key: str = "image") -> Sheet:
+    """The header of a csv file that has the column `key`, with any capitals; its text may be in UTF-8, UTF-16 or
     Latin-1, its cells between commas, semicolons or tabs.
 
     Raises:
@@ -96,20 +98,21 @@ def read(path: pathlib.Path) -> Sheet:
         if len(line) == MAX_HEADER:
             raise UserError(f"{path}: the first line has {MAX_HEADER} characters or more; expected a header")
         headers = {delimiter: _cells(line, delimiter) for delimiter in DELIMITERS}
-    fitting = [d for d, names in headers.items() if "image" in map(str.casefold, names)] or [","]
+    fitting = [d for d, names in headers.items() if key in map(str.casefold, names)] or [","]
     names = headers[fitting[0]]
     if len(names) > MAX_COLUMNS:
         raise UserError(f"{path}: {len(names)} columns; at most {MAX_COLUMNS} are read")
-    images = [name for name in names if name.casefold() == "image"]
-    if not images:
-        raise UserError(f"{path}: no column `image`, found {listed(names) or 'an empty file'}{_hint(names)}")
+    keys = [name for name in names if name.casefold() == key]
+    if not keys:
+        hint = _hint(names) if key == "image" else ""
+        raise UserError(f"{path}: no column `{key}`, found {listed(names) or 'an empty file'}{hint}")
     twice = next((name for name, n in collections.Counter(filter(None, names)).items() if n > 1), None)
     if twice:
         raise UserError(f"{path}: column `{twice}` stands twice in the header; keep one of them")
     if fitting[0] != ",":
         _log.warning("%s is separated by %s and read so", path, DELIMITERS[fitting[0]])
-    meant = {} if "image" in names else {images[0]: "image"}
-    return Sheet(path, encoding, fitting[0], tuple(names), meant)
+    meant = {} if key in names else {keys[0]: key}
+    return Sheet(path, encoding, fitting[0], tuple(names), meant, key)
 
 
 def read_text(path: pathlib.Path) -> str:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from scipy import special
 
 from ctd_jax import files
 from ctd_jax.errors import UserError
@@ -20,6 +21,7 @@ from ctd_jax.metrics.measurements import Measurement, classes, evaluate, units
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 WORDS = ("class", "true_class", "reason")  # further columns, where any measurement has classes, or any value is empty
+SCORES = ("z", "percentile")  # further columns, where norms are given
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Measured:
     classes: np.ndarray  # [R] str, of the predicted landmarks; "" where there is none
     true_classes: np.ndarray  # [R] str, of the annotated landmarks
     reasons: np.ndarray  # [R] str: why a value is unknown; "" where all that can be known is
+    z: np.ndarray | None = None  # [R] standard deviations of the value above the norm; None: no norms are given
 
     @classmethod
     def from_predictions(
@@ -65,7 +68,8 @@ class Measured:
 
     def rows(self, chosen: np.ndarray) -> "Measured":
         """The rows where `chosen` [R] is true."""
-        return Measured(*(getattr(self, field.name)[chosen] for field in dataclasses.fields(self)))
+        columns = (getattr(self, field.name) for field in dataclasses.fields(self))
+        return Measured(*(None if column is None else column[chosen] for column in columns))
 
     def in_mm(self) -> "Measured":
         """The same without values in pixels, which have a reason instead: units are not mixed in one table."""
@@ -101,20 +105,19 @@ def _reasons(predicted: np.ndarray, annotated: np.ndarray) -> np.ndarray:
 
 def write(path: str | os.PathLike, table: Measured) -> None:
     """Writes one row per picture x measurement, an empty cell where unknown, in place of a file already there."""
-    words = [table.images, table.subjects, table.names, table.units]
-    more = [table.classes, table.true_classes, table.reasons]
-    has_more = any((column != "").any() for column in more)
-    rows = (
-        [
-            *map(files.cell, cells),
-            *("" if math.isnan(v) else f"{v:.4f}" for v in (value, true_value)),
-            *(map(files.cell, further) if has_more else ()),
-        ]
-        for value, true_value, cells, further in zip(
-            table.value, table.true_value, zip(*words, strict=True), zip(*more, strict=True), strict=True
-        )
-    )
-    files.write_csv(path, (*COLUMNS, *(WORDS if has_more else ())), rows)
+    further = {}
+    words = dict(zip(WORDS, (table.classes, table.true_classes, table.reasons), strict=True))
+    if any((column != "").any() for column in words.values()):
+        further |= {name: map(files.cell, column) for name, column in words.items()}
+    if table.z is not None:
+        further |= {"z": map(_cell, table.z), "percentile": map(_cell, 100 * special.ndtr(table.z))}
+    cells = (map(files.cell, column) for column in (table.images, table.subjects, table.names, table.units))
+    values = (map(_cell, column) for column in (table.value, table.true_value))
+    files.write_csv(path, (*COLUMNS, *further), zip(*cells, *values, *further.values(), strict=True))
+
+
+def _cell(value: float) -> str:
+    return "" if math.isnan(value) else f"{value:.4f}"
 
 
 def read(path: str | os.PathLike) -> Measured:
@@ -123,12 +126,12 @@ def read(path: str | os.PathLike) -> Measured:
     Raises:
       UserError: see `metrics.read_rows`; a cell that is no number.
     """
-    numbers, rows = [], read_rows(path, COLUMNS, WORDS)
+    numbers, rows = [], read_rows(path, COLUMNS, (*WORDS, *SCORES))
     for line, row in rows:
         numbers.append([_number(cell) for cell in row[4:6]])
         if np.isinf(numbers[-1]).any():
             raise UserError(f"{path}, line {line}: expected numbers or empty cells, found {','.join(row[4:6])}.")
-    words = [[files.plain(cell) for cell in (*row[:4], *row[6:])] for _, row in rows]
+    words = [[files.plain(cell) for cell in (*row[:4], *row[6:9])] for _, row in rows]
     columns = np.array(words, dtype=str).reshape(-1, 7).T
     return Measured(*columns[:4], *np.array(numbers, np.float64).reshape(-1, 2).T, *columns[4:])
 

@@ -90,6 +90,22 @@ class Run:
 
 
 @dataclasses.dataclass(frozen=True)
+class Measuring:
+    """What is measured on landmarks.
+
+    Attributes:
+      out: the csv file of measurements.
+      definitions: a JSON file of them, or the name of one that comes along; None: those of the run.
+      norms, people: csv files, see `norms.read`; None: there are none.
+    """
+
+    out: pathlib.Path
+    definitions: str | None = None
+    norms: pathlib.Path | None = None
+    people: pathlib.Path | None = None
+
+
+@dataclasses.dataclass(frozen=True)
 class Seen:
     """What a network says of n pictures.
 
@@ -164,20 +180,9 @@ class Trained(abc.ABC):
         """What a call of `Predictor` gives, from the batches of `read_off`."""
 
     @abc.abstractmethod
-    def writer(
-        self,
-        out: pathlib.Path,
-        overlays: pathlib.Path | None,
-        measurements: pathlib.Path | None,
-        measure: str | None = None,
-    ) -> "Writer":
-        """What `predict` writes, after a check of where.
-
-        Args:
-          out: the table, or the folder of class maps.
-          overlays: folder for the pictures with what was found drawn in; None: none are drawn.
-          measurements: the table of measurements; None: it is not written.
-          measure: a file of definitions, or the name of one that comes along; None: those of the run.
+    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: Measuring | None) -> "Writer":
+        """What `predict` writes, after a check of where; `overlays` is a folder for the pictures with what was found
+        drawn in.
 
         Raises:
           UserError: a place that can't be, or a table that this run has nothing for.

@@ -13,7 +13,9 @@ import numpy as np
 from jax import Array
 
 from ctd_jax import data, files, metrics, report
+from ctd_jax.data import norms, tables
 from ctd_jax.data.given import Given
+from ctd_jax.data.norms import Norms
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, agreement, definitions
 from ctd_jax.metrics.measurements import Measurement
@@ -119,25 +121,19 @@ class TrainedLandmarks(trained.Trained):
         spread = None if np.isnan(table.spread_px).all() else table.spread_px
         return FoundLandmarks(tuple(images), self.names, table.xy, table.confidence, spread)
 
-    def writer(
-        self,
-        out: pathlib.Path,
-        overlays: pathlib.Path | None,
-        measurements: pathlib.Path | None,
-        measure: str | None = None,
-    ) -> "Table":
-        measured: tuple[Measurement, ...] = ()
-        if measure:
-            path = pathlib.Path(measure) if pathlib.Path(measure).is_file() else definitions.ready(measure)
-            measured = definitions.parse_file(data.tables.load_json(path), self.names, str(path))
-        elif measurements:
-            measured = _measurements(self.workdir, self.names, self.domain)
-        if measurements == out:
+    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None) -> "Table":
+        if measuring and measuring.out == out:
             raise UserError(f"--out and --measurements are both {out}; give two files")
-        for flag, file in (("out", out), ("measurements", measurements)):
+        for flag, file in (("out", out), ("measurements", measuring and measuring.out)):
             if file:
                 _check_table(flag, file, self.workdir)
-        return Table(self.names, out, overlays, measurements, measured)
+        if not measuring:
+            return Table(self.names, out, overlays)
+        measured = _measurements(self.workdir, self.names, self.domain, measuring.definitions)
+        known = None
+        if measuring.norms:
+            known = norms.read(measuring.norms, measuring.people, [one.name for one in measured])
+        return Table(self.names, out, overlays, measured=measuring.out, measurements=measured, normal=known)
 
     @property
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
@@ -191,7 +187,8 @@ class Table(trained.Writer):
       out: the csv file of landmarks.
       overlays: folder for the pictures; None: none are drawn.
       measured: the csv file of measurements; None: it is not written.
-      measurements: that the run has.
+      measurements: that are made.
+      normal: what is normal of them; None: there are none.
     """
 
     def __init__(
@@ -199,11 +196,13 @@ class Table(trained.Writer):
         names: Sequence[str],
         out: pathlib.Path,
         overlays: pathlib.Path | None,
-        measured: pathlib.Path | None,
-        measurements: Sequence[Measurement],
+        *,
+        measured: pathlib.Path | None = None,
+        measurements: Sequence[Measurement] = (),
+        normal: Norms | None = None,
     ):
         self._names, self._out, self._overlays = names, out, overlays
-        self._measured, self._measurements = measured, measurements
+        self._measured, self._measurements, self._normal = measured, measurements, normal
         self._tables: list[Predictions] = []
         self._spacing: list[np.ndarray] = []  # of their pictures, where any is given
 
@@ -241,14 +240,20 @@ class Table(trained.Writer):
             measured = agreement.Measured.from_predictions(
                 table, tuple(self._measurements), unknown if spacing is None else spacing
             )
-            agreement.write(self._measured, measured if spacing is None else measured.in_mm())
+            measured = measured if spacing is None else measured.in_mm()
+            agreement.write(self._measured, self._normal.applied(measured) if self._normal else measured)
             unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else 'mm'}"
         text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
         print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
 
 
-def _measurements(workdir: pathlib.Path, names: tuple[str, ...], domain: str | None) -> tuple[Measurement, ...]:
-    """The measurements that the run was evaluated on."""
+def _measurements(
+    workdir: pathlib.Path, names: tuple[str, ...], domain: str | None, given: str | None
+) -> tuple[Measurement, ...]:
+    """The measurements that are given, see `trained.Measuring`, or those that the run was evaluated on."""
+    if given:
+        file = pathlib.Path(given) if pathlib.Path(given).is_file() else definitions.ready(given)
+        return definitions.parse_file(tables.load_json(file), names, str(file))
     folder = workdir / (domain or "")
     # of several domains each has a folder; one that alone is evaluated lies in the workdir
     path = (folder if folder.is_dir() else workdir) / "metrics.json"

@@ -87,14 +87,8 @@ class TrainedClassMaps(trained.Trained):
     def result(self, images: Sequence[str], batches: Sequence[list[np.ndarray]]) -> FoundClassMaps:
         return FoundClassMaps(tuple(images), self.names, tuple(one for batch in batches for one in batch))
 
-    def writer(
-        self,
-        out: pathlib.Path,
-        overlays: pathlib.Path | None,
-        measurements: pathlib.Path | None,
-        measure: str | None = None,
-    ) -> "Folder":
-        if measurements:
+    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None) -> "Folder":
+        if measuring:
             raise UserError(f"--measurements is for landmarks, and {self.workdir} learned segmentation; leave it out")
         if out.exists() and not out.is_dir():
             raise UserError(f"--out: {out} is a file; give a folder for the class maps")
