@@ -66,8 +66,11 @@ def parse(content: Any, landmarks: Sequence[str], where: str, derived: Any = Non
         return ()
     if not isinstance(content, dict):
         raise UserError(f"{where}: measurements is {content}; expected an object, each name with {EXPECTED}")
-    reader = _Reader(content, landmarks, derived, where)
-    return tuple(one for one in map(reader.measurement, content) if one)
+    try:
+        reader = _Reader(content, landmarks, derived, where)
+        return tuple(one for one in map(reader.measurement, content) if one)
+    except RecursionError:
+        raise UserError(f"{where}: definitions too deep in each other; expected a few hundred at most") from None
 
 
 def parse_file(content: Any, landmarks: Sequence[str], where: str) -> tuple[Measurement, ...]:
@@ -128,7 +131,7 @@ class _Reader:
             optional = isinstance(value, dict) and value.get("optional", False)
             if not isinstance(optional, bool):
                 raise UserError(f"{self._of(name)} has optional {optional}; expected true or false")
-            self._enter(name, f"measurement {name!r}")
+            self._enter(f"measurement {name!r}")
             try:
                 self._done[name] = self._parsed(name, value)
             except _MissingLandmarkError as error:
@@ -180,7 +183,7 @@ class _Reader:
         if isinstance(written, str) and written in self._landmarks:
             return written
         if isinstance(written, str) and written in self._derived:
-            self._enter(written, f"derived point {written!r}")
+            self._enter(f"derived point {written!r}")
             try:
                 return self._point(self._derived[written], f"derived point {written!r}")
             finally:
@@ -257,7 +260,7 @@ class _Reader:
     def _is_open(self, name: str) -> bool:
         return f"derived point {name!r}" in self._open
 
-    def _enter(self, name: str, what: str) -> None:
+    def _enter(self, what: str) -> None:
         if what in self._open:
             raise UserError(f"{self._where}: {what} is made of itself; expected landmarks and others in the end")
         self._open.append(what)
@@ -268,7 +271,7 @@ class _Reader:
 
 def _is_end(value: Any) -> bool:
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return value is None or (is_number and math.isfinite(value))
+    return value is None or (is_number and abs(value) < 1e300)
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

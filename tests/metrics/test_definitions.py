@@ -108,6 +108,10 @@ BAD = {
         {"m": {"distance": ["a", "b"], "classes": {"x": [None, "2"], "y": ["2", None]}}},
         "measurement 'm' has classes {'x': [None, '2']",
     ),
+    "classes that are huge": (
+        {"m": {"distance": ["a", "b"], "classes": {"x": [None, 10**400], "y": [10**400, None]}}},
+        "measurement 'm' has classes",
+    ),
     "classes of true": (
         {"m": {"distance": ["a", "b"], "classes": {"x": [None, True], "y": [True, None]}}},
         "measurement 'm' has classes",
@@ -140,6 +144,12 @@ def test_what_is_no_point(case):
     with pytest.raises(UserError) as caught:
         definitions.parse({"m": ["a", "b"]}, LANDMARKS, "f.json", derived)
     assert str(caught.value).startswith("f.json: derived") and expected in str(caught.value)
+
+
+def test_points_too_deep_in_each_other():
+    derived = {f"p{i + 1}": {"midpoint": [f"p{i}", "b"]} for i in range(1000)} | {"p0": "a"}
+    with pytest.raises(UserError, match="f.json: definitions too deep in each other"):
+        definitions.parse({"m": ["p1000", "c"]}, LANDMARKS, "f.json", derived)
 
 
 def test_an_unknown_landmark_of_a_derived_point_is_said_where_it_is_needed():
