@@ -106,7 +106,7 @@ def of_objects(
     if mm.shape not in ((), (2,), (len(pictures), 2)):
         raise UserError(f"spacing has the shape {mm.shape}; expected a number of mm, two, or {(len(pictures), 2)}")
     each = np.broadcast_to(mm, (len(pictures), 2))
-    unknown = np.isnan(each).all(axis=1) & (mm.ndim == 2)
+    unknown = np.isnan(each).all(axis=1) if mm.ndim == 2 else np.zeros(len(each), bool)
     wrong = ~unknown & ~((each > 0) & np.isfinite(each)).all(axis=1)
     if wrong.any():
         i = int(np.argmax(wrong))

@@ -8,7 +8,7 @@ Bland and Altman 1986, Lancet 327:307-310 (bias, limits of agreement); Shrout an
 import dataclasses
 import math
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
@@ -68,8 +68,9 @@ class Measured:
 
     def rows(self, chosen: np.ndarray) -> "Measured":
         """The rows where `chosen` [R] is true."""
-        columns = (getattr(self, field.name) for field in dataclasses.fields(self))
-        return Measured(*(None if column is None else column[chosen] for column in columns))
+        columns = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        known = {name: column[chosen] for name, column in columns.items() if column is not None}
+        return dataclasses.replace(self, **known)
 
     def in_mm(self) -> "Measured":
         """The same without values in pixels, which have a reason instead: units are not mixed in one table."""
@@ -105,7 +106,7 @@ def _reasons(predicted: np.ndarray, annotated: np.ndarray) -> np.ndarray:
 
 def write(path: str | os.PathLike, table: Measured) -> None:
     """Writes one row per picture x measurement, an empty cell where unknown, in place of a file already there."""
-    further = {}
+    further: dict[str, Iterable[str]] = {}
     words = dict(zip(WORDS, (table.classes, table.true_classes, table.reasons), strict=True))
     if any((column != "").any() for column in words.values()):
         further |= {name: map(files.cell, column) for name, column in words.items()}
