@@ -134,10 +134,14 @@ def _measuring() -> "Measuring | None":
     """What is measured; None: nothing."""
     from ctd_jax.tasks.trained import Measuring
 
+    if _PEOPLE.value and not _NORMS.value:
+        raise UserError(
+            "--people says who is on the pictures, which only norms by sex or age need; add --norms=FILE.csv"
+        )
     if _MEASUREMENTS.value:
         where = pathlib.Path(_MEASUREMENTS.value)
         return Measuring(where, _MEASURE.value, _path(_NORMS.value), _path(_PEOPLE.value))
-    for flag, value in (("measure", _MEASURE.value), ("norms", _NORMS.value), ("people", _PEOPLE.value)):
+    for flag, value in (("measure", _MEASURE.value), ("norms", _NORMS.value)):
         if value:
             raise UserError(
                 f"--{flag} is about measurements, and nothing says where they go; add --measurements=FILE.csv"

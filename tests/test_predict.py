@@ -412,6 +412,7 @@ def test_measurements(predict, finished_run, tmp_path):
             ["--measure=mine.json"],
             "--measure is about measurements, and nothing says where they go; add --measurements=FILE.csv",
         ),
+        (["--measurements=m.csv", "--people=p.csv"], "--people says who is on the pictures, which only norms by sex"),
         (["--measurements=m.csv", "--measure=x.json"], "x.json: no such file of definitions; those that come along"),
         (["--measurements=m.csv", "--measure=ceph_basic"], "names 'sella', which is not one of the landmarks"),
     ):
