@@ -106,8 +106,8 @@ def of_objects(
     if mm.shape not in ((), (2,), (len(pictures), 2)):
         raise UserError(f"spacing has the shape {mm.shape}; expected a number of mm, two, or {(len(pictures), 2)}")
     each = np.broadcast_to(mm, (len(pictures), 2))
-    unknown = np.isnan(each).all(axis=1) if mm.ndim == 2 else np.zeros(len(each), bool)
-    wrong = ~unknown & ~((each > 0) & np.isfinite(each)).all(axis=1)
+    unknown = np.array([mm.ndim == 2 and bool(np.isnan(one).all()) for one in each], bool)
+    wrong = ~unknown & np.array([not ((one > 0) & np.isfinite(one)).all() for one in each], bool)
     if wrong.any():
         i = int(np.argmax(wrong))
         raise UserError(f"spacing of {pictures[i]} is {each[i]}; expected mm above 0 (or NaN in both: unknown)")
