@@ -6,6 +6,7 @@ import types
 
 import numpy as np
 import pytest
+import scipy.spatial
 
 from configs import default
 from ctd_jax import data, metrics
@@ -142,6 +143,11 @@ def test_every_split_has_its_measurements(tmp_path, monkeypatch):
         assert one["n"] == len(difference[rows]) and one["unit"] == "mm"
         assert one["bias"] == pytest.approx(difference[rows].mean(), abs=2e-3)  # the points are written to 0.001 px
         assert one["loa"][1] == pytest.approx(one["bias"] + 1.96 * difference[rows].std(ddof=1), abs=5e-3)
+        pairs = [(p[known], t[known]) for p, t in zip(xy, true, strict=True) for known in [np.isfinite(t[:, 0])]]
+        shapes = [scipy.spatial.procrustes(t * (2, 0.5), p * (2, 0.5))[2] ** 0.5 for p, t in pairs]
+        of_split = {"": shapes, "_test1": shapes[:3], "_test2": shapes[3:]}[split]
+        assert found[split]["shape"]["n_images"] == len(of_split)
+        assert found[split]["shape"]["procrustes_distance"] == pytest.approx(np.mean(of_split), abs=2e-4)
     assert list(found[""]["measurements"]) == list(CONTENT)
     assert found[""]["measurements"]["openness"]["of"] == {"ratio": ["ab", "ac"]}
     with (tmp_path / "measurements.csv").open() as file:
