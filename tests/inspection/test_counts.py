@@ -20,9 +20,9 @@ def test_of_subjects():
 
 def test_by_rater(tmp_path):
     (tmp_path / "landmarks.csv").write_text("image,nose_x,nose_y,chin_x,chin_y\na.png,1,1,5,5\nb.png,2,2,6,6\n")
-    (tmp_path / "landmarks_anna.csv").write_text("image,nose_x,nose_y,chin_x,chin_y\na.png,4,5,5,6\nb.png,2,4,,\n")
+    (tmp_path / "landmarks_anna.csv").write_text("image,nose_x,nose_y,chin_x,chin_y\na.png,4,5,8,9\nb.png,2,4,,\n")
     (tmp_path / "landmarks_ben.csv").write_text("image,nose_x,nose_y\nc.png,4,5\n")
     xy = np.array([[[1, 1], [5, 5]], [[2, 2], [6, 6]]], float)
     anna, ben = counts.by_rater(tmp_path, ["a.png", "b.png"], ["nose", "chin"], xy)
-    assert anna == ("anna", 2, 2.0)  # distances 5, 1 and 2
+    assert anna == ("anna", 2, 5.0)  # distances 5, 5 and 2
     assert ben[:2] == ("ben", 1) and np.isnan(ben.distance)
