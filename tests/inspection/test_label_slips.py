@@ -58,9 +58,13 @@ def test_without_pairs_left_and_right_are_not_exchanged(right):
 
 
 def test_the_wrong_one_of_two_is_named_alone(right):
+    """Two landmarks lie 8 units apart; one is moved by 16, beyond the other: an exchange would help, too."""
     points = right.copy()
-    points[4, 2] = right[4, 3] + 4
-    found = find(points)[4]
+    unit = (points[:, 1] - points[:, 0]) / (varied_shapes.mean()[1] - varied_shapes.mean()[0])
+    noise = np.random.default_rng(1).normal(0, 1.5, (2, len(points)))
+    points[:, 3] = points[:, 2] + unit * (8 + noise[0] + 1j * noise[1])
+    points[4, 2] += 16 * unit[4]
+    found = find(points, None)[4]
     assert (found.kind, found.landmarks) == (label_slips.FAR, (2,))
 
 

@@ -53,6 +53,19 @@ def test_a_robust_fit_is_not_moved_by_wrong_points():
     assert abs(plain - MEAN)[right].max() > 0.3
 
 
+def test_a_robust_fit_of_right_points_is_nearly_that_of_least_squares():
+    points = varied_shapes.points(50)
+    least, robust, medians = (
+        (abs(fitted - MEAN) ** 2).sum()
+        for fitted in (
+            shape_model.weighted_fit(points, MEAN, np.ones(points.shape)),
+            shape_model.robust_fit(points, MEAN, np.full(K, 0.1)),
+            shape_model.median_fit(points, MEAN),
+        )
+    )
+    assert least < robust < 1.03 * least < medians
+
+
 @pytest.mark.parametrize("missing", [(), (3, 4)])
 def test_a_point_is_expected_where_the_gaussian_has_it_given_the_others(missing):
     known, one = model(), 8
@@ -99,7 +112,8 @@ def test_mean_and_variation_are_those_of_morphops_and_numpy():
     W = found.components.reshape(2 * K, -1)
     ours = np.linalg.eigvalsh(W.T @ W)[::-1] + found.noise
     assert np.allclose(ours[:3], values[:3], rtol=0.1)
-    assert np.isclose(found.noise, values[len(ours) : 2 * K - 4].mean(), rtol=0.2)
+    rest = found.noise / values[len(ours) : 2 * K - 4].mean()
+    assert 1 < rest < 1.25, "robust fits leave a little in the four dimensions that least squares takes away"
 
 
 def test_mistakes_do_not_spoil_the_model():
