@@ -15,6 +15,7 @@ from PIL import Image
 
 from ctd_jax import data, metrics
 from ctd_jax.data import synthetic
+from ctd_jax.report.overlays import MEASURED
 from ctd_jax.training import checkpoint
 
 CASES = pathlib.Path(__file__).parents[1] / "../shared/cases"
@@ -400,8 +401,10 @@ def test_measurements(predict, finished_run, tmp_path):
     assert predict("one.png", "--measurements=m.csv", out="m.csv")[0] == 2
     (tmp_path / "mine.json").write_text('{"measurements": {"turn": {"signed_angle": ["chin", "nose_tip", "nasion"]}}}')
     (tmp_path / "norms.csv").write_text("measurement,unit,mean,sd\nturn,deg,10,5\n")
-    flags = ("--measurements=out/mine.csv", "--measure=mine.json", "--norms=norms.csv")
+    flags = ("--measurements=out/mine.csv", "--measure=mine.json", "--norms=norms.csv", "--overlays=seen")
     assert predict("one.png", *flags)[0] == 0
+    painted = np.asarray(Image.open(tmp_path / "seen/one.png.png"))
+    assert (painted == MEASURED).all(axis=-1).any()
     (row,) = rows(tmp_path / "out/mine.csv")
     u, v = xy["chin"] - xy["nose_tip"], xy["nasion"] - xy["nose_tip"]
     turn = np.degrees(np.angle(complex(*v) / complex(*u)))  # y is downwards: counted clockwise

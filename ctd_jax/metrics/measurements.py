@@ -237,6 +237,10 @@ class _Pictures:
         reason = np.where(unknown, "the value is not a finite number", reason)
         return np.where(reason == "", value, np.nan), reason
 
+    def ends(self, a: Point, b: Point) -> list[np.ndarray]:
+        """`[2]` where two points of the first picture lie, NaN where that is unknown."""
+        return [np.where(reason[0] == "", where[0], np.nan) for where, reason in (self._at(a), self._at(b))]
+
     def _on_the_side(
         self, form: Form, one: Measurement, value: np.ndarray, reason: np.ndarray, sign: str, point: Point
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -269,6 +273,43 @@ class _Pictures:
         for mask, text in faults:
             reason = _first(reason, np.where(mask, text.format(*names), ""))
         return found, reason
+
+
+_SIDES_OF = {
+    "distance": ((0, 1),),
+    "angle": ((1, 0), (1, 2)),
+    "signed_angle": ((1, 0), (1, 2)),
+    "distance_to_line": ((1, 2),),
+}
+_TWO_LINES = ((0, 1), (2, 3))
+
+
+def lines(
+    measurements: Sequence[Measurement], landmarks: Sequence[str], xy: np.ndarray, spacing: np.ndarray
+) -> np.ndarray:
+    """`[L, 2, 2]` ends of the lines in one picture that show what is measured, in its pixels; those with an end that is
+    unknown are left out.
+
+    Args:
+      measurements: definitions; those that are made of others have no lines of their own.
+      landmarks: K names.
+      xy: `[K, 2]` points in pixels.
+      spacing: `[2]` mm per pixel, NaN where unknown.
+    """
+    scale = np.ones(2) if np.isnan(spacing).any() else spacing
+    pictures = _Pictures(landmarks, (xy * scale)[None])
+    ends = [pictures.ends(a, b) for one in measurements if not one.needs for a, b in _lines_of(one)]
+    found = np.array(ends, np.float64).reshape(-1, 2, 2) / scale
+    return np.unique(found[np.isfinite(found).all(axis=(1, 2))], axis=0)
+
+
+def _lines_of(one: Measurement) -> list[tuple[Point, Point]]:
+    if one.quantity in (AREA, NUMBER) or one.kind == "perimeter":
+        return list(zip(one.of, (*one.of[1:], one.of[0]), strict=True))
+    sides: list[tuple[Point, Point]] = [(one.of[i], one.of[j]) for i, j in _SIDES_OF.get(one.kind, _TWO_LINES)]
+    if one.kind == "distance_to_line":
+        sides.append((one.of[0], Derived("projection", one.of)))
+    return sides
 
 
 def _first(reason: np.ndarray, other: np.ndarray) -> np.ndarray:

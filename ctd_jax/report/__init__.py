@@ -2,7 +2,7 @@
 
 from ctd_jax.report import augmented, cautions, domains, landmarks, learning, other_tools, segmentation
 from ctd_jax.report.comparison import comparison
-from ctd_jax.report.overlays import paint_outlines, paint_points
+from ctd_jax.report.overlays import paint_lines, paint_outlines, paint_points
 from ctd_jax.report.tables import console
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "landmarks",
     "learning",
     "other_tools",
+    "paint_lines",
     "paint_outlines",
     "paint_points",
     "segmentation",

@@ -7,7 +7,15 @@ from pathlib import Path
 import numpy as np
 
 from ctd_jax import files
-from ctd_jax.metrics import Predictions, agreement, image_error, read_predictions, subject_units
+from ctd_jax.metrics import (
+    Predictions,
+    agreement,
+    definitions,
+    image_error,
+    measurements,
+    read_predictions,
+    subject_units,
+)
 from ctd_jax.report import curves, overlays, pages, pairs, parts, tables
 from ctd_jax.report.tables import Metrics
 
@@ -73,10 +81,15 @@ def _panels(
     table: Predictions, errors: np.ndarray, metrics: Metrics, pictures: Callable[[str], np.ndarray]
 ) -> Iterator[overlays.Panel]:
     words = tables.quantity(metrics["ced_measure"], metrics)
+    of = {name: one["of"] for name, one in metrics.get("measurements", {}).items()}
+    names, unknown = table.landmarks.tolist(), np.full(2, np.nan)
+    measured = definitions.parse(of, names, "metrics.json")
     for group, indices in overlays.choose(errors).items():
         for i in indices:
             name = str(table.images[i])
-            image = overlays.paint_points(pictures(name), table.xy[i], table.true_xy[i], side=PANEL_SIDE)
+            picture = pictures(name)
+            image = overlays.paint_points(picture, table.xy[i], table.true_xy[i], side=PANEL_SIDE)
+            overlays.paint_lines(image, picture, measurements.lines(measured, names, table.xy[i], unknown))
             yield overlays.Panel(group, name, words.text(errors[i]), image)
 
 

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
 
 TRUTH, PREDICTION, LINE, RIM = (86, 180, 233), (255, 159, 0), (255, 255, 255), (0, 0, 0)
+MEASURED = (0, 158, 115)  # bluish green
 SMALLEST_SIDE = 640  # a smaller picture is enlarged until its longer side has this many pixels
 LEGEND_HEIGHT = 44  # pixels
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
@@ -60,6 +61,15 @@ def paint_points(
                 at = (min(x + 1.5 * radius, size[0] - font.getlength(name) - radius), y - 2.8 * radius)
                 pen.text(at, name, fill=LINE, font=font, stroke_width=max(round(radius / 4), 1), stroke_fill=RIM)
     return image
+
+
+def paint_lines(image: Image.Image, picture: np.ndarray, lines: np.ndarray) -> None:
+    """Draws thin lines of what is measured onto what `paint_points` gave of a picture `[H, W, 3]`; `lines` is
+    `[L, 2, 2]`, both ends of each in pixels of the picture."""
+    factor = max(image.size) / max(picture.shape[:2])
+    pen, width = ImageDraw.Draw(image), max(round(max(image.size) / 500), 1)
+    for (ax, ay), (bx, by) in ((lines + 0.5) * factor - 0.5).tolist():
+        pen.line([(ax, ay), (bx, by)], fill=MEASURED, width=width)
 
 
 def paint_outlines(picture: np.ndarray, found: np.ndarray, true: np.ndarray | None = None, *, side: int) -> Image.Image:

@@ -277,6 +277,30 @@ def test_words_for_people():
     assert measurements.words(side[0].definition) == "signed angle at b, from a to c, negative side: d"
 
 
+def drawn(content, spacing=(np.nan, np.nan), xy=XY[0]):
+    parsed = definitions.parse(content, LANDMARKS, "here", DERIVED)
+    return sorted(measurements.lines(parsed, LANDMARKS, xy, np.array(spacing, float)).round(9).tolist())
+
+
+def test_lines_that_show_what_is_measured():
+    """a (0, 0), b (8, 0), c (8, 6), d (2, 6); parts of a ratio are drawn once, and what is made of them is not."""
+    assert drawn({"m": ["a", "top"], "n": ["a", "b"], "ratio": {"ratio": ["m", "n"]}}) == [
+        [[0, 0], [4, 0]], [[0, 0], [8, 0]],
+    ]  # fmt: skip
+    assert drawn({"m": ["a", "b", "c"]}) == [[[8, 0], [0, 0]], [[8, 0], [8, 6]]]
+    assert drawn({"m": {"angle_of_lines": ["a", "b", "c", "d"]}}) == [[[0, 0], [8, 0]], [[8, 6], [2, 6]]]
+    assert drawn({"m": {"area": ["a", "b", "c"]}}) == [[[0, 0], [8, 0]], [[8, 0], [8, 6]], [[8, 6], [0, 0]]]
+    # the foot of d on the line from a to c: (2 * 8 + 6 * 6) / 100 of the way; with y thrice as long, 340 / 388 of it
+    assert drawn({"m": {"distance_to_line": ["d", "a", "c"]}}) == [[[0, 0], [8, 6]], [[2, 6], [4.16, 3.12]]]
+    assert drawn({"m": {"distance_to_line": ["d", "a", "c"]}}, (1, 3)) == [
+        [[0, 0], [8, 6]], [[2, 6], [pytest.approx(8 * (16 + 324) / (64 + 324)), pytest.approx(6 * 340 / 388)]],
+    ]  # fmt: skip
+    missing = XY[0].copy()
+    missing[1] = np.nan
+    assert drawn({"m": ["a", "b"], "n": ["a", "c"], "o": ["top", "c"]}, xy=missing) == [[[0, 0], [8, 6]]]
+    assert drawn({}) == []
+
+
 @pytest.mark.parametrize("form", ["signed_angle", "distance_to_line", "distance_across"])
 def test_a_side_gives_the_same_sign_in_the_mirror_image(form):
     of = {"signed_angle": ["a", "b", "d"], "distance_to_line": ["d", "a", "b"], "distance_across": ["a", "d", "a", "b"]}

@@ -36,6 +36,16 @@ def test_draw_keeps_large_pictures_and_enlarges_small_ones():
     assert overlays.paint_points(np.zeros((20, 10, 3), np.uint8), xy).size == (320, 640)
 
 
+def test_lines_of_measurements_lie_between_their_points():
+    """From (10, 10) to (40, 10) of a picture that is enlarged tenfold: a row at 10.5 * 10 - 0.5, and nothing else."""
+    black = np.zeros((50, 64, 3), np.uint8)
+    image = overlays.paint_points(black, np.full((1, 2), np.nan))
+    overlays.paint_lines(image, black, np.array([[(10.0, 10), (40, 10)]]))
+    y, x = np.nonzero(np.asarray(image).sum(axis=-1))
+    assert abs(y.mean() - 104.5) <= 0.6 and np.ptp(y) <= 2
+    assert (x.min(), x.max()) == (pytest.approx(104.5, abs=1), pytest.approx(404.5, abs=1))
+
+
 def test_outlines_are_those_of_the_classes():
     """A square of 8 x 8 of 40 x 40 pixels, enlarged ten times: its outline is at its edge, and nothing within."""
     found = np.zeros((40, 40), np.uint8)

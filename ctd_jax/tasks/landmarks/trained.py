@@ -18,7 +18,7 @@ from ctd_jax.data.given import Given
 from ctd_jax.data.norms import Norms
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, agreement, definitions
-from ctd_jax.metrics.measurements import Measurement
+from ctd_jax.metrics.measurements import Measurement, lines
 from ctd_jax.tasks import trained
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
 from ctd_jax.tasks.trained import Run, Seen
@@ -225,8 +225,11 @@ class Table(trained.Writer):
             self._spacing.append(given.spacing.mm(tuple(pictures), self._names, found.xy))
         if self._overlays:
             names = self._names if len(self._names) <= MAX_NAMES else None
-            for (file, picture), xy in zip(pictures.items(), found.xy, strict=True):
-                trained.save(report.paint_points(picture, xy, names=names), given.beside(self._overlays, file))
+            spacing = self._spacing[-1] if given.spacing else np.full((len(found.xy), 2), np.nan)
+            for (file, picture), xy, mm in zip(pictures.items(), found.xy, spacing, strict=True):
+                painted = report.paint_points(picture, xy, names=names)
+                report.paint_lines(painted, picture, lines(self._measurements, self._names, xy, mm))
+                trained.save(painted, given.beside(self._overlays, file))
 
     def close(self) -> None:
         if not self._tables:
