@@ -145,6 +145,7 @@ def _set_up() -> None:
     logging.getLogger("ctd_jax").propagate = False
     logging.getLogger("absl").setLevel(logging.ERROR)
     if "--debug" not in sys.argv:
+        logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs, with its traceback, what it raises as well
         threading.excepthook = _say_of_thread
         sys.unraisablehook = _say_unless_interrupted
     import jax

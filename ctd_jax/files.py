@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import io
 import json
 import os
 import pathlib
@@ -13,6 +14,7 @@ from ctd_jax.errors import UserError
 
 PARTIAL = ".partial"  # ends the name of a file that is being written
 _STREAM = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
+_END = "\r\n"  # of a line, as `csv` writes it
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a spreadsheet knows a formula, and how `cell` has marked one
 
 
@@ -93,9 +95,27 @@ def write_bytes(path: str | os.PathLike, content: bytes) -> None:
 def write_csv(path: str | os.PathLike, header: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     """Writes cells as they are: what comes from a user goes through `cell` first."""
     with writing(path) as file:
-        writer = csv.writer(file, lineterminator="\n")
+        writer = csv.writer(_Lines(file))
         writer.writerow(header)
         writer.writerows(rows)
+
+
+class _Lines:
+    """Ends lines with one character. `csv` puts a carriage return between quotation marks only if its lines end with
+    one."""
+
+    def __init__(self, file: IO[str]):
+        self._file = file
+
+    def write(self, line: str) -> None:
+        self._file.write(f"{line.removesuffix(_END)}\n")
+
+
+def csv_text(header: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """What `write_csv` writes."""
+    file = io.StringIO()
+    csv.writer(_Lines(file)).writerows([header, *rows])
+    return file.getvalue()
 
 
 def cell(text: str) -> str:

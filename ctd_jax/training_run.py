@@ -115,15 +115,19 @@ def show_augmented(config: ConfigDict, workdir: pathlib.Path, number: int) -> pa
     return report.augmented.write(workdir, rows, of=len(task.train), marks=task.marks, settings=settings)
 
 
-def _begin(workdir: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
+def _claim_split(workdir: pathlib.Path, pictures: data.SplitPictures) -> None:
     if hosts.is_first():
-        run_folder.begin(workdir, config, pictures.rows())
-        data.twins.write(workdir, pictures.twins)
-    elif not (workdir / "config.json").exists():
+        run_folder.claim_split(workdir, pictures.rows())
+    elif not (workdir / "split.csv").exists():
         raise UserError(
-            f"{workdir.absolute()} on {platform.node()} has no config.json, which the first process wrote; give a "
+            f"{workdir.absolute()} on {platform.node()} has no split.csv, which the first process wrote; give a "
             "--workdir that all hosts share"
         )
+
+
+def _begin(workdir: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
+    run_folder.begin(workdir, config, pictures.rows())
+    data.twins.write(workdir, pictures.twins)
 
 
 def prepare(
@@ -185,10 +189,11 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     measure_norms = step.gradient_norms(task.loss, task.gradient_terms, labels, accumulate_steps=parts)
     gradient_norms = parallel.compile(measure_norms, sharded=False)
     validate = task.validator(parallel)
-    hosts.first_then_others(lambda: _begin(workdir, config, task.pictures))
+    hosts.first_then_others(lambda: _claim_split(workdir, task.pictures))
 
     start, saved, whole = hosts.together(lambda: checkpoint.resume(workdir, template, task.meta))
     hosts.check_same({"checkpoint": start})
+    hosts.by_first(lambda: _begin(workdir, config, task.pictures))
     if start:
         state = parallel.replicate(saved)
         _log.warning("continuing %s from step %d of %d", workdir, start, steps)
@@ -205,7 +210,9 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
-            log = TrainingLog(workdir, columns, start=start, steps=steps, batch_size=training_feed.batch_size)
+            evaluated = [one.step for one in whole if one.val_error is not None and one.step <= start]
+            settings = {"steps": steps, "batch_size": training_feed.batch_size, "evaluated": evaluated}
+            log = TrainingLog(workdir, columns, start=start, **settings)
         with log, signals.noted(), _saying_what_is_kept(checkpoints, watch):
             for number, argument, last_batch in training_feed.calls(start):
                 known = ahead_of_time and jax.tree.map(jnp.shape, argument) == shapes

@@ -22,36 +22,14 @@ os.environ.pop("TFDS_DATA_DIR", None)
 
 import pytest  # noqa: E402
 import tiny  # noqa: E402
-from PIL import Image  # noqa: E402
-
-from ctd_jax.data import synthetic  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def landmark_folder(tmp_path_factory):
-    """Makes a landmark folder of drawn faces in a new place and returns its path.
+    """Makes a landmark folder of drawn faces in a new place and returns its path, see `tiny.write_folder`."""
 
-    The first half of the people is `train`, then a quarter each `val` and `test`; `split=False`: no such column."""
-
-    def make(*, people: int = 8, shots: int = 2, size: int = 64, split: bool = True, name: str = "faces"):
-        root = tmp_path_factory.mktemp("data") / name
-        (root / "images").mkdir(parents=True)
-        faces = synthetic.faces(range(people), shots, size=size, seed=0)
-        columns = [f"{landmark}_{axis}" for landmark in synthetic.LANDMARKS for axis in "xy"]
-        with (root / "landmarks.csv").open("w", newline="") as file:
-            writer = csv.writer(file)
-            writer.writerow(["image", "subject", *["split"] * split, *columns])
-            for i, (picture, xy, subject) in enumerate(
-                zip(faces["pictures"], faces["xy"], faces["subjects"], strict=True)
-            ):
-                image = f"images/{i:03d}.png"
-                Image.fromarray(picture).save(root / image)
-                part = ("train", "train", "val", "test")[i // shots * 4 // people]
-                writer.writerow([image, subject, *[part] * split, *(round(float(v), 3) for v in xy.ravel())])
-        content = {"name": name, "landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS}
-        content |= {"normalizer": synthetic.NORMALIZER, "measurements": synthetic.MEASUREMENTS}
-        (root / "dataset.json").write_text(json.dumps(content))
-        return root
+    def make(*, name: str = "faces", **settings):
+        return tiny.write_folder(tmp_path_factory.mktemp("data") / name, **settings)
 
     return make
 

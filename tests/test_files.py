@@ -1,6 +1,7 @@
 """Files are whole or not there, and hold no formula."""
 
 import ast
+import csv
 import os
 import pathlib
 import re
@@ -63,6 +64,15 @@ def test_no_formula_and_the_name_comes_back(text):
     safe = files.cell(text)
     assert safe[:1] not in tuple("=+-@\t\r") or not text
     assert files.plain(safe) == text
+
+
+def test_a_cell_with_any_kind_of_line_end_comes_back(tmp_path):
+    cells = ["a\nb", "a\rb", "a\r\nb", "\r\n", 'a"b', "a,b", " "]
+    files.write_csv(tmp_path / "a.csv", ["x"] * len(cells), [cells, cells])
+    with (tmp_path / "a.csv").open(newline="") as file:
+        assert list(csv.reader(file)) == [["x"] * len(cells), cells, cells]
+    assert (tmp_path / "a.csv").read_bytes().startswith(b"x,x,x,x,x,x,x\n")
+    assert files.csv_text(["x"] * len(cells), [cells, cells]).encode() == (tmp_path / "a.csv").read_bytes()
 
 
 STREAM = """

@@ -1,5 +1,6 @@
 """The smallest run: 32 x 32 pixels, four drawn people to train on, an encoder of a few thousand parameters."""
 
+import csv
 import functools
 import json
 import pathlib
@@ -8,9 +9,11 @@ import shutil
 import jax
 import jax.numpy as jnp
 import numpy as np
+from PIL import Image
 
 from configs import ctd_ed
 from ctd_jax import data, models
+from ctd_jax.data import synthetic
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.tasks.teacher import IMAGENET
 from ctd_jax.training import checkpoint, step
@@ -49,6 +52,28 @@ def write_teacher(path: pathlib.Path, encoder: dict = ENCODER) -> pathlib.Path:
         variables = variables | seen(variables, batch)
     models.weight_file.save(path, variables, {"encoder": encoder, "input": IMAGENET, "source": "random"})
     return path
+
+
+def write_folder(
+    root: pathlib.Path, *, people: int = 8, shots: int = 2, size: int = 64, split: bool = True
+) -> pathlib.Path:
+    """A landmark folder of drawn faces. The first half of the people is `train`, then a quarter each `val` and `test`;
+    `split=False`: no such column."""
+    (root / "images").mkdir(parents=True)
+    faces = synthetic.faces(range(people), shots, size=size, seed=0)
+    columns = [f"{landmark}_{axis}" for landmark in synthetic.LANDMARKS for axis in "xy"]
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["image", "subject", *["split"] * split, *columns])
+        for i, (picture, xy, subject) in enumerate(zip(faces["pictures"], faces["xy"], faces["subjects"], strict=True)):
+            image = f"images/{i:03d}.png"
+            Image.fromarray(picture).save(root / image)
+            part = ("train", "train", "val", "test")[i // shots * 4 // people]
+            writer.writerow([image, subject, *[part] * split, *(round(float(v), 3) for v in xy.ravel())])
+    content = {"name": root.name, "landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS}
+    content |= {"normalizer": synthetic.NORMALIZER, "measurements": synthetic.MEASUREMENTS}
+    (root / "dataset.json").write_text(json.dumps(content))
+    return root
 
 
 def config(teacher: pathlib.Path, module=ctd_ed, **changes):

@@ -165,14 +165,15 @@ def _read_classes(path: pathlib.Path) -> dict[str, tuple[str, ...]]:
     for domain, names in content.items():
         if not re.fullmatch(r"\w[\w.-]{0,59}", domain):
             raise UserError(
-                f"{path}: {domain!r} is no name of a domain; expected at most 60 letters, digits, _ - and ."
+                f"{path}: {domain[:60]!r} is no name of a domain; expected at most 60 letters, digits, _ - and ."
             )
         fits = (
             isinstance(names, list) and all(isinstance(name, str) for name in names) and len(set(names)) == len(names)
         )
         if not fits or not 2 <= len(names) <= MAX_CLASSES:
             raise UserError(
-                f"{path}: {domain!r} has {names}; expected two different names or more, that of the background first"
+                f"{path}: {domain!r} has {str(names)[:200]}; expected two different names or more, that of the "
+                "background first"
             )
     return {domain: tuple(names) for domain, names in content.items()}
 

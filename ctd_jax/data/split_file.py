@@ -31,5 +31,6 @@ def read(path: pathlib.Path) -> dict[str, str]:
         if split_of.setdefault(image, split) != split:
             message = f"{path}, row {number}: {image} is {split!r} here and {split_of[image]!r} above; keep one of them"
             faults.add("picture in two splits", message)
+    cells.say()
     faults.raise_if_any()
     return split_of

@@ -2,7 +2,6 @@
 
 import collections
 import csv
-import io
 import logging
 import pathlib
 import re
@@ -146,9 +145,7 @@ def parts(splits: Sequence[str]) -> dict[str, np.ndarray]:
 
 def text(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """What split.csv holds."""
-    file = io.StringIO()
-    csv.writer(file, lineterminator="\n").writerows([COLUMNS, *(map(files.cell, row) for row in rows)])
-    return file.getvalue()
+    return files.csv_text(COLUMNS, ([*map(files.cell, row)] for row in rows))
 
 
 def read(path: pathlib.Path) -> list[tuple[str, ...]]:

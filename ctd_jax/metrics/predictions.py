@@ -199,16 +199,23 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
     )
 
 
+def number(cell: str) -> float:
+    """A cell of a table that the evaluation writes, NaN where it is empty; raises ValueError if it is no number."""
+    value = float(cell) if cell else math.nan
+    if cell and ("_" in cell or not math.isfinite(value)):
+        raise ValueError(f"not a number: {cell[:50]!r}")
+    return value
+
+
 def _numbers(where: str, row: list[str]) -> list[float]:
     numbers = []
     for column, cell in list(zip((*COLUMNS, SPREAD), row, strict=True))[3:]:
         try:
-            number = float(cell) if cell else math.nan
-        except ValueError:
-            number = math.inf
-        if cell and not math.isfinite(number):
-            raise UserError(f"{where}, column {column}: expected a number or an empty cell, found {cell!r}.")
-        numbers.append(number)
+            numbers.append(number(cell))
+        except ValueError as error:
+            raise UserError(
+                f"{where}, column {column}: expected a number or an empty cell, found {cell[:50]!r}."
+            ) from error
     for column, cell in zip(COLUMNS, row, strict=False):
         if column in _REQUIRED and not cell:
             raise UserError(f"{where}, column {column}: expected a value, found an empty cell.")

@@ -147,7 +147,7 @@ def read(path: pathlib.Path) -> Scores:
     try:
         return Scores(
             {key: np.array([files.plain(row[key]) for row in rows], str) for key in NAMES},
-            {key: np.array([float(row[key] or "nan") for row in rows]) for key in COUNTS + MEASURES},
+            {key: np.array([metrics.number(row[key]) for row in rows]) for key in COUNTS + MEASURES},
         )
     except ValueError as error:
         raise UserError(f"{path}: expected numbers ({error}); evaluate the run again") from error

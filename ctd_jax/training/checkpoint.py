@@ -22,7 +22,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 from orbax.checkpoint.checkpoint_managers import preservation_policy
 
-from ctd_jax import versions
+from ctd_jax import files, versions
 from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.training import digests, finite
@@ -79,11 +79,20 @@ class Manager(ocp.CheckpointManager):
 
     def __init__(self, workdir: pathlib.Path, errors: dict[int, float]):
         self.errors = errors
+        _keep_closed_loops_quiet()
         # Orbax measures its time-out by the wall clock, which may jump: a machine without a battery starts in 1970.
         asynchronous = ocp.AsyncOptions(timeout_secs=ORBAX_TIMEOUT, create_directories_asynchronously=False)
         policy = _Policy(errors)
         options = ocp.CheckpointManagerOptions(preservation_policy=policy, async_options=asynchronous)
         super().__init__(_folder(workdir), options=options)
+
+    def save(self, *args: Any, **kwargs: Any) -> bool:
+        with files.naming(self.directory):
+            return bool(super().save(*args, **kwargs))
+
+    def wait_until_finished(self) -> None:
+        with files.naming(self.directory):
+            super().wait_until_finished()
 
 
 class _Policy(preservation_policy.PreservationPolicy):
@@ -222,8 +231,8 @@ def _read(one: Checkpoint, target: dict[str, Any] | None = None) -> dict[str, An
 
 @functools.cache
 def _keep_closed_loops_quiet() -> None:
-    """Where one array can't be read, Orbax ends its event loop, and TensorStore prints a traceback for each of the
-    others that it was still reading."""
+    """Where one array can't be read or written, Orbax ends its event loop, and TensorStore prints a traceback for each
+    of the others at which it still was."""
     before = sys.unraisablehook
 
     def hook(what: Any) -> None:

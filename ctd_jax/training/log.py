@@ -3,10 +3,11 @@
 import contextlib
 import csv
 import logging
+import math
 import os
 import pathlib
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from types import TracebackType
 
 from rich.console import Console
@@ -48,11 +49,21 @@ class TrainingLog:
       start: number of steps that were made before.
       steps: number of steps at the end of the training.
       batch_size: pictures per step.
+      evaluated: steps before `start` that must have rows; it is said where one has none.
     """
 
-    def __init__(self, workdir: pathlib.Path, columns: list[str], *, start: int, steps: int, batch_size: int):
+    def __init__(
+        self,
+        workdir: pathlib.Path,
+        columns: list[str],
+        *,
+        start: int,
+        steps: int,
+        batch_size: int,
+        evaluated: Iterable[int] = (),
+    ):
         path, header = workdir / "log.csv", ["step", *columns, *SPEEDS]
-        rows = _rows(path, header, start)
+        rows = _rows(path, header, start, evaluated)
         files.write_csv(path, header, ([row[key] for key in header] for row in rows))
         self._file = path.open("a", newline="", encoding="utf-8")
         self._csv = csv.DictWriter(self._file, header, restval="", lineterminator="\n")
@@ -149,19 +160,28 @@ class Events:
         self._writer.close()
 
 
-def _rows(path: pathlib.Path, header: list[str], start: int) -> list[dict[str, str]]:
+def _rows(path: pathlib.Path, header: list[str], start: int, evaluated: Iterable[int]) -> list[dict[str, str]]:
     """The rows of a log.csv up to step `start`, with the columns of `header`. Rows that can't be read are left out with
-    a warning; half a last row, as a killed process leaves it, without one."""
-    if not path.exists():
-        return []
-    whole = path.read_text("utf-8", errors="replace").replace("\0", "").rpartition("\n")[0]  # without half a last row
+    a warning, as is one that there is no row of a step of `evaluated`; half a last row, as a killed process leaves it,
+    without one."""
+    text = path.read_text("utf-8", errors="replace") if path.exists() else ""
+    whole = text.replace("\0", "").rpartition("\n")[0]  # without half a last row
     found, bad = [], []
     for number, row in enumerate(csv.DictReader(whole.splitlines()), 2):
-        if not (row.get("step") or "").isdecimal() or None in row or None in row.values():
+        if None in row or not (row.get("step") or "").isdecimal() or not all(map(_is_number_or_empty, row.values())):
             bad.append(number)
         elif int(row["step"]) <= start:
             found.append({key: row.get(key, "") for key in header})
-    if bad or (start and not found):
-        where = f"line {bad[0]} first" if bad else f"no row before step {start}"
+    lost = sorted(set(evaluated) - {int(row["step"]) for row in found})
+    if bad or lost:
+        where = f"line {bad[0]} first" if bad else f"it has no row of step {lost[0]}"
         _log.warning("%s is damaged (%s): its curves have a gap; the run itself is not touched", path, where)
     return found
+
+
+def _is_number_or_empty(cell: str | None) -> bool:
+    """Whether a cell of log.csv can be one that was written; None: the row lacks it."""
+    try:
+        return cell == "" or (cell is not None and math.isfinite(float(cell)))
+    except ValueError:
+        return False

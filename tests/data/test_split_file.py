@@ -16,6 +16,12 @@ def test_image_and_split_of_each_row(file):
     assert split_file.read(file) == {"a.png": "test", "b.png": "train", "sub/c.png": ""}
 
 
+def test_a_word_that_is_taken_as_empty_is_said(file, caplog):
+    file.write_text("image,split\na.png,null\nb.png,train\n")
+    assert split_file.read(file) == {"a.png": "", "b.png": "train"}
+    assert "1 cells are taken as empty: 'null' (1)" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

@@ -20,8 +20,8 @@ def rows(folder):
         return [(row["step"], row["loss"], row["val_error"]) for row in csv.DictReader(file)]
 
 
-def write(folder, steps, start=0):
-    with log(folder, start) as training:
+def write(folder, steps, start=0, **changes):
+    with log(folder, start, **changes) as training:
         for step in steps:
             training.record(step, {"loss": step / 10, "val_error": 1.5}, "1.5 px")
 
@@ -32,6 +32,9 @@ def write(folder, steps, start=0):
         (lambda text: text[:-3], [2], False),  # killed while it wrote a row
         (lambda text: text.partition("4,0.4")[0] + "4,0.", [2], False),
         (lambda text: text.replace("4,0.4,", "4\n"), [2], True),
+        (lambda text: text.replace("2,0.2", "2,0.2y"), [4], True),
+        (lambda text: text.replace("2,0.2", "2,1e999"), [4], True),
+        (lambda text: "".join(text.splitlines(keepends=True)[::2]), [4], True),  # a row is gone
         (lambda text: text.replace("2,0.2", "\0\0\0\0"), [4], True),  # a machine that lost its power
         (lambda text: "", [], True),
         (lambda text: "\0" * 500, [], True),
@@ -42,7 +45,7 @@ def test_a_damaged_log_ends_no_run(tmp_path, caplog, damage, kept, warned):
     write(tmp_path, [2, 4])
     text = (tmp_path / "log.csv").read_text("utf-8")
     (tmp_path / "log.csv").write_bytes(damage(text).encode("latin1"))
-    write(tmp_path, [6], start=4)
+    write(tmp_path, [6], start=4, evaluated=[2])
     assert [int(step) for step, *_ in rows(tmp_path)] == [*kept, 6]
     assert ("log.csv is damaged" in caplog.text) == warned
 
