@@ -11,6 +11,7 @@ import tiny
 from PIL import Image
 
 import ctd_jax
+from ctd_jax.config import load_config
 from ctd_jax.errors import UserError
 
 REPO = pathlib.Path(__file__).parents[1]
@@ -135,9 +136,12 @@ def test_what_the_page_says(folder, lists, keys, monkeypatch, tmp_path):
     code = "\n".join(re.findall(r"```python\n(.*?)```", page, re.DOTALL))
     monkeypatch.chdir(tmp_path)
     real = ctd_jax.train
-    monkeypatch.setattr(
-        ctd_jax, "train", lambda *args, **given: real(*args, **given | {"overrides": keys | given["overrides"]})
-    )
+
+    def small(config, *arguments, overrides, **given):
+        load_config(config, [f"{key}={value}" for key, value in overrides.items()])  # the page's own
+        return real(config, *arguments, overrides=overrides | keys, **given)
+
+    monkeypatch.setattr(ctd_jax, "train", small)
     names = {"paths": lists["pictures"], "points": lists["points"], "landmarks": lists["names"]}
     exec(code, names | {"people": lists["subjects"]})
     assert (tmp_path / "runs" / "eyes" / "report.html").exists()

@@ -19,27 +19,6 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
 
 from tests.chaos import trials  # noqa: E402
-from tests.chaos.command import Place  # noqa: E402
-
-IN_A_ROW = 4  # kills of one run, at most
-MOMENTS = 0.25  # of the kills, after those at every place, come at a random moment
-SECONDS = 8.0  # the latest of these
-
-
-def kills(whole: trials.Whole, folder: pathlib.Path, number: int, draw: random.Random) -> int:
-    """Kills runs until that many kills have been, at every place if they suffice; returns the number of runs."""
-    waiting = draw.sample(places := trials.first_places(whole), len(places))
-    killed, runs = 0, 0
-    while killed < number:
-        some = waiting[:IN_A_ROW] or draw.sample(whole.places, IN_A_ROW)
-        deaths: list[Place | float] = sorted(some[: number - killed], key=whole.places.index)
-        if not waiting:
-            deaths = [draw.uniform(0, SECONDS) if draw.random() < MOMENTS else death for death in deaths]
-        died = trials.kill(whole, folder / f"killed{runs}", deaths)
-        waiting = [place for place in waiting if place not in deaths[:died]]
-        killed, runs = killed + died, runs + 1
-        print(f"{killed} kills of {runs} runs, {len(waiting)} places to come", flush=True)
-    return runs
 
 
 def main() -> None:
@@ -54,10 +33,11 @@ def main() -> None:
         folder = pathlib.Path(name)
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder / "compiled"))
         whole = trials.whole_run(folder)
-        counts["kills"], counts["runs that were killed"] = number, kills(whole, folder, number, draw)
+        counts["kills"] = number
+        counts["runs that were killed"] = trials.kill_often(whole, folder / "killed", number, draw)
         before = trials.midway(whole, folder / "before")
         for i in range(others):
-            counts[f"SIGTERM, {trials.stop(whole, folder / f'stopped{i}', draw.uniform(0, SECONDS))}"] += 1
+            counts[f"SIGTERM, {trials.stop(whole, folder / f'stopped{i}', draw.uniform(0, trials.SECONDS))}"] += 1
         for i in range(others if trials.can_mount(folder / "disk") else 0):
             kib = draw.uniform(0.01, 0.8) * trials.size_kib(whole.run)
             trials.fill_disk(whole, folder / f"small{i}", int(kib))

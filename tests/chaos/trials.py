@@ -25,6 +25,8 @@ from tests.chaos.command import Ended, Place, Running, read_trace
 
 REPO = pathlib.Path(__file__).parents[2]
 TIMES = 2  # the last columns of log.csv
+IN_A_ROW = 4  # kills of one run, at most
+SECONDS = 6.0  # the latest of random moments
 LEFT_OVER = r"\.partial|incomplete|-tmp"  # in the name of a file that was not finished
 
 
@@ -52,8 +54,9 @@ def whole_run(folder: pathlib.Path) -> Whole:
 
 
 def result(run: pathlib.Path) -> dict[str, object]:
-    """All that must be equal: the names of files, the numbers in them but for times, and every array to the bit."""
-    found: dict[str, object] = {"names": sorted(path.name for path in run.iterdir())}
+    """All that must be equal: the names of files, the numbers in them but for times, and every array to the bit. A lock
+    file that a dead process has left holds nobody."""
+    found: dict[str, object] = {"names": sorted(path.name for path in run.iterdir() if path.name != lock.NAME)}
     found |= {path.name: path.read_text("utf-8") for path in [*run.glob("*.csv"), run / "config.json"]}
     found["log.csv"] = [line.rsplit(",", TIMES)[0] for line in (run / "log.csv").read_text("utf-8").splitlines()]
     found |= json.loads((run / "metrics.json").read_text("utf-8")) | {"seconds": 0}
@@ -113,8 +116,26 @@ def kill(whole: Whole, run: pathlib.Path, deaths: Sequence[Place | float]) -> in
     return killed
 
 
-def first_places(whole: Whole) -> list[Place]:
-    return [place for place in whole.places if place.time == 1]
+def kill_often(whole: Whole, run: pathlib.Path, number: int, draw: random.Random) -> int:
+    """Kills runs, each several times, until there have been so many kills; returns the number of runs.
+
+    The places are all where a run comes to first, or, if that is more than the number, as many spread over its life;
+    then places at any time in it. Of half of the runs the last kill comes at a random moment.
+    """
+    first = [place for place in whole.places if place.time == 1]
+    spread = [first[i * len(first) // number] for i in range(min(number, len(first)))]
+    waiting, killed, runs = draw.sample(spread, len(spread)), 0, 0
+    while killed < number:
+        some = waiting[:IN_A_ROW] or draw.sample(whole.places, IN_A_ROW)
+        deaths: list[Place | float] = sorted(some[: number - killed], key=whole.places.index)
+        if draw.random() < 0.5:
+            deaths[-1] = draw.uniform(0, SECONDS)
+        died = kill(whole, run, deaths)
+        assert died or not isinstance(deaths[0], Place), f"no run comes to {deaths[0]} any more"
+        waiting = [place for place in waiting if place not in deaths[:died]]
+        killed, runs = killed + died, runs + 1
+        print(f"{killed} kills of {runs} runs, {len(waiting)} places to come", flush=True)
+    return runs
 
 
 def midway(whole: Whole, run: pathlib.Path) -> pathlib.Path:
