@@ -123,7 +123,7 @@ def kill_often(whole: Whole, run: pathlib.Path, number: int, draw: random.Random
     then places at any time in it. Of half of the runs the last kill comes at a random moment.
     """
     first = [place for place in whole.places if place.time == 1]
-    spread = [first[i * len(first) // number] for i in range(min(number, len(first)))]
+    spread = [first[i * len(first) // number] for i in range(number)] if number < len(first) else first
     waiting, killed, runs = draw.sample(spread, len(spread)), 0, 0
     while killed < number:
         some = waiting[:IN_A_ROW] or draw.sample(whole.places, IN_A_ROW)
