@@ -197,7 +197,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     if start:
         state = parallel.replicate(saved)
         _log.warning("continuing %s from step %d of %d", workdir, start, steps)
-    hosts.by_first(lambda: checkpoint.remove_after(workdir, start))
+    hosts.by_first(lambda: checkpoint.remove_all_but(workdir, whole))
     rates = step.schedule(config.train)
     columns = [
         "loss",

@@ -304,12 +304,12 @@ def resume(
     return newest.step, state, whole
 
 
-def remove_after(workdir: pathlib.Path, step: int) -> None:
-    """Removes what the training will write again: the damaged checkpoints that `resume` passed over, and those that
-    were being written when a training was killed."""
-    folder = _folder(workdir)
+def remove_all_but(workdir: pathlib.Path, whole: Iterable[Checkpoint]) -> None:
+    """Removes the checkpoints that `resume` passed over, which are damaged, and those that were being written or
+    removed when a training was killed."""
+    folder, kept = _folder(workdir), {one.folder for one in whole}
     unfinished = [p for p in folder.iterdir() if UNFINISHED in p.name] if folder.is_dir() else []
-    for path in [p for p in _found(workdir) if int(p.name) > step] + unfinished:
+    for path in [p for p in _found(workdir) if p not in kept] + unfinished:
         shutil.rmtree(path)
 
 

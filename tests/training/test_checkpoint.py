@@ -231,12 +231,21 @@ def test_what_a_training_passes_over_it_writes_anew(three, tmp_path):
     run = shutil.copytree(three, tmp_path / "run")
     cut(run / "checkpoints" / "40" / "meta" / "metadata", 0.5)
     number, _, whole = checkpoint.resume(run, state(0), META)
-    checkpoint.remove_after(run, number)
+    checkpoint.remove_all_but(run, whole)
     assert steps(run) == [10, 30]
+    assert number == 30
     with checkpoint.manager(run, whole) as checkpoints:
         checkpoint.save(checkpoints, 40, state(40), META, 0.4)
         checkpoints.wait_until_finished()
     assert checkpoint.resume(run, state(0), META)[0] == 40
+
+
+def test_what_was_half_removed_when_a_training_was_killed_is_gone(three, tmp_path):
+    run = shutil.copytree(three, tmp_path / "run")
+    shutil.rmtree(run / "checkpoints" / "30" / "meta")
+    number, _, whole = checkpoint.resume(run, state(0), META)
+    checkpoint.remove_all_but(run, whole)
+    assert (number, steps(run)) == (40, [10, 40])
 
 
 def test_going_on_under_other_versions_is_said(three, caplog, monkeypatch):
