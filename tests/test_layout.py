@@ -52,7 +52,6 @@ TESTED_IN = {
     "labels/placing.py": "labels/test_importing.py",
     "labels/pts.py": "labels/test_conventions.py",
     "labels/reading.py": "labels/test_importing.py",
-    "labels/told.py": "labels/test_importing.py",
     "labels/tps.py": "labels/test_conventions.py",
     "models/decoder.py": "models/test_models.py",
     "models/efficientnet.py": "models/test_models.py",

@@ -8,7 +8,7 @@ A format is a module with
 * `write(labels)`: name of each file, "" for the only one, -> its bytes; it raises a UserError where something is
   lacking;
 
-and a row of `FORMATS`.
+and a row of `FORMATS` of its name.
 """
 
 from typing import NamedTuple
@@ -21,13 +21,11 @@ class Format(NamedTuple):
       about: what it is, for people.
       suffix: of the one file that has all pictures; "": a folder with a file for each.
       loses: what it can't hold, of `LOSSES`.
-      module: in this room; "": called as the format.
     """
 
     about: str
     suffix: str
-    loses: tuple[str, ...] = ()
-    module: str = ""
+    loses: tuple[str, ...]
 
 
 LOSSES = ("hidden", "confidence", "subject", "spacing", "who", "names", "fractions")

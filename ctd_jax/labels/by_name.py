@@ -65,4 +65,4 @@ def _check_there(path: pathlib.Path) -> None:
 
 
 def _module(name: str) -> ModuleType:
-    return importlib.import_module(f"ctd_jax.labels.{FORMATS[name].module or name}")
+    return importlib.import_module(f"ctd_jax.labels.{name}")

@@ -1,5 +1,6 @@
 """Landmark folders and predictions as label files of other programs."""
 
+import dataclasses
 import logging
 import math
 import pathlib
@@ -22,6 +23,7 @@ _LOST = {  # what a format can't hold -> how much of it there is, what is writte
     ),
     "subject": (lambda p: bool(p.subject), "pictures have a subject: without it"),
     "spacing": (lambda p: bool(p.spacing), "pictures have a spacing, mm of a pixel: without it"),
+    "who": (lambda p: p.who not in ("", WHO), "pictures say who placed their points: without it"),
     "fractions": (
         lambda p: sum(bool(point.x % 1 or point.y % 1) for point in p.points.values()),
         "points have fractions of pixels: rounded to whole ones",
@@ -129,6 +131,4 @@ def _predictions(path: pathlib.Path, images: pathlib.Path | None) -> Labels:
 def _with_spacing(picture: Labelled, spacing: tuple[float, float] | None) -> Labelled:
     if spacing is None or picture.spacing is not None:
         return picture
-    return Labelled(
-        picture.image, picture.points, picture.size, picture.subject, spacing, picture.who, where=picture.where
-    )
+    return dataclasses.replace(picture, spacing=spacing)

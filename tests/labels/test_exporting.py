@@ -77,16 +77,17 @@ def test_coco_is_read_by_its_own_tools(folder, tmp_path, capsys):
 
 def test_what_a_format_cannot_hold_is_said():
     points = {"tip": Point(1, 2, hidden=True, confidence=0.5), "base": Point(3, 4), "left hinge": Point(5, 6)}
-    labels = label_tables.labels(points=points, subject="anna")
+    labels = label_tables.labels(points=points, subject="anna", who="eva")
     said = exporting.losses(labels, "pts")
     assert [line.partition(":")[0] for line in said] == [
         "1 points are hidden but placed",
         "1 points have a confidence",
         "1 pictures have a subject",
         "2 pictures have a spacing, mm of a pixel",
+        "1 pictures say who placed their points",
         "points are known by their order; to read them again",
     ]
-    assert exporting.losses(labels, "coco") == [said[1], said[3]]
+    assert exporting.losses(labels, "coco") == [said[1], said[3], said[4]]
 
 
 def test_a_format_of_points_by_order_refuses_an_absent_one(folder, tmp_path):

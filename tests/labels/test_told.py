@@ -1,0 +1,84 @@
+"""How label files name pictures and points."""
+
+import label_tables
+import pytest
+
+from ctd_jax.data.faults import Fault
+from ctd_jax.errors import UserError
+from ctd_jax.labels.told import Pictures, Told
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    return Pictures(label_tables.draw(tmp_path / "pictures"))
+
+
+@pytest.mark.parametrize(
+    ("name", "file"),
+    [
+        ("a.png", "a.png"),
+        ("./a.png", "a.png"),
+        ("sub/b.png", "sub/b.png"),
+        ("sub\\b.png", "sub/b.png"),
+        ("b.png", "sub/b.png"),
+        ("B.PNG", "sub/b.png"),
+        ("/home/eva/teeth/b.png", "sub/b.png"),
+        ("C:\\Users\\eva\\b.png", "sub/b.png"),
+    ],
+)
+def test_a_picture_is_found_by_its_path_or_by_its_name(name, file, pictures):
+    assert pictures.find(name, "labels.tps") == file
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("", "the picture has no name"),
+        ("../pictures/a.png", "leads out of its folder"),
+        ("sub\\..\\..\\a.png", "leads out of its folder"),
+        ("https://x.org/q.png", "is a URL"),
+        ("c.png", "does not exist in .*; the nearest there is"),
+    ],
+)
+def test_a_picture_that_is_not_found(name, said, pictures):
+    with pytest.raises(Fault, match=f"labels.tps: .*{said}"):
+        pictures.find(name, "labels.tps")
+
+
+def test_a_name_of_two_pictures_is_refused(pictures):
+    (pictures.root / "other").mkdir()
+    (pictures.root / "sub" / "b.png").rename(pictures.root / "other" / "x.png")
+    label_tables.draw(pictures.root)
+    (pictures.root / "other" / "x.png").rename(pictures.root / "other" / "b.png")
+    with pytest.raises(Fault, match=r"picture b\.png may be other/b\.png, sub/b\.png; move the others"):
+        pictures.find("b.png", "labels.tps")
+    assert pictures.find("sub/b.png", "labels.tps") == "sub/b.png"
+    with pytest.raises(Fault, match="expected one picture b.* found 2: other/b.png, sub/b.png"):
+        pictures.of_stem("b", "b.pts")
+
+
+def test_pictures_of_another_place_are_said_once(pictures, caplog):
+    pictures.find("/home/eva/a.png", "labels.tps")
+    pictures.find("sub/b.png", "labels.tps")
+    pictures.say()
+    assert "1 pictures are found by the last part of their name alone; first, /home/eva/a.png is" in caplog.text
+
+
+def test_a_picture_that_cannot_be_read(pictures):
+    (pictures.root / "a.png").write_bytes(b"no picture")
+    with pytest.raises(UserError, match=r"a\.png"):
+        pictures.size("a.png")
+
+
+def test_names_of_points_by_their_order(pictures):
+    assert Told(pictures).names_of(2, "a.pts") == ("1", "2")
+    assert Told(pictures, ("tip", "base")).names_of(2, "a.pts") == ("tip", "base")
+    with pytest.raises(UserError, match="a.pts: expected 2 points, as --names has names, found 3"):
+        Told(pictures, ("tip", "base")).names_of(3, "a.pts")
+
+
+def test_names_of_points_in_an_order_of_their_own(pictures):
+    assert Told(pictures).ordered(["b", "a", "b"], "x.json") == ("b", "a")
+    assert Told(pictures, ("a", "b")).ordered(["b"], "x.json") == ("a", "b")
+    with pytest.raises(UserError, match="x.json: a point is called 'c'; expected one of --names, a, b"):
+        Told(pictures, ("a", "b")).ordered(["c"], "x.json")
