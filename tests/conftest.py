@@ -74,10 +74,19 @@ def cli(monkeypatch, capsys):
 @pytest.fixture(scope="session")
 def finished_run(landmark_folder, teacher_file, tmp_path_factory):
     """The workdir, standard output and error of a run on a landmark folder with spacing, the splits train, val, test1
-    and test2, and one landmark of one test picture missing. Its command line is in `arguments.json` beside it."""
+    and test2, one landmark of one test picture missing, and two raters, one of them 2 px to the right. Its command line
+    is in `arguments.json` beside it."""
     root, folder = landmark_folder(size=48), tmp_path_factory.mktemp("finished")
     with (root / "landmarks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
+    for rater, shift in (("one", 0), ("two", 2)):
+        moved = [{k: float(cell) + shift if k.endswith("_x") else cell for k, cell in row.items()} for row in rows]
+        with (root / f"landmarks_{rater}.csv").open("w", newline="") as file:
+            writer = csv.DictWriter(file, rows[0])
+            writer.writeheader()
+            writer.writerows(moved)
+    content = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(content | {"raters": ["one", "two"]}))
     tests = [row for row in rows if row["split"] == "test"]
     for i, row in enumerate(tests):
         row["split"] = f"test{1 + i // 2}"

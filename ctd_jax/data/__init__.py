@@ -6,7 +6,7 @@ from typing import TypeVar, overload
 
 from ml_collections import ConfigDict
 
-from ctd_jax.data import augment, class_maps, domains, pictures, splits, survey, twins, unlabelled
+from ctd_jax.data import augment, class_maps, domains, pictures, raters, roots, splits, survey, twins, unlabelled
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.augment import Affine, Augmentation
 from ctd_jax.data.class_maps import CLASS_MAPS, ClassMaps
@@ -43,6 +43,8 @@ __all__ = [
     "from_lists",
     "load",
     "pictures",
+    "raters",
+    "roots",
     "splits",
     "survey",
     "twins",

@@ -33,6 +33,7 @@ class Landmarks:
     normalizer: tuple[str, str] | None = None
     success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
     measurements: tuple[Measurement, ...] = ()
+    raters: tuple[str, ...] = ()  # whose own annotations lie beside landmarks.csv
 
     @property
     def flip_order(self) -> tuple[int, ...] | None:
@@ -62,7 +63,7 @@ def read(path: pathlib.Path, columns: Sequence[str], faults: Faults) -> Landmark
     if not isinstance(names, list) or (found and not names) or not all(isinstance(n, str) for n in names):
         raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
     _warn_of_keys(path, content)
-    return parse(content, str(path), faults)
+    return dataclasses.replace(parse(content, str(path), faults), raters=_raters(path, content.get("raters") or []))
 
 
 def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
@@ -115,8 +116,16 @@ def _warn_of_keys(path: pathlib.Path, content: dict[str, Any]) -> None:
         if key not in KEYS:
             near = tables.nearest(key, KEYS)
             _log.warning("%s: the key %r means nothing here%s", path, key, f"; is it {near!r}?" if near else "")
-    if content.get("raters"):
-        _log.warning("%s: `raters` is not used: one annotation of each picture is read, that of landmarks.csv", path)
+
+
+def _raters(path: pathlib.Path, named: Any) -> tuple[str, ...]:
+    """Those of the `raters` whose file is there; warns of the others."""
+    if not isinstance(named, list) or not all(isinstance(one, str) and re.fullmatch(r"[\w.-]+", one) for one in named):
+        raise UserError(f"{path}: raters is {named}; expected a list of names, each of a file landmarks_NAME.csv")
+    lacking = [one for one in named if not os.path.isfile(path.parent / f"landmarks_{one}.csv")]
+    if lacking:
+        _log.warning("%s: no landmarks_%s.csv, which `raters` names; nothing is compared with it", path, lacking[0])
+    return tuple(dict.fromkeys(one for one in named if one not in lacking))
 
 
 def _flip_pairs(where: str, pairs: Any, names: list[str]) -> tuple[tuple[str, str], ...] | None:

@@ -62,6 +62,18 @@ def rows(metrics: Metrics) -> list[dict[str, str]]:
     return found
 
 
+def verdict(metrics: Metrics) -> str:
+    """Whether the network beats the mean map of its training labels, in one sentence; "" where that is unknown."""
+    beaten: Mapping[str, bool] = metrics.get("mean_map", {}).get("beaten", {})
+    if not beaten:
+        return ""
+    if all(beaten.values()):
+        return "The network beats the mean map of its training labels."
+    where = [domain for domain, is_beaten in beaten.items() if not is_beaten]
+    only = f" in {', '.join(where)}" if len(beaten) > 1 else ""
+    return f"The network does not beat the mean map of its training labels{only}."
+
+
 def console(metrics: Metrics) -> str:
     """The result as plain text: cautions; then, for each domain and class, Dice with its 95 % interval, surface
     distances, and the Dice of the mean map.
@@ -106,6 +118,7 @@ def write(
         "segmentation.html",
         **parts.of_run(workdir, metrics, split),
         rows=rows(metrics),
+        verdict=verdict(metrics),
         words=WORDS,
         shared=None,
         pairs=pairs.read(workdir, known, evaluated, originals),

@@ -120,6 +120,23 @@ def _coverage(key: str, metrics: Metrics) -> str:
     return f", {metrics[n_known]} of {metrics[f'n_{counted}']} {word}"
 
 
+def verdict(metrics: Metrics) -> str:
+    """Whether the network beats the mean shape of its training labels and, where there are raters, a person, in one
+    sentence; "" where that is unknown."""
+    shape, raters, key = metrics.get("mean_shape", {}), metrics.get("raters", {}), main_key(metrics)
+    said = []
+    if shape:
+        distance = f" ({quantity(key, metrics).text(shape[key])})" if key in shape else ""
+        said.append(
+            f"{'beats' if shape['beaten'] else 'does not beat'} the mean shape of its training labels{distance}"
+        )
+    if raters:
+        network, between = (f"{raters[one]:.2f} {raters['unit']}" for one in ("network", "between"))
+        nearer = "nearer" if raters["beaten"] else "no nearer"
+        said.append(f"is {nearer} to an annotator ({network}) than another annotator is ({between})")
+    return f"The network {' and '.join(said)}." if said else ""
+
+
 def by_error(metrics: Metrics) -> list[str]:
     """Names of the landmarks, the one with the largest error first; those without any annotation last."""
     key = main_key(metrics)

@@ -175,13 +175,6 @@ def test_pictures_by_another_spelling(root, caplog):
     )
 
 
-def test_raters_are_not_used(root, caplog):
-    content = {"name": "field", "landmarks": ["left", "tip"], "raters": ["senior", "junior"]}
-    (root / "dataset.json").write_text(json.dumps(content), encoding="utf-8")
-    read_folder(root)
-    assert "`raters` is not used" in caplog.text
-
-
 def test_pairs_of_left_and_right(root, caplog):
     names = ["left_eye", "right_eye", "L1", "R1", "ear_left", "ear_right", "left_over"]
     write(root, header=["image", *(f"{name}_{axis}" for name in names for axis in "xy")], rows=[["a.png", *"1" * 14]])

@@ -1,5 +1,6 @@
 """The page of a landmark run: its numbers are those of the files, and it needs nothing else."""
 
+import json
 import re
 
 import pytest
@@ -26,6 +27,17 @@ def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
     assert "train 6 3 test 12 6" in shown
     assert "1,234,567" in shown and "data.budget 3" in shown and "test1 test2" in shown
     assert "not a medical device" in shown
+
+
+def test_the_headline_says_whether_the_mean_shape_is_beaten(tmp_path):
+    summary = make_run(tmp_path)
+    landmarks = {name: one | {"n_train": 5} for name, one in summary["per_landmark"].items()}
+    shape = {"me_px": 9.0, "me_mm": 4.5, "beaten": False, "per_landmark": landmarks}
+    content = summary | {"mean_shape": shape, "per_landmark": landmarks}
+    (tmp_path / "metrics.json").write_text(json.dumps(content))
+    page = written(tmp_path)
+    sentence = "The network does not beat the mean shape of its training labels (4.50 mm)."
+    assert 0 < page.text.index(sentence) < page.text.index("Best, median and worst pictures")
 
 
 def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):

@@ -67,3 +67,13 @@ def test_a_picture_without_the_class_is_no_worst_one(run):
     report.segmentation.write(workdir, maps.__getitem__, lambda image: maps[image][0])
     text = Page((workdir / "report.html").read_text("utf-8")).text
     assert text.index("hip/0.png") < text.index("hip/3.png") and "Dice 100.0 % hip/0.png" in text
+
+
+def test_the_verdict_names_the_mean_map(run):
+    verdict = report.segmentation.verdict
+    assert verdict({"mean_map": {"beaten": {"hip": True, "knee": True}}}).startswith("The network beats the mean map")
+    some = verdict({"mean_map": {"beaten": {"hip": True, "knee": False}}})
+    assert some == "The network does not beat the mean map of its training labels in knee."
+    one = verdict({"mean_map": {"beaten": {"hip": False}}})
+    assert one == "The network does not beat the mean map of its training labels."
+    assert verdict(run[1]) == ""  # a run of an older version

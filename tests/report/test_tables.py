@@ -20,3 +20,20 @@ def test_console_table():
         "largest mean errors: s 4.00 px, q 3.00 px, r 2.00 px",
     ]
     assert lines[0].index("95 %") + len("95 % interval") == lines[2].index("3.45") + len("3.45") == len(lines[1])
+
+
+def test_the_verdict_names_the_mean_shape():
+    metrics = {"me_px": 2.0, "me_mm": 1.0, "mean_shape": {"me_px": 6.0, "me_mm": 3.0, "beaten": True}}
+    assert tables.verdict(metrics) == "The network beats the mean shape of its training labels (3.00 mm)."
+    metrics = {"me_px": 6.0, "mean_shape": {"me_px": 5.5, "beaten": False}}
+    assert tables.verdict(metrics) == "The network does not beat the mean shape of its training labels (5.50 px)."
+    assert tables.verdict({"me_px": 6.0}) == ""  # a run of an older version
+
+
+def test_the_verdict_names_a_person_where_there_are_raters():
+    raters = {"unit": "mm", "network": 1.9, "between": 2.147, "beaten": True}
+    nearer = "nearer to an annotator (1.90 mm) than another annotator is (2.15 mm)."
+    assert tables.verdict({"me_px": 6.0, "raters": raters}) == f"The network is {nearer}"
+    metrics = {"me_px": 2.0, "mean_shape": {"me_px": 6.0, "beaten": True}, "raters": raters | {"beaten": False}}
+    start = "The network beats the mean shape of its training labels (6.00 px) and is no "
+    assert tables.verdict(metrics) == start + nearer

@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, metrics, report, versions
 from ctd_jax.config import config_hash
-from ctd_jax.metrics import Predictions, agreement, mean_shape, procrustes
+from ctd_jax.metrics import Predictions, agreement, mean_shape, procrustes, raters
 from ctd_jax.tasks.landmarks import domains
 from ctd_jax.tasks.landmarks.trained import original_xy
 from ctd_jax.tasks.student import Facts
@@ -172,6 +172,7 @@ def _write(
                 measured.rows(np.isin(measured.images, table.images)),
                 known.measurements,
             )
+        summary |= _of_raters(table, pictures, list(parts), config)
         summary["seconds"] = round(time.monotonic() - facts.began, 1)
         files.write_text(workdir / file, json.dumps(summary, indent=1))
 
@@ -180,6 +181,27 @@ def _write(
             write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name][0].images)))
     write(config.eval.split, "metrics.json", pooled)
     report.landmarks.write(workdir, pictures.picture)
+
+
+def _of_raters(
+    table: Predictions, pictures: data.SplitPictures, splits: Sequence[str], config: ConfigDict
+) -> dict[str, Any]:
+    """The `raters` of metrics.json: see `raters.summarize`. Empty where the folder has none, and with several folders.
+
+    Args:
+      table: of pictures of these splits.
+      pictures: of the run.
+      splits: names of splits.
+      config: of the run.
+    """
+    known = pictures.targets.landmarks
+    if not known.raters or len(folders := data.roots.listed(config.data)) > 1:
+        return {}
+    points = data.raters.points(pathlib.Path(folders[0]), known, table.images.tolist())
+    parts = [pictures.split(name) for name in splits]
+    spacing = {image: mm for part in parts for image, mm in zip(part.images, part.spacing, strict=True)}
+    found = raters.summarize(table, points, known.raters, np.array([spacing[image] for image in table.images]))
+    return {"raters": found} if found else {}
 
 
 def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:
