@@ -10,6 +10,7 @@ result.to_csv("predictions.csv")
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -28,6 +29,7 @@ from ctd_jax.tasks.trained import Seen
 from ctd_jax.training import inference
 from ctd_jax.training.parallel import Parallel
 
+_log = logging.getLogger(__name__)
 MAX_BATCH = 8  # pictures in the network; fewer are filled up, so that the same picture always gets the same bits
 Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
 
@@ -38,7 +40,7 @@ class _Network:
     def __init__(self, trained: tasks.Trained, batch_size: int):
         self._config, self._batch_size = trained.config, batch_size
         self._parallel = Parallel(trained.config.parallel)
-        self._forward = self._parallel.compile(trained.forward, sharded=True)
+        self._look = self._parallel.compile(trained.look, sharded=True)
         self._variables = self._parallel.replicate(trained.folded())
 
     def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Seen:
@@ -50,7 +52,8 @@ class _Network:
             size=self._config.data.image_size,
             margin=self._config.data.margin,
         )
-        return Seen(*inference.apply(self._forward, self._variables, part, self._parallel, self._batch_size))
+        found = inference.apply(self._look, self._variables, part, self._parallel, self._batch_size)
+        return Seen(*found, size=self._config.data.image_size)
 
 
 class Predictor:
@@ -80,7 +83,9 @@ class Predictor:
             raise UserError("no run: the list is empty; give the workdir of one, or of several")
         self.networks = [_trained(pathlib.Path(one), domain, mirror) for one in workdirs]
         averaged.check(self.networks)
-        self.trained = self.networks[0]
+        self.trained = averaged.with_evidence(self.networks)
+        if self.trained.lacks:
+            _log.warning("no radius and no score of unlike pictures: %s", self.trained.lacks)
         self.batch_size = min(MAX_BATCH, *(one.config.eval.batch_size for one in self.networks))
         self._compiled = [_Network(one, self.batch_size) for one in self.networks]
 

@@ -27,7 +27,7 @@ from ctd_jax.training.parallel import Parallel
 REPO = pathlib.Path(__file__).parents[1]
 ANOTHER = {"model__encoder": "resnet18", "data__image_size": 64}  # than the tiny teacher's
 UNTAUGHT = {"teacher__weights": "none", "model__encoder": "resnet8", "constraints__ed__weight": 0.0}
-COLUMNS = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence"
+COLUMNS = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence,radius_px,radius_mm,unlike"
 
 
 def content(folder):
@@ -90,6 +90,7 @@ def test_the_files_of_a_run(finished_run):
         *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "predictions.csv"),
         *("metrics.json", "metrics_test1.json", "metrics_test2.json", "report.html"),
         *("ced.png", "overlays.png", "curves.png", "measurements.png", "measurements.csv", "mean_shape.csv"),
+        "trust.safetensors",
     }
     for name in ("ced.png", "overlays.png", "curves.png"):
         Image.open(run / name).verify()

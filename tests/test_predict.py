@@ -20,7 +20,7 @@ from ctd_jax.training import checkpoint
 
 CASES = pathlib.Path(__file__).parents[1] / "../shared/cases"
 K = len(synthetic.LANDMARKS)
-COLUMNS = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence"
+COLUMNS = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence,radius_px,radius_mm,unlike"
 
 
 def rows(path):

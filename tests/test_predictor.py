@@ -144,7 +144,7 @@ def test_a_domain_that_the_run_lacks(finished_run):
 def test_it_compiles_once(predictor, folder, monkeypatch):
     compiled = []
     (one,) = predictor._compiled
-    monkeypatch.setattr(one, "_forward", lambda *a, real=one._forward: (compiled.append(a[1]), real(*a))[1])
+    monkeypatch.setattr(one, "_look", lambda *a, real=one._look: (compiled.append(a[1]), real(*a))[1])
     predictor([PICTURE] * 11)
     predictor(folder)
     assert {batch["picture"].shape for batch in compiled} == {(predictor.batch_size, 32, 32, 3)}

@@ -114,9 +114,7 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
     """
     rows = _order("pictures", table.images, like.images, names)
     columns = _order("landmarks", table.landmarks, like.landmarks, names)
-    by_point = (table.xy, table.true_xy, table.error_px, table.error_mm, table.confidence, table.spread_px)
-    in_order = (values[rows][:, columns] for values in by_point)
-    table = Predictions(table.images[rows], table.subjects[rows], table.landmarks[columns], *in_order)
+    table = table.rows(rows).columns(columns)
 
     differ = np.flatnonzero(table.subjects != like.subjects)
     if len(differ):

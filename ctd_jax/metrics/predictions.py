@@ -15,7 +15,9 @@ from ctd_jax.errors import UserError
 COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
 SPREAD = "spread_px"  # a further column, where several networks were averaged
 MM = ("x_mm", "y_mm")  # further columns of new pictures whose spacing is known: x and y times the mm of a pixel
-_DECIMALS = (3, 3, 3, 3, 4, 4, 4, 3)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
+TRUST = ("radius_px", "radius_mm", "unlike")  # further columns, which older tables lack
+_DECIMALS = (3, 3, 3, 3, 4, 4, 4)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
+_DECIMALS_OF = {SPREAD: 3, "radius_px": 4, "radius_mm": 4, "unlike": 3}
 _REQUIRED = ("image", "landmark", "x", "y")
 
 
@@ -33,6 +35,12 @@ class Predictions:
     confidence: np.ndarray  # [N, K], NaN where unknown
     spread_px: np.ndarray  # [N, K] root mean square distance of several networks' points from their mean, `xy`; NaN:
     # the points are of one network
+    radius_px: np.ndarray  # [N, K] of the circle about `xy` that holds the true point with 90 % probability, see
+    # `trust.radius`; NaN where the run can't tell
+    radius_mm: np.ndarray  # [N, K] the same in mm, by the longer side of a pixel; NaN also where the spacing is unknown
+    unlike: (
+        np.ndarray
+    )  # [N] above 1: the picture is unlike those of the training, see `trust.unlike`; NaN where unknown
 
     @classmethod
     def from_points(
@@ -46,6 +54,8 @@ class Predictions:
         spacing: np.ndarray | None = None,
         confidence: np.ndarray | None = None,
         spread_px: np.ndarray | None = None,
+        radius_px: np.ndarray | None = None,
+        unlike: np.ndarray | None = None,
     ) -> "Predictions":
         """The table of N pictures and K landmarks, with its errors computed.
 
@@ -57,6 +67,8 @@ class Predictions:
           spacing: `[N, 2]` mm per pixel along x and y, NaN where unknown (None: unknown everywhere).
           confidence: `[N, K]` (None: unknown).
           spread_px: `[N, K]` (None: the points are of one network).
+          radius_px: `[N, K]` (None: unknown).
+          unlike: `[N]` (None: unknown).
 
         Raises:
           ValueError: shapes that do not fit.
@@ -81,12 +93,22 @@ class Predictions:
             error_mm=np.linalg.norm(offset * spacing[:, None, :], axis=-1),
             confidence=array(confidence, (n, k)),
             spread_px=array(spread_px, (n, k)),
+            radius_px=array(radius_px, (n, k)),
+            radius_mm=array(radius_px, (n, k)) * spacing.max(axis=1, keepdims=True),
+            unlike=array(unlike, (n,)),
         )
 
     def rows(self, chosen: np.ndarray) -> "Predictions":
-        """The pictures where `chosen` [N] is true."""
+        """The pictures at the indices, or where the booleans are true, of `chosen`."""
         names = [field.name for field in dataclasses.fields(self) if field.name != "landmarks"]
         return dataclasses.replace(self, **{name: getattr(self, name)[chosen] for name in names})
+
+    def columns(self, chosen: np.ndarray) -> "Predictions":
+        """The landmarks at the indices, or where the booleans are true, of `chosen`."""
+        of_pictures = ("images", "subjects", "unlike")
+        names = [field.name for field in dataclasses.fields(self) if field.name not in (*of_pictures, "landmarks")]
+        of_points = {name: getattr(self, name)[:, chosen] for name in names}
+        return dataclasses.replace(self, landmarks=self.landmarks[chosen], **of_points)
 
 
 def concatenate(tables: Sequence[Predictions]) -> Predictions:
@@ -101,17 +123,19 @@ def write_predictions(path: str | os.PathLike, table: Predictions, spacing: np.n
     Args:
       path: of the csv file.
       table: of N pictures.
-      spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too; None: they are not.
+      spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too, and `radius_mm` by it; None: they are not.
     """
+    if spacing is not None:
+        table = dataclasses.replace(table, radius_mm=table.radius_px * spacing.max(axis=1, keepdims=True))
+    further = (() if np.isnan(table.spread_px).all() else (SPREAD,)) + TRUST
+    unlike = np.broadcast_to(table.unlike[:, None], table.error_px.shape)
     single = [table.error_px, table.error_mm, table.confidence]
-    columns = list(COLUMNS)
-    if not np.isnan(table.spread_px).all():
-        single, columns = [*single, table.spread_px], [*columns, SPREAD]
-    values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 7 or 8]
-    decimals = list(_DECIMALS[: values.shape[-1]])
+    single += [unlike if name == "unlike" else getattr(table, name) for name in further]
+    values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 10 or 11]
+    decimals = [*_DECIMALS, *(_DECIMALS_OF[name] for name in further)]
     if spacing is not None:
         values = np.concatenate([values, table.xy * spacing[:, None]], axis=-1)
-        columns, decimals = [*columns, *MM], [*decimals, 4, 4]
+        further, decimals = further + MM, [*decimals, 4, 4]
 
     def rows() -> Iterator[list[str]]:
         for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
@@ -119,7 +143,7 @@ def write_predictions(path: str | os.PathLike, table: Predictions, spacing: np.n
                 cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, decimals, strict=True))
                 yield [*map(files.cell, (image, subject, landmark)), *cells]
 
-    files.write_csv(path, columns, rows())
+    files.write_csv(path, [*COLUMNS, *further], rows())
 
 
 def read_rows(
@@ -164,7 +188,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
       UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
         that is not a number, half a point, an error without its true point (or the reverse).
     """
-    lines = [(line, row[: -len(MM)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *MM))]
+    lines = [(line, row[: -len(MM)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *TRUST, *MM))]
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}
@@ -185,7 +209,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
             f"expected {len(subjects)} pictures x {len(landmarks)} landmarks, found {len(lines)} rows."
         )
     values = np.array([cells[i, k] for i in subjects for k in landmarks], np.float64)
-    values = values.reshape(len(subjects), len(landmarks), 8)
+    values = values.reshape(len(subjects), len(landmarks), 11)
     return Predictions(
         images=np.array(list(subjects), dtype=str),
         subjects=np.array(list(subjects.values()), dtype=str),
@@ -196,6 +220,9 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
         error_mm=values[..., 5],
         confidence=values[..., 6],
         spread_px=values[..., 7],
+        radius_px=values[..., 8],
+        radius_mm=values[..., 9],
+        unlike=values[:, 0, 10] if len(landmarks) else np.full(len(subjects), np.nan),
     )
 
 
@@ -209,7 +236,7 @@ def number(cell: str) -> float:
 
 def _numbers(where: str, row: list[str]) -> list[float]:
     numbers = []
-    for column, cell in list(zip((*COLUMNS, SPREAD), row, strict=True))[3:]:
+    for column, cell in list(zip((*COLUMNS, SPREAD, *TRUST), row, strict=True))[3:]:
         try:
             numbers.append(number(cell))
         except ValueError as error:

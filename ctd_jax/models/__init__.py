@@ -18,7 +18,7 @@ from ctd_jax.models.decoder import Decoder
 from ctd_jax.models.efficientnet import EfficientNetLite0
 from ctd_jax.models.encoder import Encoder, check_encoder
 from ctd_jax.models.encoder_decoder import EncoderDecoder
-from ctd_jax.models.evaluation import apply_in_evaluation, of_mirror_image
+from ctd_jax.models.evaluation import apply_in_evaluation, of_mirror_image, pooled
 from ctd_jax.models.fold import fold, folded
 from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
@@ -46,6 +46,7 @@ __all__ = [
     "folded",
     "normalize",
     "of_mirror_image",
+    "pooled",
     "weight_file",
 ]
 

@@ -66,6 +66,22 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Metrics) -> Figure:
     return figure
 
 
+def reliability(radius: Metrics) -> Figure:
+    """The share of true points within their radius, over the probability that the radius was made for, with 95 %
+    intervals over subjects; `radius` is what `metrics.json` has of that name."""
+    promised, found, low, high = 100 * np.array(radius["reliability"]).T
+    figure = new_figure(4.6, 4.2)
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color=GREY, lw=0.8, label="as promised")
+    axes.errorbar(
+        promised, found, [found - low, high - found], color=BLUE, fmt="o-", ms=4, lw=1.4, label="found, 95 % intervals"
+    )
+    axes.set(xlim=(40, 101), ylim=(min(40.0, low.min()), 101), xlabel="probability that is promised, %")
+    axes.set_ylabel("true points within their radius, %")
+    _legend(axes, 2)
+    return figure
+
+
 def bland_altman(measured: Measured, metrics: Metrics) -> Figure:
     """A panel for each measurement: the difference predicted - annotated of every picture, over the mean of both; bias,
     limits of agreement, and their 95 % intervals as bands (Bland and Altman 1986).

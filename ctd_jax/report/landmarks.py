@@ -24,7 +24,7 @@ PANEL_SIDE = 420  # pixels of the longer side of a picture in the report
 
 def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     """Writes `report.html`, `ced.png`, `overlays.png`, `curves.png` and, where there are measurements,
-    `measurements.png` into the workdir.
+    `measurements.png`, and where there are radii, `reliability.png` into the workdir.
 
     Args:
       workdir: holds `config.json`, `predictions.csv`, `metrics.json` (with "split" and "normalizer"), and
@@ -57,6 +57,10 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
         parts.save(curves.bland_altman(measured, metrics), workdir / "measurements.png")
         figures.append("measurements")
 
+    if metrics.get("radius", {}).get("reliability"):
+        parts.save(curves.reliability(metrics["radius"]), workdir / "reliability.png")
+        figures.append("reliability")
+
     known, evaluated = {row["image"] for row in split}, set(table.images.tolist())
     return pages.write(
         workdir,
@@ -88,7 +92,9 @@ def _panels(
         for i in indices:
             name = str(table.images[i])
             picture = pictures(name)
-            image = overlays.paint_points(picture, table.xy[i], table.true_xy[i], side=PANEL_SIDE)
+            image = overlays.paint_points(
+                picture, table.xy[i], table.true_xy[i], radius=table.radius_px[i], side=PANEL_SIDE
+            )
             overlays.paint_lines(image, picture, measurements.lines(measured, names, table.xy[i], unknown))
             yield overlays.Panel(group, name, words.text(errors[i]), image)
 

@@ -1,6 +1,7 @@
 """Pictures with what is annotated and what is predicted painted over them.
 
-A true landmark is a hollow circle, a predicted one a cross, with a thin line between the two. The region of a class is
+A true landmark is a hollow circle, a predicted one a cross, with a thin line between the two; the thin circle about the
+cross holds the true point with 90 % probability. The region of a class is
 an outline. Annotations are blue and predictions orange (Okabe and Ito), which the colour-blind can tell apart; circles
 and crosses differ in grey, too. A dark rim keeps all of them visible on any background.
 """
@@ -25,6 +26,7 @@ def paint_points(
     true_xy: np.ndarray | None = None,
     names: Sequence[str] | None = None,
     *,
+    radius: np.ndarray | None = None,
     side: int | None = None,
 ) -> Image.Image:
     """The whole picture with its points.
@@ -34,6 +36,7 @@ def paint_points(
       xy: `[K, 2]` predicted (x, y) in pixels of the picture, (0, 0) the centre of the top-left one; NaN: not drawn.
       true_xy: `[K, 2]` annotated points, NaN where not annotated.
       names: K names, written beside the predictions.
+      radius: `[K]` of a thin circle about each prediction, in pixels of the picture; NaN: not drawn.
       side: longer side of the result; by default that of the picture, at least `SMALLEST_SIDE`.
 
     Returns:
@@ -41,11 +44,13 @@ def paint_points(
     """
     factor, size = _frame(picture, side or max(*picture.shape[:2], SMALLEST_SIDE))
     image = Image.fromarray(picture).resize(size, Image.Resampling.BICUBIC if factor > 1 else Image.Resampling.BOX)
-    radius = max(0.01 * max(size), 3.5)
+    mark = max(0.01 * max(size), 3.5)
     true_xy = np.full_like(xy, np.nan, dtype=np.float64) if true_xy is None else true_xy
     predicted, true = ((points + 0.5) * factor - 0.5 for points in (np.asarray(xy, np.float64), np.asarray(true_xy)))
 
-    marks = _Marks(size, radius)
+    marks = _Marks(size, mark)
+    for point, r in zip(predicted, [] if radius is None else radius * factor, strict=radius is not None):
+        marks.reach(point, r)
     for a, b in zip(predicted, true, strict=True):
         marks.line(a, b)
     for point in true:
@@ -55,11 +60,11 @@ def paint_points(
     marks.onto(image)
 
     if names is not None:
-        pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(2.2 * radius, 9))
+        pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(2.2 * mark, 9))
         for (x, y), name in zip(predicted, names, strict=True):
             if np.isfinite([x, y]).all():
-                at = (min(x + 1.5 * radius, size[0] - font.getlength(name) - radius), y - 2.8 * radius)
-                pen.text(at, name, fill=LINE, font=font, stroke_width=max(round(radius / 4), 1), stroke_fill=RIM)
+                at = (min(x + 1.5 * mark, size[0] - font.getlength(name) - mark), y - 2.8 * mark)
+                pen.text(at, name, fill=LINE, font=font, stroke_width=max(round(mark / 4), 1), stroke_fill=RIM)
     return image
 
 
@@ -133,6 +138,14 @@ class _Marks:
                 r = 1.35 * self.radius + rim
                 self.pen.ellipse([x - r, y - r, x + r, y + r], outline=colour, width=self.stroke + 2 * rim)
 
+    def reach(self, centre: np.ndarray, radius: float) -> None:
+        """The thin circle about a prediction, of a radius in pixels of the picture."""
+        if np.isfinite([*centre, radius]).all():
+            x, y = self._at(centre)
+            r = radius * self.fine
+            for colour, width in ((RIM, 3 * self.rim), (PREDICTION, self.rim)):
+                self.pen.ellipse([x - r, y - r, x + r, y + r], outline=colour, width=width)
+
     def cross(self, centre: np.ndarray) -> None:
         if np.isfinite(centre).all():
             x, y = self._at(centre)
@@ -177,11 +190,12 @@ def legend_of_points(width: int) -> Image.Image:
     """A strip, `width` pixels wide, that shows what the marks of `paint_points` mean."""
     strip, pen, font = _strip(width)
     marks = _Marks(strip.size, 8)
-    truth, prediction, start, end = (np.array([x, 22.0]) for x in (20.0, 180.0, 316.0, 346.0))
+    truth, prediction, start, end, sure = (np.array([x, 22.0]) for x in (18.0, 124.0, 214.0, 240.0, 324.0))
     marks.circle(truth)
     marks.cross(prediction)
     marks.line(start, end)
-    for point, text in ((truth, "annotated"), (prediction, "predicted"), (end, "error")):
+    marks.reach(sure, 13)
+    for point, text in ((truth, "annotated"), (prediction, "predicted"), (end, "error"), (sure, "90 % sure")):
         pen.text((point[0] + 18, 22), text, fill=(20, 20, 20), font=font, anchor="lm")
     marks.onto(strip)
     return strip

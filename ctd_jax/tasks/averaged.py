@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
+from ctd_jax import trust
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.trained import Trained
 from ctd_jax.typing import Batch, Variables
@@ -76,4 +77,19 @@ def as_one(networks: Sequence[Trained]) -> Trained:
         return first.mean([one.forward(own, batch) for one, own in zip(networks, variables, strict=True)])
 
     variables: Any = [one.variables for one in networks]
-    return dataclasses.replace(first, forward=forward, variables=variables, networks=tuple(networks))
+    return dataclasses.replace(with_evidence(networks), forward=forward, variables=variables, networks=tuple(networks))
+
+
+def with_evidence(networks: Sequence[Trained]) -> Trained:
+    """The first of the networks, with what val showed of the average of all."""
+    first, each = networks[0], [one.evidence for one in networks if one.evidence]
+    if len(each) < len(networks):
+        lacks = next(one.lacks for one in networks if not one.evidence)
+        return dataclasses.replace(first, evidence=None, lacks=lacks)
+    lacks, evidence = "", trust.calibrated(each)
+    if not evidence:
+        lacks = (
+            "the runs have other pictures in val, so that nothing can be learned there of their average; give all the "
+            "same --config.data.split"
+        )
+    return dataclasses.replace(first, evidence=evidence, lacks=lacks)

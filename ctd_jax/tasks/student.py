@@ -36,11 +36,13 @@ class Facts:
       n_params: of the network.
       began: `time.monotonic()` at the start of the run.
       gflops: see `cost.gflops`; None: they are not counted.
+      digest: of the network's variables, see `checkpoint.digest`.
     """
 
     n_params: int
     began: float
     gflops: float | None = None
+    digest: str = ""
 
 
 class StudentTask(abc.ABC):

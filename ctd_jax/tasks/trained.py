@@ -2,6 +2,7 @@
 
 import abc
 import dataclasses
+import logging
 import pathlib
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -18,7 +19,12 @@ from ctd_jax.data.given import Given
 from ctd_jax.data.grey_range import Grey
 from ctd_jax.errors import UserError
 from ctd_jax.training import checkpoint
+from ctd_jax.trust import Evidence
+from ctd_jax.trust.evidence import read as read_evidence
 from ctd_jax.typing import InputSpec, Tree, Variables
+
+_log = logging.getLogger(__name__)
+MAX_NAMES = 5  # of pictures in a warning
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,6 +80,20 @@ class Run:
             raise UserError(f"{self.workdir}: this run knows several domains, {found}; give --domain={'|'.join(known)}")
         return domain
 
+    def evidence(self, domain: str | None, *, mirrored: bool) -> dict[str, Any]:
+        """`evidence` and `lacks` of the network of a domain, see `Trained`.
+
+        Args:
+          domain: of those of the run; None: it has one kind of pictures.
+          mirrored: whether the network averages what it says of a picture and of its mirror image.
+        """
+        found, lacks = read_evidence(self.workdir, checkpoint.digest(self.variables), domain)
+        if found and found.mirrored != mirrored:
+            seen = {True: "with mirror images averaged", False: "without mirror images"}
+            lacks = f"{self.workdir} was evaluated {seen[found.mirrored]}, and is used {seen[mirrored]}"
+            return {"evidence": None, "lacks": lacks}
+        return {"evidence": found, "lacks": lacks}
+
     def variables_of(self, domain: str, columns: Sequence[int] | slice) -> Variables:
         """The variables of one domain's network, as those of a run of that domain alone.
 
@@ -110,13 +130,20 @@ class Seen:
     """What a network says of n pictures.
 
     Attributes:
-      outputs: of `Trained.forward`, `[n, ...]` each.
+      outputs: of `Trained.look`, name -> `[n, ...]`.
       offset, scale: `[n, 2]` and `[n]`, of the pictures' frames, in pixels of the network's picture.
+      size: side of the network's picture, pixels.
     """
 
-    outputs: tuple[np.ndarray, ...]
+    outputs: Mapping[str, np.ndarray]
     offset: np.ndarray
     scale: np.ndarray
+    size: int
+
+    @property
+    def side(self) -> np.ndarray:
+        """`[n]` side of the square that the network sees, in pixels of each picture."""
+        return self.size / self.scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,11 +159,14 @@ class Trained(abc.ABC):
       model, variables: as trained.
       input: what pictures the network expects, see `models.normalize`.
       forward: `(variables, {"picture": [B, S, S, 3] uint8}) -> tuple of outputs`, variables as trained or of
-        `models.fold`.
+        `models.fold`; an export has it.
+      look: the same with what `read_off` needs beside: name -> array.
       boxes: whether it looks into a box of each picture.
       grey: the ranges of pictures of more than 8 bits.
       mirrored: whether `forward` averages what the network says of a picture and of its mirror image.
       networks: those that this is the average of; none: it is one network.
+      evidence: what val showed of it; None: unknown.
+      lacks: why it is unknown.
       what: what it finds, as a file of it is called.
       has_points: whether that has coordinates, which can be in mm.
     """
@@ -149,10 +179,13 @@ class Trained(abc.ABC):
     variables: Variables
     input: InputSpec
     forward: Callable[..., tuple[Any, ...]]
+    look: Callable[..., Mapping[str, Any]]
     boxes: bool
     grey: Grey
     mirrored: bool
     networks: "tuple[Trained, ...]" = dataclasses.field(default=(), kw_only=True)
+    evidence: Evidence | None = dataclasses.field(default=None, kw_only=True)
+    lacks: str = dataclasses.field(default="", kw_only=True)
     what: ClassVar[str]
     has_points: ClassVar[bool] = False
 
@@ -161,6 +194,15 @@ class Trained(abc.ABC):
         if self.networks:
             return [one.folded() for one in self.networks]
         return models.fold(self.model, self.variables, self.config.data.image_size)
+
+    def unlike(self, seen: Sequence[Seen]) -> np.ndarray:
+        """`[n]` scores of pictures unlike those of the training, see `trust.unlike`, the mean over the networks; NaN
+        where that is unknown. `seen` as of `read_off`."""
+        if not self.evidence or not self.evidence.unlike:
+            return np.full(len(seen[0].scale), np.nan)
+        return np.mean(
+            [score(one.outputs["features"]) for score, one in zip(self.evidence.unlike, seen, strict=True)], axis=0
+        )
 
     @abc.abstractmethod
     def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Any:
@@ -268,6 +310,19 @@ def check_writable(flag: str, out: pathlib.Path, overlays: pathlib.Path | None) 
             overlays.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"the results can't be written ({error}); give another --{flag} or --overlays") from error
+
+
+def warn_of_unlike(images: Sequence[str] | np.ndarray, unlike: np.ndarray) -> None:
+    """Says which pictures are unlike those of the training; `unlike` is `[N]`, see `trust.unlike`."""
+    beyond = [i for i in np.argsort(-unlike) if unlike[i] > 1]
+    if beyond:
+        names = ", ".join(f"{images[i]} ({unlike[i]:.2g})" for i in beyond[:MAX_NAMES])
+        more = f" and {len(beyond) - MAX_NAMES} more" if len(beyond) > MAX_NAMES else ""
+        _log.warning(
+            "%d of %d pictures are unlike those that the run was trained on, so that what is found there, and how sure "
+            "that is, may not hold: %s%s. (The column or attribute `unlike` is above 1; of pictures like those of the "
+            "training about 5 %% are.)", len(beyond), len(images), names, more,
+        )  # fmt: skip
 
 
 def differs(how: str) -> UserError:

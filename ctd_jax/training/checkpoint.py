@@ -4,6 +4,7 @@ Each is sealed: its JSON holds digests of every array and of itself. A checkpoin
 damaged; it is passed over for another one, with a warning. None is ever used in part.
 """
 
+import contextlib
 import dataclasses
 import functools
 import glob
@@ -350,6 +351,17 @@ def best_of_training(workdir: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
     for folder, reason in damaged.items():
         _log.warning("%s is damaged (%s); the checkpoint of step %d is used", folder, reason, one.step)
     return averaged(state["params"], state["batch_stats"], state.get("average")), one.meta
+
+
+def best_step(workdir: pathlib.Path) -> int:
+    """The step of a run's best checkpoint, by what the checkpoints say of themselves; 0: there is none."""
+    errors: dict[int, float] = {}
+    for folder in _found(workdir):
+        with contextlib.suppress(_Damaged):
+            one = _open(folder)
+            if one.val_error is not None:
+                errors[one.step] = one.val_error
+    return next(iter(_by_error(errors)), 0)
 
 
 def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, dict[str, Any], dict[pathlib.Path, _Damaged]]:

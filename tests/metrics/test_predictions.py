@@ -35,9 +35,10 @@ def test_table_survives_the_file(tmp_path):
     for field in dataclasses.fields(points):
         np.testing.assert_array_equal(getattr(got, field.name), getattr(points, field.name), err_msg=field.name)
     lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0] == "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence"
-    assert lines[1] == '0.png,"s,1",p0,1.250,0.000,0.000,0.000,1.2500,0.6250,0.5000'
-    assert lines[2] == '0.png,"s,1",p1,50.000,0.000,,,,,0.5000'
+    columns = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence,radius_px,radius_mm,unlike"
+    assert lines[0] == columns
+    assert lines[1] == '0.png,"s,1",p0,1.250,0.000,0.000,0.000,1.2500,0.6250,0.5000,,,'
+    assert lines[2] == '0.png,"s,1",p1,50.000,0.000,,,,,0.5000,,,'
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
 
 
@@ -46,7 +47,7 @@ def test_a_table_of_several_networks_has_their_spread(tmp_path):
     points = dataclasses.replace(table([[1, 2], [3, 4]]), spread_px=spread)
     metrics.write_predictions(tmp_path / "p.csv", points)
     lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
-    assert lines[0].endswith(",confidence,spread_px") and lines[2].endswith(",0.5000,12.250")
+    assert ",confidence,spread_px," in lines[0] and lines[2].endswith(",0.5000,12.250,,,")
     np.testing.assert_array_equal(metrics.read_predictions(tmp_path / "p.csv").spread_px, spread)
     np.testing.assert_array_equal(paired.aligned(points.rows(np.array([1, 0])), points).spread_px, spread)
 

@@ -79,7 +79,9 @@ def test_the_command_writes_the_spread_of_several(runs, pictures, cli, tmp_path)
     assert tables["several"] == (tmp_path / "python.csv").read_text()
     assert tables["comma"] == tables["one"]
     first = {name: table.splitlines()[0] for name, table in tables.items()}
-    assert first["several"] == first["one"] + ",spread_px" and first["one"].endswith("confidence")
+    assert first["several"].replace(",spread_px", "") == first["one"] and first["one"].endswith(
+        "radius_px,radius_mm,unlike"
+    )
     read = metrics.read_predictions(tmp_path / "several.csv")
     np.testing.assert_allclose(read.spread_px, Predictor(runs)(pictures).spread, atol=6e-4)
     assert np.isnan(metrics.read_predictions(tmp_path / "one.csv").spread_px).all()

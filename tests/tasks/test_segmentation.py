@@ -246,6 +246,7 @@ def test_the_files_of_a_run(folder_run):
     assert names == {
         *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "masks", "metrics.json"),
         *("segmentation_metrics.csv", "mean_map.csv", "report.html", "overlays.png", "curves.png"),
+        "trust.safetensors",
     }
     assert result == json.loads((workdir / "metrics.json").read_text())
     assert result["split"] == "test" and result["n_images"] == 4
@@ -341,6 +342,20 @@ def test_predict_reads_with_the_grey_range_of_the_domain(folder_run, cli, tmp_pa
     assert (code, error) == (0, "")
     with Image.open(tmp_path / "maps/8.png.png") as one, Image.open(tmp_path / "maps/16.png.png") as other:
         np.testing.assert_array_equal(one, other)
+
+
+def test_pictures_unlike_those_of_the_domain_are_named(folder_run, cli, tmp_path):
+    """The pictures of val, by the rule, and stripes that no scanner makes."""
+    root, workdir, _ = folder_run
+    predictor = Predictor(workdir, domain="heads")
+    like = [root / "heads" / f"{i}.png" for i in (4, 5)]
+    stripes = np.repeat(np.random.default_rng(0).integers(0, 2, (8, 1), np.uint8) * 255, 64, axis=1).repeat(8, axis=0)
+    Image.fromarray(stripes).save(tmp_path / "stripes.png")
+    result = predictor([*like, tmp_path / "stripes.png"])
+    assert result.unlike[-1] > 1 >= result.unlike[:-1].max(initial=0) - 0.01
+    flags = (f"--workdir={workdir}", f"--out={tmp_path / 'maps'}", "--domain=heads")
+    code, _, error = cli("ctd_jax.predict", *flags, tmp_path / "stripes.png")
+    assert code == 0 and "1 of 1 pictures are unlike those" in error and "stripes.png" in error
 
 
 @pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])

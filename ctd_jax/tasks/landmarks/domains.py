@@ -13,8 +13,6 @@ from ctd_jax.metrics import Predictions
 _log = logging.getLogger(__name__)
 SAMPLE = 64  # pictures of a domain, to learn how large its landmarks are
 UNLIKE = 1.3  # ratio of sizes that is warned of
-# columns of a table of predictions, [N, K, ...]
-BY_POINT = ("xy", "true_xy", "error_px", "error_mm", "confidence", "spread_px")
 
 
 def warn_of_sizes(pictures: SplitPictures) -> None:
@@ -47,15 +45,9 @@ def _span(train: Dataset) -> float:
 def table_of(table: Predictions, domain: str) -> Predictions:
     """The pictures and landmarks of one domain, under their own names."""
     rows = np.char.startswith(table.images, f"{domain}/")
-    by_picture = {f.name: getattr(table, f.name)[rows] for f in dataclasses.fields(table) if f.name != "landmarks"}
-    by_picture |= {key: _without(by_picture[key], domain) for key in ("images", "subjects")}
-    return _columns_of(dataclasses.replace(table, **by_picture), domain)
-
-
-def _columns_of(table: Predictions, domain: str) -> Predictions:
-    columns = np.char.startswith(table.landmarks, f"{domain}/")
-    by_point = {key: getattr(table, key)[:, columns] for key in BY_POINT}
-    return dataclasses.replace(table, landmarks=_without(table.landmarks[columns], domain), **by_point)
+    found = table.rows(rows).columns(np.char.startswith(table.landmarks, f"{domain}/"))
+    names = {key: _without(getattr(found, key), domain) for key in ("images", "subjects", "landmarks")}
+    return dataclasses.replace(found, **names)
 
 
 def _without(names: np.ndarray, domain: str) -> np.ndarray:

@@ -1,5 +1,6 @@
 """From a trained network to a table of predictions, and from that table to every number and picture of the result."""
 
+import dataclasses
 import json
 import pathlib
 import time
@@ -9,17 +10,54 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import data, files, metrics, report, versions
+from ctd_jax import data, files, metrics, report, trust, versions
 from ctd_jax.config import config_hash
 from ctd_jax.metrics import Predictions, agreement, mean_shape, procrustes, raters
 from ctd_jax.tasks.landmarks import domains
-from ctd_jax.tasks.landmarks.trained import original_xy
+from ctd_jax.tasks.landmarks.network import flip_order_of
+from ctd_jax.tasks.landmarks.trained import doubts_of, original_xy
 from ctd_jax.tasks.student import Facts
-from ctd_jax.training import hosts, inference
+from ctd_jax.tasks.trained import Seen
+from ctd_jax.training import checkpoint, hosts, inference
 from ctd_jax.training.parallel import Parallel
+from ctd_jax.trust import coverage
 
-TABLES = ("predictions", "mean_shape")  # files of a run, and what a `Pair` has
-Pair = tuple[Predictions, Predictions]
+
+@dataclasses.dataclass(frozen=True)
+class Looked:
+    """What the network says of N pictures, and what it learns about itself from that.
+
+    Attributes:
+      table: their landmarks.
+      doubts: name -> `[N, K]`, see `doubts_of`.
+      side: `[N]` of the square that the network sees, in pixels of each picture.
+      features: `[N, C]`; None: the network has no encoder.
+    """
+
+    table: Predictions
+    doubts: dict[str, np.ndarray]
+    side: np.ndarray
+    features: np.ndarray | None
+
+    def of_domain(self, domain: str, *, mirrored: bool) -> "Looked":
+        """Pictures and landmarks of one domain, see `domains.table_of`; "": all, there is one. Without the doubt of
+        mirror images, where those are not averaged."""
+        doubts = {name: values for name, values in self.doubts.items() if mirrored or name != "mirror"}
+        if not domain:
+            return dataclasses.replace(self, doubts=doubts)
+        rows, columns = (np.char.startswith(x, f"{domain}/") for x in (self.table.images, self.table.landmarks))
+        doubts = {name: values[rows][:, columns] for name, values in doubts.items()}
+        features = None if self.features is None else self.features[rows]
+        return Looked(domains.table_of(self.table, domain), doubts, self.side[rows], features)
+
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A split's table of predictions, that of the mean shape, and what the radii are compared with."""
+
+    table: Predictions
+    blind: Predictions
+    compared: coverage.Compared
 
 
 def predict(
@@ -32,6 +70,24 @@ def predict(
       variables, dataset, parallel, batch_size: see `inference.apply`.
     """
     (points, confidence), offset, scale = inference.apply(forward, variables, dataset, parallel, batch_size)
+    return _table(dataset, points, confidence, offset, scale)
+
+
+def look_at(look: Callable, variables: Any, dataset: data.Dataset, parallel: Parallel, batch_size: int) -> Looked:
+    """As `predict`, of `landmarks.look`.
+
+    Args:
+      look: compiled by `parallel` with `sharded=True`.
+      variables, dataset, parallel, batch_size: see `inference.apply`.
+    """
+    seen = Seen(*inference.apply(look, variables, dataset, parallel, batch_size), size=dataset.size)
+    table = _table(dataset, seen.outputs["xy"], seen.outputs["confidence"], seen.offset, seen.scale)
+    return Looked(table, doubts_of(seen.outputs, seen.size), seen.side, seen.outputs.get("features"))
+
+
+def _table(
+    dataset: data.Dataset, points: np.ndarray, confidence: np.ndarray, offset: np.ndarray, scale: np.ndarray
+) -> Predictions:
     return Predictions.from_points(
         dataset.images,
         dataset.subjects,
@@ -41,6 +97,30 @@ def predict(
         spacing=dataset.spacing,
         confidence=confidence,
     )
+
+
+def _evidence(val: Looked, features: np.ndarray | None, *, mirrored: bool) -> trust.Evidence:
+    """What the pictures of val of a domain show; `features` are those of its training pictures."""
+    table, subjects = val.table, metrics.subject_units(val.table)
+    unlike: tuple[trust.Unlike, ...] = ()
+    if features is not None and val.features is not None and len(features):
+        unlike = (trust.Unlike.fit(features, val.features, subjects),)
+    offset = (table.xy - table.true_xy) / val.side[:, None, None]
+    return trust.Evidence(table.images, subjects, tuple(table.landmarks), offset, val.doubts, mirrored, unlike)
+
+
+def _with_radius(found: Looked, evidence: trust.Evidence, spacing: np.ndarray) -> tuple[Predictions, coverage.Compared]:
+    """The table with its radii and scores of unlike pictures, and what the radii are compared with."""
+    side, radius, n = found.side[:, None], evidence.radius, len(found.side)
+    at_level = np.stack([radius(found.doubts, n, level) * side for level in coverage.LEVELS])
+    radius_px = radius(found.doubts, n) * side
+    unlike = np.full(n, np.nan)
+    if evidence.unlike and found.features is not None:
+        unlike = evidence.unlike[0](found.features)
+    table = dataclasses.replace(
+        found.table, radius_px=radius_px, radius_mm=radius_px * spacing.max(axis=1, keepdims=True), unlike=unlike
+    )
+    return table, coverage.Compared(at_level, radius.constant() * side)
 
 
 def summarize(predictions: Predictions, known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
@@ -57,7 +137,7 @@ def _settings(known: data.Landmarks, config: ConfigDict) -> dict[str, Any]:
 
 
 def evaluate(
-    forward: Callable,
+    look: Callable,
     variables: Any,
     pictures: data.SplitPictures,
     parallel: Parallel,
@@ -65,14 +145,14 @@ def evaluate(
     workdir: pathlib.Path,
     facts: Facts,
 ) -> dict[str, Any]:
-    """Reads the splits that `config.eval.split` names, once; writes predictions.csv, mean_shape.csv (see `mean_shape`),
-    metrics.json (all splits pooled; metrics_<split>.json for each of several) and, last of all, the report; where
-    dataset.json has measurements, measurements.csv too.
+    """Reads the splits that `config.eval.split` names, once; writes trust.safetensors (see `trust.evidence`),
+    predictions.csv, mean_shape.csv (see `mean_shape`), metrics.json (all splits pooled; metrics_<split>.json for each
+    of several) and, last of all, the report; where dataset.json has measurements, measurements.csv too.
     Where several domains are evaluated, each has these files in a folder of its name, and the workdir's metrics.json
     has them under `domains`. Numbers of different domains are never pooled.
 
     Args:
-      forward: `landmarks.forward`, compiled by `parallel` with `sharded=True`.
+      look: `landmarks.look`, compiled by `parallel` with `sharded=True`.
       variables: of the network, on the devices.
       pictures: all of the configuration.
       parallel: the devices.
@@ -85,24 +165,48 @@ def evaluate(
     """
     splits = {name: pictures.split(name) for name in pictures.splits_called(config.eval.split)}
     size = config.eval.batch_size
-    found = {name: predict(forward, variables, part, parallel, size) for name, part in splits.items()}
+    found = {name: look_at(look, variables, part, parallel, size) for name, part in splits.items()}
+    val = found["val"] if "val" in found else look_at(look, variables, pictures.split("val"), parallel, size)
+    train = pictures.trained_on
+    few = train.take(np.unique(np.linspace(0, len(train) - 1, trust.unlike.MAX_PICTURES).round().astype(int)))
+    of_train = look_at(look, variables, few, parallel, size)
 
     def write() -> None:
+        evidence = {}
+        for domain, part in pictures.evaluated.items():
+            mirrored = flip_order_of(config, part.targets.landmarks) is not None
+            here = val.of_domain(domain, mirrored=mirrored)
+            features = of_train.of_domain(domain, mirrored=mirrored).features
+            evidence[domain] = _evidence(here, features, mirrored=mirrored)
+        trust.evidence.write(workdir, facts.digest, checkpoint.best_step(workdir), evidence)
         shape = mean_shape.of(pictures.split("train"), pictures.split("val"))
-        both = {name: (table, mean_shape.predictions(shape, splits[name])) for name, table in found.items()}
-        _write_all(both, pictures, config, workdir, facts)
+        blind = {name: mean_shape.predictions(shape, part) for name, part in splits.items()}
+        _write_all(found, blind, pictures, config, workdir, facts)
 
     hosts.by_first(write)
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
 def _write_all(
-    found: dict[str, Pair], pictures: data.SplitPictures, config: ConfigDict, workdir: pathlib.Path, facts: Facts
+    found: dict[str, Looked],
+    blind: dict[str, Predictions],
+    pictures: data.SplitPictures,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    facts: Facts,
 ) -> None:
-    """The results of each domain that is evaluated; those of one alone lie in the workdir itself."""
+    """The results of each domain that is evaluated; those of one alone lie in the workdir itself. `found` and `blind`
+    have what the network and the mean shape say of each split."""
     evaluated = pictures.evaluated
     for domain, part in evaluated.items():
-        tables = {split: _of_domain(found[split], domain) for split in part.splits_called(config.eval.split)}
+        evidence, lacks = trust.evidence.read(workdir, facts.digest, domain)
+        if not evidence:
+            raise RuntimeError(lacks)
+        parts = {}
+        for split in part.splits_called(config.eval.split):
+            looked = found[split].of_domain(domain, mirrored=evidence.mirrored)
+            table, compared = _with_radius(looked, evidence, part.split(split).spacing)
+            parts[split] = Part(table, _of_domain(blind[split], domain), compared)
         folder = workdir / domain if len(evaluated) > 1 else workdir
         if len(evaluated) > 1:
             folder.mkdir(exist_ok=True)
@@ -111,7 +215,7 @@ def _write_all(
             for name in ("config.json", "log.csv"):
                 if (workdir / name).exists():
                     files.write_text(folder / name, (workdir / name).read_text("utf-8"))
-        _write(tables, part, config, folder, facts)
+        _write(parts, part, config, folder, facts, evidence.radius)
     if len(evaluated) > 1:
         each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in evaluated}
         summary = {
@@ -128,22 +232,23 @@ def _write_all(
         report.domains.write(workdir)
 
 
-def _of_domain(pair: Pair, domain: str) -> Pair:
-    """The tables of one domain; "": the run has one kind of pictures."""
-    predicted, mean = pair
-    return (domains.table_of(predicted, domain), domains.table_of(mean, domain)) if domain else pair
+def _of_domain(table: Predictions, domain: str) -> Predictions:
+    """The table of one domain; "": the run has one kind of pictures."""
+    return domains.table_of(table, domain) if domain else table
 
 
 def _write(
-    parts: dict[str, Pair],
+    parts: dict[str, Part],
     pictures: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
     facts: Facts,
+    radius: trust.Radius,
 ) -> None:
     known = pictures.targets.landmarks
-    pooled, blind = (_pooled(workdir / f"{name}.csv", tables)
-                     for name, tables in zip(TABLES, zip(*parts.values(), strict=True), strict=True))  # fmt: skip
+    pooled = _pooled(workdir / "predictions.csv", [one.table for one in parts.values()])
+    blind = _pooled(workdir / "mean_shape.csv", [one.blind for one in parts.values()])
+    compared = coverage.concatenate([one.compared for one in parts.values()])
     spacing = np.concatenate([pictures.split(name).spacing for name in parts])
     if known.measurements:
         measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
@@ -165,6 +270,8 @@ def _write(
             summary["per_landmark"][landmark]["n_train"] = int(n)
         unseen = blind.rows(np.isin(blind.images, table.images))
         summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
+        here = np.isin(pooled.images, table.images)
+        summary["radius"] = coverage.summarize(table, compared.rows(here), radius)
         summary["cautions"] = report.cautions.of_landmarks(summary, table, unseen)
         summary["shape"] = procrustes.summarize(table, spacing[np.isin(pooled.images, table.images)])
         if known.measurements:
@@ -178,7 +285,7 @@ def _write(
 
     if len(parts) > 1:
         for name in parts:
-            write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name][0].images)))
+            write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name].table.images)))
     write(config.eval.split, "metrics.json", pooled)
     report.landmarks.write(workdir, pictures.picture)
 

@@ -61,3 +61,19 @@ def decode(heatmaps: Array, *, stride: int) -> tuple[Array, Array]:
     y = refine(peak // width, height, width)
     cell = jnp.stack([x[..., 0, :], y[..., 0, :]], axis=-1)
     return (cell + 0.5) * stride - 0.5, jnp.clip(confidence, 0, 1)
+
+
+def width(heatmaps: Array, *, stride: int) -> Array:
+    """`[..., K]` spread of each heatmap `[..., h, w, K]`, in network pixels: the root mean square distance of its mass,
+    the square of what is above 0, from its centre of mass."""
+    mass = jnp.maximum(heatmaps, 0)
+    mass = mass * mass
+    total = jnp.maximum(mass.sum(axis=(-3, -2)), 1e-12)
+
+    def variance(profile: Array) -> Array:
+        cell = jnp.arange(profile.shape[-2])[:, None]
+        mean = (profile * cell).sum(-2) / total
+        apart = cell - mean[..., None, :]
+        return (profile * apart * apart).sum(-2) / total
+
+    return stride * jnp.sqrt(variance(mass.sum(-3)) + variance(mass.sum(-2)))

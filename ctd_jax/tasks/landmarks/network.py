@@ -1,6 +1,7 @@
 """The network of landmarks: built from a configuration, and what it says of pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -11,7 +12,7 @@ from ml_collections import ConfigDict
 from ctd_jax import data, models
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import heatmaps
-from ctd_jax.typing import Batch, EncoderSpec, InputSpec, Variables
+from ctd_jax.typing import Batch, EncoderSpec, Features, InputSpec, Variables
 
 
 def build(
@@ -62,14 +63,21 @@ def flip_order_of(config: ConfigDict, known: data.Landmarks) -> tuple[int, ...] 
     return known.flip_order if config.eval.mirror and config.augment.flip else None
 
 
-def forward(
+def look(
     model: nn.Module,
     input_spec: InputSpec,
     flip_order: Sequence[int] | None = None,
     domain_mirrors: Sequence[bool] = (),
-) -> Callable[[Variables, Batch], tuple[Array, Array]]:
-    """Body `(variables, {"picture": [B, S, S, 3] uint8}) -> ([B, K, 2] network pixels, [B, K] confidence)`; "domain"
-    `[B]` too, where there are domains. `variables` as trained, or of `models.fold`.
+    *,
+    doubts: bool = True,
+) -> Callable[[Variables, Batch], dict[str, Array]]:
+    """Body `(variables, {"picture": [B, S, S, 3] uint8})`; "domain" `[B]` too, where there are domains. `variables` as
+    trained, or of `models.fold`. It gives
+
+    - `xy` `[B, K, 2]` in network pixels, and `confidence` `[B, K]`;
+    - `width` `[B, K]`, see `heatmaps.width`; where mirror images are averaged also `mirror` `[B, K]`, network pixels
+      between the points of the picture and of its mirror image;
+    - `features` `[B, C]`, means of the encoder's channels over the picture; not where the network has no encoder.
 
     Args:
       model: of `build`.
@@ -77,22 +85,49 @@ def forward(
       flip_order: see `Landmarks.flip_order`; the heatmaps of a picture and of its mirror image, turned back, are then
         averaged. None: a picture is seen as it is.
       domain_mirrors: of each domain, whether its pictures are seen mirrored too; none: all are.
+      doubts: False: `xy` and `confidence` are all that is given.
     """
 
-    def body(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+    def body(variables: Variables, batch: Batch) -> dict[str, Array]:
         domain = batch.get("domain")
 
+        def features(picture: Array) -> Features:
+            return models.apply_in_evaluation(model, variables, picture, domain)
+
         def maps(picture: Array) -> Array:
-            return models.apply_in_evaluation(model, variables, picture, domain)["heatmaps"]
+            return features(picture)["heatmaps"]
 
         picture = models.normalize(batch["picture"], input_spec)
+        seen: dict[str, Array] = {}
         with models.folded():
-            found = maps(picture)
+            of_picture = features(picture)
+            found = of_picture["heatmaps"]
+            if doubts and "encoder" in of_picture:
+                seen["features"] = models.pooled(of_picture)
             if flip_order is not None:
-                mean = (found + models.of_mirror_image(maps, picture)[..., np.array(flip_order)]) / 2
+                turned = models.of_mirror_image(maps, picture)[..., np.array(flip_order)]
+                if doubts:
+                    here, there = (heatmaps.decode(one, stride=model.stride)[0] for one in (found, turned))
+                    apart = here - there
+                    seen["mirror"] = jnp.sqrt((apart * apart).sum(-1))
+                mean = (found + turned) / 2
                 if domain is not None and not all(domain_mirrors):
                     mean = jnp.where(jnp.array(domain_mirrors)[domain][:, None, None, None], mean, found)
                 found = mean
-        return heatmaps.decode(found, stride=model.stride)
+        seen["xy"], seen["confidence"] = heatmaps.decode(found, stride=model.stride)
+        if doubts:
+            seen["width"] = heatmaps.width(found, stride=model.stride)
+        return seen
+
+    return body
+
+
+def forward(*made_of: Any, **keys: Any) -> Callable[[Variables, Batch], tuple[Array, Array]]:
+    """Body as that of `look`, of the same arguments, for `xy` and `confidence` alone."""
+    points = look(*made_of, **keys, doubts=False)
+
+    def body(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+        seen = points(variables, batch)
+        return seen["xy"], seen["confidence"]
 
     return body

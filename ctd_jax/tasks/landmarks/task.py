@@ -21,7 +21,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.models import cost
 from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps
-from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
+from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward, look
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.student import Facts, StudentTask
@@ -147,14 +147,15 @@ class LandmarkTask(StudentTask):
         xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
         return np.asarray(self._draw(xy, self.size // cells))
 
-    def _compiled(self, parallel: Parallel) -> Callable[..., Any]:
-        body = forward(self.model, self.teacher.input, self._flip_order, self._mirrors)
+    def _compiled(self, parallel: Parallel, made: Callable[..., Any]) -> Callable[..., Any]:
+        """`forward` or `look`, on the devices."""
+        body = made(self.model, self.teacher.input, self._flip_order, self._mirrors)
         return parallel.compile(body, sharded=True)
 
     def validator(self, parallel: Parallel) -> Validator:
         """Function of variables on the devices: the error of the validation pictures, and how a person reads it; see
         `domains.validation_error`."""
-        body = self._compiled(parallel)
+        body = self._compiled(parallel, forward)
 
         def validate(variables: Variables) -> tuple[float, str]:
             table = evaluate.predict(body, variables, self.val, parallel, self.config.eval.batch_size)
@@ -182,10 +183,11 @@ class LandmarkTask(StudentTask):
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
+        digest = checkpoint.digest(checkpoint.network_of(variables))
         variables, n_params = self.for_prediction(variables, parallel)
-        body = self._compiled(parallel)
+        body = self._compiled(parallel, look)
         passes = 2 if self._flip_order else 1  # of a picture through the network
-        facts = Facts(n_params, began, passes * cost.gflops(self.model, self.size))
+        facts = Facts(n_params, began, passes * cost.gflops(self.model, self.size), digest)
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod

@@ -5,14 +5,14 @@ import json
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ctd_jax import data, files, metrics, report
+from ctd_jax import data, files, metrics, report, trust
 from ctd_jax.data import norms, tables
 from ctd_jax.data.given import Given
 from ctd_jax.data.norms import Norms
@@ -20,11 +20,14 @@ from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, agreement, definitions
 from ctd_jax.metrics.measurements import Measurement, lines
 from ctd_jax.tasks import trained
-from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward
+from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward, look
 from ctd_jax.tasks.trained import Run, Seen
+from ctd_jax.typing import Batch, Variables
 
 T = TypeVar("T", bound=Any)  # an array of NumPy or of JAX
 TOLERANCE = 0.05  # pixels, of the original picture and of the network's
+UNKNOWN = -1.0  # a radius in an export
+MIN_PEAK = 1e-3  # of a heatmap
 MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
 FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
 
@@ -40,6 +43,10 @@ class FoundLandmarks:
       confidence: `[N, K]` height of the heatmap's peak, 0 to 1.
       spread: `[N, K]` root mean square distance of the points of several networks from their mean, which is `xy`, in
         pixels of each picture; None: `xy` is of one network.
+      radius: `[N, K]` of the circle about `xy` that holds the true point with 90 % probability, in pixels of each
+        picture, if it is like those of val; NaN where the run can't tell (the log says why).
+      unlike: `[N]` above 1: the picture is unlike those that the run was trained on, and `radius` may not hold; NaN
+        where unknown.
       spacing: `[N, 2]` mm of a pixel along x and y, NaN where unknown; None: it was not given.
     """
 
@@ -47,7 +54,9 @@ class FoundLandmarks:
     names: tuple[str, ...]
     xy: np.ndarray
     confidence: np.ndarray
-    spread: np.ndarray | None = None
+    spread: np.ndarray | None
+    radius: np.ndarray
+    unlike: np.ndarray
     spacing: np.ndarray | None = None
 
     @property
@@ -57,14 +66,43 @@ class FoundLandmarks:
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Writes the table that `ctd-jax predict --out` does."""
-        table = _table(self.images, self.names, self.xy, self.confidence, self.spread)
+        table = Predictions.from_points(
+            self.images, [""] * len(self.images), self.names, self.xy,
+            confidence=self.confidence, spread_px=self.spread, radius_px=self.radius, unlike=self.unlike,
+        )  # fmt: skip
         metrics.write_predictions(path, table, self.spacing)
 
 
-def _table(
-    images: Sequence[str], names: Sequence[str], xy: np.ndarray, confidence: np.ndarray, spread: np.ndarray | None
-) -> Predictions:
-    return Predictions.from_points(images, [""] * len(images), names, xy, confidence=confidence, spread_px=spread)
+def doubts_of(outputs: Mapping[str, T], size: int) -> dict[str, T]:
+    """What may tell how far off the points of n pictures are, name -> `[n, K]`: one over the height of the heatmap's
+    peak; as parts of the side, the heatmap's width, and how far apart the points of a picture and of its mirror image
+    are.
+
+    Args:
+      outputs: of `network.look`, of NumPy or of JAX.
+      size: side of the network's picture, pixels.
+    """
+    lengths = {name: outputs[name] / size for name in ("width", "mirror") if name in outputs}
+    return {"peak": 1 / outputs["confidence"].clip(MIN_PEAK)} | lengths
+
+
+def with_radius(
+    body: Callable[..., Mapping[str, Array]], radius: trust.Radius, size: int
+) -> Callable[..., tuple[Array, Array, Array]]:
+    """What an export of one network has: `forward`, and `[B, K]` radii in pixels of the network's picture, `UNKNOWN`
+    where val can't tell."""
+    factors = jnp.asarray(np.nan_to_num(size * radius.factors(), nan=UNKNOWN), jnp.float32)
+
+    def outputs(variables: Variables, batch: Batch) -> tuple[Array, Array, Array]:
+        seen = body(variables, batch)
+        found = factors + 0 * seen["confidence"]  # a constant would have no number of pictures in ONNX
+        if radius.doubt:
+            scale, doubt = radius.scale, doubts_of(seen, size)[radius.doubt]
+            growth = jnp.exp(scale.slope * jnp.log(doubt.clip(scale.low, scale.high)))
+            found = jnp.where(factors < 0, found, found * growth)
+        return seen["xy"], seen["confidence"], found
+
+    return outputs
 
 
 def mean_of_points(points: Sequence[T]) -> tuple[T, T]:
@@ -81,7 +119,8 @@ def original_xy(points: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np
 
 
 class TrainedLandmarks(trained.Trained):
-    """`forward` gives `[B, K, 2]` x and y in pixels of the network's picture, and `[B, K]` confidence."""
+    """`forward` gives `[B, K, 2]` x and y in pixels of the network's picture, `[B, K]` confidence and, where val can
+    tell, `[B, K]` radii."""
 
     what = "landmarks"
     has_points = True
@@ -99,27 +138,43 @@ class TrainedLandmarks(trained.Trained):
             names, pairs, boxes = tuple(facts["landmarks"]), facts["flip_pairs"], facts["boxes"]
         model = build(config, meta["encoder"], len(names))
         order = flip_order_of(config, data.Landmarks(names, pairs))
-        body = forward(model, meta["input"], order)
+        made_of, mirrored = (model, meta["input"], order), order is not None
+        known, body = run.evidence(domain, mirrored=mirrored), look(*made_of)
+        exported: Callable[..., tuple[Array, ...]] = forward(*made_of)
+        if known["evidence"] and np.isfinite(known["evidence"].radius.factors()).any():
+            exported = with_radius(body, known["evidence"].radius, config.data.image_size)
         return cls(
-            run.workdir, config, domain, names, model, variables, meta["input"], body, boxes, run.grey(domain),
-            mirrored=order is not None,
+            run.workdir, config, domain, names, model, variables, meta["input"], exported, body, boxes,
+            run.grey(domain), mirrored, **known,
         )  # fmt: skip
 
     def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Predictions:
-        xy, square = mean_of_points([original_xy(one.outputs[0], one.offset, one.scale) for one in seen])
-        confidence = np.mean([one.outputs[1] for one in seen], axis=0)
-        spread = np.sqrt(square) if len(seen) > 1 else None
-        return _table(tuple(map(str, pictures)), self.names, xy, confidence, spread)
+        points = [original_xy(one.outputs["xy"], one.offset, one.scale) for one in seen]
+        xy, square = mean_of_points(points)
+        side = seen[0].side
+        radius = np.full(xy.shape[:2], np.nan)
+        if self.evidence:
+            doubts, _ = trust.average(
+                [doubts_of(one.outputs, one.size) for one in seen], [one / side[:, None, None] for one in points]
+            )
+            radius = self.evidence.radius(doubts, len(xy)) * side[:, None]
+        return Predictions.from_points(
+            tuple(map(str, pictures)), [""] * len(xy), self.names, xy,
+            confidence=np.mean([one.outputs["confidence"] for one in seen], axis=0),
+            spread_px=np.sqrt(square) if len(seen) > 1 else None, radius_px=radius, unlike=self.unlike(seen),
+        )  # fmt: skip
 
     def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array, Array, Array]:
-        xy, square = mean_of_points([points for points, _ in outputs])
-        confidence: Any = sum(one for _, one in outputs)
+        xy, square = mean_of_points([points for points, *_ in outputs])
+        confidence: Any = sum(one for _, one, *_ in outputs)
         return xy, confidence / len(outputs), jnp.sqrt(square)
 
     def result(self, images: Sequence[str], batches: Sequence[Predictions]) -> FoundLandmarks:
         table = metrics.concatenate(batches)
         spread = None if np.isnan(table.spread_px).all() else table.spread_px
-        return FoundLandmarks(tuple(images), self.names, table.xy, table.confidence, spread)
+        return FoundLandmarks(
+            tuple(images), self.names, table.xy, table.confidence, spread, table.radius_px, table.unlike
+        )
 
     def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None) -> "Table":
         if measuring and measuring.out == out:
@@ -139,10 +194,21 @@ class TrainedLandmarks(trained.Trained):
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
         K, number = len(self.names), len(self.networks)
         spread = f"root mean square distance of {number} networks' points from their mean, xy, in pixels of the input"
-        return {
+        found = {
             "xy": ((K, 2), "x and y in pixels of the input, (0, 0) the centre of the top-left one"),
             "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
-        } | ({"spread": ((K,), spread)} if number else {})
+        }
+        if number:
+            return found | {"spread": ((K,), spread)}
+        if self.evidence and np.isfinite(self.evidence.radius.factors()).any():
+            radius = (
+                f"of the circle about xy that holds the true point with {100 * trust.radius.LEVEL:g} % probability "
+            )
+            found["radius"] = (
+                (K,),
+                radius + f"in pictures like those of val, in pixels of the input; {UNKNOWN:g}: unknown",
+            )
+        return found
 
     @property
     def about(self) -> dict[str, Any]:
@@ -156,9 +222,9 @@ class TrainedLandmarks(trained.Trained):
         scale: np.ndarray,
         pictures: data.Dataset,
     ) -> dict[str, float]:
-        (xy, confidence, *spread), (exported_xy, exported_confidence, *exported_spread) = expected, exported
+        (xy, confidence, *lengths), (exported_xy, exported_confidence, *exported_lengths) = expected, exported
         apart = np.linalg.norm(exported_xy - xy, axis=-1)  # [N, K] pixels of the network's picture
-        for one, other in zip(spread, exported_spread, strict=True):
+        for one, other in zip(lengths, exported_lengths, strict=True):
             apart = np.maximum(apart, np.abs(other - one))
         worst = {"network": apart, "picture": apart / scale[:, None]}
         for unit, distance in worst.items():
@@ -226,8 +292,9 @@ class Table(trained.Writer):
         if self._overlays:
             names = self._names if len(self._names) <= MAX_NAMES else None
             spacing = self._spacing[-1] if given.spacing else np.full((len(found.xy), 2), np.nan)
-            for (file, picture), xy, mm in zip(pictures.items(), found.xy, spacing, strict=True):
-                painted = report.paint_points(picture, xy, names=names)
+            each = zip(pictures.items(), found.xy, found.radius_px, spacing, strict=True)
+            for (file, picture), xy, radius, mm in each:
+                painted = report.paint_points(picture, xy, names=names, radius=radius)
                 report.paint_lines(painted, picture, lines(self._measurements, self._names, xy, mm))
                 trained.save(painted, given.beside(self._overlays, file))
 
@@ -246,6 +313,7 @@ class Table(trained.Writer):
             measured = measured if spacing is None else measured.in_mm()
             agreement.write(self._measured, self._normal.applied(measured) if self._normal else measured)
             unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else 'mm'}"
+        trained.warn_of_unlike(table.images, table.unlike)
         text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
         print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
 

@@ -11,13 +11,14 @@ import numpy as np
 from ml_collections import ConfigDict
 from PIL import Image
 
-from ctd_jax import data, files, report, versions
+from ctd_jax import data, files, report, trust, versions
 from ctd_jax.config import config_hash
 from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.metrics import mean_map, segmentation
+from ctd_jax.tasks.segmentation.network import mirrors
 from ctd_jax.tasks.segmentation.trained import class_map
 from ctd_jax.tasks.student import Facts
-from ctd_jax.training import hosts, inference
+from ctd_jax.training import checkpoint, hosts, inference
 from ctd_jax.training.parallel import Parallel
 
 
@@ -63,6 +64,45 @@ def evaluate(
             start += len(batch[0])
     hosts.by_first(lambda: _write(rows, unseen, means, pictures, config, workdir, facts))
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
+
+
+def learn(
+    features: Callable,
+    variables: Any,
+    pictures: data.SplitPictures,
+    parallel: Parallel,
+    config: ConfigDict,
+    workdir: pathlib.Path,
+    facts: Facts,
+) -> None:
+    """Writes what tells pictures unlike those of the training, for each domain; see `trust.evidence`.
+
+    Args:
+      features: `models.pooled` of the network, compiled by `parallel` with `sharded=True`.
+      variables, pictures, parallel, config, workdir, facts: as of `evaluate`.
+    """
+    train, val = pictures.trained_on, pictures.split("val")
+    few = train.take(np.unique(np.linspace(0, len(train) - 1, trust.unlike.MAX_PICTURES).round().astype(int)))
+    of_train, of_val = (
+        inference.apply(features, variables, part, parallel, config.eval.batch_size)[0] for part in (few, val)
+    )
+
+    def write() -> None:
+        found = {}
+        for i, domain in enumerate(val.domains):
+            here = np.flatnonzero(val.domain == i)
+            known = of_train[few.domain == i]
+            if not len(here) or not len(known):
+                continue
+            images = np.array([val.images[j] for j in here], dtype=str)
+            subjects = np.array([val.subjects[j] for j in here], dtype=str)
+            subjects = np.where(subjects == "", images, subjects)
+            score = trust.Unlike.fit(known, of_val[here], subjects)
+            nothing = np.zeros((len(here), 0, 2))
+            found[domain] = trust.Evidence(images, subjects, (), nothing, {}, mirrors(config), (score,))
+        trust.evidence.write(workdir, facts.digest, checkpoint.best_step(workdir), found)
+
+    hosts.by_first(write)
 
 
 def _judge(

@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import flax.linen as nn
 import jax
@@ -12,7 +13,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import models
 from ctd_jax.errors import UserError
-from ctd_jax.typing import Batch, EncoderSpec, InputSpec, Variables
+from ctd_jax.typing import Batch, EncoderSpec, Features, InputSpec, Variables
 
 IMPOSSIBLE = -1e9  # logit of a class that is out of the question
 
@@ -105,23 +106,43 @@ def mirrors(config: ConfigDict) -> bool:
     return bool(config.eval.mirror and config.augment.flip)
 
 
-def forward(
-    model: nn.Module, input_spec: InputSpec, layout: Layout, *, mirror: bool = False
-) -> Callable[[Variables, Batch], Array]:
-    """Body `(variables, {"picture": [B, S, S, 3] uint8, "domain": [B]}) -> [B, S, S, M]` probability of each class of
-    the picture's domain; without "domain", for a network that knows one. `variables` as trained, or of `models.fold`.
-    With `mirror`, those of a picture and of its mirror image, turned back, are averaged."""
+def look(
+    model: nn.Module, input_spec: InputSpec, layout: Layout, *, mirror: bool = False, features: bool = True
+) -> Callable[[Variables, Batch], dict[str, Array]]:
+    """Body `(variables, {"picture": [B, S, S, 3] uint8, "domain": [B]})` that gives `probabilities` `[B, S, S, M]`, of
+    each class of the picture's domain, and `features` `[B, C]`, see `models.pooled`; without "domain", for a network
+    that knows one. `variables` as trained, or of `models.fold`.
 
-    def body(variables: Variables, batch: Batch) -> Array:
+    Args:
+      model: of `build`.
+      input_spec: what pictures it expects, see `models.normalize`.
+      layout: of its classes.
+      mirror: whether the probabilities of a picture and of its mirror image, turned back, are averaged.
+      features: False: `probabilities` are all that is given.
+    """
+
+    def body(variables: Variables, batch: Batch) -> dict[str, Array]:
         domain = batch.get("domain")
 
-        def probabilities(picture: Array) -> Array:
-            logits = models.apply_in_evaluation(model, variables, picture, domain)["logits"]
+        def apply(picture: Array) -> Features:
+            return models.apply_in_evaluation(model, variables, picture, domain)
+
+        def probabilities(logits: Array) -> Array:
             return jax.nn.softmax(logits) if domain is None else layout.probabilities(logits, domain)
 
         picture = models.normalize(batch["picture"], input_spec)
         with models.folded():
-            found = probabilities(picture)
-            return (found + models.of_mirror_image(probabilities, picture)) / 2 if mirror else found
+            of_picture = apply(picture)
+            found = probabilities(of_picture["logits"])
+            if mirror:
+                turned = models.of_mirror_image(lambda x: probabilities(apply(x)["logits"]), picture)
+                found = (found + turned) / 2
+        return {"probabilities": found} | ({"features": models.pooled(of_picture)} if features else {})
 
     return body
+
+
+def forward(*made_of: Any, **keys: Any) -> Callable[[Variables, Batch], Array]:
+    """Body as that of `look`, of the same arguments, for `probabilities` alone."""
+    whole = look(*made_of, **keys, features=False)
+    return lambda variables, batch: whole(variables, batch)["probabilities"]

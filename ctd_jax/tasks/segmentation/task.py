@@ -18,7 +18,7 @@ from ctd_jax.data import augment
 from ctd_jax.losses import supervised
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import evaluate
-from ctd_jax.tasks.segmentation.network import Layout, build, forward, mirrors
+from ctd_jax.tasks.segmentation.network import Layout, build, forward, look, mirrors
 from ctd_jax.tasks.segmentation.trained import TrainedClassMaps
 from ctd_jax.tasks.student import Facts, StudentTask
 from ctd_jax.tasks.task import Validator
@@ -142,8 +142,12 @@ class SegmentationTask(StudentTask):
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
+        digest = checkpoint.digest(checkpoint.network_of(variables))
         variables, n_params = self.for_prediction(variables, parallel)
-        body, facts = self._compiled(parallel), Facts(n_params, began)
+        body, facts = self._compiled(parallel), Facts(n_params, began, digest=digest)
+        looking = look(self.model, self.teacher.input, self.layout)
+        features = parallel.compile(lambda *seen: looking(*seen)["features"], sharded=True)
+        evaluate.learn(features, variables, self.pictures, parallel, self.config, workdir, facts)
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod

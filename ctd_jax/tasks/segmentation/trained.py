@@ -13,10 +13,18 @@ from ctd_jax import data, report
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import trained
-from ctd_jax.tasks.segmentation.network import Layout, build, forward, mirrors
+from ctd_jax.tasks.segmentation.network import Layout, build, forward, look, mirrors
 from ctd_jax.tasks.trained import Run, Seen
 
 TOLERANCE = 0.001  # of a probability
+
+
+@dataclasses.dataclass(frozen=True)
+class Batch:
+    """The class maps of a few pictures, and their scores; see `FoundClassMaps`."""
+
+    class_maps: list[np.ndarray]
+    unlike: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,11 +35,13 @@ class FoundClassMaps:
       images: their names: paths, and `array 0`, `array 1`, ... of arrays.
       names: of the classes, the background first.
       class_maps: of each picture `[H, W]` uint8, the index of each pixel's class in `names`.
+      unlike: `[N]` above 1: the picture is unlike those that the run was trained on; NaN where unknown.
     """
 
     images: tuple[str, ...]
     names: tuple[str, ...]
     class_maps: tuple[np.ndarray, ...]
+    unlike: np.ndarray
 
 
 def class_map(probabilities: np.ndarray, frame: data.Frame, width: int, height: int) -> np.ndarray:
@@ -68,24 +78,28 @@ class TrainedClassMaps(trained.Trained):
         classes = {domain: known[domain]}
         model = build(config, run.meta["encoder"], classes)
         layout, mirrored = Layout.of(classes, heads=False), mirrors(config)
-        body = _in_a_tuple(forward(model, run.meta["input"], layout, mirror=mirrored))
+        made_of = model, run.meta["input"], layout
+        exported = _in_a_tuple(forward(*made_of, mirror=mirrored))
         return cls(
-            run.workdir, config, domain, known[domain], model, variables, run.meta["input"], body, False,
-            run.grey(domain), mirrored,
+            run.workdir, config, domain, known[domain], model, variables, run.meta["input"], exported,
+            look(*made_of, mirror=mirrored), False, run.grey(domain), mirrored,
+            **run.evidence(domain, mirrored=mirrored),
         )  # fmt: skip
 
-    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> list[np.ndarray]:
-        return [
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> "Batch":
+        maps = [
             mean_class_map([_of_picture(one, i) for one in seen], picture.shape[1], picture.shape[0])
             for i, picture in enumerate(pictures.values())
         ]
+        return Batch(maps, self.unlike(seen))
 
     def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array]:
         total: Any = sum(probabilities for (probabilities,) in outputs)
         return (total / len(outputs),)
 
-    def result(self, images: Sequence[str], batches: Sequence[list[np.ndarray]]) -> FoundClassMaps:
-        return FoundClassMaps(tuple(images), self.names, tuple(one for batch in batches for one in batch))
+    def result(self, images: Sequence[str], batches: Sequence["Batch"]) -> FoundClassMaps:
+        maps = tuple(one for batch in batches for one in batch.class_maps)
+        return FoundClassMaps(tuple(images), self.names, maps, np.concatenate([batch.unlike for batch in batches]))
 
     def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None) -> "Folder":
         if measuring:
@@ -128,7 +142,7 @@ class TrainedClassMaps(trained.Trained):
 
 def _of_picture(seen: Seen, i: int) -> tuple[np.ndarray, data.Frame]:
     """The probabilities of the i-th picture, and its frame."""
-    probabilities, (x, y) = seen.outputs[0][i], seen.offset[i]
+    probabilities, (x, y) = seen.outputs["probabilities"][i], seen.offset[i]
     return probabilities, data.Frame(float(seen.scale[i]), (float(x), float(y)), len(probabilities))
 
 
@@ -144,7 +158,8 @@ class Folder(trained.Writer):
 
     def __init__(self, names: Sequence[str], out: pathlib.Path, overlays: pathlib.Path | None):
         self._names, self._out, self._overlays = names, out, overlays
-        self._written = 0
+        self._images: list[str] = []
+        self._unlike: list[np.ndarray] = []
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
         maps = [given.beside(self._out, file) for file in given.files]
@@ -153,15 +168,17 @@ class Folder(trained.Writer):
     def prepare(self) -> None:
         trained.check_writable("out", self._out / "class map", self._overlays)
 
-    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Sequence[np.ndarray]) -> None:
-        for (file, picture), classes in zip(pictures.items(), found, strict=True):
+    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Batch) -> None:
+        for (file, picture), classes in zip(pictures.items(), found.class_maps, strict=True):
             trained.save(Image.fromarray(classes), given.beside(self._out, file))
             if self._overlays:
                 painted = report.paint_outlines(picture, classes, side=max(picture.shape))
                 trained.save(painted, given.beside(self._overlays, file))
-        self._written += len(pictures)
+        self._images += map(str, pictures)
+        self._unlike.append(found.unlike)
 
     def close(self) -> None:
-        if self._written:
+        if self._images:
+            trained.warn_of_unlike(self._images, np.concatenate(self._unlike))
             names = ", ".join(f"{i} {name}" for i, name in enumerate(self._names))
-            print(f"{self._written} pictures, a class map each ({names}): {self._out}")
+            print(f"{len(self._images)} pictures, a class map each ({names}): {self._out}")

@@ -1,0 +1,52 @@
+"""The score of unlike pictures: against SciPy's distance, and against scikit-learn's covariance."""
+
+import numpy as np
+import pytest
+from scipy.spatial import distance
+
+from ctd_jax.trust import Unlike
+
+
+def test_with_many_pictures_it_is_the_mahalanobis_distance():
+    rng = np.random.default_rng(0)
+    mixing = rng.normal(size=(4, 4))
+    train, val, new = (rng.normal(size=(n, 4)) @ mixing for n in (5000, 100, 20))
+    made = Unlike.fit(train, val, np.arange(100).astype(str))
+    inverse = np.linalg.inv(np.cov(train.T))
+    expected = np.array([distance.mahalanobis(one, train.mean(0), inverse) for one in new])
+    np.testing.assert_allclose(made(new) * made.threshold, expected, rtol=0.02)
+
+
+def test_the_threshold_is_that_of_the_rule():
+    rng = np.random.default_rng(0)
+    train, val = rng.normal(size=(50, 3)), rng.normal(size=(39, 3))
+    scores = np.sort(Unlike.fit(train, val, np.arange(39).astype(str))(val))
+    assert scores[37] == pytest.approx(1)  # n = 39: 38th smallest, 0.95 * 40
+
+
+def test_of_few_subjects_it_is_the_largest_score():
+    rng = np.random.default_rng(0)
+    made = Unlike.fit(rng.normal(size=(50, 3)), val := rng.normal(size=(6, 3)), np.arange(6).astype(str))
+    assert made(val).max() == pytest.approx(1)
+
+
+def test_fewer_pictures_than_channels_are_enough():
+    rng = np.random.default_rng(0)
+    train, val = rng.normal(size=(5, 40)), rng.normal(size=(5, 40))
+    made = Unlike.fit(train, val, np.arange(5).astype(str))
+    assert np.isfinite(made(val)).all() and made(10 * val).min() > 3
+
+
+def test_one_picture_is_enough():
+    rng = np.random.default_rng(0)
+    made = Unlike.fit(rng.normal(size=(1, 4)), val := rng.normal(size=(3, 4)), np.arange(3).astype(str))
+    assert np.isfinite(made(val)).all()
+
+
+def test_the_covariance_is_shrunk_as_scikit_learn_does_it():
+    """scikit-learn 1.9.1: LedoitWolf().fit(X).mahalanobis([[2, 2, 2], [9, 0, 0]]) ** 0.5, of the X below."""
+    i = np.arange(20.0)
+    train = np.stack([i % 7, (i * i) % 11, i], axis=1)
+    made = Unlike.fit(train, train, i.astype(str))
+    found = made(np.array([[2, 2, 2], [9, 0, 0.0]])) * made.threshold
+    np.testing.assert_allclose(found, [1.4468235764670738, 3.4656136771324584], rtol=1e-6)
