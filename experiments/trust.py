@@ -105,7 +105,7 @@ def of_radius(network: Network, pictures: data.SplitPictures) -> dict[str, Any]:
     for name in ("none", *val.doubts):
         radius = Radius.of_doubt(None if name == "none" else name, error, val.doubts, val.subjects)
         rows[name] = covered(table, radius, doubts, side)
-    return {"doubts": rows, "chosen": val.radius.doubt or "none", "n_subjects": int(val.radius.n_subjects.max())}
+    return {"doubts": rows, "chosen": val.radius.doubt or "none", "n_subjects": val.radius.n_of_all}
 
 
 def covered(table: Predictions, radius: Radius, doubts: dict[str, np.ndarray], side: np.ndarray) -> dict[str, Any]:

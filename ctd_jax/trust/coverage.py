@@ -8,7 +8,7 @@ import numpy as np
 from scipy import stats
 
 from ctd_jax.metrics import Predictions, intervals, subject_units
-from ctd_jax.trust.radius import LEVEL, MIN_OWN, Radius
+from ctd_jax.trust.radius import LEVEL, MIN_OWN, Radius, rank
 
 LEVELS = (0.5, 0.6, 0.7, 0.8, 0.9, 0.95)  # of the reliability plot
 
@@ -42,6 +42,9 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
 
     - `level`: the probability that is promised. `coverage`: the share of the annotated points of the table that lie
       within their radius, with `ci95` over subjects. `n_points` of them have a radius.
+    - `by_chance`: bounds of what n subjects of val can do: with one score of each, the coverage of endless new subjects
+      is a draw from the beta distribution of k and n + 1 - k (Vovk 2012, "Conditional validity of inductive conformal
+      predictors"), 95 % of which lie between them. Several scores of each subject vary less.
     - `mean_px`, `mean_mm`: mean radius of these points. `constant_px`: mean of the radii by the same rule that are the
       same part of every picture; `constant_coverage`: what they cover.
     - `rank_correlation`: of radius and error (Spearman); `constant_rank_correlation`.
@@ -55,11 +58,10 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
       compared: the same pictures.
       radius: that the table's radii are of.
     """
-    n_subjects = radius.n_subjects
     known = np.isfinite(table.error_px) & np.isfinite(table.radius_px)
     about = {
         "level": LEVEL,
-        "n_subjects": int(n_subjects.max(initial=0)),
+        "n_subjects": radius.n_of_all,
         "n_points": int(known.sum()),
         "without": table.landmarks[np.isnan(table.radius_px).all(axis=0)].tolist(),
     }
@@ -70,6 +72,7 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
     coverage, ends = _coverage(table, table.radius_px)
     in_mm = known & np.isfinite(table.radius_mm)
     about |= {"coverage": coverage} | ({"ci95": ends} if ends else {})
+    about["by_chance"] = by_chance(radius.n_of_all)
     about |= {"mean_px": float(within.mean())} | (
         {"mean_mm": float(table.radius_mm[in_mm].mean())} if in_mm.any() else {}
     )
@@ -80,7 +83,7 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
     of_levels = [(level, *_coverage(table, radii)) for level, radii in zip(LEVELS, compared.at_level, strict=True)]
     return about | {
         "doubt": radius.doubt,
-        "own": int((n_subjects >= MIN_OWN).sum()),
+        "own": int((radius.n_subjects >= MIN_OWN).sum()),
         "reliability": [[level, share, *ends] for level, share, ends in of_levels if ends],
         "per_landmark": {
             str(name): {
@@ -92,6 +95,12 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
             if known[:, k].any()
         },
     }
+
+
+def by_chance(n: int) -> list[float]:
+    """See `summarize`; `n` subjects, as many as a radius needs."""
+    k = rank(n)
+    return stats.beta(k, n + 1 - k).ppf([0.025, 0.975]).tolist()
 
 
 def _coverage(table: Predictions, radius_px: np.ndarray) -> tuple[float, list[float]]:

@@ -171,6 +171,11 @@ class Radius:
         """`[K]` subjects of val that have each landmark."""
         return np.array([len(np.unique(self.subjects[known])) for known in np.isfinite(self.error).T], int)
 
+    @property
+    def n_of_all(self) -> int:
+        """Subjects of val that have any landmark."""
+        return len(np.unique(self.subjects[np.isfinite(self.error).any(axis=1)]))
+
     def __call__(self, doubts: Mapping[str, np.ndarray], number: int, level: float = LEVEL) -> np.ndarray:
         """`[number, K]` radii of new pictures, NaN where val can't tell.
 

@@ -48,3 +48,13 @@ def test_ced_figure_shows_the_curve_in_percent(tmp_path):
     np.testing.assert_allclose(curve.get_xydata()[1:4], [[2, 100 / 3], [4, 200 / 3], [20, 100]])
     assert curve.get_drawstyle() == "steps-post"
     assert axes.get_xlabel() == "mean error of a picture, % of the distance left to right"
+
+
+def test_reliability_figure():
+    """What is promised and what is found, in %, with the interval of each."""
+    rows = [[0.5, 0.55, 0.5, 0.6], [0.9, 0.88, 0.8, 0.93]]
+    (axes,) = curves.reliability({"reliability": rows}).axes
+    line = next(line for line in axes.lines if len(line.get_xdata()) == 2 and line.get_color() == curves.BLUE)
+    np.testing.assert_allclose(line.get_xydata(), [[50, 55], [90, 88]])
+    (bars,) = [one for one in axes.collections if len(one.get_segments()) == 2]
+    np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], [[50, 60], [80, 93]])

@@ -30,6 +30,18 @@ def test_truth_and_prediction_differ_in_grey():
     assert centre[0] > 100 and centre[1] == 0
 
 
+def test_the_radius_is_drawn_to_scale():
+    """A picture of 320 pixels is enlarged twice: a radius of 50 pixels is 100 pixels there."""
+    black, point = np.zeros((320, 320, 3), np.uint8), np.array([[160.0, 160.0]])
+    with_radius = overlays.paint_points(black, point, radius=np.array([50.0]))
+    image, without = (np.asarray(one).astype(int) for one in (with_radius, overlays.paint_points(black, point)))
+    y, x = np.nonzero(np.abs(image - without).sum(axis=-1) > 60)
+    np.testing.assert_allclose(np.hypot(x - 320.5, y - 320.5), 100, atol=2.5)
+    assert len(x) > 400  # all around
+    nothing = overlays.paint_points(black, point, radius=np.array([np.nan]))
+    np.testing.assert_array_equal(np.asarray(nothing), without)
+
+
 def test_draw_keeps_large_pictures_and_enlarges_small_ones():
     xy = np.array([[5.0, 5.0], [np.nan, np.nan]])
     assert overlays.paint_points(np.zeros((700, 900, 3), np.uint8), xy, names=["a", "b"]).size == (900, 700)

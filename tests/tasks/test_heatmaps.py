@@ -94,3 +94,15 @@ def test_plateau_and_spikes_stay_within_half_a_cell_of_the_peak():
     assert 2.5 <= found[0, 0] <= 5.5 and 1.5 <= found[0, 1] <= 4.5
     np.testing.assert_allclose(found[1:], [[6, 5], [0, 7], [0, 4]], atol=0.5)
     np.testing.assert_array_equal(found[2], [0, 7])
+
+
+@pytest.mark.parametrize("sigma", [1.5, 2.5])
+def test_the_width_of_a_gaussian_is_its_sigma(sigma):
+    """Its square is a Gaussian of sigma / sqrt(2) along each axis: sqrt(2) * sigma / sqrt(2) cells from the centre."""
+    maps = gaussian(np.array([[11.3, 12.2], [9.0, 14.5]]), sigma)
+    found = heatmaps.width(jnp.asarray(np.stack([maps, maps - 1e-3]), jnp.float32), stride=STRIDE)
+    np.testing.assert_allclose(found, np.full((2, 2), STRIDE * sigma), rtol=0.01)
+
+
+def test_an_empty_heatmap_has_no_width():
+    assert np.asarray(heatmaps.width(jnp.zeros((8, 8, 1)), stride=STRIDE)).tolist() == [0.0]

@@ -65,6 +65,17 @@ def test_an_error_to_one_side_is_taken_back_by_the_mirror_image():
     np.testing.assert_allclose(confidence, np.exp(-1 / (2 * 1.5**2)), rtol=1e-5)  # of two Gaussians a pixel away
 
 
+def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
+    """One pixel too far to the right in both, so two pixels apart once the mirror image is turned back."""
+    pictures = dots((5, 20, 12))
+    seen = landmarks.network.look(Finder(), RGB, (1, 0, 2))({}, {"picture": pictures})
+    np.testing.assert_allclose(seen["mirror"], [[2, 2, 2]], atol=1e-3)
+    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({}, {"picture": pictures})
+    np.testing.assert_array_equal(seen["xy"], xy)
+    np.testing.assert_array_equal(seen["confidence"], confidence)
+    assert "mirror" not in landmarks.network.look(Finder(), RGB)({}, {"picture": pictures})
+
+
 def test_of_several_domains_each_has_its_own_way():
     pictures = dots((5, 20, 12), (5, 20, 12))
     body = landmarks.forward(Finder(), RGB, (1, 0, 2), domain_mirrors=(True, False))

@@ -50,6 +50,16 @@ def test_the_numbers_of_a_small_table(radius):
     assert shares[0.6] == pytest.approx(4 / 5)  # 4 px: all but 5
 
 
+def test_what_chance_can_do_is_what_it_does():
+    """39 subjects and a uniform score, so that the coverage is the radius itself: 95 % of the draws lie between the
+    bounds."""
+    rng = np.random.default_rng(0)
+    low, high = coverage.by_chance(39)
+    covered = np.sort(rng.uniform(size=(4000, 39)), axis=1)[:, 35]  # k = 36
+    assert np.mean(covered < low) == pytest.approx(0.025, abs=0.007)
+    assert np.mean(covered > high) == pytest.approx(0.025, abs=0.007)
+
+
 def test_without_radii_it_says_so():
     few = Radius.fit(np.ones((4, 2)), {}, EACH[:4])
     made = table([[1, 2]], np.full((1, 2), np.nan), ["s"])
