@@ -43,7 +43,7 @@ SETS = {
     "cardiac_mr": "multidomain/cardiac_mr/images",
 }  # fmt: skip
 BLUR, NOISE = 0.02, 40.0  # standard deviations: a part of the picture's longer side, and grey values
-MAX_PICTURES = 200
+MAX_PICTURES = 100
 NEIGHBOURS = 5
 
 

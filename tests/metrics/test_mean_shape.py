@@ -102,14 +102,15 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     pictures = data.load(config.data, tmp_path / "tfds")
     random = np.random.default_rng(0)
 
-    def predict(forward, variables, part, parallel, batch_size):
+    def look_at(look, variables, part, parallel, batch_size):
         true = part.targets.xy
         xy = np.where(np.isnan(true), 20.0, true) + random.choice([-0.6, 0.6], true.shape)
         confidence = np.ones(xy.shape[:2])
-        return Predictions.from_points(part.images, part.subjects, part.targets.landmarks.names, xy, true_xy=true,
-                                       spacing=part.spacing, confidence=confidence)  # fmt: skip
+        table = Predictions.from_points(part.images, part.subjects, part.targets.landmarks.names, xy, true_xy=true,
+                                        spacing=part.spacing, confidence=confidence)  # fmt: skip
+        return evaluate.Looked(table, {"peak": confidence}, np.ones(len(xy)), None)
 
-    monkeypatch.setattr(evaluate, "predict", predict)
+    monkeypatch.setattr(evaluate, "look_at", look_at)
     if not page:
         monkeypatch.setattr(report.landmarks, "write", lambda *_: None)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))

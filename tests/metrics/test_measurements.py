@@ -93,6 +93,16 @@ def test_units():
 # From the folder to metrics.json
 
 
+class Part(types.SimpleNamespace):
+    """Three pictures."""
+
+    def __len__(self):
+        return 3
+
+    def take(self, indices):
+        return self
+
+
 def run(tmp_path, monkeypatch, content):
     """metrics.json of two test splits of three pictures each, whose predictions all lie (3, 4) px off in point b."""
     names = ["train", "test1", "test2"]
@@ -106,7 +116,7 @@ def run(tmp_path, monkeypatch, content):
     def part(name, xy):
         images, spacing = [f"{name}_{i}.png" for i in range(3)], np.array([[2.0, 0.5]] * 3)
         frames = np.ones(3), np.zeros((3, 2))
-        return types.SimpleNamespace(
+        return Part(
             name=name, targets=data.Points(marks, xy), images=images, subjects=images, spacing=spacing, size=50,
             frames=lambda: frames,
         )  # fmt: skip
@@ -118,16 +128,17 @@ def run(tmp_path, monkeypatch, content):
         split=lambda name: part(name, true[3:] if name == "test2" else true[:3]),
         picture=lambda image: np.zeros((50, 50, 3), np.uint8),
     )
-    pictures.evaluated = {"": pictures}
+    pictures.evaluated, pictures.trained_on = {"": pictures}, pictures.split("train")
 
-    def predict(forward, variables, part, parallel, batch_size):
+    def look_at(look, variables, part, parallel, batch_size):
         rows = slice(0, 3) if part.name == "test1" else slice(3, 6)
         images = [f"{part.name}_{i}.png" for i in range(3)]
-        return metrics.Predictions.from_points(
+        table = metrics.Predictions.from_points(
             images, images, LANDMARKS, xy[rows], true_xy=true[rows], spacing=part.spacing
         )
+        return evaluate.Looked(table, {}, np.full(3, 50.0), None)
 
-    monkeypatch.setattr(evaluate, "predict", predict)
+    monkeypatch.setattr(evaluate, "look_at", look_at)
     config = default.get_config()
     (tmp_path / "config.json").write_text("{}")
     evaluate.evaluate(None, {"params": {}}, pictures, Parallel("shard_map"), config, tmp_path, Facts(1, 0.0, 0.1))
