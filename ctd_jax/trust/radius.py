@@ -82,7 +82,7 @@ class Scale:
     def fit(cls, error: np.ndarray, doubt: np.ndarray | None) -> "Scale":
         """Least squares of the logarithms; `error` and `doubt` are `[N, K]`, NaN where unknown."""
         known = np.isfinite(error)
-        log_error = np.log(np.maximum(error, FLOOR * np.nanmedian(error)))
+        log_error = np.log(np.maximum(error, max(FLOOR * float(np.nanmedian(error)), 1e-9)))
         slope, low, high, log_doubt = 0.0, 1.0, 1.0, np.zeros(error.shape)
         if doubt is not None:
             low, high = max(FLOOR * float(np.median(doubt[known])), 1e-9), max(float(doubt[known].max()), 1e-9)

@@ -114,3 +114,8 @@ def test_nothing_annotated_in_val_is_no_radius():
 def test_a_doubt_that_hardly_varies_has_no_steep_slope(rng):
     doubt = 1 + 1e-9 * rng.uniform(size=(40, 1))
     assert radius.Scale.fit(np.exp(1e10 * (doubt - 1)), doubt).slope == radius.MAX_SLOPE
+
+
+def test_points_that_are_found_exactly_have_a_radius():
+    made = Radius.fit(np.zeros((12, 2)), {"peak": np.ones((12, 2))}, EACH[:12])
+    assert (made({"peak": np.ones((1, 2))}, 1) == 0).all() and (made.constant() == 0).all()
