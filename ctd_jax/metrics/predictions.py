@@ -123,7 +123,7 @@ def write_predictions(path: str | os.PathLike, table: Predictions, spacing: np.n
     Args:
       path: of the csv file.
       table: of N pictures.
-      spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too, and `radius_mm` by it; None: they are not.
+      spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too, and `radius_mm`; None: they are not.
     """
     if spacing is not None:
         table = dataclasses.replace(table, radius_mm=table.radius_px * spacing.max(axis=1, keepdims=True))
