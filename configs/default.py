@@ -153,6 +153,7 @@ def _demo() -> ConfigDict:
     # their gradients are averaged for one update. Batch norm sees a part (its running statistics are averaged), so a
     # device with 4 parts does what 4 devices do with batch_norm "device"
     config.train.remat = False  # computes a block's activations again for its gradient: less memory, more time
+    config.train.heatmap_loss = "mse"  # of landmarks; or "adaptive_wing", which looks harder at the peaks
     config.train.encoder_layers = "all"  # that are trained; or "last" (its last convolution), "none"
     config.train.encoder_lr = 1e-3  # Adam's learning rate at the first step
     config.train.decoder_lr = 1e-3

@@ -72,6 +72,7 @@ ADDED: dict[str, Any] = {
     "augment.blur": 0.0,
     "augment.noise": 0.0,
     "augment.occlusion": 0.0,
+    "train.heatmap_loss": "mse",
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

@@ -80,6 +80,7 @@ RANGES = {
     "train.steps": OPEN,
     "train.batch_norm": one_of("global", "device"),
     "train.accumulate_steps": POSITIVE,
+    "train.heatmap_loss": one_of("mse", "adaptive_wing"),
     "train.encoder_layers": one_of("all", "last", "none"),
     "train.encoder_lr": POSITIVE,
     "train.decoder_lr": POSITIVE,

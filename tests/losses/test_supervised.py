@@ -1,5 +1,7 @@
 """The heatmap loss against NumPy's numbers."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -39,6 +41,65 @@ def test_masked_landmarks_get_no_gradient(batch):
     counts = np.broadcast_to(mask[:, None, None], gradient.shape)
     assert (gradient[~counts] == 0).all()
     assert (gradient[counts] != 0).all()
+
+
+# ---------------------------------------------------------------- adaptive wing
+
+
+def wing_by_hand(y, d):
+    """The published equation of one cell, for Python's numbers."""
+    if d < 0.5:
+        return 14 * math.log(1 + d ** (2.1 - y))
+    a = 14 * (1 / (1 + 0.5 ** (2.1 - y))) * (2.1 - y) * 0.5 ** (1.1 - y)
+    return a * d - (0.5 * a - 14 * math.log(1 + 0.5 ** (2.1 - y)))
+
+
+@pytest.mark.parametrize("y", [0.0, 0.1, 0.9])
+@pytest.mark.parametrize("d", [0.0, 0.01, 0.3, 0.4999, 0.5, 2.0])
+def test_adaptive_wing_of_one_cell(y, d):
+    true = jnp.full((1, 1, 1, 1), y)
+    got = supervised.adaptive_wing(true + d, true, jnp.ones((1, 1), bool))
+    weight = 11 if y >= 0.2 else 1
+    np.testing.assert_allclose(got, [0.05 * weight * wing_by_hand(y, d)], rtol=2e-4, atol=1e-7)
+
+
+def test_adaptive_wing_at_numbers_of_a_pocket_calculator():
+    zero, one = jnp.zeros((1, 1, 1, 1)), jnp.ones((1, 1), bool)
+    # ln(1 + 0.1^2.1) = ln 1.0079433 = 0.0079119, times 14; A of y = 0: 14 / 1.2332582 x 2.1 x 0.4665165 = 11.121485
+    np.testing.assert_allclose(supervised.adaptive_wing(zero + 0.1, zero, one), [0.05 * 0.110766], rtol=1e-4)
+    np.testing.assert_allclose(
+        supervised.adaptive_wing(zero + 3, zero, one) - supervised.adaptive_wing(zero + 1, zero, one),
+        [0.05 * 2 * 11.121485],
+        rtol=1e-4,
+    )
+
+
+def test_adaptive_wing_counts_the_neighbours_of_a_peak_too():
+    true = jnp.zeros((1, 5, 5, 1)).at[0, 2, 2, 0].set(1.0).at[0, 0, 0, 0].set(0.19)
+    off = jnp.zeros_like(true).at[0, 1, 1, 0].set(0.1)  # beside the peak
+    far = jnp.zeros_like(true).at[0, 4, 0, 0].set(0.1)
+    mask = jnp.ones((1, 1), bool)
+    beside, away = (supervised.adaptive_wing(true + change, true, mask) for change in (off, far))
+    np.testing.assert_allclose(beside, 11 * away, rtol=1e-4)
+
+
+def test_adaptive_wing_averages_what_counts_and_has_a_gradient_everywhere(batch):
+    heatmaps, true_heatmaps, mask = batch
+    true_heatmaps = np.clip(true_heatmaps, 0, 1)
+    heatmaps[0, 0, 0] = true_heatmaps[0, 0, 0]  # no error at all
+    loss, gradient = jax.value_and_grad(lambda h: supervised.adaptive_wing(h, true_heatmaps, mask).sum())(heatmaps)
+    alone = [
+        supervised.adaptive_wing(
+            heatmaps[b : b + 1, ..., k : k + 1], true_heatmaps[b : b + 1, ..., k : k + 1], jnp.ones((1, 1), bool)
+        )
+        for b, k in zip(*np.nonzero(mask), strict=True)
+    ]
+    np.testing.assert_allclose(
+        loss, sum(x[0] / mask[b].sum() for x, b in zip(alone, np.nonzero(mask)[0], strict=True)), rtol=1e-5
+    )
+    assert np.isfinite(gradient).all()
+    counts = np.broadcast_to(mask[:, None, None], gradient.shape)
+    assert (gradient[~counts] == 0).all() and (gradient[counts] != 0).mean() > 0.9
 
 
 # ---------------------------------------------------------------- class maps

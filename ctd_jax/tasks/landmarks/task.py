@@ -135,7 +135,8 @@ class LandmarkTask(StudentTask):
     def task_terms(self, student: Features, params: Params, truth: tuple[Array, ...]) -> dict[str, Array]:
         true_heatmaps, inside, xy = truth
         stacks = student.get("stacks", student["heatmaps"][None])
-        of_stacks = [supervised.heatmap_mse(stack, true_heatmaps, inside) for stack in stacks]
+        loss = supervised.HEATMAP_LOSSES[self.config.train.heatmap_loss]
+        of_stacks = [loss(stack, true_heatmaps, inside) for stack in stacks]
         terms = {"heatmap": functools.reduce(operator.add, of_stacks)}
         if "coordinates" in self._added:
             pooled = jnp.mean(student["encoder"].astype(jnp.float32), axis=(1, 2))
