@@ -19,6 +19,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.name, config.variant = "recipe", variant
     config.augment.rotation = 10.0
     config.augment.brightness = config.augment.contrast = config.augment.gamma = 0.15
+    config.train.heatmap_loss = "adaptive_wing"
     config.eval.mirror = True
     config.constraints.delta.weight = 1e-6
     config.constraints.l2.weight = 1e-5
