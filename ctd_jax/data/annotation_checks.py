@@ -264,11 +264,6 @@ def _upside_down(rows: np.ndarray, points: np.ndarray, names: Sequence[str]) -> 
         )
 
 
-def _below(words: Sequence[str]) -> list[str]:
-    """The name of the landmark that lies below one that is called top or upper."""
-    return [ABOVE.get(word, word) for word in words]
-
-
 def _ends(xy: np.ndarray) -> np.ndarray:
     """`[N, 2]` pixels between the outermost points along x and y; not positive where there are fewer than two."""
     low, high = (np.where(np.isnan(xy), fill, xy) for fill in (np.inf, -np.inf))
