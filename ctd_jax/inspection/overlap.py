@@ -47,7 +47,7 @@ def near_identical(
         pairs = [twin for twin in found.pairs if (twin.split_a != twin.split_b) == two]
         counted = sum(number for kind, number in found.counts.items() if (kind[0] != kind[1]) == two)
         items = [item(twin, number) for number, twin in enumerate(pairs)]
-        remedy = "Take one of each pair out of the table, or give it the split `unused`."
+        remedy = "Take one of each pair out of the table, or give it the split “unused”."
         kinds.append(Finding(title, two, f"{about} {remedy}", items, counted))
     return kinds
 
