@@ -60,21 +60,21 @@ def main() -> None:
 
 def _import(source: pathlib.Path, out: pathlib.Path) -> str:
     from ctd_jax.labels import by_name, importing
-    from ctd_jax.labels.told import Pictures, Told
+    from ctd_jax.labels.context import Context, Pictures
 
     if _TO.value:
         raise UserError("--to is for export; import has --from")
     if not _IMAGES.value:
         raise UserError("--images is missing: the folder of the pictures that the labels are of")
     files.expect("out", out, "")
-    told = Told(Pictures(pathlib.Path(_IMAGES.value)), _names(), _spacing(), _NEGATIVE.value)
+    context = Context(Pictures(pathlib.Path(_IMAGES.value)), _names(), _spacing(), _NEGATIVE.value)
     if _FROM.value:
         by_name.check_name("--from", _FROM.value)
     name = _FROM.value or by_name.guess(source)
     if not _FROM.value:
         _log.warning("%s is taken for %s; if that is wrong, --from says the format", source, name)
-    found = by_name.read(source, name, told)
-    return importing.write_folder(found, told, out, title=str(source), who=_WHO.value, force=_FORCE.value)
+    found = by_name.read(source, name, context)
+    return importing.write_folder(found, context, out, title=str(source), who=_WHO.value, force=_FORCE.value)
 
 
 def _export(source: pathlib.Path, out: pathlib.Path) -> str:

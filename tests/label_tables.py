@@ -6,8 +6,8 @@ import pathlib
 from PIL import Image
 
 from ctd_jax.labels import FORMATS, by_name
+from ctd_jax.labels.context import Context, Pictures
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Pictures, Told
 
 HERE = [name for name in FORMATS if name != "sleap" or importlib.util.find_spec("sleap_io")]  # it brings 30 packages
 SIZES = {"a.png": (40, 30), "sub/b.png": (20, 10)}
@@ -41,5 +41,5 @@ def put(root: pathlib.Path, given: Labels, name: str) -> pathlib.Path:
     return path
 
 
-def told(pictures: pathlib.Path, names=NAMES, **more) -> Told:
-    return Told(Pictures(pictures), names, (0.5, 0.5), **more)
+def context(pictures: pathlib.Path, names=NAMES, **more) -> Context:
+    return Context(Pictures(pictures), names, (0.5, 0.5), **more)

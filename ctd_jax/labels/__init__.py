@@ -3,8 +3,8 @@
 A format is a module with
 
 * `recognises(name, head)`: whether a file of this name, in small letters, that begins with the text `head` is one;
-* `read(path, told)`: the `Labels` of a file or folder, in our pixels, images as files below `told.pictures`; it raises
-  a UserError that says file, entry, what was expected and what was found;
+* `read(path, context)`: the `Labels` of a file or folder, in our pixels, images as files below `context.pictures`; it
+  raises a UserError that says file, entry, what was expected and what was found;
 * `write(labels)`: name of each file, "" for the only one, -> its bytes; it raises a UserError where something is
   lacking;
 

@@ -7,20 +7,20 @@ from types import ModuleType
 from ctd_jax.data import tables
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labels
-from ctd_jax.labels.told import Told
 
 SNIFFED = 2**20  # bytes of a file that tell its format
 
 
-def read(path: pathlib.Path, name: str, told: Told) -> Labels:
+def read(path: pathlib.Path, name: str, context: Context) -> Labels:
     """The labels of a file or folder in the format `name`.
 
     Raises:
       UserError: what can't be read, with file and entry.
     """
     _check_there(path)
-    return _module(name).read(path, told)
+    return _module(name).read(path, context)
 
 
 def write(labels: Labels, name: str) -> dict[str, bytes]:

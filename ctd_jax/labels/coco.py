@@ -9,8 +9,8 @@ from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 _log = logging.getLogger(__name__)
 
@@ -19,7 +19,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".json") and '"images"' in head and ('"annotations"' in head or '"categories"' in head)
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """The pictures of a file with one set of key points; see `labels.Format`."""
     path = reading.only_file(path, [".json"])
     content = tables.load_json(path)
@@ -53,11 +53,11 @@ def read(path: pathlib.Path, told: Told) -> Labels:
     pictures = []
     for i, (key, image) in enumerate(images.items()):
         where = f"{at}, images[{i}]"
-        file = told.pictures.find(reading.member(image, "file_name", str, where), where)
+        file = context.pictures.find(reading.member(image, "file_name", str, where), where)
         size = reading.size(image, ("width", "height"), where)
         subject = str(image.get("subject") or "")
-        pictures.append(Labelled(file, placed.get(key, {}), size, subject, told.spacing, where=where))
-    return Labels(told.ordered(names, at), tuple(pictures))
+        pictures.append(Labelled(file, placed.get(key, {}), size, subject, context.spacing, where=where))
+    return Labels(context.ordered(names, at), tuple(pictures))
 
 
 def _category(categories: list, at: str) -> tuple[object, list[str]]:

@@ -8,8 +8,8 @@ from xml.etree import ElementTree
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 _log = logging.getLogger(__name__)
 
@@ -18,7 +18,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".xml") and "<annotations>" in head
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file of pictures, each with points or one skeleton; see `labels.Format`."""
     path = reading.only_file(path, [".xml"])
     root = reading.xml(path)
@@ -30,7 +30,7 @@ def read(path: pathlib.Path, told: Told) -> Labels:
     pictures, others = [], 0
     for i, image in enumerate(root.iter("image")):
         at = f"{path}, image {i + 1}"
-        file = told.pictures.find(image.get("name", ""), at)
+        file = context.pictures.find(image.get("name", ""), at)
         skeletons = image.findall("skeleton")
         if len(skeletons) > 1:
             raise Fault("two in a picture", f"{at}: expected one skeleton, found {len(skeletons)}; cut the picture up")
@@ -42,10 +42,10 @@ def read(path: pathlib.Path, told: Told) -> Labels:
                 reading.add_once(points, name, _point(element, f"{at}, {name[:100]}"), at)
         others += sum(element.tag not in ("points", "skeleton") for element in image)
         size = reading.size(dict(image.attrib), ("width", "height"), at)
-        pictures.append(Labelled(file, points, size, spacing=told.spacing, where=at))
+        pictures.append(Labelled(file, points, size, spacing=context.spacing, where=at))
     if others:
         _log.warning("%s: %d elements that are no points are left out", path, others)
-    return Labels(told.ordered(found, str(path)), tuple(pictures))
+    return Labels(context.ordered(found, str(path)), tuple(pictures))
 
 
 def _point(element: ElementTree.Element, at: str) -> Point:

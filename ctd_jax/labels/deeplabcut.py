@@ -9,8 +9,8 @@ import pathlib
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 AXES = ("x", "y", "likelihood")
 
@@ -19,7 +19,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".csv") and head.lstrip("\ufeff").startswith("scorer")
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """One file; see `labels.Format`."""
     path = reading.only_file(path, [".csv"])
     rows = reading.csv_rows(path)
@@ -48,10 +48,10 @@ def read(path: pathlib.Path, told: Told) -> Labels:
     for at, cells in pictures:
         if len(cells) != len(axes):
             raise Fault("row of another length", f"{at}: expected {len(axes)} cells, found {len(cells)}")
-        image = told.pictures.find("/".join(filter(None, cells[:first])), at)
+        image = context.pictures.find("/".join(filter(None, cells[:first])), at)
         points = {part: point for part, own in places.items() if (point := _point(cells, own, f"{at}, {part[:100]}"))}
-        named.append(Labelled(image, points, spacing=told.spacing, who=scorers[first], where=at))
-    return Labels(told.ordered(list(places), str(path)), tuple(named))
+        named.append(Labelled(image, points, spacing=context.spacing, who=scorers[first], where=at))
+    return Labels(context.ordered(list(places), str(path)), tuple(named))
 
 
 def _point(cells: list[str], own: dict[str, int], at: str) -> Point | None:

@@ -6,15 +6,15 @@ from xml.etree import ElementTree
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 
 def recognises(name: str, head: str) -> bool:
     return name.endswith(".xml") and "<dataset>" in head
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file of pictures with one box of parts each; see `labels.Format`."""
     path = reading.only_file(path, [".xml"])
     root = reading.xml(path)
@@ -24,7 +24,7 @@ def read(path: pathlib.Path, told: Told) -> Labels:
     pictures = []
     for i, image in enumerate(root.iter("image")):
         at = f"{path}, image {i + 1}"
-        file = told.pictures.find(image.get("file", ""), at)
+        file = context.pictures.find(image.get("file", ""), at)
         boxes = [box for box in image.findall("box") if box.find("part") is not None]
         if len(boxes) > 1:
             raise Fault("two in a picture", f"{at}: expected one box with parts, found {len(boxes)}; cut it up")
@@ -36,8 +36,8 @@ def read(path: pathlib.Path, told: Told) -> Labels:
             x, y = (reading.number(part.get(axis), where) for axis in "xy")
             reading.add_once(points, name, Point(x, y), at)
         size = reading.size(dict(image.attrib), ("width", "height"), at) if "width" in image.attrib else None
-        pictures.append(Labelled(file, points, size, spacing=told.spacing, where=at))
-    return Labels(told.ordered(found, str(path)), tuple(pictures))
+        pictures.append(Labelled(file, points, size, spacing=context.spacing, where=at))
+    return Labels(context.ordered(found, str(path)), tuple(pictures))
 
 
 def write(labels: Labels) -> dict[str, bytes]:

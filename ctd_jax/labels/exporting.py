@@ -9,8 +9,8 @@ from ctd_jax import files
 from ctd_jax.data import landmark_folder
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, by_name, placing
+from ctd_jax.labels.context import Pictures
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Pictures
 from ctd_jax.metrics.predictions import read_predictions
 
 _log = logging.getLogger(__name__)

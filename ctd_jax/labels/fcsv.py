@@ -7,8 +7,8 @@ import pathlib
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.labels import reading, slicer
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labels
-from ctd_jax.labels.told import Told
 
 ENDS = ".fcsv"
 COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID")
@@ -19,9 +19,9 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(ENDS)
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file, or a folder of them; see `labels.Format`."""
-    return slicer.read_lists(reading.files_of(path, [ENDS]), ENDS, told, str(path), _points)
+    return slicer.read_lists(reading.files_of(path, [ENDS]), ENDS, context, str(path), _points)
 
 
 def _points(file: pathlib.Path) -> slicer.Placed:

@@ -12,8 +12,8 @@ import numpy as np
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 MAX_BYTES = 2**24  # of one ROI in a .zip, far above any list of points
 FARTHEST = 32_766  # pixels; the box of a ROI has numbers of 16 bits
@@ -24,7 +24,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith((".roi", ".zip")) and head.startswith(("Iout", "PK"))
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """Files, or a folder of them; see `labels.Format`. A `.zip` that is called as a picture and has one point in each
     ROI is a picture whose points are named by their ROIs; else each ROI has the points of a picture."""
     found: list[tuple[str, list[str] | None, np.ndarray, str]] = []  # stem of a picture, names, points, file
@@ -36,7 +36,7 @@ def read(path: pathlib.Path, told: Told) -> Labels:
         else:
             found += [(name, None, xy, f"{at}, {name}") for name, xy in rois]
     ordered = [len(xy) for _, names, xy, _ in found if names is None]
-    names = told.names_of(ordered[0], found[0][3]) if ordered else ()
+    names = context.names_of(ordered[0], found[0][3]) if ordered else ()
     listed = list(names)
     pictures = []
     for stem, own, xy, at in found:
@@ -46,9 +46,9 @@ def read(path: pathlib.Path, told: Told) -> Labels:
         for name, (x, y) in zip(own or names, xy.tolist(), strict=True):
             reading.add_once(points, name, Point(x, y), at)
         listed += own or []
-        image = told.pictures.of_stem(stem, at)
-        pictures.append(Labelled(image, points, told.pictures.size(image), spacing=told.spacing, where=at))
-    return Labels(told.ordered(listed, str(path)), tuple(pictures))
+        image = context.pictures.of_stem(stem, at)
+        pictures.append(Labelled(image, points, context.pictures.size(image), spacing=context.spacing, where=at))
+    return Labels(context.ordered(listed, str(path)), tuple(pictures))
 
 
 def _rois(file: pathlib.Path) -> Rois:

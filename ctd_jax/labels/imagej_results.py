@@ -10,8 +10,8 @@ import pathlib
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 
 def recognises(name: str, head: str) -> bool:
@@ -19,7 +19,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".csv") and {"X", "Y"} <= set(header) and "image" not in header
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file of all pictures, or a folder with one for each, called as it; see `labels.Format`."""
     by_image: dict[str, tuple[list[Point], str]] = {}
     for file in reading.files_of(path, [".csv"]):
@@ -33,17 +33,17 @@ def read(path: pathlib.Path, told: Told) -> Labels:
                 raise Fault("row of another length", f"{at}: expected {len(header)} cells, found {len(cells)}")
             row = dict(zip(header, cells, strict=True))
             label = row.get("Label", "").partition(":")[0]  # a.tif:0001-0002 of a stack
-            image = told.pictures.find(label, at) if label else told.pictures.of_stem(file.stem, at)
+            image = context.pictures.find(label, at) if label else context.pictures.of_stem(file.stem, at)
             x, y = (reading.number(row[axis], f"{at}, {axis}") for axis in "XY")
             by_image.setdefault(image, ([], at))[0].append(Point(x, y))
     pictures = []
     names: tuple[str, ...] = ()
     for image, (points, at) in by_image.items():
-        names = names or told.names_of(len(points), at)
+        names = names or context.names_of(len(points), at)
         if len(points) != len(names):
             raise Fault("number of points", f"{at}: expected {len(names)} points of {image}, found {len(points)}")
-        named, size = dict(zip(names, points, strict=True)), told.pictures.size(image)
-        pictures.append(Labelled(image, named, size, spacing=told.spacing, where=at))
+        named, size = dict(zip(names, points, strict=True)), context.pictures.size(image)
+        pictures.append(Labelled(image, named, size, spacing=context.spacing, where=at))
     return Labels(names, tuple(pictures))
 
 

@@ -14,21 +14,21 @@ from ctd_jax.data.folder import SPACING, check_once
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels
-from ctd_jax.labels.told import Told
 
 _log = logging.getLogger(__name__)
 OURS = (landmark_folder.FILE, landmark_folder.ABOUT)
 
 
 def write_folder(
-    labels: Labels, told: Told, out: pathlib.Path, *, title: str, who: str = "", force: bool = False
+    labels: Labels, context: Context, out: pathlib.Path, *, title: str, who: str = "", force: bool = False
 ) -> str:
     """Writes a landmark folder: table, dataset.json and copies of the pictures, so that it is whole and can be moved.
 
     Args:
       labels: what was read.
-      told: the pictures.
+      context: the pictures.
       out: the new folder.
       title: where the labels were read, for messages.
       who: whose labels are taken; "": all.
@@ -41,14 +41,14 @@ def write_folder(
       UserError: all that is wrong, with file and entry; nothing is written then.
     """
     labels = _chosen(labels, who, title)
-    _check(labels, told, title)
-    placing.check_free(out, force, lambda: _check_replaced(out, told))
-    told.pictures.say()
-    _say(labels, told, title)
+    _check(labels, context, title)
+    placing.check_free(out, force, lambda: _check_replaced(out, context))
+    context.pictures.say()
+    _say(labels, context, title)
     with placing.new_folder(out) as new:
         for picture in labels.pictures:
             (new / picture.image).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(told.pictures.root / picture.image, new / picture.image)
+            shutil.copyfile(context.pictures.root / picture.image, new / picture.image)
         content = {"name": out.name, "landmarks": labels.names, "flip_pairs": None, "normalizer": None}
         files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         files.write_csv(new / landmark_folder.FILE, *_table(labels))
@@ -67,7 +67,7 @@ def _chosen(labels: Labels, who: str, title: str) -> Labels:
     return Labels(labels.names, tuple(one for one in labels.pictures if not who or one.who == who))
 
 
-def _check(labels: Labels, told: Told, title: str) -> None:
+def _check(labels: Labels, context: Context, title: str) -> None:
     """Raises UserError with all that is wrong; the pictures are read."""
     faults = Faults(title)
     landmarks = about.parse({"landmarks": list(labels.names)}, title, faults)
@@ -85,7 +85,7 @@ def _check(labels: Labels, told: Told, title: str) -> None:
             _check_text("the name of a picture", picture.image, picture.where)
             _check_text("a subject", picture.subject, picture.where)
         with faults.collecting("picture"):
-            path = told.pictures.root / picture.image
+            path = context.pictures.root / picture.image
             decoded = pictures.decode(path.read_bytes(), f"{picture.where}, {path}")
             _check_size(picture, decoded)
             table.check_belongs(i, decoded)
@@ -109,7 +109,7 @@ def _check_text(what: str, text: str, at: str) -> None:
         raise Fault("name", f"{at}: {what} is {text[:80]!r}; expected {expected}; rename it")
 
 
-def _check_replaced(out: pathlib.Path, told: Told) -> None:
+def _check_replaced(out: pathlib.Path, context: Context) -> None:
     """Raises UserError if --force would take away what isn't a landmark folder, or the pictures that are read."""
     inside = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
     known = (*pictures.SUFFIXES, ".gif")
@@ -117,11 +117,11 @@ def _check_replaced(out: pathlib.Path, told: Told) -> None:
     if inside and (landmark_folder.FILE not in inside or others):
         found = tables.listed(others or inside, 3)
         raise UserError(f"--out: {out} is not replaced: it has {found}, which is no part of a landmark folder")
-    if told.pictures.root.resolve().is_relative_to(out.resolve()):
-        raise UserError(f"--out: {out} has the pictures that are read, {told.pictures.root}; give a new folder")
+    if context.pictures.root.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out: {out} has the pictures that are read, {context.pictures.root}; give a new folder")
 
 
-def _say(labels: Labels, told: Told, title: str) -> None:
+def _say(labels: Labels, context: Context, title: str) -> None:
     """What is read in another way than it was written, or left out."""
     hidden = sum(point.hidden for picture in labels.pictures for point in picture.points.values())
     if hidden:
@@ -131,9 +131,9 @@ def _say(labels: Labels, told: Told, title: str) -> None:
     if not any(picture.subject for picture in labels.pictures):
         _log.warning("%s: no subjects: each picture counts as a person of its own; where people have several, add a "
                      "column `subject`", title)  # fmt: skip
-    without = sorted(told.pictures.all() - {picture.image for picture in labels.pictures})
+    without = sorted(context.pictures.all() - {picture.image for picture in labels.pictures})
     if without:
-        _log.warning("%s: %d pictures without labels are left out: %s", told.pictures.root, len(without),
+        _log.warning("%s: %d pictures without labels are left out: %s", context.pictures.root, len(without),
                      tables.listed(without, 3))  # fmt: skip
 
 

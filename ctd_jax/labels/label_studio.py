@@ -13,8 +13,8 @@ from ctd_jax.data import pictures, tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 _log = logging.getLogger(__name__)
 UPLOADED = re.compile(r"[0-9a-f]{8}-")  # what Label Studio puts before the name of an uploaded file
@@ -24,7 +24,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".json") and '"data"' in head and ('"annotations"' in head or '"predictions"' in head)
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """The annotations of each task, or its predictions where it has none; see `labels.Format`."""
     path = reading.only_file(path, [".json"])
     tasks = tables.load_json(path)
@@ -35,15 +35,15 @@ def read(path: pathlib.Path, told: Told) -> Labels:
     for i, task in enumerate(tasks):
         at = f"{path}, task {i + 1}"
         data = reading.member(task, "data", dict, at)
-        image, subject = _find(data, at, told), str(data.get("subject") or "")
+        image, subject = _find(data, at, context), str(data.get("subject") or "")
         for who, results in _answers(task, at):
             points, size = _points(results, at)
             found += points
-            named.append(Labelled(image, points, size, subject, told.spacing, who, at))
-    return Labels(told.ordered(found, str(path)), tuple(named))
+            named.append(Labelled(image, points, size, subject, context.spacing, who, at))
+    return Labels(context.ordered(found, str(path)), tuple(named))
 
 
-def _find(data: dict, at: str, told: Told) -> str:
+def _find(data: dict, at: str, context: Context) -> str:
     """The picture of a task, which is the part of a URL after the last /, or of an uploaded file's name."""
     known = (*pictures.SUFFIXES, ".gif")
     paths = [value for value in data.values() if isinstance(value, str) and value.lower().endswith(known)]
@@ -55,11 +55,11 @@ def _find(data: dict, at: str, told: Told) -> str:
         name = urllib.parse.unquote(url.path.rpartition("/")[2])
     uploaded = name.rpartition("/")[2]
     try:
-        return told.pictures.find(name, at)
+        return context.pictures.find(name, at)
     except Fault:
         if not UPLOADED.match(uploaded):
             raise
-        return told.pictures.find(uploaded[9:], at)
+        return context.pictures.find(uploaded[9:], at)
 
 
 def _answers(task: dict, at: str) -> Iterator[tuple[str, list]]:

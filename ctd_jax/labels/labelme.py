@@ -9,8 +9,8 @@ import pathlib
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 _log = logging.getLogger(__name__)
 
@@ -19,13 +19,13 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".json") and '"shapes"' in head and '"imagePath"' in head
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file, or a folder of them; see `labels.Format`."""
     found: list[str] = []
     pictures, others = [], 0
     for file in reading.files_of(path, [".json"]):
         content, at = tables.load_json(file), str(file)
-        image = _find(reading.member(content, "imagePath", str, at), file, path, told)
+        image = _find(reading.member(content, "imagePath", str, at), file, path, context)
         points: dict[str, Point] = {}
         groups = set()
         for i, shape in enumerate(reading.member(content, "shapes", list, at)):
@@ -41,13 +41,13 @@ def read(path: pathlib.Path, told: Told) -> Labels:
             raise Fault("two in a picture", f"{at}: expected one group_id, found {len(groups)}; cut the picture up")
         size = reading.size(content, ("imageWidth", "imageHeight"), at)
         subject = str(content.get("subject") or "")
-        pictures.append(Labelled(image, points, size, subject, told.spacing, where=at))
+        pictures.append(Labelled(image, points, size, subject, context.spacing, where=at))
     if others:
         _log.warning("%s: %d shapes that are no points are left out", path, others)
-    return Labels(told.ordered(found, str(path)), tuple(pictures))
+    return Labels(context.ordered(found, str(path)), tuple(pictures))
 
 
-def _find(name: str, file: pathlib.Path, root: pathlib.Path, told: Told) -> str:
+def _find(name: str, file: pathlib.Path, root: pathlib.Path, context: Context) -> str:
     """The picture of a label file. imagePath is relative to the label file, which lies beside the picture or in
     another folder (../images/a.png)."""
     name = name.replace("\\", "/")
@@ -55,9 +55,9 @@ def _find(name: str, file: pathlib.Path, root: pathlib.Path, told: Told) -> str:
         name = name.rpartition("/")[2]
     if root.is_dir() and file.parent != root:
         beside = (file.parent.relative_to(root) / name).as_posix()
-        if ".." not in beside.split("/") and (told.pictures.root / beside).is_file():
+        if ".." not in beside.split("/") and (context.pictures.root / beside).is_file():
             return beside
-    return told.pictures.find(name, str(file))
+    return context.pictures.find(name, str(file))
 
 
 def _point(values: list, at: str) -> Point:

@@ -13,8 +13,8 @@ from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import ABSENT, COLUMNS, HIDDEN, STATES, Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 NEEDED = ("image", "point", "x", "y")
 
@@ -25,7 +25,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".csv") and set(NEEDED) <= cells
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """One file; see `labels.Format`. Encodings, semicolons and decimal commas are read as in landmarks.csv."""
     path = reading.only_file(path, [".csv"])
     faults = Faults(str(path))
@@ -33,7 +33,7 @@ def read(path: pathlib.Path, told: Told) -> Labels:
     check_columns(sheet.columns, path)
     cells = Cells(sheet, faults)
     rows = ((f"{path}, row {number}", row) for number, row in sheet.rows(faults))
-    labels = of_rows(rows, told, str(path), cells.number)
+    labels = of_rows(rows, context, str(path), cells.number)
     cells.say()
     faults.raise_if_any()
     return labels
@@ -48,13 +48,13 @@ def check_columns(names: Sequence[str], path: pathlib.Path) -> None:
 
 
 def of_rows(
-    rows: Iterable[tuple[str, Mapping[str, str]]], told: Told, at: str, number: Callable[[str, str, str], float]
+    rows: Iterable[tuple[str, Mapping[str, str]]], context: Context, at: str, number: Callable[[str, str, str], float]
 ) -> Labels:
     """The labels of a table.
 
     Args:
       rows: file and row of each, and its cells by name.
-      told: the pictures.
+      context: the pictures.
       at: the file, for messages.
       number: a cell as a number, NaN where it is empty; it gets the cell, its column, file and row.
     """
@@ -63,7 +63,7 @@ def of_rows(
     found: list[str] = []
     for where, row in rows:
         cell = {name: files.plain(row.get(name, "")) for name in COLUMNS}
-        key = (told.pictures.find(cell["image"], where), cell["who"])
+        key = (context.pictures.find(cell["image"], where), cell["who"])
         first_at, first = firsts.setdefault(key, (where, cell))
         for name in ("subject", "width", "height"):
             if cell[name] != first[name]:
@@ -86,8 +86,8 @@ def of_rows(
         where, first = firsts[image, who]
         sized = first["width"] and first["height"]
         size = reading.size(dict(first), ("width", "height"), where) if sized else None
-        pictures.append(Labelled(image, own, size, first["subject"], told.spacing, who, where))
-    return Labels(told.ordered(found, at), tuple(pictures))
+        pictures.append(Labelled(image, own, size, first["subject"], context.spacing, who, where))
+    return Labels(context.ordered(found, at), tuple(pictures))
 
 
 def write(labels: Labels) -> dict[str, bytes]:

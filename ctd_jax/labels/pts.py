@@ -7,28 +7,28 @@ import pathlib
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 
 def recognises(name: str, head: str) -> bool:
     return name.endswith(".pts")
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file, or a folder of them, each called as its picture; see `labels.Format`."""
     names: tuple[str, ...] = ()
     first, pictures = "", []
     for file in reading.files_of(path, [".pts"]):
         found = _points(file)
         if not names:
-            names, first = told.names_of(len(found), str(file)), str(file)
+            names, first = context.names_of(len(found), str(file)), str(file)
         if len(found) != len(names):
             message = f"{file}: expected {len(names)} points, as {first} has, found {len(found)}"
             raise Fault("number of points", message)
-        image = told.pictures.of_stem(file.stem, str(file))
+        image = context.pictures.of_stem(file.stem, str(file))
         points = dict(zip(names, found, strict=True))
-        pictures.append(Labelled(image, points, told.pictures.size(image), spacing=told.spacing, where=str(file)))
+        pictures.append(Labelled(image, points, context.pictures.size(image), spacing=context.spacing, where=str(file)))
     return Labels(names, tuple(pictures))
 
 

@@ -15,15 +15,15 @@ import numpy as np
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 
 def recognises(name: str, head: str) -> bool:
     return name.endswith(".slp")
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """One file; see `labels.Format`."""
     path = reading.only_file(path, [".slp"])
     library = _library()
@@ -49,8 +49,8 @@ def read(path: pathlib.Path, told: Told) -> Labels:
         shape = frame.video.shape
         size = (int(shape[2]), int(shape[1])) if shape is not None else None
         points = _points(frame.instances[0], names)
-        pictures.append(Labelled(told.pictures.find(file, at), points, size, spacing=told.spacing, where=at))
-    return Labels(told.ordered(names, str(path)), tuple(pictures))
+        pictures.append(Labelled(context.pictures.find(file, at), points, size, spacing=context.spacing, where=at))
+    return Labels(context.ordered(names, str(path)), tuple(pictures))
 
 
 def _file_of(frame: Any) -> str | None:

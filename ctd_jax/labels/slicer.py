@@ -13,8 +13,8 @@ from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 ENDS = ".mrk.json"
 SIGNS = {"LPS": 1, "1": 1, "RAS": -1, "0": -1}  # of x and y; older files have the numbers
@@ -28,27 +28,27 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".json") and '"markups"' in head and '"controlPoints"' in head
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file, or a folder of them; see `labels.Format`."""
-    return read_lists(reading.files_of(path, [ENDS]), ENDS, told, str(path), _points)
+    return read_lists(reading.files_of(path, [ENDS]), ENDS, context, str(path), _points)
 
 
 def read_lists(
-    files: Sequence[pathlib.Path], ends: str, told: Told, at: str, points_of: Callable[[pathlib.Path], Placed]
+    files: Sequence[pathlib.Path], ends: str, context: Context, at: str, points_of: Callable[[pathlib.Path], Placed]
 ) -> Labels:
     """The points of files, each of the picture that is called as the file.
 
     Args:
       files: of the points.
       ends: of their names.
-      told: the pictures and their spacing.
+      context: the pictures and their spacing.
       at: file or folder, for messages.
       points_of: gives the points of a file.
 
     Raises:
       UserError: there is no spacing, or a point does not lie in the plane of a picture.
     """
-    if told.spacing is None:
+    if context.spacing is None:
         raise UserError(
             f"{at}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 where "
             "a PNG or JPEG was opened without any)"
@@ -56,7 +56,7 @@ def read_lists(
     found: list[str] = []
     pictures = []
     for file in files:
-        image = told.pictures.of_stem(file.name[: -len(ends)], str(file))
+        image = context.pictures.of_stem(file.name[: -len(ends)], str(file))
         points: dict[str, Point] = {}
         for name, position in points_of(file):
             found.append(name)
@@ -66,10 +66,10 @@ def read_lists(
             if abs(z) > FLAT:
                 at_point = f"{file}, {name[:100]}"
                 raise Fault("three dimensions", f"{at_point}: expected a point in the plane z = 0, found {z:g}")
-            reading.add_once(points, name, Point(x / told.spacing[0], y / told.spacing[1]), str(file))
-        size = told.pictures.size(image)
-        pictures.append(Labelled(image, points, size, spacing=told.spacing, where=str(file)))
-    return Labels(told.ordered(found, at), tuple(pictures))
+            reading.add_once(points, name, Point(x / context.spacing[0], y / context.spacing[1]), str(file))
+        size = context.pictures.size(image)
+        pictures.append(Labelled(image, points, size, spacing=context.spacing, where=str(file)))
+    return Labels(context.ordered(found, at), tuple(pictures))
 
 
 def sign(system: object, at: str) -> int:

@@ -11,8 +11,8 @@ from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
-from ctd_jax.labels.told import Told
 
 _log = logging.getLogger(__name__)
 KNOWN = ("LM", "CURVES", "POINTS", "IMAGE", "ID", "SCALE")
@@ -29,28 +29,28 @@ class _Specimen:
     xy: list[tuple[float, float] | None] = dataclasses.field(default_factory=list)  # None: absent
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """A file of specimens with equally many points; see `labels.Format`."""
     path = reading.only_file(path, [".tps"])
     specimens = _specimens(path)
-    names = told.names_of(len(specimens[0].xy), specimens[0].at)
+    names = context.names_of(len(specimens[0].xy), specimens[0].at)
     pictures = []
     for one in specimens:
         if len(one.xy) != len(names):
             message = f"{one.at}: expected {len(names)} points, as the first specimen has, found {len(one.xy)}"
             raise Fault("number of points", message)
-        image = told.pictures.find(one.values.get("IMAGE", ""), one.at)
-        width, height = told.pictures.size(image)
+        image = context.pictures.find(one.values.get("IMAGE", ""), one.at)
+        width, height = context.pictures.size(image)
         points = {
             name: Point(xy[0], height - xy[1])
             for name, xy in zip(names, one.xy, strict=True)
-            if xy is not None and not (told.negative_missing and min(xy) < 0)
+            if xy is not None and not (context.negative_missing and min(xy) < 0)
         }
         negative = next((xy for xy in one.xy if xy is not None and min(xy) < 0), None)
-        if negative and not told.negative_missing:
+        if negative and not context.negative_missing:
             message = f"{one.at}: expected coordinates of 0 or more, found {negative[0]:g} {negative[1]:g}; if "
             raise Fault("negative", f"{message}that means a missing point, add --negative_missing")
-        subject, spacing = one.values.get("ID", ""), _spacing(one) or told.spacing
+        subject, spacing = one.values.get("ID", ""), _spacing(one) or context.spacing
         pictures.append(Labelled(image, points, (width, height), subject, spacing, where=one.at))
     scaled = sum(bool(one.values.get("SCALE")) for one in specimens)
     if 0 < scaled < len(specimens):

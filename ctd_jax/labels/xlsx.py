@@ -9,8 +9,8 @@ from typing import Any
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import long, reading
+from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import COLUMNS, Labels
-from ctd_jax.labels.told import Told
 
 MAX_MIB = 256  # of the sheets, unpacked: far above any table of points
 NUMBERS = ("width", "height", "x", "y", "confidence")
@@ -20,7 +20,7 @@ def recognises(name: str, head: str) -> bool:
     return name.endswith(".xlsx")
 
 
-def read(path: pathlib.Path, told: Told) -> Labels:
+def read(path: pathlib.Path, context: Context) -> Labels:
     """One file; see `labels.Format`."""
     path = reading.only_file(path, [".xlsx"])
     header, *rows = _rows(path) or [[]]
@@ -30,7 +30,7 @@ def read(path: pathlib.Path, told: Told) -> Labels:
         raise UserError(f"{path}: column {twice!r:.50} stands twice in the header; keep one of them")
     long.check_columns(names, path)
     named = [(f"{path}, row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, 2) if any(row)]
-    return long.of_rows(named, told, str(path), _number)
+    return long.of_rows(named, context, str(path), _number)
 
 
 def _number(text: str, column: str, at: str) -> float:

@@ -42,7 +42,7 @@ def test_what_is_written_is_read_again(name, pictures, tmp_path_factory):
     @given(tables(name in WHOLE))
     def check(labels):
         root = tmp_path_factory.mktemp("labels")
-        found = by_name.read(label_tables.put(root, labels, name), name, label_tables.told(pictures))
+        found = by_name.read(label_tables.put(root, labels, name), name, label_tables.context(pictures))
         assert found.names == labels.names
         by_image = {picture.image: picture for picture in found.pictures}
         lost = FORMATS[name].loses
@@ -95,4 +95,4 @@ def test_losses_are_known_kinds():
 
 def test_a_file_that_is_not_there(pictures):
     with pytest.raises(UserError, match="no such file or folder"):
-        by_name.read(pathlib.Path("nowhere.tps"), "tps", label_tables.told(pictures))
+        by_name.read(pathlib.Path("nowhere.tps"), "tps", label_tables.context(pictures))

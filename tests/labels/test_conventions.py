@@ -17,8 +17,8 @@ from PIL import Image
 
 from ctd_jax.errors import UserError
 from ctd_jax.labels import by_name, importing
+from ctd_jax.labels.context import Context, Pictures
 from ctd_jax.labels.table import Point
-from ctd_jax.labels.told import Pictures, Told
 
 WIDTH, HEIGHT = 12, 8
 PICTURE = """
@@ -34,13 +34,13 @@ PICTURE = """
 
 
 @pytest.fixture
-def told(tmp_path):
+def context(tmp_path):
     rows = PICTURE.split()
     dark = np.array([[0 if cell == "." else 255 for cell in row] for row in rows], np.uint8)
     folder = tmp_path / "pictures"
     folder.mkdir()
     Image.fromarray(dark).save(folder / "dot.png")
-    return Told(Pictures(folder), ("dot",), (0.5, 0.25))
+    return Context(Pictures(folder), ("dot",), (0.5, 0.25))
 
 
 def coco(v=2):
@@ -133,34 +133,34 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_the_dot_is_where_the_picture_is_white(name, told, tmp_path):
+def test_the_dot_is_where_the_picture_is_white(name, context, tmp_path):
     file, text = FILES[name]
     (tmp_path / file).write_bytes(text if isinstance(text, bytes) else text.encode())
-    (picture,) = by_name.read(tmp_path / file, name, told).pictures
+    (picture,) = by_name.read(tmp_path / file, name, context).pictures
     x, y = picture.points["dot"].x, picture.points["dot"].y
-    white = np.argwhere(np.asarray(Image.open(told.pictures.root / picture.image)) == 255)
+    white = np.argwhere(np.asarray(Image.open(context.pictures.root / picture.image)) == 255)
     np.testing.assert_allclose([[y, x]], white, atol=1e-9)
 
 
 @pytest.mark.parametrize(("v", "state"), [(0, None), (1, True), (2, False)])
-def test_v_of_coco(v, state, told, tmp_path):
+def test_v_of_coco(v, state, context, tmp_path):
     (tmp_path / "labels.json").write_text(coco(v))
-    (picture,) = by_name.read(tmp_path / "labels.json", "coco", told).pictures
+    (picture,) = by_name.read(tmp_path / "labels.json", "coco", context).pictures
     assert (picture.points["dot"].hidden if "dot" in picture.points else None) is state
 
 
-def test_labelme_may_lie_in_another_folder(told, tmp_path):
+def test_labelme_may_lie_in_another_folder(context, tmp_path):
     (tmp_path / "dot.json").write_text(labelme("..\\pictures\\dot.png"))
-    (picture,) = by_name.read(tmp_path / "dot.json", "labelme", told).pictures
+    (picture,) = by_name.read(tmp_path / "dot.json", "labelme", context).pictures
     assert picture.image == "dot.png"
 
 
 CURVES = "LM=1\n1 1\nCURVES=2\nPOINTS=2\n2 2\n3 3\nPOINTS=1\n4 4\nIMAGE=dot.png\nID=anna\nSCALE=0.125\n"
 
 
-def test_curves_of_tps_are_further_points(told, tmp_path):
+def test_curves_of_tps_are_further_points(context, tmp_path):
     (tmp_path / "labels.tps").write_text(CURVES)
-    named = Told(told.pictures, ("a", "b", "c", "d"))
+    named = Context(context.pictures, ("a", "b", "c", "d"))
     (picture,) = by_name.read(tmp_path / "labels.tps", "tps", named).pictures
     assert [(name, point.x, point.y) for name, point in picture.points.items()] == [
         ("a", 1, 7), ("b", 2, 6), ("c", 3, 5), ("d", 4, 4)
@@ -168,61 +168,61 @@ def test_curves_of_tps_are_further_points(told, tmp_path):
     assert (picture.subject, picture.spacing) == ("anna", (0.125, 0.125))
 
 
-def test_a_blank_scale_is_no_spacing(told, tmp_path, caplog):
+def test_a_blank_scale_is_no_spacing(context, tmp_path, caplog):
     (tmp_path / "labels.tps").write_text("LM=1\n1 1\nIMAGE=dot.png\nSCALE=\n" + "LM=1\n1 1\nIMAGE=dot.png\nSCALE=2\n")
-    found = by_name.read(tmp_path / "labels.tps", "tps", Told(told.pictures))
+    found = by_name.read(tmp_path / "labels.tps", "tps", Context(context.pictures))
     assert [picture.spacing for picture in found.pictures] == [None, (2, 2)]
     assert "SCALE is given for 1 of 2 specimens" in caplog.text
 
 
 @pytest.mark.parametrize("missing", ["-1 -1", "NA NA"])
-def test_missing_points_of_tps(missing, told, tmp_path):
+def test_missing_points_of_tps(missing, context, tmp_path):
     (tmp_path / "labels.tps").write_text(f"LM=2\n{missing}\n7 6\nIMAGE=dot.png\n")
-    given = Told(told.pictures, ("gone", "dot"), negative_missing=True)
+    given = Context(context.pictures, ("gone", "dot"), negative_missing=True)
     (picture,) = by_name.read(tmp_path / "labels.tps", "tps", given).pictures
     assert set(picture.points) == {"dot"}
 
 
-def the_dot(name, text, told, tmp_path):
+def the_dot(name, text, context, tmp_path):
     """The dot as a file of another text has it; None: absent."""
     file = tmp_path / FILES[name][0]
     file.write_bytes(text if isinstance(text, bytes) else text.encode())
-    (picture,) = by_name.read(file, name, told).pictures
+    (picture,) = by_name.read(file, name, context).pictures
     return picture.points.get("dot")
 
 
 @pytest.mark.parametrize("occluded", [0, 1])
-def test_occluded_points_of_cvat(occluded, told, tmp_path):
-    assert the_dot("cvat", CVAT.format(POINTS.format(occluded)), told, tmp_path).hidden == bool(occluded)
+def test_occluded_points_of_cvat(occluded, context, tmp_path):
+    assert the_dot("cvat", CVAT.format(POINTS.format(occluded)), context, tmp_path).hidden == bool(occluded)
 
 
 @pytest.mark.parametrize("outside", [0, 1])
-def test_skeletons_of_cvat(outside, told, tmp_path):
-    dot = the_dot("cvat", CVAT.format(SKELETON.format(outside)), told, tmp_path)
+def test_skeletons_of_cvat(outside, context, tmp_path):
+    dot = the_dot("cvat", CVAT.format(SKELETON.format(outside)), context, tmp_path)
     assert dot is None if outside else (dot.x, dot.y) == (7, 2)
 
 
 @pytest.mark.parametrize(
     ("system", "position"), [("RAS", (-3.5, -0.5, 0)), ("0", (-3.5, -0.5, 0)), ("1", (3.5, 0.5, 0))]
 )
-def test_the_systems_of_slicer(system, position, told, tmp_path):
-    dot = the_dot("slicer", slicer(system, position), told, tmp_path)
+def test_the_systems_of_slicer(system, position, context, tmp_path):
+    dot = the_dot("slicer", slicer(system, position), context, tmp_path)
     assert (dot.x, dot.y) == (7, 2)
-    dot = the_dot("fcsv", fcsv(system, "1,{},{},{},0,0,0,1,1,1,0,dot,,".format(*position)), told, tmp_path)
+    dot = the_dot("fcsv", fcsv(system, "1,{},{},{},0,0,0,1,1,1,0,dot,,".format(*position)), context, tmp_path)
     assert (dot.x, dot.y) == (7, 2)
 
 
-def test_points_that_slicer_has_not_placed(told, tmp_path):
-    assert the_dot("slicer", slicer(status="missing"), told, tmp_path) is None
-    assert the_dot("fcsv", fcsv(row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,,2,0"), told, tmp_path).x == 7
-    assert the_dot("fcsv", fcsv(row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,,0,0"), told, tmp_path) is None
+def test_points_that_slicer_has_not_placed(context, tmp_path):
+    assert the_dot("slicer", slicer(status="missing"), context, tmp_path) is None
+    assert the_dot("fcsv", fcsv(row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,,2,0"), context, tmp_path).x == 7
+    assert the_dot("fcsv", fcsv(row="1,3.5,0.5,0,0,0,0,1,1,1,0,dot,,,0,0"), context, tmp_path) is None
 
 
 @pytest.mark.parametrize(
     "image", ["dot.png", "s3://bucket/teeth/dot.png", "/data/local-files/?d=teeth/dot.png", "https://x.org/dot.png"]
 )
-def test_pictures_of_label_studio(image, told, tmp_path):
-    assert the_dot("label_studio", label_studio(image), told, tmp_path).x == pytest.approx(7)
+def test_pictures_of_label_studio(image, context, tmp_path):
+    assert the_dot("label_studio", label_studio(image), context, tmp_path).x == pytest.approx(7)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,9 @@ def test_pictures_of_label_studio(image, told, tmp_path):
         ("dlib", DLIB.replace("</image>", "<box><part name='dot' x='1' y='1'/></box></image>"), "expected one box"),
     ],
 )
-def test_what_these_files_can_have_wrong(name, text, said, told, tmp_path):
+def test_what_these_files_can_have_wrong(name, text, said, context, tmp_path):
     with pytest.raises(UserError, match=said):
-        the_dot(name, text, told, tmp_path)
+        the_dot(name, text, context, tmp_path)
 
 
 BOMB = '<!DOCTYPE a [<!ENTITY x "ha"><!ENTITY y "&x;&x;">]>'
@@ -291,16 +291,16 @@ FOREIGN = '<!DOCTYPE a [<!ENTITY x SYSTEM "file:///etc/passwd">]>'
 @pytest.mark.parametrize("declaration", [BOMB, FOREIGN])
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
 @pytest.mark.parametrize("name", ["cvat", "dlib"])
-def test_xml_can_neither_grow_nor_name_other_files(name, encoding, declaration, told, tmp_path):
+def test_xml_can_neither_grow_nor_name_other_files(name, encoding, declaration, context, tmp_path):
     head, _, rest = FILES[name][1].partition("?>\n")
     text = f"<?xml version='1.0'?>\n{declaration}\n{rest.replace('teeth', '&x;')}"
     (tmp_path / "labels.xml").write_text(text, encoding)
     with pytest.raises(UserError, match="has a <!DOCTYPE>"):
-        by_name.read(tmp_path / "labels.xml", name, told)
+        by_name.read(tmp_path / "labels.xml", name, context)
 
 
-def test_slicer_without_spacing_is_refused(told, tmp_path):
-    without = Told(told.pictures, ("dot",))
+def test_slicer_without_spacing_is_refused(context, tmp_path):
+    without = Context(context.pictures, ("dot",))
     for name in ("slicer", "fcsv"):
         (tmp_path / FILES[name][0]).write_text(FILES[name][1])
         with pytest.raises(UserError, match="positions are in mm; give the mm of a pixel .* --spacing=MM"):
@@ -310,23 +310,23 @@ def test_slicer_without_spacing_is_refused(told, tmp_path):
         by_name.write(bare, "slicer")
 
 
-def test_two_people_of_label_studio(told, tmp_path):
+def test_two_people_of_label_studio(context, tmp_path):
     tasks = json.loads(label_studio())
     tasks[0]["annotations"].append(tasks[0]["annotations"][0] | {"completed_by": {"id": 2, "email": "eva@x.org"}})
     tasks[0]["annotations"].append(tasks[0]["annotations"][0] | {"was_cancelled": True})
     (tmp_path / "labels.json").write_text(json.dumps(tasks))
-    found = by_name.read(tmp_path / "labels.json", "label_studio", told)
+    found = by_name.read(tmp_path / "labels.json", "label_studio", context)
     assert [picture.who for picture in found.pictures] == ["1", "eva@x.org"]
     with pytest.raises(UserError, match="already listed"):
-        importing.write_folder(found, told, tmp_path / "out", title="labels.json")
-    importing.write_folder(found, told, tmp_path / "out", title="labels.json", who="eva@x.org")
+        importing.write_folder(found, context, tmp_path / "out", title="labels.json")
+    importing.write_folder(found, context, tmp_path / "out", title="labels.json", who="eva@x.org")
     assert (tmp_path / "out" / "landmarks.csv").read_text() == (
         "image,dot_x,dot_y,spacing_x_mm,spacing_y_mm\ndot.png,7.0,2.0,0.5,0.25\n"
     )
 
 
-def test_whole_numbers_of_an_older_roi(told, tmp_path):
-    dot = the_dot("imagej", roi(floats=False), told, tmp_path)
+def test_whole_numbers_of_an_older_roi(context, tmp_path):
+    dot = the_dot("imagej", roi(floats=False), context, tmp_path)
     assert (dot.x, dot.y) == (7, 2)
 
 
@@ -347,36 +347,36 @@ def archive(path, **contents):
             file.writestr(f"{name}.roi", content)
 
 
-def test_a_zip_of_the_roi_manager_names_the_points_of_its_picture(told, tmp_path):
+def test_a_zip_of_the_roi_manager_names_the_points_of_its_picture(context, tmp_path):
     archive(tmp_path / "dot.zip", dot=roi(), other=roi(x=1.0, y=1.0))
-    (picture,) = by_name.read(tmp_path / "dot.zip", "imagej", Told(told.pictures)).pictures
+    (picture,) = by_name.read(tmp_path / "dot.zip", "imagej", Context(context.pictures)).pictures
     assert {name: (point.x, point.y) for name, point in picture.points.items()} == {"dot": (7, 2), "other": (1, 1)}
 
 
-def test_a_zip_of_pictures(told, tmp_path):
+def test_a_zip_of_pictures(context, tmp_path):
     archive(tmp_path / "RoiSet.zip", dot=roi())
-    (picture,) = by_name.read(tmp_path / "RoiSet.zip", "imagej", told).pictures
+    (picture,) = by_name.read(tmp_path / "RoiSet.zip", "imagej", context).pictures
     assert (picture.image, picture.points["dot"].x) == ("dot.png", 7)
 
 
-def test_a_zip_that_would_unpack_to_too_much_is_refused(told, tmp_path):
+def test_a_zip_that_would_unpack_to_too_much_is_refused(context, tmp_path):
     with zipfile.ZipFile(tmp_path / "dot.zip", "w", zipfile.ZIP_DEFLATED) as file:
         file.writestr("dot.roi", bytes(2**24 + 1))
     with pytest.raises(UserError, match="expected a list of points"):
-        by_name.read(tmp_path / "dot.zip", "imagej", told)
+        by_name.read(tmp_path / "dot.zip", "imagej", context)
 
 
-def test_rows_of_deeplabcut_in_three_columns_with_likelihood(told, tmp_path):
+def test_rows_of_deeplabcut_in_three_columns_with_likelihood(context, tmp_path):
     text = "scorer,,,net,net,net,net,net,net\nbodyparts,,,dot,dot,dot,b,b,b\ncoords,,,x,y,likelihood,x,y,likelihood\n"
     (tmp_path / "labels.csv").write_text(text + "labeled-data,teeth,dot.png,7,2,0.5,,,\n")
-    (picture,) = by_name.read(tmp_path / "labels.csv", "deeplabcut", Told(told.pictures)).pictures
+    (picture,) = by_name.read(tmp_path / "labels.csv", "deeplabcut", Context(context.pictures)).pictures
     assert picture.points == {"dot": Point(7, 2, confidence=0.5)} and picture.who == "net"
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])
-def test_a_long_table_as_a_german_excel_saves_it(encoding, told, tmp_path, caplog):
+def test_a_long_table_as_a_german_excel_saves_it(encoding, context, tmp_path, caplog):
     (tmp_path / "labels.csv").write_text("Image;point;x;y;subject\ndot.png;dot;7,5;2,0;Jörg\n", encoding)
-    (picture,) = by_name.read(tmp_path / "labels.csv", "long", told).pictures
+    (picture,) = by_name.read(tmp_path / "labels.csv", "long", context).pictures
     assert (picture.points["dot"].x, picture.points["dot"].y, picture.subject) == (7.5, 2, "Jörg")
     assert "decimal comma" in caplog.text
 
@@ -389,14 +389,14 @@ def test_no_word_of_a_table_is_a_formula(tmp_path):
     assert sheet["D2"].value == "'=cmd()" and sheet["D2"].data_type == "s" and sheet["F2"].value == 3.0
 
 
-def test_sleap_without_its_package_is_refused_by_name(told, tmp_path, monkeypatch):
+def test_sleap_without_its_package_is_refused_by_name(context, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "sleap_io", None)
     (tmp_path / "labels.slp").write_bytes(b"")
     with pytest.raises(UserError, match="SLEAP's .slp needs the package sleap-io, .* by `pip install sleap-io`"):
-        by_name.read(tmp_path / "labels.slp", "sleap", told)
+        by_name.read(tmp_path / "labels.slp", "sleap", context)
 
 
-def test_a_package_that_is_missing_is_named(told, tmp_path, monkeypatch):
+def test_a_package_that_is_missing_is_named(context, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "roifile", None)
     with pytest.raises(UserError, match=r"needs the package roifile, .* `pip install -e '\.\[labels\]'`"):
-        the_dot("imagej", roi(), told, tmp_path)
+        the_dot("imagej", roi(), context, tmp_path)

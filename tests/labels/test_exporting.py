@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
     points = {name: point for name, point in given.pictures[1].points.items() if name != "base"}
     second = type(given.pictures[1])("sub/b.png", points, spacing=(0.5, 0.5), where="b")
     importing.write_folder(
-        Labels(given.names, (given.pictures[0], second)), label_tables.told(pictures), root / "out", title="by hand"
+        Labels(given.names, (given.pictures[0], second)), label_tables.context(pictures), root / "out", title="by hand"
     )
     return root / "out"
 
@@ -49,7 +49,7 @@ def test_a_folder_goes_out_and_comes_back(name, folder, tmp_path):
     out = tmp_path / f"out{FORMATS[name].suffix}"
     labels = exporting.read(folder, None)
     exporting.write_files(labels, name, out)
-    again = by_name.read(out, name, label_tables.told(folder))
+    again = by_name.read(out, name, label_tables.context(folder))
     for one, two in zip(labels.pictures, again.pictures, strict=True):
         assert set(one.points) == set(two.points) and one.image == two.image
 

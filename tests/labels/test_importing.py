@@ -19,8 +19,8 @@ def pictures(tmp_path_factory):
     return label_tables.draw(tmp_path_factory.mktemp("pictures"))
 
 
-def bring_in(path, name, told, out, **more):
-    return importing.write_folder(by_name.read(path, name, told), told, out, title=str(path), **more)
+def bring_in(path, name, context, out, **more):
+    return importing.write_folder(by_name.read(path, name, context), context, out, title=str(path), **more)
 
 
 def everything(root):
@@ -31,7 +31,7 @@ def everything(root):
 def test_a_label_file_becomes_a_folder_that_training_reads(name, pictures, tmp_path):
     given = label_tables.labels(subject="anna")
     path = label_tables.put(tmp_path, given, name)
-    said = bring_in(path, name, label_tables.told(pictures), tmp_path / "out")
+    said = bring_in(path, name, label_tables.context(pictures), tmp_path / "out")
     assert "2 pictures, 6 points of 3 landmarks" in said
     table = read_folder(tmp_path / "out")
     assert table.landmarks.names == label_tables.NAMES and set(table.images) == set(label_tables.SIZES)
@@ -71,7 +71,7 @@ def test_damaged_labels_end_with_a_message_and_nothing_written(damage, name, pic
     with pytest.raises(UserError, match=said):
         bring_in(
             label_tables.put(tmp_path, label_tables.labels(**changes), name),
-            name, label_tables.told(pictures), tmp_path / "out",
+            name, label_tables.context(pictures), tmp_path / "out",
         )  # fmt: skip
     assert not [file for file in everything(tmp_path) if "out" in file]
 
@@ -84,7 +84,7 @@ def test_names_of_points(name_of_point, name, pictures, tmp_path):
     given = label_tables.labels()
     path = label_tables.put(tmp_path, given, name)
     if "names" in FORMATS[name].loses:
-        told = label_tables.told(pictures, names)
+        context = label_tables.context(pictures, names)
     else:
         for file in [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]:
             if file.suffix in (".xlsx", ".slp"):
@@ -94,9 +94,9 @@ def test_names_of_points(name_of_point, name, pictures, tmp_path):
             text = json.dumps(text)[1:-1] if file.suffix == ".json" else text
             quoted = f'"{text}"' if file.suffix == ".csv" else text
             file.write_text(file.read_text().replace("tip", quoted))
-        told = label_tables.told(pictures, ())
+        context = label_tables.context(pictures, ())
     with pytest.raises(UserError):
-        bring_in(path, name, told, tmp_path / "out")
+        bring_in(path, name, context, tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
@@ -120,7 +120,7 @@ def test_damaged_files_end_with_a_message_and_nothing_written(damage, name, pict
         }[damage]
     )
     with pytest.raises(UserError) as caught:
-        bring_in(path, name, label_tables.told(pictures), tmp_path / "out")
+        bring_in(path, name, label_tables.context(pictures), tmp_path / "out")
     assert file.name in str(caught.value) and "\n" not in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -185,7 +185,7 @@ def test_entries_that_are_wrong(name, old, new, said, pictures, tmp_path):
     assert old in text
     file.write_text(text.replace(old, new, 1))
     with pytest.raises(UserError, match=said) as caught:
-        bring_in(path, name, label_tables.told(pictures), tmp_path / "out")
+        bring_in(path, name, label_tables.context(pictures), tmp_path / "out")
     assert str(path) in str(caught.value)
     assert not (tmp_path / "out").exists()
 
@@ -196,31 +196,31 @@ def test_files_with_a_byte_order_mark_are_read(encoding, name, pictures, tmp_pat
     path = label_tables.put(tmp_path, label_tables.labels(), name)
     file = _first_file(path)
     file.write_bytes(file.read_bytes().decode().encode(encoding))
-    bring_in(path, name, label_tables.told(pictures), tmp_path / "out")
+    bring_in(path, name, label_tables.context(pictures), tmp_path / "out")
     assert (tmp_path / "out" / "landmarks.csv").exists()
 
 
 def test_nothing_is_overwritten_without_force(pictures, tmp_path):
-    path, told = label_tables.put(tmp_path, label_tables.labels(), "tps"), label_tables.told(pictures)
-    bring_in(path, "tps", told, tmp_path / "out")
+    path, context = label_tables.put(tmp_path, label_tables.labels(), "tps"), label_tables.context(pictures)
+    bring_in(path, "tps", context, tmp_path / "out")
     before = (tmp_path / "out" / "landmarks.csv").read_text()
     (tmp_path / "labels.tps").write_text((tmp_path / "labels.tps").read_text().replace("3.0 26.0", "5.0 26.0"))
     with pytest.raises(UserError, match="is there already; give another name, or --force"):
-        bring_in(path, "tps", told, tmp_path / "out")
+        bring_in(path, "tps", context, tmp_path / "out")
     assert (tmp_path / "out" / "landmarks.csv").read_text() == before
-    bring_in(path, "tps", told, tmp_path / "out", force=True)
+    bring_in(path, "tps", context, tmp_path / "out", force=True)
     assert (tmp_path / "out" / "landmarks.csv").read_text() != before
     assert len(os.listdir(tmp_path)) == 2
 
 
 @pytest.mark.parametrize("file", ["thesis.docx", "deep/thesis.docx"])
 def test_force_replaces_nothing_but_a_landmark_folder(file, pictures, tmp_path):
-    path, told = label_tables.put(tmp_path, label_tables.labels(), "tps"), label_tables.told(pictures)
-    bring_in(path, "tps", told, tmp_path / "out")
+    path, context = label_tables.put(tmp_path, label_tables.labels(), "tps"), label_tables.context(pictures)
+    bring_in(path, "tps", context, tmp_path / "out")
     (tmp_path / "out" / file).parent.mkdir(exist_ok=True)
     (tmp_path / "out" / file).write_text("years")
     with pytest.raises(UserError, match="is not replaced"):
-        bring_in(path, "tps", told, tmp_path / "out", force=True)
+        bring_in(path, "tps", context, tmp_path / "out", force=True)
     assert (tmp_path / "out" / file).read_text() == "years"
 
 
@@ -229,7 +229,7 @@ def test_force_does_not_take_the_pictures_that_are_read(tmp_path):
     (tmp_path / "out" / "landmarks.csv").write_text("")
     path = label_tables.put(tmp_path, label_tables.labels(), "tps")
     with pytest.raises(UserError, match="has the pictures that are read"):
-        bring_in(path, "tps", label_tables.told(tmp_path / "out" / "pictures"), tmp_path / "out", force=True)
+        bring_in(path, "tps", label_tables.context(tmp_path / "out" / "pictures"), tmp_path / "out", force=True)
     assert (tmp_path / "out" / "pictures" / "a.png").exists()
 
 
@@ -237,7 +237,7 @@ def test_what_is_left_out_or_guessed_is_said(pictures, tmp_path, caplog):
     given = label_tables.labels()
     one = given.pictures[:1]
     path = label_tables.put(tmp_path, type(given)(given.names, one), "tps")
-    bring_in(path, "tps", label_tables.told(pictures, ()), tmp_path / "out")
+    bring_in(path, "tps", label_tables.context(pictures, ()), tmp_path / "out")
     assert "points are called 1 to 3 by their order; --names gives them names" in caplog.text
     assert "no subjects: each picture counts as a person of its own" in caplog.text
     assert "1 pictures without labels are left out: sub/b.png" in caplog.text
@@ -251,7 +251,7 @@ def test_a_full_disk_leaves_nothing(pictures, tmp_path, monkeypatch):
 
     monkeypatch.setattr(importing.shutil, "copyfile", full)
     with pytest.raises(OSError, match="No space"):
-        bring_in(path, "tps", label_tables.told(pictures), tmp_path / "out")
+        bring_in(path, "tps", label_tables.context(pictures), tmp_path / "out")
     assert os.listdir(tmp_path) == ["labels.tps"]
 
 
@@ -262,5 +262,5 @@ def test_a_turned_photograph_has_the_size_that_is_seen(tmp_path):
     exif[274] = 6  # turned by a quarter
     Image.new("L", (40, 30)).save(pictures / "a.jpg", exif=exif)
     (tmp_path / "a.tps").write_text("LM=1\n2 39\nIMAGE=a.jpg\n")
-    (picture,) = by_name.read(tmp_path / "a.tps", "tps", label_tables.told(pictures, ("dot",))).pictures
+    (picture,) = by_name.read(tmp_path / "a.tps", "tps", label_tables.context(pictures, ("dot",))).pictures
     assert picture.size == (30, 40) and picture.points["dot"].y == 1

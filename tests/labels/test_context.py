@@ -5,7 +5,7 @@ import pytest
 
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
-from ctd_jax.labels.told import Pictures, Told
+from ctd_jax.labels.context import Context, Pictures
 
 
 @pytest.fixture
@@ -71,14 +71,14 @@ def test_a_picture_that_cannot_be_read(pictures):
 
 
 def test_names_of_points_by_their_order(pictures):
-    assert Told(pictures).names_of(2, "a.pts") == ("1", "2")
-    assert Told(pictures, ("tip", "base")).names_of(2, "a.pts") == ("tip", "base")
+    assert Context(pictures).names_of(2, "a.pts") == ("1", "2")
+    assert Context(pictures, ("tip", "base")).names_of(2, "a.pts") == ("tip", "base")
     with pytest.raises(UserError, match="a.pts: expected 2 points, as --names has names, found 3"):
-        Told(pictures, ("tip", "base")).names_of(3, "a.pts")
+        Context(pictures, ("tip", "base")).names_of(3, "a.pts")
 
 
 def test_names_of_points_in_an_order_of_their_own(pictures):
-    assert Told(pictures).ordered(["b", "a", "b"], "x.json") == ("b", "a")
-    assert Told(pictures, ("a", "b")).ordered(["b"], "x.json") == ("a", "b")
+    assert Context(pictures).ordered(["b", "a", "b"], "x.json") == ("b", "a")
+    assert Context(pictures, ("a", "b")).ordered(["b"], "x.json") == ("a", "b")
     with pytest.raises(UserError, match="x.json: a point is called 'c'; expected one of --names, a, b"):
-        Told(pictures, ("a", "b")).ordered(["c"], "x.json")
+        Context(pictures, ("a", "b")).ordered(["c"], "x.json")

@@ -103,7 +103,7 @@ class Pictures:
 
 
 @dataclasses.dataclass(frozen=True)
-class Told:
+class Context:
     """What the user says beside a label file.
 
     Attributes:
