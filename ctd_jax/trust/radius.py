@@ -53,14 +53,22 @@ def quantile(scores: np.ndarray, subjects: np.ndarray, level: float = LEVEL) -> 
       subjects: `[M]` names.
       level: the probability.
     """
-    _, unit, counts = np.unique(subjects, return_inverse=True, return_counts=True)
-    n = len(counts)
+    n = len(np.unique(subjects))
     k = rank(n, level)
-    if k > n:
-        return math.nan
+    return pooled_quantile(scores, subjects, k / (n + 1)) if k <= n else math.nan
+
+
+def pooled_quantile(scores: np.ndarray, subjects: np.ndarray, share: float) -> float:
+    """The smallest of the scores that this share of them lie below or at, where each subject counts once.
+
+    Args:
+      scores, subjects: see `quantile`.
+      share: 0 to 1.
+    """
+    _, unit, counts = np.unique(subjects, return_inverse=True, return_counts=True)
     order = np.argsort(scores, kind="stable")
-    share = np.cumsum(1 / (n * counts[unit[order]]))
-    return float(scores[order[np.searchsorted(share, k / (n + 1) - 1e-9)]])
+    shares = np.cumsum(1 / (len(counts) * counts[unit[order]]))
+    return float(scores[order[np.searchsorted(shares, share - 1e-9)]])
 
 
 @dataclasses.dataclass(frozen=True)

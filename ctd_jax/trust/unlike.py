@@ -3,8 +3,9 @@
 The score is the Mahalanobis distance from the training pictures (Lee et al. 2018, "A simple unified framework for
 detecting out-of-distribution samples", with one class), whose covariance is shrunk as Ledoit and Wolf (2004, J.
 Multivariate Analysis 88:365-411) do it, because there are often fewer pictures than channels. It is given over a
-threshold that 95 % of the pictures of new subjects stay below, by the rule of `radius` for the scores of val; with
-fewer than 19 subjects in val it is their largest score, and false alarms may be more than 5 %.
+threshold that 95 % of the pictures of new subjects stay below, by the rule of `radius` for the scores of val. Fewer
+than 19 subjects in val can't give that: the threshold is then what 95 % of their own pictures stay below, and of those
+of new subjects more than 5 % may be beyond.
 """
 
 import dataclasses
@@ -60,7 +61,9 @@ class Unlike:
         made = cls(mean, directions[:, :kept], 1 / np.sqrt(variances[:kept]), rest, 1.0, len(np.unique(subjects)))
         scores = made(val)
         threshold = radius.quantile(scores, subjects, LEVEL)
-        return dataclasses.replace(made, threshold=float(scores.max()) if math.isnan(threshold) else threshold)
+        if math.isnan(threshold):
+            threshold = radius.pooled_quantile(scores, subjects, LEVEL)
+        return dataclasses.replace(made, threshold=threshold)
 
     def __call__(self, features: np.ndarray) -> np.ndarray:
         """`[N]` of features `[N, C]`."""

@@ -13,7 +13,8 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import Predictor, formats, metrics, tasks, trust
+from configs import ft
+from ctd_jax import Predictor, formats, metrics, tasks, training_run, trust
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
 from ctd_jax.trust import unlike
@@ -129,6 +130,18 @@ def test_of_too_few_subjects_the_report_says_so(finished_run):
     assert of_run["n_subjects"] == 2 and "coverage" not in of_run
     page = (finished_run[0] / "report.html").read_text()
     assert "No radius can be given" in page and "val has 2 subjects" in page
+
+
+def test_val_can_not_tell_what_its_own_radii_hold(teacher_file, tmp_path):
+    config = tiny.config(
+        teacher_file, ft, data__synthetic__identities=(4, 10, 2), data__synthetic__shots=(1, 1, 1), eval__split="val",
+        train__steps=2,
+    )  # fmt: skip
+    result = training_run.train_and_evaluate(config, tmp_path)
+    assert "radius" not in result
+    assert np.isfinite(metrics.read_predictions(tmp_path / "predictions.csv").radius_px).all()
+    page = (tmp_path / "report.html").read_text()
+    assert "made from the errors in these very pictures" in page and "lie within it" not in page
 
 
 def test_the_report_shows_what_is_covered(sure_run):

@@ -24,7 +24,17 @@ def test_the_threshold_is_that_of_the_rule():
     assert scores[37] == pytest.approx(1)  # n = 39: 38th smallest, 0.95 * 40
 
 
-def test_of_few_subjects_it_is_the_largest_score():
+def test_of_few_subjects_95_percent_of_their_pictures_stay_below():
+    rng = np.random.default_rng(0)
+    train, val = rng.normal(size=(50, 3)), rng.normal(size=(40, 3))
+    scores = np.sort(Unlike.fit(train, val, np.repeat(["a", "b"], 20))(val))
+    assert scores[37] == pytest.approx(1)  # 38 of 40
+    val[:2] *= 100  # two far ones of one subject don't move it, as the largest score would
+    scores = Unlike.fit(train, val, np.repeat(["a", "b"], 20))(val)
+    assert (scores > 1).sum() == 2 and scores.max() > 10
+
+
+def test_of_few_subjects_with_one_picture_it_is_the_largest_score():
     rng = np.random.default_rng(0)
     made = Unlike.fit(rng.normal(size=(50, 3)), val := rng.normal(size=(6, 3)), np.arange(6).astype(str))
     assert made(val).max() == pytest.approx(1)

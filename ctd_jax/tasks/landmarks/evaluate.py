@@ -271,7 +271,8 @@ def _write(
         unseen = blind.rows(np.isin(blind.images, table.images))
         summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
         here = np.isin(pooled.images, table.images)
-        summary["radius"] = coverage.summarize(table, compared.rows(here), radius)
+        if name != "val":  # the radii are made from these
+            summary["radius"] = coverage.summarize(table, compared.rows(here), radius)
         summary["cautions"] = report.cautions.of_landmarks(summary, table, unseen)
         summary["shape"] = procrustes.summarize(table, spacing[np.isin(pooled.images, table.images)])
         if known.measurements:
