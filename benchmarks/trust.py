@@ -33,7 +33,7 @@ def measure(workdir: pathlib.Path, calls: int) -> dict[str, float]:
     evidence = trained.evidence
     size, parallel = trained.config.data.image_size, Parallel(trained.config.parallel)
     variables = parallel.replicate(trained.folded())
-    look = parallel.compile(trained.look, sharded=True)
+    look = parallel.compile(trained.look_for(evidence.radius.doubt), sharded=True)
     plain = parallel.compile(lambda *args: {k: trained.look(*args)[k] for k in ("xy", "confidence")}, sharded=True)
     pictures = np.random.default_rng(0).integers(0, 256, (BATCH, size, size, 3), np.uint8)
     batch, names = parallel.shard({"picture": pictures}), dict.fromkeys(range(BATCH), pictures[0])

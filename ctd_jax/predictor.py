@@ -35,12 +35,12 @@ Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndar
 
 
 class _Network:
-    """A network on the devices, compiled for batches of one size."""
+    """A network on the devices, compiled for batches of one size; of the signs of doubt it gives `doubt` alone."""
 
-    def __init__(self, trained: tasks.Trained, batch_size: int):
+    def __init__(self, trained: tasks.Trained, batch_size: int, doubt: str | None):
         self._config, self._batch_size = trained.config, batch_size
         self._parallel = Parallel(trained.config.parallel)
-        self._look = self._parallel.compile(trained.look, sharded=True)
+        self._look = self._parallel.compile(trained.look_for(doubt), sharded=True)
         self._variables = self._parallel.replicate(trained.folded())
 
     def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Seen:
@@ -87,7 +87,8 @@ class Predictor:
         if self.trained.lacks:
             _log.warning("no radius and no score of unlike pictures: %s", self.trained.lacks)
         self.batch_size = min(MAX_BATCH, *(one.config.eval.batch_size for one in self.networks))
-        self._compiled = [_Network(one, self.batch_size) for one in self.networks]
+        doubt = self.trained.evidence.radius.doubt if self.trained.evidence else None
+        self._compiled = [_Network(one, self.batch_size, doubt) for one in self.networks]
 
     @property
     def names(self) -> tuple[str, ...]:

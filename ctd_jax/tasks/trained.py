@@ -21,7 +21,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.training import checkpoint
 from ctd_jax.trust import Evidence
 from ctd_jax.trust.evidence import read as read_evidence
-from ctd_jax.typing import InputSpec, Tree, Variables
+from ctd_jax.typing import Batch, InputSpec, Tree, Variables
 
 _log = logging.getLogger(__name__)
 MAX_NAMES = 5  # of pictures in a warning
@@ -188,6 +188,16 @@ class Trained(abc.ABC):
     lacks: str = dataclasses.field(default="", kw_only=True)
     what: ClassVar[str]
     has_points: ClassVar[bool] = False
+
+    def look_for(self, doubt: str | None) -> Callable[..., Mapping[str, Any]]:
+        """`look` without the signs of doubt but for this one: a compiler leaves out what the others take."""
+        needless = {"width", "mirror"} - {doubt}
+
+        def look(variables: Variables, batch: Batch) -> Mapping[str, Any]:
+            seen = self.look(variables, batch)
+            return {name: value for name, value in seen.items() if name not in needless}
+
+        return look
 
     def folded(self) -> Tree:
         """`variables` for prediction, see `models.fold`."""

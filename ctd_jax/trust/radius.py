@@ -26,6 +26,7 @@ is covered on test is therefore always measured, and said.
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Mapping
 
@@ -197,7 +198,13 @@ class Radius:
 
     def factors(self, level: float = LEVEL) -> np.ndarray:
         """`[K]` radii but for `scale.growth` of the doubt, where there is one."""
-        return self._quantiles(self.own, self.pooled, level) * self.scale.factor
+        if level not in self._factors:
+            self._factors[level] = self._quantiles(self.own, self.pooled, level) * self.scale.factor
+        return self._factors[level]
+
+    @functools.cached_property
+    def _factors(self) -> dict[float, np.ndarray]:
+        return {}
 
     def constant(self, level: float = LEVEL) -> np.ndarray:
         """`[K]` radii that are the same in every picture, and for landmarks without a q of their own the same too."""
