@@ -30,7 +30,7 @@ def write_folder(root: pathlib.Path, number: int, side: int) -> None:
     (root / "images").mkdir(parents=True)
     columns = [f"{name}_{axis}" for name in synthetic.LANDMARKS for axis in "xy"]
     scale = side / DRAWN
-    with (root / "landmarks.csv").open("w", newline="") as file:
+    with (root / "landmarks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "subject", "split", *columns])
         for person in range(number):
@@ -41,7 +41,7 @@ def write_folder(root: pathlib.Path, number: int, side: int) -> None:
             split = ("train", "train", "val", "test")[person % 4]
             writer.writerow([f"images/{person:05d}.jpg", f"s{person}", split, *(f"{v:.2f}" for v in points.ravel())])
     about = {"landmarks": synthetic.LANDMARKS, "flip_pairs": synthetic.FLIP_PAIRS}
-    (root / "dataset.json").write_text(json.dumps(about))
+    (root / "dataset.json").write_text(json.dumps(about), encoding="utf-8")
 
 
 def measure(number: int, side: int) -> dict[str, float]:

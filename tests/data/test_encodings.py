@@ -19,7 +19,9 @@ OPENS = {"open": None, "read_text": None, "write_text": None}
 def opens_text_in_the_locale(call):
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", None)
     owner = call.func.value.id if isinstance(call.func, ast.Attribute) and isinstance(call.func.value, ast.Name) else ""
-    if name not in OPENS or owner in ("Image", "os", "files", "archive", "zipfile"):
+    if isinstance(call.func, ast.Name) and name != "open":  # a function of ours
+        return False
+    if name not in OPENS or owner in ("Image", "os", "files", "archive", "tables", "zipfile"):
         return False
     if any(word.arg in ("encoding", None) for word in call.keywords):  # None: **keywords
         return False

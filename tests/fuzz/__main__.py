@@ -7,7 +7,6 @@ python -m tests.fuzz --number=1000 --seed=7
 import argparse
 import os
 import pathlib
-import random
 import sys
 import tempfile
 from collections import Counter
@@ -16,26 +15,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 from tests.fuzz import doors, hostile  # noqa: E402
 
-NUMBER = 15  # of each door
-
-
-def count(name: str, door: doors.Door, number: int, seed: int, folder: pathlib.Path) -> tuple[Counter, list[str]]:
-    """How many of so many hostile files were refused and accepted; and the broken promises, with what broke them."""
-    counts: Counter[str] = Counter()
-    broken = []
-    for i in range(number):
-        draw = random.Random(f"{name} {seed} {i}")
-        content = hostile.content(door.files[door.attacked], draw)
-        try:
-            counts[hostile.attack(door, folder, content)] += 1
-        except hostile.Broken as error:
-            broken.append(f"{name}, number {i}: {error}; content {content[:300]!r}")
-    return counts, broken
-
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--number", type=int, default=NUMBER)
+    parser.add_argument("--number", type=int, default=hostile.NUMBER)
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
     total: Counter[str] = Counter()
@@ -43,7 +26,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as place:
         (run := pathlib.Path(place, "run")).mkdir()
         for i, (name, door) in enumerate(doors.doors(doors.run_folder(run)).items()):
-            counts, broken = count(name, door, args.number, args.seed, pathlib.Path(place, str(i)))
+            counts, broken = hostile.count(name, door, args.number, args.seed, pathlib.Path(place, str(i)))
             print(f"{name:<50} {counts['refused']:>5} refused {counts['accepted']:>5} accepted {len(broken):>5} broken")
             total, faults = total + counts, faults + broken
     print(f"{total.total() + len(faults)} hostile files: {total['refused']} refused with one message, "

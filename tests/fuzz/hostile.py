@@ -7,11 +7,13 @@ import random
 import re
 import signal
 import sys
+from collections import Counter
 from collections.abc import Iterator
 
 from ctd_jax.errors import UserError
 from tests.fuzz.doors import Door
 
+NUMBER = 15  # of each door
 SECONDS, GIB = 30, 1.0  # that no input may exceed
 NUMBERS = ("nan", "inf", "-inf", "1e999", "1e308", "-1e308", "1e-400", "-0", "0x10", "1_000", "\u0661\u0662", "1,5", "",
            " 7 ", "+5", "1e2", "NA", "null", "9" * 400, "=1+1", "1.2.3", "--1", "true", "\0", "-1", "0")  # fmt: skip
@@ -207,3 +209,17 @@ def attack(door: Door, folder: pathlib.Path, hostile: bytes) -> str:
     except Exception as error:
         raise Broken(f"accepted, but {type(error).__name__}: {str(error)[:500]}") from error
     return "accepted"
+
+
+def count(name: str, door: Door, number: int, seed: int, folder: pathlib.Path) -> tuple[Counter, list[str]]:
+    """How many of so many hostile files were refused and accepted; and the broken promises, with what broke them."""
+    counts: Counter[str] = Counter()
+    broken = []
+    for i in range(number):
+        draw = random.Random(f"{name} {seed} {i}")
+        attacking = content(door.files[door.attacked], draw)
+        try:
+            counts[attack(door, folder, attacking)] += 1
+        except Broken as error:
+            broken.append(f"{name}, number {i}: {error}; content {attacking[:300]!r}")
+    return counts, broken

@@ -15,7 +15,6 @@ from ctd_jax import metrics
 from ctd_jax.data import boxes, landmark_folder, pictures
 from ctd_jax.errors import UserError
 from tests.fuzz import doors, hostile
-from tests.fuzz.__main__ import NUMBER, count
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +31,10 @@ def test_right_files_come_through_every_door(every_door, tmp_path):
 @pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
 def test_hostile_files(every_door, tmp_path):
     """Orbax leaves coroutines behind that were not awaited when it can't read a file."""
-    found = {name: count(name, every_door[name], NUMBER, 0, tmp_path / str(i)) for i, name in enumerate(every_door)}
+    found = {
+        name: hostile.count(name, every_door[name], hostile.NUMBER, 0, tmp_path / str(i))
+        for i, name in enumerate(every_door)
+    }
     assert [text for _, broken in found.values() for text in broken] == []
     total = sum((counts for counts, _ in found.values()), Counter())
     assert total.total() >= 500 and min(total["refused"], total["accepted"]) > 100
