@@ -189,14 +189,17 @@ def choose(errors: np.ndarray, each: int = 3) -> dict[str, list[int]]:
 def legend_of_points(width: int) -> Image.Image:
     """A strip, `width` pixels wide, that shows what the marks of `paint_points` mean."""
     strip, pen, font = _strip(width)
-    marks = _Marks(strip.size, 8)
-    truth, prediction, start, end, sure = (np.array([x, 22.0]) for x in (18.0, 124.0, 214.0, 240.0, 324.0))
-    marks.circle(truth)
-    marks.cross(prediction)
-    marks.line(start, end)
-    marks.reach(sure, 13)
-    for point, text in ((truth, "annotated"), (prediction, "predicted"), (end, "error"), (sure, "90 % sure")):
-        pen.text((point[0] + 18, 22), text, fill=(20, 20, 20), font=font, anchor="lm")
+    marks, middle = _Marks(strip.size, 8), LEGEND_HEIGHT / 2
+
+    def error(left: np.ndarray) -> None:
+        marks.line(left - [10, 0], left + [10, 0])
+
+    entries = (("annotated", marks.circle), ("predicted", marks.cross), ("error", error))
+    left = 18.0
+    for text, draw in (*entries, ("90 % sure", lambda place: marks.reach(place, 13))):
+        draw(np.array([left, middle]))
+        pen.text((left + 18, middle), text, fill=(20, 20, 20), font=font, anchor="lm")
+        left += 18 + pen.textlength(text, font=font) + 28
     marks.onto(strip)
     return strip
 
@@ -212,7 +215,7 @@ def legend_of_outlines(width: int) -> Image.Image:
 
 def _strip(width: int) -> tuple[Image.Image, ImageDraw.ImageDraw, Font]:
     strip = Image.new("RGB", (width, LEGEND_HEIGHT), (255, 255, 255))
-    return strip, ImageDraw.Draw(strip), ImageFont.load_default(size=18)
+    return strip, ImageDraw.Draw(strip), ImageFont.load_default(size=16)
 
 
 def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Image]) -> Image.Image:
