@@ -447,7 +447,7 @@ def test_ceph_basic_of_the_landmarks_of_isbi_2015(caplog):
     left_out = [message.split("; measurement ")[1] for message in caplog.messages]
     assert left_out == [f"{name!r} is optional and left out" for name in ("U1-SN", "L1-MP", "Wits")]
     (anb,) = (one for one in ready("ceph_basic", without) if one.name == "ANB")
-    classes = measurements.classes(anb, np.array([-2, 3.2, 4, 5.7]), np.full(4, "deg"))
+    classes = measurements.classes(anb, np.array([-2, 0, 3.9, 4]), np.full(4, "deg"))
     assert classes.tolist() == ["Class III", "Class I", "Class I", "Class II"]
 
 
