@@ -105,7 +105,7 @@ def show_augmented(config: ConfigDict, workdir: pathlib.Path, number: int) -> pa
     config = automatic.continued(config, workdir)
     run_folder.claim(workdir, config)
     task, _ = prepare(config, workdir / "tfds")
-    indices = np.unique(np.linspace(0, len(task.train) - 1, number).round().astype(int))
+    indices = task.train.spread(number)
     rows = []
     for index, key in zip(indices, jax.random.split(jax.random.key(config.seed), len(indices)), strict=True):
         augmented = task.painted(task.train.batch(np.repeat(index, DRAWS)), jax.random.split(key, DRAWS))

@@ -137,7 +137,7 @@ def of_unlike(network: Network, pictures: data.SplitPictures, own: str, folder: 
     if val is None or not val.unlike:
         raise SystemExit(network.trained.lacks)
     mahalanobis, train = val.unlike[0], pictures.trained_on
-    of_train = network.features(train.take(some(len(train), MAX_TRAIN)))
+    of_train = network.features(train.take(train.spread(MAX_TRAIN)))
     whole = pictures.everything
     tests = np.flatnonzero([split.startswith("test") for split in pictures.split_of])
     tests = tests[some(len(tests))]

@@ -112,6 +112,10 @@ class Dataset(Generic[T]):
     def __len__(self) -> int:
         return len(self.images)
 
+    def spread(self, most: int) -> np.ndarray:
+        """Indices of at most `most` of the pictures, evenly spread, in ascending order."""
+        return np.unique(np.linspace(0, len(self) - 1, most).round().astype(int))
+
     def take(self, indices: np.ndarray) -> "Dataset[T]":
         """The data set of these pictures only."""
         return dataclasses.replace(

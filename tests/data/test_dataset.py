@@ -159,6 +159,14 @@ def test_unlabelled():
     assert batch["scale"][0] == np.float32(Frame.fit(50, 40, SIZE).scale)
 
 
+@pytest.mark.parametrize(("most", "indices"), [(1, [0]), (2, [0, 9]), (4, [0, 3, 6, 9]), (100, list(range(10)))])
+def test_some_pictures_evenly_spread(most, indices):
+    blank = np.zeros((4, 4, 3), np.uint8)
+    boxes = np.full((10, 4), np.nan)
+    dataset = Dataset.unlabelled([str(i) for i in range(10)], lambda i: blank, boxes=boxes, size=SIZE, margin=0.0)
+    assert dataset.spread(most).tolist() == indices
+
+
 def test_people_are_numbered_within_their_split():
     people = Identities.of(Landmarks((), ()), np.zeros((5, 0, 2)), ["zoe", "anna", "zoe", "ben", "anna"])
     assert people.person.tolist() == [2, 0, 2, 1, 0] and people.mirrored

@@ -168,7 +168,7 @@ def evaluate(
     found = {name: look_at(look, variables, part, parallel, size) for name, part in splits.items()}
     val = found["val"] if "val" in found else look_at(look, variables, pictures.split("val"), parallel, size)
     train = pictures.trained_on
-    few = train.take(np.unique(np.linspace(0, len(train) - 1, trust.unlike.MAX_PICTURES).round().astype(int)))
+    few = train.take(train.spread(trust.unlike.MAX_PICTURES))
     of_train = look_at(look, variables, few, parallel, size)
 
     def write() -> None:

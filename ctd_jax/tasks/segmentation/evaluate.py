@@ -82,7 +82,7 @@ def learn(
       variables, pictures, parallel, config, workdir, facts: as of `evaluate`.
     """
     train, val = pictures.trained_on, pictures.split("val")
-    few = train.take(np.unique(np.linspace(0, len(train) - 1, trust.unlike.MAX_PICTURES).round().astype(int)))
+    few = train.take(train.spread(trust.unlike.MAX_PICTURES))
     of_train, of_val = (
         inference.apply(features, variables, part, parallel, config.eval.batch_size)[0] for part in (few, val)
     )
