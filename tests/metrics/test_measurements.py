@@ -93,16 +93,6 @@ def test_units():
 # From the folder to metrics.json
 
 
-class Part(types.SimpleNamespace):
-    """Three pictures."""
-
-    def __len__(self):
-        return 3
-
-    def take(self, indices):
-        return self
-
-
 def run(tmp_path, monkeypatch, content):
     """metrics.json of two test splits of three pictures each, whose predictions all lie (3, 4) px off in point b."""
     names = ["train", "test1", "test2"]
@@ -113,13 +103,16 @@ def run(tmp_path, monkeypatch, content):
     parsed = definitions.parse(content, LANDMARKS, "here")
     marks = data.Landmarks(LANDMARKS, measurements=parsed)
 
+    config = default.get_config()
+    config.data.image_size = 50
+
     def part(name, xy):
-        images, spacing = [f"{name}_{i}.png" for i in range(3)], np.array([[2.0, 0.5]] * 3)
-        frames = np.ones(3), np.zeros((3, 2))
-        return Part(
-            name=name, targets=data.Points(marks, xy), images=images, subjects=images, spacing=spacing, size=50,
-            frames=lambda: frames,
-        )  # fmt: skip
+        images = [f"{name}_{i}.png" for i in range(3)]
+        blank, spacing = np.zeros((50, 50, 3), np.uint8), np.array([[2.0, 0.5]] * 3)
+        points = data.Points(marks, xy)
+        return data.Dataset.of(
+            config.data, points, images=images, subjects=images, spacing=spacing, original=lambda i: blank
+        )
 
     pictures = types.SimpleNamespace(
         targets=data.Points(marks, true),
@@ -131,15 +124,13 @@ def run(tmp_path, monkeypatch, content):
     pictures.evaluated, pictures.trained_on = {"": pictures}, pictures.split("train")
 
     def look_at(look, variables, part, parallel, batch_size):
-        rows = slice(0, 3) if part.name == "test1" else slice(3, 6)
-        images = [f"{part.name}_{i}.png" for i in range(3)]
+        rows = slice(3, 6) if part.images[0].startswith("test2") else slice(0, 3)
         table = metrics.Predictions.from_points(
-            images, images, LANDMARKS, xy[rows], true_xy=true[rows], spacing=part.spacing
+            part.images, part.subjects, LANDMARKS, xy[rows], true_xy=true[rows], spacing=part.spacing
         )
         return evaluate.Looked(table, {}, np.full(3, 50.0), None)
 
     monkeypatch.setattr(evaluate, "look_at", look_at)
-    config = default.get_config()
     (tmp_path / "config.json").write_text("{}")
     evaluate.evaluate(None, {"params": {}}, pictures, Parallel("shard_map"), config, tmp_path, Facts(1, 0.0, 0.1))
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
