@@ -4,7 +4,10 @@
 
 1. The radius, for each run: what it covers on test with its interval over subjects, its mean beside that of a constant
    radius, and the rank correlation of radius and error; the same for every sign of doubt, and for none, though val
-   chooses one of them.
+   chooses one of them. And what it would cover had chance drawn val otherwise: as many people as val has are drawn
+   from val and test together, `REDRAWN` times; each time they give the radius, and the others are counted. Where that
+   has a mean of 90 %, the rule holds, and a miss of the run's own val is that val's: a small one, that chose the
+   checkpoint too.
 2. The score of unlike pictures: how well it tells the run's test pictures from others, as the area under the ROC curve
    (AUC), for the Mahalanobis distance, which is kept, and for the distance to the nearest neighbours of the training
    (Sun et al. 2022: features of length 1, the mean of the `NEIGHBOURS` nearest); and how many pictures of each kind lie
@@ -17,7 +20,7 @@ Writes trust.json beside this file, and prints the tables.
 import argparse
 import json
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,6 +48,7 @@ SETS = {
 BLUR, NOISE = 0.02, 40.0  # standard deviations: a part of the picture's longer side, and grey values
 MAX_PICTURES = 100
 NEIGHBOURS = 5
+REDRAWN = 500
 
 
 def blurred(picture: np.ndarray) -> np.ndarray:
@@ -105,7 +109,33 @@ def of_radius(network: Network, pictures: data.SplitPictures) -> dict[str, Any]:
     for name in ("none", *val.doubts):
         radius = Radius.of_doubt(None if name == "none" else name, error, val.doubts, val.subjects)
         rows[name] = covered(table, radius, doubts, side)
-    return {"doubts": rows, "chosen": val.radius.doubt or "none", "n_subjects": val.radius.n_of_all}
+    test_error = np.where(np.isfinite(table.error_px), table.error_px, np.nan) / side
+    both = {name: np.concatenate([val.doubts[name], doubts[name]]) for name in doubts}
+    subjects = np.concatenate([val.subjects, [f"test {unit}" for unit in metrics.subject_units(table)]])
+    shares = redrawn(np.concatenate([error, test_error]), both, subjects, val.radius.n_of_all)
+    about = {"mean": float(shares.mean()), "range95": np.quantile(shares, (0.025, 0.975)).tolist()}
+    return {"doubts": rows, "chosen": val.radius.doubt or "none", "n_subjects": val.radius.n_of_all, "redrawn": about}
+
+
+def redrawn(error: np.ndarray, doubts: Mapping[str, np.ndarray], subjects: np.ndarray, n_val: int) -> np.ndarray:
+    """`[REDRAWN]` shares of the points that the radius of a val of chance covers among the other pictures.
+
+    Args:
+      error: `[N, K]`, NaN where not annotated.
+      doubts: name -> `[N, K]`.
+      subjects: `[N]`.
+      n_val: number of subjects of val.
+    """
+    names, of_picture = np.unique(subjects, return_inverse=True)
+    rng = np.random.default_rng(0)
+    shares = np.empty(REDRAWN)
+    for i in range(REDRAWN):
+        drawn = np.isin(of_picture, rng.permutation(len(names))[:n_val])
+        radius = Radius.fit(error[drawn], {name: d[drawn] for name, d in doubts.items()}, subjects[drawn])
+        radii = radius({name: d[~drawn] for name, d in doubts.items()}, int((~drawn).sum()))
+        known = np.isfinite(error[~drawn]) & np.isfinite(radii)
+        shares[i] = (error[~drawn] <= radii)[known].mean()
+    return shares
 
 
 def covered(table: Predictions, radius: Radius, doubts: dict[str, np.ndarray], side: np.ndarray) -> dict[str, Any]:
@@ -187,6 +217,9 @@ def tables(found: dict[str, Any]) -> str:
                  f"{row['mean_px']:.2f}", f"{row['constant_px']:.2f}", f"{row.get('rank_correlation', 0):.2f}")
             )  # fmt: skip
         lines += ["", f"{name}: {one['radius']['n_subjects']} subjects in val", *text_table(rows, "<  >  >  >  >  >")]
+        again = one["radius"]["redrawn"]
+        low, high = again["range95"]
+        lines += [f"any val of that many: covered {again['mean']:.1%} on average, 95 % of them {low:.1%} to {high:.1%}"]
         rows = [("other pictures", "Mahalanobis", "neighbours", "beyond, %")]
         for kind, row in one["unlike"].items():
             scores = [f"{row[key]:.3f}" if key in row else "" for key in ("mahalanobis", "neighbours")]
