@@ -12,6 +12,12 @@ Where --spacing says how many mm a pixel is, or --scale how many lie between two
 
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --spacing=0.1
 
+--format=FORMAT,FORMAT writes the landmarks as label files of other programs too, beside --out and called as it, with
+all of their digits: predictions_coco.json, a folder predictions_labelme. They name pictures by their path below the
+folder that all of them lie in. What is there already is not overwritten. docs/labels.md has the formats.
+
+    python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --format=tps
+
 Where the run learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
 hold the index of the class in the run's classes.json.
 
@@ -100,6 +106,9 @@ _SCALE = flags.DEFINE_string(
     "Instead of a spacing a known distance in every picture: LANDMARK,LANDMARK,MM.",
     flag_values=_FLAGS,
 )
+_FORMAT = flags.DEFINE_list(
+    "format", None, "Label files to write beside --out: formats as of `labels export`.", flag_values=_FLAGS
+)
 
 _paths: list[str] = []
 
@@ -117,16 +126,23 @@ def main() -> None:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     if _BOXES.value and not trained.boxes:
         raise UserError(f"{workdir} was trained on whole pictures, not on what is in a box; leave out --boxes")
-    writer, *_ = [one.writer(out, _path(_OVERLAYS.value), _measuring()) for one in predictor.networks]
+    writers = [one.writer(out, _path(_OVERLAYS.value), _measuring()) for one in predictor.networks][:1]
+    if _FORMAT.value:
+        writers.append(predictor.networks[0].label_files(out, _FORMAT.value))
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
     if _SPACING.value or _SCALE.value:
         predictor.check_points()
         given.spacing = given_spacing.read(_SPACING.value, _SCALE.value, given.files, predictor.names)
-    given.check_kept(writer.outputs(given))
-    writer.prepare()
+    for writer in writers:
+        given.check_kept(writer.outputs(given))
+    for writer in writers:
+        writer.prepare()
     for pictures in given.read(predictor.batch_size):
-        writer.add(given, pictures, predictor.see(pictures, given.boxes))
-    writer.close()
+        found = predictor.see(pictures, given.boxes)
+        for writer in writers:
+            writer.add(given, pictures, found)
+    for writer in writers:
+        writer.close()
     given.check_done(out)
 
 

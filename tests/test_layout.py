@@ -63,6 +63,7 @@ TESTED_IN = {
     "tasks/landmarks/domains.py": "tasks/test_domains.py",
     "tasks/landmarks/evaluate.py": "metrics/test_mean_shape.py",
     "tasks/landmarks/heatmaps.py": "tasks/test_heatmaps.py",
+    "tasks/landmarks/label_files.py": "labels/test_walk.py",
     "tasks/landmarks/network.py": "tasks/test_landmarks.py",
     "tasks/landmarks/task.py": "tasks/test_landmarks.py",
     "tasks/landmarks/teacher_run.py": "tasks/test_fsf_ld.py",

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import data, metrics
+from ctd_jax import Predictor, data, metrics
 from ctd_jax.data import synthetic
 from ctd_jax.report.overlays import MEASURED
 from ctd_jax.training import checkpoint
@@ -381,6 +381,43 @@ def test_millimetres(predict, tmp_path):
     assert [float(width) for width in widths] == pytest.approx([40, 40])
     code, _, error = predict("one.png", "--spacing=0", out="none.csv")
     assert code == 2 and "--spacing=0: expected the mm of a pixel" in error and not (tmp_path / "none.csv").exists()
+
+
+def test_label_files(predict, finished_run, tmp_path):
+    """With all digits, beside the table; a picture that can't be read is in none."""
+    face(tmp_path / "in/one.png", (200, 90))
+    face(tmp_path / "in/deep/two.png")
+    (tmp_path / "in/text.png").write_text("no picture")
+    code, out, error = predict("in", "--format=coco,labelme")
+    assert code == 2 and "in/text.png" in error and "out/predictions_coco.json: 2 pictures" in out
+    content = json.loads((tmp_path / "out/predictions_coco.json").read_text())
+    sizes = {image["file_name"]: (image["width"], image["height"]) for image in content["images"]}
+    assert sizes == {"deep/two.png": (64, 64), "one.png": (200, 90)}
+    found = Predictor(finished_run[0])(["in/deep/two.png", "in/one.png"]).xy
+    for annotation, xy in zip(content["annotations"], found, strict=True):
+        np.testing.assert_allclose(np.reshape(annotation["keypoints"], (-1, 3))[:, :2], xy, atol=1e-9)
+    shapes = json.loads((tmp_path / "out/predictions_labelme/deep/two.json").read_text())["shapes"]
+    np.testing.assert_allclose([shape["points"][0] for shape in shapes], found[0] + 0.5, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (["--format=coko"], "--format: there is no format 'coko'; the nearest is coco"),
+        (["--format=tps,slicer"], "one.png: Slicer's positions are in mm, but its spacing is unknown; give --spacing"),
+        (["--format=tps", "--out=/dev/stdout"], "--format writes files beside --out, and /dev/stdout is no file"),
+        (["--format=pts", "one.jpg"], "one.png and one.jpg would share the label file one.pts; rename one of them"),
+        (["--format=coco"], "none_coco.json is there already, and may have corrections; move it, or give another"),
+    ],
+)
+def test_label_files_that_cannot_be_written_are_refused_before_anything_is(predict, tmp_path, flags, said):
+    face(tmp_path / "one.png")
+    face(tmp_path / "one.jpg")
+    (tmp_path / "none_coco.json").write_text("corrected")
+    code, out, error = predict("one.png", *flags, out="none.csv")
+    assert (code, out) == (2, "") and said in error.replace("one.jpg and one.png", "one.png and one.jpg")
+    assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.jpg", "none_coco.json"}
+    assert (tmp_path / "none_coco.json").read_text() == "corrected"
 
 
 def test_measurements(predict, finished_run, tmp_path):

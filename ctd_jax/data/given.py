@@ -1,6 +1,7 @@
 """The pictures that somebody gives to predict on: files, folders with all that is below them, and arrays."""
 
 import dataclasses
+import functools
 import logging
 import os
 import pathlib
@@ -117,8 +118,16 @@ class Given:
     def beside(self, where: pathlib.Path, file: pathlib.Path) -> pathlib.Path:
         """A PNG for `file` in the folder `where`, named by the path below what all files have in common: no two share
         a name."""
-        root = pathlib.Path(os.path.commonpath([one.resolve().parent for one in self.files]))
-        return where / file.resolve().relative_to(root).with_name(f"{file.name}.png")
+        return where / self.below_all(file).with_name(f"{file.name}.png")
+
+    def below_all(self, file: pathlib.Path) -> pathlib.Path:
+        """The path of `file` below the folder that all files lie in."""
+        return file.resolve().relative_to(self.common)
+
+    @functools.cached_property
+    def common(self) -> pathlib.Path:
+        """The folder that all files lie in."""
+        return pathlib.Path(os.path.commonpath([one.resolve().parent for one in self.files]))
 
     def check_kept(self, outputs: Mapping[str, Iterable[pathlib.Path]]) -> None:
         """Raises UserError if one of the files that a flag will have written is one of the pictures."""

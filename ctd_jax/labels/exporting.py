@@ -4,6 +4,9 @@ import dataclasses
 import logging
 import math
 import pathlib
+from collections.abc import Sequence
+
+import numpy as np
 
 from ctd_jax import files
 from ctd_jax.data import landmark_folder
@@ -111,16 +114,19 @@ def _folder(root: pathlib.Path) -> Labels:
     return Labels(table.landmarks.names, tuple(pictures))
 
 
+def points_of(names: Sequence[str], xy: np.ndarray, confidence: np.ndarray) -> dict[str, Point]:
+    """The K predicted points of a picture: `xy` is `[K, 2]` pixels, `confidence` `[K]`."""
+    each = zip(names, xy.tolist(), confidence.tolist(), strict=True)
+    return {name: Point(x, y, confidence=sure) for name, (x, y), sure in each}
+
+
 def _predictions(path: pathlib.Path, images: pathlib.Path | None) -> Labels:
     table = read_predictions(path)
     names = tuple(map(str, table.landmarks))
     found = Pictures(images) if images else None
     pictures = []
     for i, image in enumerate(map(str, table.images)):
-        points = {
-            name: Point(float(x), float(y), confidence=float(confidence))
-            for name, (x, y), confidence in zip(names, table.xy[i], table.confidence[i], strict=True)
-        }
+        points = points_of(names, table.xy[i], table.confidence[i])
         at = f"{path}, {image}"
         file = found.find(image, at) if found else image
         size = found.size(file) if found else None

@@ -240,6 +240,14 @@ class Trained(abc.ABC):
           UserError: a place that can't be, or a table that this run has nothing for.
         """
 
+    def label_files(self, out: pathlib.Path, formats: Sequence[str]) -> "Writer":
+        """What `predict --format` writes beside the table `out`, in formats of `ctd_jax.labels`.
+
+        Raises:
+          UserError: a format that is not known, or what is found has no points.
+        """
+        raise UserError(f"--format is for points, and {self.workdir} finds {self.what}; leave it out")
+
     @property
     @abc.abstractmethod
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -324,6 +324,7 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
             [f"--domain={domain}", "--boxes=b.csv"],
             "trained on whole pictures, not on what is in a box; leave out --boxes",
         ),
+        ([f"--domain={domain}", "--format=coco"], "--format is for points, and "),
     ):
         code, _, error = cli("ctd_jax.predict", *flags, *more)
         assert code == 2 and words in error and error.count("error: ") == 1

@@ -20,6 +20,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, agreement, definitions
 from ctd_jax.metrics.measurements import Measurement, lines
 from ctd_jax.tasks import trained
+from ctd_jax.tasks.landmarks.label_files import LabelFiles
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward, look
 from ctd_jax.tasks.trained import Run, Seen
 from ctd_jax.typing import Batch, Variables
@@ -189,6 +190,9 @@ class TrainedLandmarks(trained.Trained):
         if measuring.norms:
             known = norms.read(measuring.norms, measuring.people, [one.name for one in measured])
         return Table(self.names, out, overlays, measured=measuring.out, measurements=measured, normal=known)
+
+    def label_files(self, out: pathlib.Path, formats: Sequence[str]) -> LabelFiles:
+        return LabelFiles(self.names, out, formats)
 
     @property
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:

@@ -1,0 +1,81 @@
+"""Landmarks of new pictures as the label files of other programs, with all of their digits."""
+
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from ctd_jax import files
+from ctd_jax.data.given import Given
+from ctd_jax.errors import UserError
+from ctd_jax.labels import FORMATS, by_name, exporting
+from ctd_jax.labels.table import Labelled, Labels
+from ctd_jax.metrics import Predictions
+from ctd_jax.tasks import trained
+
+
+class LabelFiles(trained.Writer):
+    """A file or a folder of each format, beside the csv file of landmarks and called as it.
+
+    Args:
+      names: of the landmarks.
+      out: the csv file of landmarks.
+      formats: of `labels.FORMATS`.
+
+    Raises:
+      UserError: there is no such format, or nothing can lie beside `out`.
+    """
+
+    def __init__(self, names: Sequence[str], out: pathlib.Path, formats: Sequence[str]):
+        for name in formats:
+            by_name.check_name("--format", name)
+        if files.is_stream(out):
+            raise UserError(f"--format writes files beside --out, and {out} is no file; give the name of a csv file")
+        self._names = tuple(names)
+        self._places = {name: out.with_name(f"{out.stem}_{name}{FORMATS[name].suffix}") for name in formats}
+        self._pictures: list[Labelled] = []
+
+    def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
+        """See `trained.Writer`. The formats are tried with points of no meaning, so that what one lacks (a spacing, a
+        package) is said before anything is predicted."""
+        anywhere = np.broadcast_to(np.arange(len(self._names))[:, None], (len(given.files), len(self._names), 2))
+        table = Predictions.from_points(
+            [*map(str, given.files)], [""] * len(given.files), self._names, anywhere, confidence=anywhere[..., 0]
+        )
+        tried = Labels(self._names, self._labelled(given, table, [(1, 1)] * len(given.files)))
+        return {
+            f"--format={name}": [place / file if file else place for file in by_name.write(tried, name)]
+            for name, place in self._places.items()
+        }
+
+    def prepare(self) -> None:
+        for name, place in self._places.items():
+            if place.exists() or place.is_symlink():
+                raise UserError(
+                    f"--format={name}: {place} is there already, and may have corrections; move it, or give another "
+                    "--out"
+                )
+
+    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
+        sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures.values()]
+        self._pictures += self._labelled(given, found, sizes)
+
+    def close(self) -> None:
+        for name, place in self._places.items() if self._pictures else ():
+            print(exporting.write_files(Labels(self._names, tuple(self._pictures)), name, place))
+
+    def _labelled(self, given: Given, table: Predictions, sizes: Sequence[tuple[int, int]]) -> tuple[Labelled, ...]:
+        """The pictures of a table, named by their paths below the folder that all of them lie in."""
+        paths = [pathlib.Path(image) for image in table.images]
+        spacing = given.spacing.mm(paths, self._names, table.xy)
+        return tuple(
+            Labelled(
+                given.below_all(path).as_posix(),
+                exporting.points_of(self._names, table.xy[i], table.confidence[i]),
+                sizes[i],
+                spacing=None if np.isnan(spacing[i]).any() else (float(spacing[i][0]), float(spacing[i][1])),
+                who=exporting.WHO,
+                where=str(path),
+            )
+            for i, path in enumerate(paths)
+        )
