@@ -20,6 +20,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.tasks.teacher import NO_TEACHER
 from ctd_jax.training import checkpoint, devices, feed, finite, hosts, memory, step
 from ctd_jax.training.log import NoLog, TrainingLog
+from ctd_jax.training.pace import Pace
 from ctd_jax.training.parallel import Parallel
 from ctd_jax.training.stopping import Signals, Stopped
 from ctd_jax.typing import Variables
@@ -206,7 +207,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
         *(f"gradient_{term}" for term in task.gradient_terms),
         "val_error",
     ]
-    watch = finite.Watch(parallel.first, _names(task, config))
+    watch, pace = finite.Watch(parallel.first, _names(task, config)), Pace(parallel.devices[0].platform)
     with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
@@ -218,6 +219,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                 known = ahead_of_time and jax.tree.map(jnp.shape, argument) == shapes
                 state, means = (compiled if known else body)(state, inputs, argument)
                 watch.add(number, means)
+                pace.add(means)
                 log.tick(number)
                 evaluating = number % config.eval.every == 0 or number == steps
                 looking = evaluating or number % feed.LOG_INTERVAL == 0

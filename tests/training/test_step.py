@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict
 from configs import ctd_ed, hg
 from ctd_jax import models, training_run
 from ctd_jax.tasks.landmarks import heatmaps
-from ctd_jax.training import step
+from ctd_jax.training import pace, step
 from ctd_jax.training.parallel import Parallel
 
 BATCH = 8
@@ -388,17 +388,18 @@ def test_runs_that_differ_in_numbers_alone_are_one_program(teacher_file):
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
-def test_a_run_traces_its_step_once(teacher_file, tmp_path, monkeypatch, kind):
+def test_a_run_traces_its_step_once_and_waits_for_each(teacher_file, tmp_path, monkeypatch, kind):
     """Five steps, with evaluations and checkpoints in between."""
-    make, made = step.make, []
+    make, made, waited_for = step.make, [], []
 
     def make_counted(*arguments, **keys):
         made.append(chex.assert_max_traces(make(*arguments, **keys), n=1))
         return made[-1]
 
     monkeypatch.setattr(step, "make", make_counted)
+    monkeypatch.setattr(pace.Pace, "add", lambda self, result: waited_for.append(result))
     config = tiny.config(teacher_file, train__steps=5, eval__every=2, parallel=kind)
     chex.clear_trace_counter()
     training_run.train_and_evaluate(config, tmp_path / "run")
-    assert len(made) == 1
+    assert len(made) == 1 and len(waited_for) == 5
     assert (tmp_path / "run" / "log.csv").read_text().splitlines()[-1].startswith("5,")
