@@ -1,5 +1,6 @@
 """What all commands share: flags, messages and exit codes."""
 
+import io
 import logging
 import os
 import pathlib
@@ -139,6 +140,8 @@ def _set_up() -> None:
     """Compiled programs are kept for the next start, memory for the next step; warnings, and what ends a thread, go to
     stderr as plain lines."""
     memory.keep()
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of Windows may not have ° and ²
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(levelname)s: %(message)s"))
     logging.getLogger("ctd_jax").addHandler(handler)

@@ -1,12 +1,14 @@
 """One process at a time in a folder, and a message that says which one is there.
 
-The kernel holds the lock (`flock`, also over NFS) and lets go of it when its owner dies, however it dies. Where a file
-system doesn't know locks, or knows them on each host for itself, the owner's pulse decides: it rewrites the lock file
-every `PULSE` seconds, and a newcomer watches whether it does. No clock of another host is ever read.
+The kernel holds the lock (`flock`, also over NFS; on Windows a locked byte) and lets go of it when its owner dies,
+however it dies. Where a file system doesn't know locks, or knows them on each host for itself, the owner's pulse
+decides: it rewrites the lock file every `PULSE` seconds, and a newcomer watches whether it does. No clock of another
+host is ever read.
 """
 
 import contextlib
 import errno
+import importlib
 import json
 import logging
 import os
@@ -21,12 +23,17 @@ from ctd_jax.errors import UserError
 
 try:
     import fcntl
-except ImportError:  # this system has no locks: the pulse decides alone
+except ImportError:  # Windows
     fcntl = None  # type: ignore[assignment]  # a module that may be missing has no other type
+try:
+    msvcrt: Any = importlib.import_module("msvcrt")
+except ImportError:  # not Windows
+    msvcrt = None
 
 NAME = ".lock"  # of the file, in the folder
 PULSE = 10.0  # seconds
 WATCH = 45.0  # seconds without a pulse: the owner is dead
+LOCKED = 2**20  # the byte that Windows locks, which nobody can read then: far behind the content
 WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _log = logging.getLogger(__name__)
 
@@ -89,7 +96,7 @@ def _enter(folder: pathlib.Path) -> int | None:
 
 
 def _is_free(folder: pathlib.Path, file: int) -> bool:
-    locked = _flock(file)
+    locked = _lock(file)
     if locked is None or os.fstat(file).st_ino != _inode(folder):  # its last owner has just taken the file away
         return False
     before = _read(folder)
@@ -98,10 +105,13 @@ def _is_free(folder: pathlib.Path, file: int) -> bool:
 
 
 def _leave(folder: pathlib.Path, file: int) -> None:
+    if msvcrt:  # Windows takes no file away that anybody has open: not this one before, and not a newcomer's after
+        os.close(file)
     with contextlib.suppress(OSError):
         if _read(folder).get("process") == os.getpid():
             (folder / NAME).unlink()
-    os.close(file)
+    if not msvcrt:
+        os.close(file)
 
 
 def _inode(folder: pathlib.Path) -> int | None:
@@ -111,13 +121,17 @@ def _inode(folder: pathlib.Path) -> int | None:
         return None
 
 
-def _flock(file: int) -> bool | None:
+def _lock(file: int) -> bool | None:
     """Whether the lock is ours; False: this file system has none; None: it is another's."""
-    if fcntl is None:
-        return False
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        if fcntl:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        elif msvcrt:
+            os.lseek(file, LOCKED, os.SEEK_SET)
+            msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
+        else:
+            return False
+    except (BlockingIOError, PermissionError):  # of flock, of Windows
         return None
     except OSError as error:
         if error.errno in WITHOUT_LOCKS:
@@ -145,7 +159,8 @@ def _beat(file: int, left: threading.Event) -> None:
 def _write(file: int, beats: int) -> None:
     """In place, and always as long: a lock that is moved or cut off is no lock."""
     content = {"host": platform.node(), "process": os.getpid(), "since": _SINCE, "beats": beats}
-    os.pwrite(file, json.dumps(content).encode().ljust(300), 0)
+    os.lseek(file, 0, os.SEEK_SET)
+    os.write(file, json.dumps(content).encode().ljust(300))
     os.fsync(file)  # other hosts see it now
 
 

@@ -11,6 +11,7 @@ import subprocess
 import sys
 import threading
 import time
+import types
 
 import pytest
 
@@ -134,6 +135,47 @@ def test_a_damaged_lock_file_holds_nobody(tmp_path, content):
     (tmp_path / lock.NAME).write_text(content)
     with lock.held(tmp_path):
         pass
+
+
+@pytest.fixture
+def windows(monkeypatch):
+    """Locks as on Windows: a byte of an open file, and no open file can be taken away."""
+    held, close, unlink = set(), os.close, pathlib.Path.unlink
+
+    def locking(file, mode, number):
+        assert (mode, number, os.lseek(file, 0, os.SEEK_CUR)) == ("LK_NBLCK", 1, lock.LOCKED)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise PermissionError(errno.EACCES, "Permission denied") from error
+        held.add(file)
+
+    def closed(file):
+        held.discard(file)
+        close(file)
+
+    def unlinked(path, **how):
+        if held and path.name == lock.NAME:
+            raise PermissionError(errno.EACCES, "used by another process")
+        unlink(path, **how)
+
+    monkeypatch.setattr(lock, "fcntl", None)
+    monkeypatch.setattr(lock, "msvcrt", types.SimpleNamespace(locking=locking, LK_NBLCK="LK_NBLCK"))
+    monkeypatch.setattr(os, "close", closed)
+    monkeypatch.setattr(pathlib.Path, "unlink", unlinked)
+    monkeypatch.delattr(os, "pwrite")
+
+
+def test_on_windows_the_second_is_told_and_the_file_is_gone_afterwards(windows, tmp_path, caplog):
+    with lock.held(tmp_path):
+        owner = f"in use by process {os.getpid()}"
+        with pytest.raises(UserError, match=owner), lock.held(tmp_path):
+            pass
+    assert list(tmp_path.iterdir()) == []
+    left(tmp_path)
+    with lock.held(tmp_path):  # of a dead owner here: the kernel has let go of its byte
+        pass
+    assert list(tmp_path.iterdir()) == [] and not caplog.text
 
 
 def no_locks(*_):

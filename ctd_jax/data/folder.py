@@ -68,6 +68,12 @@ class Table(abc.ABC):
         """The values of these features in a row, pictures as files; `root`: the folder."""
 
 
+def paths(table: Table, index: int, root: pathlib.Path) -> dict[str, pathlib.Path]:
+    """The files in the example of a row, by the names of their features."""
+    example = table.example(index, root)
+    return {name: value for name, value in example.items() if isinstance(value, pathlib.Path)}
+
+
 TableT = TypeVar("TableT", bound=Table)
 Annotation = TypeVar("Annotation")
 

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+import psutil
+
 from ctd_jax.errors import UserError
 
 if TYPE_CHECKING:
@@ -172,22 +174,20 @@ def limit(devices: "Sequence[jax.Device]") -> int | None:
     stats = local[0].memory_stats()
     if stats:
         return stats.get("bytes_limit")
-    free = available()
-    return free and free // len(local)
+    return available() // len(local)
 
 
-def available(root: pathlib.Path = pathlib.Path("/")) -> int | None:
-    """Bytes that this process can still get from Linux and from its control groups; None on other systems.
+def available(root: pathlib.Path = pathlib.Path("/")) -> int:
+    """Bytes that this process can still get from the system, and on Linux from its control groups.
 
     Args:
       root: of the file system, where proc/ and sys/ are.
     """
+    free: float = psutil.virtual_memory().available
     try:
-        lines = (root / "proc/meminfo").read_text(encoding="utf-8").splitlines()
-        free: float = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
         groups = (root / "proc/self/cgroup").read_text(encoding="utf-8").splitlines()
-    except (OSError, StopIteration):
-        return None
+    except OSError:  # not Linux
+        groups = []
     for line in groups:
         _, kinds, path = line.split(":", 2)
         if kinds in ("", "memory"):  # version 2, version 1
