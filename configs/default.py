@@ -36,6 +36,7 @@ def _demo() -> ConfigDict:
     # "synthetic_clinic": the same people, photographed as in a clinic; "synthetic_film": others, as on a film
     # several folders with commas between: a domain each, named by its folder; where the task is segmentation, folders
     # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
+    # "tfds:NAME": a TFDS data set that is prepared, see data.tfds
     config.data.domains = ()  # names of those to use, in this order; (): all there are
     config.data.helping = ()  # domains whose pictures, of every split, may be trained on and are never judged: they
     # have no part in val, test and the choice of a checkpoint, and the budget is not theirs
@@ -61,6 +62,14 @@ def _demo() -> ConfigDict:
     config.data.synthetic = ConfigDict()
     config.data.synthetic.identities = (20, 20, 60)  # people in train, val and test
     config.data.synthetic.shots = (1, 5, 5)  # pictures of each
+
+    config.data.tfds = ConfigDict()  # what is meant in a TFDS data set; empty: found by type, or by name
+    config.data.tfds.image = ""  # feature that has the pictures; of one within another: OUTER/INNER
+    config.data.tfds.points = ""  # feature that has the key points
+    config.data.tfds.subject = ""  # feature that says who is on the picture
+    config.data.tfds.coordinates = "auto"  # pixels, (0, 0) the centre of the first; fractions: of width and height, 0
+    # and 1 the edges; auto: fractions, if all of them are at most 1.1
+    config.data.tfds.order = "xy"  # of the two coordinates; or "yx"
 
     config.augment = ConfigDict()
     config.augment.flip = 0.5  # probability of a mirror image; never used where dataset.json has no flip_pairs

@@ -73,6 +73,12 @@ ADDED: dict[str, Any] = {
     "augment.noise": 0.0,
     "augment.occlusion": 0.0,
     "train.heatmap_loss": "mse",
+    # TFDS data sets
+    "data.tfds.image": "",
+    "data.tfds.points": "",
+    "data.tfds.subject": "",
+    "data.tfds.coordinates": "auto",
+    "data.tfds.order": "xy",
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

@@ -52,6 +52,8 @@ RANGES = {
     "data.margin": NOT_NEGATIVE,
     "data.cache_mib": NOT_NEGATIVE,
     "data.synthetic.*": COUNTS,
+    "data.tfds.coordinates": one_of("auto", "pixels", "fractions"),
+    "data.tfds.order": one_of("xy", "yx"),
     "augment.flip": PROBABILITY,
     "augment.scale": Range(lambda value: 0 <= value < 1, PROBABILITY.words),
     "augment.shift": PROBABILITY,

@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import hashlib
+import logging
 import os
 import pathlib
 import re
@@ -16,6 +17,7 @@ from ctd_jax.data import annotation_checks, coverage, landmark_folder, pictures,
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.geometry import Frame
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.kinds import Listed, Prepared
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.targets import Targets
@@ -24,6 +26,7 @@ from ctd_jax.metrics import definitions
 from ctd_jax.typing import HostBatch
 
 T = TypeVar("T", bound=Targets)
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +105,8 @@ class LandmarkFolders(Generic[T]):
         listed = roots.listed(config)
         found: dict[str, str] = {}
         for root in listed:
-            name = root if root in synthetic.KINDS else os.path.basename(os.path.abspath(root))
+            folder = root.removeprefix(roots.TFDS)
+            name = root if root in synthetic.KINDS else os.path.basename(os.path.abspath(folder))
             if len(listed) > 1 and (not DOMAIN.fullmatch(name) or name in TAKEN):
                 raise UserError(
                     f"data.root: {root} can't be a domain: its results would lie in a folder named {name!r}; expected "
@@ -120,6 +124,8 @@ class LandmarkFolders(Generic[T]):
     def _listed(self, root: str, config: ConfigDict, cache: pathlib.Path) -> Listed[T]:
         if root in synthetic.KINDS:
             return self._drawn(synthetic.KINDS[root], config)
+        if root.startswith(roots.TFDS):
+            return self._tfds(root, config)
         return self._folder(pathlib.Path(root), config, cache)
 
     def _folder(self, root: pathlib.Path, config: ConfigDict, cache: pathlib.Path) -> Listed[T]:
@@ -134,19 +140,42 @@ class LandmarkFolders(Generic[T]):
             grey = survey.prepared(encoded, table.images, groups, folder=encoded.place, root=root)[""]
             if self.annotated_only:
                 coverage.warn(str(root), table.landmarks, table.xy, split_of)
-            dataset = Dataset.of(
-                config,
-                self.targets(table.landmarks, table.xy, table.subjects),
-                images=table.images,
-                subjects=table.subjects,
-                original=lambda i: pictures.decode(encoded[i]["picture"], table.images[i], grey),
-                spacing=table.spacing,
-                boxes=table.boxes,
-            )
+            dataset = self._dataset(table, config, lambda i: encoded[i]["picture"], grey)
             return Prepared(dataset, table.sha256, looks, grey)
 
         annotated = coverage.annotated(table.xy) if self.annotated_only else None
         return Listed(table.images, table.subjects, table.splits, annotated, prepare)
+
+    def _tfds(self, root: str, config: ConfigDict) -> Listed[T]:
+        from ctd_jax.data import tfds_dataset
+
+        found = tfds_dataset.read(root, config.tfds, needs_points=self.annotated_only)
+        table = found.table
+
+        def prepare(split_of: Sequence[str]) -> Prepared[T]:
+            annotation_checks.check(table, split_of, found.looks)
+            grey = survey.ranges(found.seen)
+            for line in survey.remarks(found.seen, grey):
+                _log.warning("%s: %s", root, line)
+            if self.annotated_only:
+                coverage.warn(root, table.landmarks, table.xy, split_of)
+            return Prepared(self._dataset(table, config, found.picture, grey), table.sha256, found.looks, grey)
+
+        annotated = coverage.annotated(table.xy) if self.annotated_only else None
+        return Listed(table.images, table.subjects, table.splits, annotated, prepare)
+
+    def _dataset(
+        self, table: LandmarkTable, config: ConfigDict, encoded: Callable[[int], bytes], grey: Grey
+    ) -> Dataset[T]:
+        return Dataset.of(
+            config,
+            self.targets(table.landmarks, table.xy, table.subjects),
+            images=table.images,
+            subjects=table.subjects,
+            original=lambda i: pictures.decode(encoded(i), table.images[i], grey),
+            spacing=table.spacing,
+            boxes=table.boxes,
+        )
 
     def _drawn(self, kind: synthetic.Kind, config: ConfigDict) -> Listed[T]:
         people = np.repeat(("train", "val", "test"), config.synthetic.identities)

@@ -1,4 +1,4 @@
-"""What `data.root` lists: folders, or kinds of drawn pictures."""
+"""What `data.root` lists: folders, TFDS data sets, or kinds of drawn pictures."""
 
 import os
 
@@ -11,11 +11,12 @@ MISSING = (
     "no data: give a folder with landmarks.csv, dataset.json and pictures, --config.data.root=DIR (docs/data.md says "
     "how to make one), or the drawn faces of the demo, --config.data.root=synthetic"
 )
+TFDS = "tfds:"  # begins the name of a TFDS data set
 IN_PYTHON = "python"  # of a run whose pictures were given to `from_lists`
 
 
 def listed(config: ConfigDict) -> list[str]:
-    """The folders and kinds of drawn pictures in `config.root`, which are separated by commas.
+    """The folders, TFDS data sets and kinds of drawn pictures in `config.root`, which are separated by commas.
 
     Raises:
       UserError: there is none, or one is a URL.
