@@ -2,13 +2,14 @@
 
     python -m ctd_jax.label_files import labels.json --images=PICTURES --out=eyes
     python -m ctd_jax.label_files import wings.tps --names=tip,base,hinge --images=PICTURES --out=wings
+    python -m ctd_jax.label_files import cvat.zip --out=teeth
     python -m ctd_jax.label_files export eyes --to=labelme --out=labels
     python -m ctd_jax.label_files export predictions.csv --to=coco --images=PICTURES --out=predicted.json
 
 import reads a file, or a folder of files, and writes a folder that trains: landmarks.csv, dataset.json, and copies of
 the pictures, so that it is whole and can be moved. --from says the format; without it the format is guessed, and the
 guess is said. Labels name pictures by their path below --images; where the folders before a name differ, one picture of
-that name below --images is taken, and that is said.
+that name below --images is taken, and that is said. A .zip with pictures in it, as CVAT exports, needs no --images.
 
 export writes a landmark folder, or a table as in a run's predictions.csv, in the format --to. Formats:
 
@@ -59,15 +60,24 @@ def main() -> None:
 
 
 def _import(source: pathlib.Path, out: pathlib.Path) -> str:
-    from ctd_jax.labels import by_name, importing
-    from ctd_jax.labels.context import Context, Pictures
+    from ctd_jax.labels import zipped
 
     if _TO.value:
         raise UserError("--to is for export; import has --from")
-    if not _IMAGES.value:
-        raise UserError("--images is missing: the folder of the pictures that the labels are of")
     files.expect("out", out, "")
-    context = Context(Pictures(pathlib.Path(_IMAGES.value)), _names(), _spacing(), _NEGATIVE.value)
+    if _IMAGES.value:
+        return _import_with(pathlib.Path(_IMAGES.value), source, out)
+    if source.suffix.lower() != ".zip" or not source.is_file():
+        raise UserError("--images is missing: the folder of the pictures that the labels are of")
+    with zipped.unpacked(source) as images:
+        return _import_with(images, source, out)
+
+
+def _import_with(images: pathlib.Path, source: pathlib.Path, out: pathlib.Path) -> str:
+    from ctd_jax.labels import by_name, importing
+    from ctd_jax.labels.context import Context, Pictures
+
+    context = Context(Pictures(images), _names(), _spacing(), _NEGATIVE.value)
     if _FROM.value:
         by_name.check_name("--from", _FROM.value)
     name = _FROM.value or by_name.guess(source)

@@ -19,6 +19,7 @@ from ctd_jax.errors import UserError
 _log = logging.getLogger(__name__)
 
 FILE, ABOUT = "landmarks.csv", "dataset.json"
+HIDDEN = "_hidden"  # ends the optional column of a landmark
 OUTSIDE = 0.1  # of the picture's size: so far outside its picture a landmark may lie; real annotations do
 
 
@@ -31,6 +32,8 @@ class LandmarkTable(Table):
     landmarks: Landmarks
     xy: np.ndarray  # [N, K, 2] pixels of the picture
     boxes: np.ndarray  # [N, 4] x0, y0, x1, y1, pixels
+    hidden: np.ndarray | None = None  # [N, K] something lies before the landmark, so that its place was inferred; None:
+    # none is
 
     def check_picture(self, index: int, root: pathlib.Path) -> np.ndarray:
         path = root / self.images[index]
@@ -85,6 +88,7 @@ class LandmarkTable(Table):
 class _Annotation(NamedTuple):
     points: np.ndarray  # [K, 2]
     box: np.ndarray  # [4]
+    hidden: np.ndarray  # [K]
 
 
 def read(root: pathlib.Path) -> LandmarkTable:
@@ -110,7 +114,8 @@ def read_rows(root: pathlib.Path, faults: Faults) -> LandmarkTable:
     sheet = tables.read(root / FILE)
     landmarks = about.read(root / ABOUT, sheet.columns, faults)
     points = {name: (f"{name}_x", f"{name}_y") for name in landmarks.names}
-    known = [*folder.COLUMNS, *BOX, *(column for pair in points.values() for column in pair)]
+    of_points = [column for pair in points.values() for column in pair]
+    known = [*folder.COLUMNS, *BOX, *of_points, *(f"{name}{HIDDEN}" for name in landmarks.names)]
     sheet = columns.match(sheet, known, faults)
     there = set(sheet.columns)
     _check_columns(sheet, points, faults)
@@ -121,6 +126,7 @@ def read_rows(root: pathlib.Path, faults: Faults) -> LandmarkTable:
         landmarks=landmarks,
         xy=annotation_checks.without_marks(xy, landmarks.names, fields["where"]),
         boxes=np.array([one.box for one in annotations]).reshape(len(annotations), 4),
+        hidden=np.array([one.hidden for one in annotations], bool).reshape(xy.shape[:2]),
         files=(FILE, ABOUT),
         **fields,
     )
@@ -146,7 +152,23 @@ def _annotation(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: 
     if any(column in row.values for column in BOX) and not np.isinf(box).any():
         with row.faults.collecting("box"):
             check_box(box, row.at)
-    return _Annotation(points, box)
+    return _Annotation(points, box, _hidden(row, points, landmarks))
+
+
+def _hidden(row: Row, points: np.ndarray, landmarks: Landmarks) -> np.ndarray:
+    """`[K]` which of the `points` are hidden but placed, by the cells of a row: 1, or 0 or empty."""
+    hidden = np.zeros(len(points), bool)
+    for k, name in enumerate(landmarks.names):
+        word = row.word(f"{name}{HIDDEN}") if f"{name}{HIDDEN}" in row.values else ""
+        if word not in ("", "0", "1"):
+            expected = "expected 1 where the landmark is hidden but placed, else 0 or an empty cell"
+            row.faults.add("hidden", f"{row.at}: {name}{HIDDEN} is {word[:50]!r}; {expected}")
+        elif word == "1" and np.isnan(points[k]).any():
+            row.faults.add(
+                "hidden", f"{row.at}: {name} is hidden but placed, and has no place; fill its cells, or empty this one"
+            )
+        hidden[k] = word == "1"
+    return hidden
 
 
 def check_points(points: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:

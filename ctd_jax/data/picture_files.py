@@ -26,6 +26,13 @@ def check_local(name: str, at: str, what: str = "picture") -> None:
         raise Fault("a URL", f"{at}: {what} {name} is a URL; download it first, and name the file")
 
 
+def check_inside(name: str, at: str, what: str = "picture") -> None:
+    """Raises Fault if `name`, in a row `at`, leads out of the folder, by the rules of Windows or of others."""
+    path = name.replace("\\", "/")
+    if path.startswith("/") or re.match(r"[A-Za-z]:/", path) or os.path.normpath(path).split(os.sep)[0] == "..":
+        raise Fault("path", f"{at}: {what} {name} lies outside of the folder; name a file inside it: a copy, or a link")
+
+
 def key(name: str) -> str:
     """The same for names that differ in capitals, in how an umlaut is put together, in / and \\, or in ./ only."""
     return os.path.normpath(unicodedata.normalize("NFC", name).casefold().replace("\\", "/"))
@@ -43,9 +50,11 @@ class PictureFiles:
         """The name below the root of the file that `name`, in a row `at`, means.
 
         Raises:
-          Fault: there is none, or several; a URL; a file that systems and programs leave behind.
+          Fault: there is none, or several; a URL; a path out of the folder; a file that systems and programs leave
+            behind.
         """
         check_local(name, at, what)
+        check_inside(name, at, what)
         parts = name.replace("\\", "/").split("/")
         if parts[-1].startswith("._") or ".ipynb_checkpoints" in parts:
             raise Fault(

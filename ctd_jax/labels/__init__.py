@@ -2,7 +2,8 @@
 
 A format is a module with
 
-* `recognises(name, head)`: whether a file of this name, in small letters, that begins with the text `head` is one;
+* `recognises(name, head)`: whether a file of this name, in small letters, that begins with the text `head` is one; the
+  text of a .zip is the names of the files in it, one a line;
 * `read(path, context)`: the `Labels` of a file or folder, in our pixels, images as files below `context.pictures`; it
   raises a UserError that says file, entry, what was expected and what was found;
 * `write(labels)`: name of each file, "" for the only one, -> its bytes; it raises a UserError where something is
@@ -37,6 +38,9 @@ FORMATS = {
     ),
     "tps": Format("TPS of tpsDig and geomorph", ".tps", ("hidden", "confidence", "who", "names")),
     "cvat": Format("CVAT for images, XML 1.1", ".xml", ("confidence", "subject", "spacing", "who")),
+    "cvat_skeleton": Format(
+        "CVAT for images, a skeleton in each picture", ".xml", ("confidence", "subject", "spacing", "who")
+    ),
     "label_studio": Format("Label Studio, JSON", ".json", ("hidden", "spacing")),
     "slicer": Format("3D Slicer .mrk.json, one for each picture", "", ("hidden", "confidence", "subject", "who")),
     "fcsv": Format("3D Slicer .fcsv, one for each picture", "", ("hidden", "confidence", "subject", "who")),
@@ -50,6 +54,9 @@ FORMATS = {
         "ImageJ's table of results, csv", ".csv", ("hidden", "confidence", "subject", "spacing", "who", "names")
     ),
     "deeplabcut": Format("DeepLabCut's CollectedData csv", ".csv", ("hidden", "confidence", "subject", "spacing")),
+    "morphoj": Format(
+        "MorphoJ's table of x1, y1, x2, y2", ".txt", ("hidden", "confidence", "subject", "spacing", "who", "names")
+    ),
     "long": Format("a row for each picture and point, csv", ".csv", ("spacing",)),
     "xlsx": Format("the same as an Excel workbook", ".xlsx", ("spacing",)),
     "sleap": Format(

@@ -6,7 +6,7 @@ from types import ModuleType
 
 from ctd_jax.data import tables
 from ctd_jax.errors import UserError
-from ctd_jax.labels import FORMATS
+from ctd_jax.labels import FORMATS, reading
 from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labels
 
@@ -42,13 +42,21 @@ def guess(path: pathlib.Path) -> str:
     below = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
     found: list[str] = []
     for file in below:
-        with file.open("rb") as opened:
-            head = opened.read(SNIFFED).decode("utf-8", "ignore").replace("\0", "")
+        head = _head(file)
         found += [name for name in FORMATS if name not in found and _module(name).recognises(file.name.lower(), head)]
     if len(found) != 1:
         what = f"may be {' or '.join(found)}" if found else "is in no format that is known here"
         raise UserError(f"{path}: {what}; say which, --from=FORMAT, one of {', '.join(FORMATS)}")
     return found[0]
+
+
+def _head(file: pathlib.Path) -> str:
+    """The text that a file begins with; of a .zip the names in it, one a line."""
+    if file.suffix.lower() == ".zip":
+        with reading.archive(file) as archive:
+            return "\n".join(archive.namelist())
+    with file.open("rb") as opened:
+        return opened.read(SNIFFED).decode("utf-8", "ignore").replace("\0", "")
 
 
 def check_name(flag: str, name: str) -> None:

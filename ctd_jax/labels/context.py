@@ -39,7 +39,8 @@ class Pictures:
             )
         if not name or "\0" in name:
             raise Fault("missing picture", f"{at}: the picture has no name; expected that of a file in {self.root}")
-        if not (os.path.isabs(path) or re.match(r"[A-Za-z]:", path)) and os.path.isfile(self.root / path):
+        elsewhere = os.path.isabs(path) or re.match(r"[A-Za-z]:/", path)
+        if not elsewhere and os.path.isfile(self.root / path):
             return os.path.normpath(path)
         fitting = self._by_name.get(path.rpartition("/")[2].casefold(), [])
         if len(fitting) == 1:
@@ -47,7 +48,7 @@ class Pictures:
             return fitting[0]
         if len(fitting) > 1:
             raise Fault("missing picture", f"{at}: picture {name} may be {tables.listed(fitting, 3)}; move the others")
-        return self._files.find(path, at)
+        return self._files.find(path.rpartition("/")[2] if elsewhere else path, at)
 
     def of_stem(self, stem: str, at: str) -> str:
         """The only picture whose file is called `stem`, but for the ending."""

@@ -101,11 +101,12 @@ def _check_replaced(out: pathlib.Path, name: str, written: set[str]) -> None:
 
 def _folder(root: pathlib.Path) -> Labels:
     table = landmark_folder.read(root)
+    hidden = np.zeros(table.xy.shape[:2], bool) if table.hidden is None else table.hidden
     pictures, found = [], Pictures(root)
     for i, (image, subject) in enumerate(zip(table.images, table.subjects, strict=True)):
         points = {
-            name: Point(float(x), float(y))
-            for name, (x, y) in zip(table.landmarks.names, table.xy[i], strict=True)
+            name: Point(float(x), float(y), bool(covered))
+            for name, (x, y), covered in zip(table.landmarks.names, table.xy[i], hidden[i], strict=True)
             if not math.isnan(x)
         }
         mm = None if math.isnan(table.spacing[i][0]) else (float(table.spacing[i][0]), float(table.spacing[i][1]))

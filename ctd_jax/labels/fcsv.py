@@ -12,7 +12,8 @@ from ctd_jax.labels.table import Labels
 
 ENDS = ".fcsv"
 COLUMNS = ("id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID")
-PLACED = "2"  # Slicer 5 adds two cells that no column names; the first one is the status of the point
+# Slicer 5 adds two cells that no column names; the first one is the status of the point.
+PLACED, STATES = "2", ("0", "1", "2", "3")
 
 
 def recognises(name: str, head: str) -> bool:
@@ -34,18 +35,31 @@ def _points(file: pathlib.Path) -> slicer.Placed:
             turn = slicer.sign(value, at) if key == "CoordinateSystem" else turn
             columns = value.split(",") if key == "columns" else columns
         elif line.strip():
-            cells = next(csv.reader([line]))
-            if len(cells) < len(columns) or not {"x", "y", "z", "label"} <= set(columns):
-                raise Fault("line", f"{at}: expected {len(columns)} cells with x, y, z and label, found {len(cells)}")
+            cells = _cells(line, at)
+            own = len(columns)
+            if len(cells) not in (own, own + 2) or not {"x", "y", "z", "label"} <= set(columns):
+                raise Fault(
+                    "line", f"{at}: expected {own} cells with x, y, z and label, or {own + 2}, found {len(cells)}"
+                )
             row = dict(zip(columns, cells, strict=False))
             x, y, z = (reading.number(row[axis], at) for axis in "xyz")
             if not turn:
                 raise Fault("coordinates", f"{at}: expected a line `# CoordinateSystem = LPS` above it, found none")
-            status = cells[len(columns)] if len(cells) == len(columns) + 2 else PLACED
+            status = cells[own] if len(cells) > own else PLACED
+            if status not in STATES:
+                message = f"{at}: expected 0, 1, 2 or 3 as the status of the point, found {status[:50]!r}"
+                raise Fault("line", message)
             points.append((row["label"], (turn * x, turn * y, z) if status == PLACED else None))
     if not points:
         raise Fault("cut short", f"{file}: expected lines of points, found none; is the file cut short?")
     return points
+
+
+def _cells(line: str, at: str) -> list[str]:
+    try:
+        return next(csv.reader([line]))
+    except csv.Error as error:
+        raise Fault("line", f"{at}: expected cells with commas between ({error})") from error
 
 
 def write(labels: Labels) -> dict[str, bytes]:

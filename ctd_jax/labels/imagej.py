@@ -4,7 +4,6 @@ order; numbers of 32 bits, so to about 1e-4 px."""
 
 import os
 import pathlib
-import zipfile
 from typing import Any
 
 import numpy as np
@@ -21,7 +20,8 @@ Rois = list[tuple[str, np.ndarray]]  # name, `[n, 2]`
 
 
 def recognises(name: str, head: str) -> bool:
-    return name.endswith((".roi", ".zip")) and head.startswith(("Iout", "PK"))
+    in_zip = name.endswith(".zip") and any(line.lower().endswith(".roi") for line in head.split("\n"))
+    return in_zip or (name.endswith(".roi") and head.startswith("Iout"))
 
 
 def read(path: pathlib.Path, context: Context) -> Labels:
@@ -54,17 +54,12 @@ def read(path: pathlib.Path, context: Context) -> Labels:
 def _rois(file: pathlib.Path) -> Rois:
     if file.suffix.lower() != ".zip":
         return [(file.stem, _points(file.read_bytes(), str(file)))]
-    try:
-        with zipfile.ZipFile(file) as archive:
-            entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
-            large = next((one.filename for one in entries if one.file_size > MAX_BYTES), None)
-            if large is not None:
-                raise Fault(
-                    "size", f"{file}, {large[:100]}: expected a list of points, found {MAX_BYTES} bytes or more"
-                )
-            contents = [(pathlib.PurePosixPath(one.filename).stem, archive.read(one)) for one in entries]
-    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
-        raise Fault("cut short", f"{file}: no .zip of ROIs that can be read ({error})") from error
+    with reading.archive(file) as archive:
+        entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
+        large = next((one.filename for one in entries if one.file_size > MAX_BYTES), None)
+        if large is not None:
+            raise Fault("size", f"{file}, {large[:100]}: expected a list of points, found {MAX_BYTES} bytes or more")
+        contents = [(pathlib.PurePosixPath(one.filename).stem, archive.read(one)) for one in entries]
     if not contents:
         raise Fault("number of points", f"{file}: expected .roi files in it, found none")
     return [(name, _points(content, f"{file}, {name}")) for name, content in contents]

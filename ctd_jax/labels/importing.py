@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import pathlib
 import shutil
 
@@ -123,9 +124,13 @@ def _check_replaced(out: pathlib.Path, context: Context) -> None:
 
 def _say(labels: Labels, context: Context, title: str) -> None:
     """What is read in another way than it was written, or left out."""
-    hidden = sum(point.hidden for picture in labels.pictures for point in picture.points.values())
+    points = [point for picture in labels.pictures for point in picture.points.values()]
+    hidden, sure = sum(point.hidden for point in points), sum(not math.isnan(point.confidence) for point in points)
     if hidden:
-        _log.warning("%s: %d points are hidden but placed; a landmark folder has them as placed", title, hidden)
+        _log.warning("%s: %d points are hidden but placed; they are trained on as the others, and have a 1 in columns "
+                     "NAME%s", title, hidden, landmark_folder.HIDDEN)  # fmt: skip
+    if sure:
+        _log.warning("%s: %d points have a confidence, which a landmark folder does not have", title, sure)
     if labels.names == tuple(str(i + 1) for i in range(len(labels.names))):
         _log.warning("%s: points are called 1 to %d by their order; --names gives them names", title, len(labels.names))
     if not any(picture.subject for picture in labels.pictures):
@@ -164,7 +169,8 @@ def _landmark_table(labels: Labels, landmarks: about.Landmarks, title: str) -> L
 
 
 def _table(labels: Labels) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of landmarks.csv; columns of subject and spacing only where somebody has one."""
+    """Header and rows of landmarks.csv; columns of subject, spacing and hidden points only where there are some."""
+    covered = [name for name in labels.names if any(_is_hidden(picture, name) for picture in labels.pictures)]
     spaced = any(picture.spacing for picture in labels.pictures)
     named = any(picture.subject for picture in labels.pictures)
     header = ["image", *["subject"] * named, *[f"{name}_{axis}" for name in labels.names for axis in "xy"]]
@@ -172,5 +178,11 @@ def _table(labels: Labels) -> tuple[list[str], list[list[str]]]:
     for picture, xy in zip(labels.pictures, _points(labels), strict=True):
         cells = ["" if np.isnan(value) else repr(float(value)) for value in xy.ravel()]
         mm = [repr(float(value)) for value in picture.spacing or ()] or ["", ""]
-        rows.append([picture.image, *[picture.subject] * named, *cells, *(mm if spaced else [])])
-    return [*header, *(SPACING if spaced else ())], rows
+        hidden = ["1" if _is_hidden(picture, name) else "" for name in covered]
+        rows.append([picture.image, *[picture.subject] * named, *cells, *(mm if spaced else []), *hidden])
+    of_hidden = [f"{name}{landmark_folder.HIDDEN}" for name in covered]
+    return [*header, *(SPACING if spaced else ()), *of_hidden], rows
+
+
+def _is_hidden(picture: Labelled, name: str) -> bool:
+    return name in picture.points and picture.points[name].hidden

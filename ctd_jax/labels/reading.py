@@ -1,11 +1,14 @@
 """What readers of label files share: checked values, files in a folder, XML that can't expand."""
 
+import contextlib
 import csv
 import importlib
 import io
 import math
 import pathlib
-from collections.abc import Sequence
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
 from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
@@ -92,13 +95,31 @@ def xml(path: pathlib.Path) -> ElementTree.Element:
     Raises:
       UserError: it is not XML, or declares a type.
     """
-    text = tables.read_text(path)
+    return xml_of(tables.read_text(path), str(path))
+
+
+def xml_of(text: str, at: str) -> ElementTree.Element:
+    """The same of a text; `at`: the file, for messages."""
     if "<!DOCTYPE" in text:
-        raise UserError(f"{path}: has a <!DOCTYPE>, which is not read; expected plain elements: take it out")
+        raise UserError(f"{at}: has a <!DOCTYPE>, which is not read; expected plain elements: take it out")
     try:
         return ElementTree.fromstring(text)
     except (ElementTree.ParseError, ValueError) as error:
-        raise UserError(f"{path}: not XML ({error}); is the file cut short?") from error
+        raise UserError(f"{at}: not XML ({error}); is the file cut short?") from error
+
+
+@contextlib.contextmanager
+def archive(path: pathlib.Path) -> Iterator[zipfile.ZipFile]:
+    """A .zip file, opened.
+
+    Raises:
+      UserError: it, or what the block reads in it, is damaged.
+    """
+    try:
+        with zipfile.ZipFile(path) as opened:
+            yield opened
+    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError) as error:
+        raise UserError(f"{path}: no .zip that can be read ({error}); is the file cut short?") from error
 
 
 def xml_text(root: ElementTree.Element) -> bytes:

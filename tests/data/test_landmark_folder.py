@@ -546,3 +546,43 @@ def test_an_unknown_key_of_dataset_json_is_named(landmark_folder, caplog):
     (root / "dataset.json").write_text(json.dumps(content))
     read_folder(root)
     assert "the key 'normaliser' means nothing here; is it 'normalizer'?" in caplog.text
+
+
+@pytest.mark.parametrize(
+    "outside", ["../away/a.png", "..\\away\\a.png", "deep/../../away/a.png", "/ABSOLUTE/a.png", "C:\\a.png"]
+)
+def test_a_picture_outside_of_its_folder_is_refused(root, outside):
+    """A folder that is moved or published would miss it; a link in the folder is one way in."""
+    (root.parent / "away").mkdir()
+    (root / "deep").mkdir()
+    (root / "a.png").rename(root.parent / "away" / "a.png")
+    name = outside.replace("/ABSOLUTE", str(root.parent / "away"))
+    write_csv(root, {(2, "image"): name})
+    with pytest.raises(UserError, match=r"csv, row 2: picture .* lies outside of the folder; name a file inside"):
+        read_folder(root)
+    (root / "a.png").symlink_to(root.parent / "away" / "a.png")
+    write_csv(root, {(2, "image"): "deep/../a.png"})
+    assert len(read_folder(root)) == 4
+
+
+def test_hidden_landmarks(root):
+    """1 where one is hidden but placed; the points are those of a table without such columns."""
+    bare = read_folder(root)
+    assert not bare.hidden.any()
+    with (root / "landmarks.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    for cells, said in (
+        (["1", "", "", "0"], None),
+        (["", "1", "", ""], "row 3: tip is hidden but placed, and has no place"),
+        (["yes", "", "", ""], "row 2: tip_hidden is 'yes'; expected 1 where the landmark is hidden"),
+    ):
+        with (root / "landmarks.csv").open("w", newline="") as file:
+            more = zip(rows, cells, ["", "", "1", "0"], strict=True)
+            csv.writer(file).writerows([[*header, "tip_hidden", "Left_hidden"], *([*row, *two] for row, *two in more)])
+        if said:
+            with pytest.raises(UserError, match=said):
+                read_folder(root)
+        else:
+            found = read_folder(root)
+            np.testing.assert_array_equal(np.argwhere(found.hidden), [[0, 2], [2, 0]])
+            np.testing.assert_array_equal(found.xy, bare.xy)

@@ -13,7 +13,7 @@ from collections import Counter
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
-from tests.fuzz import doors, hostile  # noqa: E402
+from tests.fuzz import doors, hostile, label_doors  # noqa: E402
 
 
 def main() -> None:
@@ -25,7 +25,8 @@ def main() -> None:
     faults: list[str] = []
     with tempfile.TemporaryDirectory() as place:
         (run := pathlib.Path(place, "run")).mkdir()
-        for i, (name, door) in enumerate(doors.doors(doors.run_folder(run)).items()):
+        every = doors.doors(doors.run_folder(run)) | label_doors.doors()
+        for i, (name, door) in enumerate(every.items()):
             counts, broken = hostile.count(name, door, args.number, args.seed, pathlib.Path(place, str(i)))
             print(f"{name:<50} {counts['refused']:>5} refused {counts['accepted']:>5} accepted {len(broken):>5} broken")
             total, faults = total + counts, faults + broken

@@ -145,9 +145,15 @@ class _Watch:
             self.seen.append(f"{event} {args[:2]}")
         writes = event == "open" and isinstance(args[2], int) and args[2] & (os.O_WRONLY | os.O_RDWR | os.O_CREAT)
         if (writes or event in CHANGES) and isinstance(args[0], str | bytes):
-            path = os.path.abspath(os.fsdecode(args[0]))
+            path = os.path.abspath(os.path.join(_folder_of(event, args), os.fsdecode(args[0])))
             if not path.startswith(self.folder):
                 self.seen.append(f"{event} {path}")
+
+
+def _folder_of(event: str, args: tuple) -> str:
+    """The folder that the path of an event begins in: that of an open folder, its last argument, or the current one."""
+    descriptor = args[-1] if event in ("os.remove", "os.rmdir", "os.mkdir", "os.chmod") else -1
+    return os.readlink(f"/proc/self/fd/{descriptor}") if isinstance(descriptor, int) and descriptor >= 0 else ""
 
 
 _watch: list[_Watch] = []

@@ -14,13 +14,13 @@ import tiny
 from ctd_jax import metrics
 from ctd_jax.data import boxes, landmark_folder, pictures
 from ctd_jax.errors import UserError
-from tests.fuzz import doors, hostile
+from tests.fuzz import doors, hostile, label_doors
 
 
 @pytest.fixture(scope="module")
 def every_door(tmp_path_factory):
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax logs what it raises
-    return doors.doors(doors.run_folder(tmp_path_factory.mktemp("run")))
+    return doors.doors(doors.run_folder(tmp_path_factory.mktemp("run"))) | label_doors.doors()
 
 
 def test_right_files_come_through_every_door(every_door, tmp_path):

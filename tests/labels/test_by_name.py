@@ -13,7 +13,7 @@ from ctd_jax.labels import FORMATS, LOSSES, by_name
 from ctd_jax.labels.table import Labelled, Labels, Point
 
 PRECISION = {"imagej": 1e-4, "dlib": 0.5}  # pixels: numbers of 32 bits, whole numbers; others 1e-6
-WHOLE = ("pts", "imagej", "imagej_results")  # know points by their order: none can be absent
+WHOLE = ("pts", "imagej", "imagej_results", "morphoj")  # know points by their order: none can be absent
 
 
 @pytest.fixture(scope="module")

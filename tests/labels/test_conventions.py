@@ -8,6 +8,7 @@ import json
 import struct
 import sys
 import zipfile
+from xml.etree import ElementTree
 
 import label_tables
 import numpy as np
@@ -121,6 +122,8 @@ FILES = {
     "long": ("labels.csv", "image,point,x,y\ndot.png,dot,7,2\n"),
     "xlsx": ("labels.xlsx", workbook()),
     "cvat": ("labels.xml", CVAT.format(POINTS.format(0))),
+    "cvat_skeleton": ("labels.xml", CVAT.format(SKELETON.format(0))),
+    "morphoj": ("labels.txt", "ID\tx1\ty1\ndot\t7\t6\n"),
     "label_studio": ("labels.json", label_studio()),
     "slicer": ("dot.mrk.json", slicer()),
     "fcsv": ("dot.fcsv", fcsv()),
@@ -202,6 +205,61 @@ def test_skeletons_of_cvat(outside, context, tmp_path):
     assert dot is None if outside else (dot.x, dot.y) == (7, 2)
 
 
+def test_what_is_written_as_a_skeleton_of_cvat():
+    """As in a file that CVAT exports: each point of the skeleton is there, and `outside` where it is absent."""
+    given = label_tables.labels(points={"tip": Point(3.0, 4.0, hidden=True)})
+    root = ElementTree.fromstring(by_name.write(given, "cvat_skeleton")[""])
+    first = root.findall("image/skeleton")[0]
+    said = [[element.get(key) for key in ("label", "occluded", "outside")] for element in first]
+    assert said == [["tip", "1", "0"], ["base", "0", "1"], ["left hinge", "0", "1"]]
+    assert (first[0].get("points"), first.get("label")) == ("3.5,4.5", "landmarks")
+
+
+def cvat_zip(path, context, **more):
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.write(context.pictures.root / "dot.png", "images/dot.png")
+        file.writestr("annotations.xml", CVAT.format(SKELETON.format(0)))
+        for name, content in more.items():
+            file.writestr(name, content)
+    return path
+
+
+def test_a_zip_of_cvat_has_its_pictures(context, tmp_path, cli):
+    path = cvat_zip(tmp_path / "cvat.zip", context)
+    assert by_name.guess(path) == "cvat"
+    (picture,) = by_name.read(path, "cvat", context).pictures
+    assert (picture.points["dot"].x, picture.points["dot"].y) == (7, 2)
+    code, out, error = cli("ctd_jax.label_files", "import", path, f"--out={tmp_path / 'out'}")
+    assert code == 0 and "1 pictures, 1 points of 1 landmarks" in out
+    assert (tmp_path / "out" / "dot.png").read_bytes() == (context.pictures.root / "dot.png").read_bytes()
+    assert (tmp_path / "out" / "landmarks.csv").read_text() == "image,dot_x,dot_y\ndot.png,7.0,2.0\n"
+
+
+def test_zips_of_cvat_that_are_wrong(context, tmp_path, cli):
+    """A path out of the folder, no annotations, no pictures, more than there may be, and cut short."""
+    path = tmp_path / "cvat.zip"
+
+    def said(*flags):
+        code, out, error = cli("ctd_jax.label_files", "import", path, f"--out={tmp_path / 'out'}", *flags)
+        assert (code, out) == (2, "") and not (tmp_path / "out").exists() and not (tmp_path / "evil.png").exists()
+        return error.splitlines()[-1]
+
+    cvat_zip(path, context, **{"../evil.png": b""})
+    assert "picture '../evil.png' leads out of the folder" in said()
+    whole = cvat_zip(path, context).read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    assert "no .zip that can be read" in said()
+    path.write_bytes(whole.replace(b"annotations.xml", b"annotations.txt"))
+    assert "is in no format that is known here" in said()
+    assert "expected annotations.xml in it, found images/dot.png" in said("--from=cvat")
+    path.write_bytes(whole.replace(b"dot.png", b"dot.txt"))
+    assert "has no pictures; give the folder" in said()
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+        file.writestr("annotations.xml", bytes(65 * 2**20))
+        file.writestr("a.png", b"")
+    assert "annotations.xml: 65 MiB; 64 MiB or less are read" in said("--from=cvat")
+
+
 @pytest.mark.parametrize(
     ("system", "position"), [("RAS", (-3.5, -0.5, 0)), ("0", (-3.5, -0.5, 0)), ("1", (3.5, 0.5, 0))]
 )
@@ -260,6 +318,11 @@ def test_pictures_of_label_studio(image, context, tmp_path):
         ("deeplabcut", DEEPLABCUT.replace(",7,2", ",7"), "expected 3 cells, found 2"),
         ("deeplabcut", DEEPLABCUT.replace(",7,2", ",7,"), "expected both x and y, or neither"),
         ("deeplabcut", DEEPLABCUT.partition("labeled")[0], "expected rows of scorer, bodyparts, coords, and of"),
+        ("morphoj", "ID\tx1\ty1\ndot\t7\n", "expected 3 cells, found 2"),
+        ("morphoj", "ID\tx1\ty1\ndot\t7\tNA\n", "expected a number"),
+        ("morphoj", "ID\tx1\ty1\n", "expected a row for each specimen"),
+        ("morphoj", "ID\tx1\ty1\tz1\ndot\t7\t6\t0\n", "expected a header of ID, x1, y1, x2, y2"),
+        ("morphoj", "ID\tx1\ty1\nspot\t7\t6\n", "expected one picture spot"),
         ("long", "image,point,x\ndot.png,dot,7\n", "expected the columns image, point, x, y"),
         ("long", "image,point,x,y\ndot.png,dot,7,\n", "expected both x and y, or neither"),
         ("long", "image,point,x,y\ndot.png,dot,7,2\ndot.png,dot,7,2\n", "found a second one"),

@@ -44,6 +44,27 @@ def test_a_landmark_folder_is_read_with_sizes_subjects_and_spacing(folder):
     assert set(b.points) == {"tip", "left hinge"}
 
 
+HIDING = [name for name, one in FORMATS.items() if "hidden" not in one.loses]
+
+
+@pytest.mark.parametrize("name", HIDING)
+def test_hidden_points_stay_hidden(name, tmp_path):
+    """From a label file to a folder that trains, and out again."""
+    assert {"coco", "cvat", "cvat_skeleton", "long", "xlsx"} <= set(HIDING)
+    context = label_tables.context(label_tables.draw(tmp_path / "pictures"))
+    points = {"tip": Point(3.0, 4.0, hidden=True), "base": Point(5.0, 6.0)}
+    path = label_tables.put(tmp_path, label_tables.labels(points=points), name)
+    importing.write_folder(by_name.read(path, name, context), context, tmp_path / "out", title="labels")
+    header, first, second = (tmp_path / "out" / "landmarks.csv").read_text().splitlines()
+    assert header.endswith(",spacing_x_mm,spacing_y_mm,tip_hidden")
+    assert first.endswith(",0.5,0.5,1") and second.endswith(",0.5,0.5,")
+    labels = exporting.read(tmp_path / "out", None)
+    exporting.write_files(labels, name, tmp_path / f"again{FORMATS[name].suffix}")
+    again = by_name.read(tmp_path / f"again{FORMATS[name].suffix}", name, context)
+    hidden = {(one.image, point) for one in again.pictures for point, place in one.points.items() if place.hidden}
+    assert hidden == {("a.png", "tip")}
+
+
 @pytest.mark.parametrize("name", [name for name in label_tables.HERE if "names" not in FORMATS[name].loses])
 def test_a_folder_goes_out_and_comes_back(name, folder, tmp_path):
     out = tmp_path / f"out{FORMATS[name].suffix}"
@@ -123,6 +144,12 @@ def test_two_pictures_do_not_share_a_label_file():
     twins = Labels(given.names, (a, type(b)("A.jpg", b.points, b.size)))
     with pytest.raises(UserError, match=r"A\.jpg and a\.png would share the label file A\.pts"):
         by_name.write(twins, "pts")
+
+
+def test_imagej_has_no_numbers_of_more_than_16_bits():
+    points = {name: Point(1e30, 1.0) for name in label_tables.NAMES}
+    with pytest.raises(UserError, match=r"a\.png: ImageJ holds pixels up to 32766, found 1e\+30 1"):
+        by_name.write(label_tables.labels(points=points), "imagej")
 
 
 @pytest.mark.parametrize("image", ["../a.png", "/etc/a.png"])
