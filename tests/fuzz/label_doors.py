@@ -179,10 +179,22 @@ def same(path: pathlib.Path) -> Iterator[Placed]:
         yield from ((stem(picture.image), name, point.x, point.y) for name, point in picture.points.items())
 
 
+def sleap(path: pathlib.Path) -> Iterator[Placed]:
+    """By h5py, which comes with sleap-io."""
+    import h5py
+
+    with h5py.File(path) as file:
+        points = file["points"][:]
+    for k, point in enumerate(points):
+        if point["visible"] and math.isfinite(point["x"]) and math.isfinite(point["y"]):
+            image, name = list(label_tables.SIZES)[k // 3], label_tables.NAMES[k % 3]
+            yield stem(image), name, float(point["x"]), float(point["y"])
+
+
 OTHERS: dict[str, Callable[[pathlib.Path], Iterator[Placed]]] = {
     "coco": coco, "labelme": labelme, "label_studio": label_studio, "slicer": slicer, "fcsv": fcsv, "pts": pts,
     "tps": tps, "cvat": cvat, "cvat_skeleton": cvat, "dlib": dlib, "imagej": imagej, "imagej_results": imagej_results,
-    "deeplabcut": deeplabcut, "morphoj": morphoj, "long": long, "xlsx": same, "sleap": same,
+    "deeplabcut": deeplabcut, "morphoj": morphoj, "long": long, "xlsx": same, "sleap": sleap,
 }  # fmt: skip
 
 

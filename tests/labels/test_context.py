@@ -37,6 +37,7 @@ def test_a_picture_is_found_by_its_path_or_by_its_name(name, file, pictures):
         ("../pictures/a.png", "leads out of its folder"),
         ("sub\\..\\..\\a.png", "leads out of its folder"),
         ("https://x.org/q.png", "is a URL"),
+        ("/home/eva/c.png", "picture c.png does not exist in"),
         ("c.png", "does not exist in .*; the nearest there is"),
     ],
 )

@@ -5,6 +5,7 @@ import json
 import label_tables
 import numpy as np
 import pytest
+import slicerio
 from pycocotools.coco import COCO
 
 from ctd_jax.errors import UserError
@@ -94,6 +95,29 @@ def test_coco_is_read_by_its_own_tools(folder, tmp_path, capsys):
     assert annotation["keypoints"] == [1, 2, 2, 0, 0, 0, 5, 9, 2] and annotation["num_keypoints"] == 2
     assert annotation["bbox"] == [1, 2, 4, 7] and annotation["area"] == 28
     assert coco.loadImgs([1])[0]["file_name"] == "a.png"
+
+
+def test_slicer_points_are_read_by_its_own_tools(folder, tmp_path):
+    """slicerio reads our .fcsv; the .mrk.json that it makes of it has the points of ours, and is read by us."""
+    labels = exporting.read(folder, None)
+    for name in ("fcsv", "slicer"):
+        exporting.write_files(labels, name, tmp_path / name)
+    points = slicerio.read_markups_fcsv(tmp_path / "fcsv" / "a.fcsv")["markups"][0]["controlPoints"]
+    assert [(point["label"], point["position"]) for point in points] == [
+        ("tip", [1.5, 2, 0]), ("base", [10.125, 5.25, 0]), ("left hinge", [19.5, 14.5, 0])
+    ]  # fmt: skip
+    (tmp_path / "theirs" / "sub").mkdir(parents=True)
+    for image in ("a", "sub/b"):
+        theirs = tmp_path / "theirs" / f"{image}.mrk.json"
+        slicerio.fcsv_to_markups_json(tmp_path / "fcsv" / f"{image}.fcsv", theirs)
+        one, two = (
+            json.loads(file.read_text())["markups"][0] for file in (theirs, tmp_path / "slicer" / f"{image}.mrk.json")
+        )
+        assert [one[key] for key in ("type", "coordinateSystem")] == [two[key] for key in ("type", "coordinateSystem")]
+        places = [[(point["label"], point["position"]) for point in each["controlPoints"]] for each in (one, two)]
+        assert places[0] == places[1]
+    again = by_name.read(tmp_path / "theirs", "slicer", label_tables.context(folder))
+    assert [dict(picture.points) for picture in again.pictures] == [dict(picture.points) for picture in labels.pictures]
 
 
 def test_what_a_format_cannot_hold_is_said():
