@@ -29,7 +29,7 @@ class Format(NamedTuple):
     loses: tuple[str, ...]
 
 
-LOSSES = ("hidden", "confidence", "subject", "spacing", "who", "names", "fractions")
+LOSSES = ("hidden", "confidence", "subject", "spacing", "who", "names", "fractions", "digits")
 FORMATS = {
     "coco": Format("COCO key points, JSON", ".json", ("confidence", "spacing", "who")),
     "labelme": Format("LabelMe, a JSON for each picture", "", ("hidden", "confidence", "spacing", "who")),
@@ -48,7 +48,7 @@ FORMATS = {
     "imagej": Format(
         "ImageJ and Fiji .roi, one for each picture, or .zip",
         "",
-        ("hidden", "confidence", "subject", "spacing", "who", "names"),
+        ("hidden", "confidence", "subject", "spacing", "who", "names", "digits"),
     ),
     "imagej_results": Format(
         "ImageJ's table of results, csv", ".csv", ("hidden", "confidence", "subject", "spacing", "who", "names")

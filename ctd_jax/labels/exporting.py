@@ -31,6 +31,10 @@ _LOST = {  # what a format can't hold -> how much of it there is, what is writte
         lambda p: sum(bool(point.x % 1 or point.y % 1) for point in p.points.values()),
         "points have fractions of pixels: rounded to whole ones",
     ),
+    "digits": (
+        lambda p: sum(any(float(np.float32(v)) != v for v in (point.x, point.y)) for point in p.points.values()),
+        "points have more than the 7 digits of its numbers: rounded",
+    ),
 }
 
 

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from ctd_jax.errors import UserError
-from ctd_jax.labels import by_name, importing
+from ctd_jax.labels import FORMATS, by_name, importing
 from ctd_jax.labels.context import Context, Pictures
 from ctd_jax.labels.table import Point
 
@@ -133,6 +133,22 @@ FILES = {
     "pts": ("dot.pts", "version: 1\nn_points: 1\n{\n8 3\n}\n"),
     "tps": ("labels.tps", "LM=1\n7 6\nIMAGE=dot.png\nID=1\n"),
 }
+
+
+def test_every_format_has_the_dot():
+    assert {*FILES, "sleap"} == set(FORMATS)
+
+
+def test_the_dot_of_sleap(context, tmp_path):
+    """By sleap-io's own objects, where it is installed."""
+    sleap_io = pytest.importorskip("sleap_io")
+    instance = sleap_io.Instance.from_numpy(np.array([[7.0, 2.0]]), skeleton=sleap_io.Skeleton(nodes=["dot"]))
+    video = sleap_io.Video.from_filename([str(context.pictures.root / "dot.png")])
+    frame = sleap_io.LabeledFrame(video=video, frame_idx=0, instances=[instance])
+    sleap_io.save_slp(sleap_io.Labels(labeled_frames=[frame]), str(tmp_path / "labels.slp"))
+    (picture,) = by_name.read(tmp_path / "labels.slp", "sleap", context).pictures
+    assert (picture.image, picture.size) == ("dot.png", (WIDTH, HEIGHT))
+    assert (picture.points["dot"].x, picture.points["dot"].y) == (7, 2)
 
 
 @pytest.mark.parametrize("name", FILES)

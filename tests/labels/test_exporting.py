@@ -133,6 +133,10 @@ def test_what_a_format_cannot_hold_is_said():
         "points are known by their order; to read them again",
     ]
     assert exporting.losses(labels, "coco") == [said[1], said[3], said[4]]
+    points = {"tip": Point(1.25, 2.5), "base": Point(3, 0.1), "left hinge": Point(5, 6)}
+    labels = label_tables.labels(points=points)
+    assert "2 points have fractions of pixels: rounded to whole ones" in exporting.losses(labels, "dlib")
+    assert "1 points have more than the 7 digits of its numbers: rounded" in exporting.losses(labels, "imagej")
 
 
 def test_a_format_of_points_by_order_refuses_an_absent_one(folder, tmp_path):
