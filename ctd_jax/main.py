@@ -9,6 +9,9 @@ as --config.KEY=VALUE:
 
     --config.data.root=DIR --config.data.budget=50 --config.train.steps=1000
 
+DIR is a folder with landmarks.csv, dataset.json and pictures; tfds:NAME in its place is a TFDS data set that is
+prepared on this machine, and --config.data.tfds... say which of its features are meant (docs/data.md).
+
 See first what the network will see, 16 training pictures with random augmentation (--config.augment...=, in
 configs/default.py); this writes WORKDIR/augmented.html and trains nothing:
 
