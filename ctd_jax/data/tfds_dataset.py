@@ -65,8 +65,8 @@ class _Records:
         self._chosen = chosen
         self.root, self.place, self.names = root, place, list[str]()
         self._sources: dict[str, Any] = {}
-        for split in sorted(builder.info.splits):
-            source, promised = _source(root, place, builder, split), builder.info.splits[split].num_examples
+        for split, known in sorted(builder.info.splits.items()):
+            source, promised = _source(root, place, builder, split), known.num_examples
             if len(source) != promised:
                 raise UserError(
                     f"{place}: the split {split} has {len(source)} examples, and {INFO} says {promised}; prepare it "
@@ -192,6 +192,7 @@ def _table(
     xy = np.array([[example.points.get(name, (np.nan, np.nan)) for name in names] for example in found], np.float64)
     xy = xy.reshape(n, len(names), 2)[..., :: 1 if config.order == "xy" else -1]
     xy[~np.isfinite(xy).all(-1)] = np.nan
+    xy = annotation_checks.without_marks(xy, landmarks.names, where)
     unit = _unit(xy, chosen, config)
     if unit == "fractions":
         xy = xy * np.array([example.size for example in found])[:, None] - 0.5
@@ -203,7 +204,7 @@ def _table(
         images=images,
         subjects=tuple(example.subject or image for example, image in zip(found, images, strict=True)),
         splits=tuple(splits) if len(set(splits)) > 1 else None,
-        xy=annotation_checks.without_marks(xy, landmarks.names, where),
+        xy=xy,
         spacing=np.full((n, 2), np.nan),
         boxes=np.full((n, 4), np.nan),
         where=where,

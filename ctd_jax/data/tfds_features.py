@@ -185,7 +185,7 @@ def _key_points(name: str, feature: Any) -> KeyPoints | None:
     inner = getattr(feature, "feature", None)
     if isinstance(inner, tfds.features.FeaturesDict):
         return _sequence(inner)
-    if _is_numbers(feature, None, 2) and type(feature).__name__ != "BBoxFeature":
+    if _is_numbers(feature, None, 2):
         return KeyPoints(lambda value: _numbered(np.reshape(value, (-1, 2))), None, _is_whole(feature))
     return None
 

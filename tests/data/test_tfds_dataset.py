@@ -201,6 +201,28 @@ def test_fractions_are_of_the_width_and_height_from_edge_to_edge(tmp_path):
     np.testing.assert_allclose(np.argwhere(bright).mean(0)[::-1], found.targets.xy[0, 0])
 
 
+def test_marks_of_what_is_not_annotated_are_no_fractions(tmp_path):
+    def values(i):
+        xy = (XY[i] + 0.5) / tfds_faces.SIZE
+        xy[:2] = [[-1, -1], [0, 0]]
+        return {"points": xy}
+
+    found = load(tfds_faces.write(tmp_path, {"points": POINTS}, values)).targets.xy
+    assert np.isnan(found[:, :2]).all()
+    np.testing.assert_allclose(found[:, 2:], XY[ORDER][:, 2:], atol=1e-4)
+
+
+def test_one_split_only_is_divided(tmp_path):
+    place = tfds_faces.write(
+        tmp_path,
+        {"points": POINTS, "subject": FEATURES.Text()},
+        lambda i: {"points": XY[i], "subject": f"{i}"},
+        numbers={"train": 8},
+    )
+    found = load(place)
+    assert sorted(set(found.split_of)) == ["test", "train", "val"]
+
+
 def test_a_picture_without_points_is_not_annotated_and_another_number_is_refused(tmp_path):
     def values(i, number):
         return {"points": list(XY[i][: number if i == 1 else K])}
