@@ -32,8 +32,8 @@ class PictureArchive:
         try:
             with files.writing(half / FILE, binary=True) as file, zipfile.ZipFile(file, "w") as archive:
                 for index in indices:
-                    for name, path in folder.paths(self._table, index, self._root).items():
-                        archive.writestr(zipfile.ZipInfo(f"{index}/{name}"), path.read_bytes())
+                    for name, content in folder.encoded(self._table, index, self._root).items():
+                        archive.writestr(zipfile.ZipInfo(f"{index}/{name}"), content)
             os.replace(half, self.place)
         except BaseException:
             shutil.rmtree(half)

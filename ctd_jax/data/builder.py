@@ -73,7 +73,7 @@ class PictureFolder(tfds.core.ShardBasedBuilder):
             self.download_and_prepare()
 
     def source(self) -> Any:
-        skip = {key: tfds.decode.SkipDecoding() for key in ("picture", "mask") if key in self.info.features}
+        skip = {name: tfds.decode.SkipDecoding() for name in folder.ENCODED if name in self.info.features}
         return self.as_data_source("pictures", decoders=skip)
 
     def _info(self) -> tfds.core.DatasetInfo:
@@ -173,7 +173,7 @@ def _difference(store: Store, root: pathlib.Path, table: Table) -> str:
 
     def is_same(index: int) -> bool:
         read = source[index]
-        return all(read[key] == path.read_bytes() for key, path in folder.paths(table, index, root).items())
+        return all(read[name] == content for name, content in folder.encoded(table, index, root).items())
 
     try:
         source = store.source()

@@ -22,6 +22,7 @@ from ctd_jax.errors import UserError
 _log = logging.getLogger(__name__)
 
 SPACING = ("spacing_x_mm", "spacing_y_mm")
+ENCODED = ("picture", "mask")  # features of an example that are encoded pictures
 COLUMNS = ("image", "subject", "split", *SPACING)  # of every table
 
 
@@ -65,13 +66,14 @@ class Table(abc.ABC):
 
     @abc.abstractmethod
     def example(self, index: int, root: pathlib.Path) -> dict[str, Any]:
-        """The values of these features in a row, pictures as files; `root`: the folder."""
+        """The values of these features in a row, pictures as files or as their bytes; `root`: the folder."""
 
 
-def paths(table: Table, index: int, root: pathlib.Path) -> dict[str, pathlib.Path]:
-    """The files in the example of a row, by the names of their features."""
+def encoded(table: Table, index: int, root: pathlib.Path) -> dict[str, bytes]:
+    """The encoded picture, and class map, in the example of a row, by the names of their features."""
     example = table.example(index, root)
-    return {name: value for name, value in example.items() if isinstance(value, pathlib.Path)}
+    kept = {name: example[name] for name in ENCODED if name in example}
+    return {name: value if isinstance(value, bytes) else value.read_bytes() for name, value in kept.items()}
 
 
 TableT = TypeVar("TableT", bound=Table)

@@ -12,6 +12,7 @@ import segmentation_folder
 
 from ctd_jax import lock
 from ctd_jax.data import archive, builder
+from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import read_folder
 from ctd_jax.data.segmentation_folder import read as read_segmentation_folder
 from ctd_jax.errors import UserError
@@ -84,6 +85,15 @@ def test_pictures_are_those_of_the_folder_to_the_bit(road, prepared):
     root, cache = prepared
     assert [one.name for one in cache.glob("*/*/*")] == [PLACE[road]]
     assert read_all(root, cache) == [(root / image).read_bytes() for image in read_folder(root).images]
+
+
+def test_a_picture_may_be_kept_as_bytes(road, prepared, tmp_path, monkeypatch):
+    """As that of a DICOM file, without its header."""
+    root, _ = prepared
+    whole = LandmarkTable.example
+    other = (root / read_folder(root).images[0]).read_bytes()
+    monkeypatch.setattr(LandmarkTable, "example", lambda *row: whole(*row) | {"picture": other})
+    assert read_all(root, tmp_path) == [other] * 8
 
 
 def test_class_maps_too(road, tmp_path):
