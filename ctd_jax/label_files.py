@@ -5,11 +5,15 @@
     python -m ctd_jax.label_files import cvat.zip --out=teeth
     python -m ctd_jax.label_files export eyes --to=labelme --out=labels
     python -m ctd_jax.label_files export predictions.csv --to=coco --images=PICTURES --out=predicted.json
+    python -m ctd_jax.label_files from-review PICTURES --out=eyes
 
 import reads a file, or a folder of files, and writes a folder that trains: landmarks.csv, dataset.json, and copies of
 the pictures, so that it is whole and can be moved. --from says the format; without it the format is guessed, and the
 guess is said. Labels name pictures by their path below --images; where the folders before a name differ, one picture of
 that name below --images is taken, and that is said. A .zip with pictures in it, as CVAT exports, needs no --images.
+
+from-review writes such a folder, too: of the pictures that were marked done on the page of `ctd-jax review`, and of
+those that were labelled before. Val and test stay as the folder's column `split` has them, or --workdir's run.
 
 export writes a landmark folder, or a table as in a run's predictions.csv, in the format --to. Formats:
 
@@ -46,6 +50,12 @@ _WHO = flags.DEFINE_string("who", "", "Whose labels to import, where several peo
 _NEGATIVE = flags.DEFINE_bool(
     "negative_missing", False, "In TPS files a negative coordinate means: absent.", flag_values=_FLAGS
 )
+_RATER = flags.DEFINE_string(
+    "rater", "", "Whose review, where several people have reviewed a folder.", flag_values=_FLAGS
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "A run, whose val and test a folder from a review keeps.", flag_values=_FLAGS
+)
 _FORCE = flags.DEFINE_bool("force", False, "Replace what --out names.", flag_values=_FLAGS)
 
 _log = logging.getLogger("ctd_jax.label_files")  # also where __name__ is __main__
@@ -53,10 +63,10 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    if len(_paths) != 2 or _paths[0] not in ("import", "export"):
-        raise UserError(f"expected import or export, and one file or folder, found {_paths}; --help shows examples")
-    source, out = pathlib.Path(_paths[1]), pathlib.Path(_OUT.value)
-    print(_import(source, out) if _paths[0] == "import" else _export(source, out))
+    ways = {"import": _import, "export": _export, "from-review": _from_review}
+    if len(_paths) != 2 or _paths[0] not in ways:
+        raise UserError(f"expected {' or '.join(ways)}, and one file or folder, found {_paths}; --help shows examples")
+    print(ways[_paths[0]](pathlib.Path(_paths[1]), pathlib.Path(_OUT.value)))
 
 
 def _import(source: pathlib.Path, out: pathlib.Path) -> str:
@@ -98,6 +108,16 @@ def _export(source: pathlib.Path, out: pathlib.Path) -> str:
     files.expect("out", out, FORMATS[_TO.value].suffix)
     images = pathlib.Path(_IMAGES.value) if _IMAGES.value else None
     return exporting.write_files(exporting.read(source, images, _spacing()), _TO.value, out, force=_FORCE.value)
+
+
+def _from_review(root: pathlib.Path, out: pathlib.Path) -> str:
+    from ctd_jax.review import folder, journal, training_folder
+
+    files.expect("out", out, "")
+    entries = journal.read(journal.path_of(root, training_folder.rater_of(root, _RATER.value)))
+    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+    reviewed = folder.read(root, opened=entries)
+    return training_folder.write(reviewed, entries, out, workdir=workdir, force=_FORCE.value)
 
 
 def _names() -> tuple[str, ...]:

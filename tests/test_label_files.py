@@ -33,7 +33,7 @@ def test_in_and_out(place, cli):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["labels.tps", "--out=f"], "expected import or export, and one file or folder"),
+        (["labels.tps", "--out=f"], "expected import or export or from-review, and one file or folder"),
         (["import", "labels.tps", "--out=f"], "--images is missing"),
         (["import", "labels.tps", "--images=pictures"], "--out is missing"),
         (["import", "labels.tps", "--images=nowhere", "--out=f"], "--images: nowhere is no folder"),
@@ -61,3 +61,22 @@ def test_mistakes_end_with_2_and_nothing_written(place, cli, arguments, said):
     code, out, error = cli(MODULE, *arguments)
     assert (code, out) == (2, "") and said in error.splitlines()[-1]
     assert sorted(path.name for path in place.iterdir()) == before
+
+
+def test_a_reviewed_folder_becomes_a_landmark_folder(place, cli):
+    from ctd_jax.review.journal import Journal
+
+    (place / "pictures").joinpath("review").mkdir()
+    image = next(path.name for path in sorted((place / "pictures").glob("*.png")))
+    point = {"x": 1.5, "y": 2.0, "state": "placed", "how": "hand"}
+    Journal(place / "pictures/review/anna.jsonl").append([
+        {"id": "open", "kind": "open", "landmarks": ["tip"]},
+        {"id": "a", "kind": "edit", "image": image, "points": {"tip": point}, "done": True},
+    ])  # fmt: skip
+    code, out, error = cli(MODULE, "from-review", "pictures", "--out=new")
+    assert code == 0 and out.startswith("new: 1 pictures marked done, 1 points"), error
+    assert (place / "new/landmarks.csv").read_text() == f"image,tip_x,tip_y\n{image},1.5,2.0\n"
+    code, _, error = cli(MODULE, "from-review", "pictures", "--out=new", "--rater=eva")
+    assert code == 2 and "eva has not reviewed" in error
+    code, _, error = cli(MODULE, "from-review", "pictures", "--out=new")
+    assert code == 2 and "new is there already" in error

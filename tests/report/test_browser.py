@@ -6,9 +6,9 @@ Two starts of chromium, about two seconds each. Skipped where there is none.
 import html
 import json
 import re
-import shutil
 import subprocess
 
+import chromium
 import numpy as np
 import pytest
 from report_files import MEASUREMENTS, make_run, picture, written
@@ -16,11 +16,6 @@ from report_files import MEASUREMENTS, make_run, picture, written
 from ctd_jax import report
 from ctd_jax.metrics import segmentation
 
-BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-FLAGS = (
-    "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
-    "--disable-background-networking", "--disable-component-update", "--hide-scrollbars", "--window-size=1300,900",
-)  # fmt: skip
 DARK = "--blink-settings=preferredColorScheme=0"
 PHONE, DESK = 360, 1200  # pixels
 LONG = "a_landmark_with_a_name_that_is_longer_than_most_screens_of_a_phone_are_wide"
@@ -44,7 +39,7 @@ addEventListener("load", () => {
 });
 """
 
-pytestmark = pytest.mark.skipif(BROWSER is None, reason="no chromium: apt-get install chromium")
+pytestmark = chromium.needed
 
 
 def landmark_page(folder):
@@ -90,7 +85,7 @@ def domains_page(folder):
 
 def browse(folder, *arguments):
     """The standard output of the browser."""
-    command = [BROWSER, *FLAGS, f"--user-data-dir={folder / 'profile'}", *map(str, arguments)]
+    command = [chromium.PROGRAM, *chromium.FLAGS, f"--user-data-dir={folder / 'profile'}", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr[-2000:]
     return done.stdout

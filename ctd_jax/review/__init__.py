@@ -1,0 +1,7 @@
+"""The review page: look at the points of pictures, correct them, train again.
+
+`journal.py` keeps every edit on disk, `edits.py` says what they add up to, `folder.py` which pictures and landmarks
+there are, `proposals.py` what the page shows before anybody has placed a point, `fitting.py` moves the rest of a shape
+along, `server.py` answers the page, which `page.py` puts together from the files of `page/`, and `training_folder.py`
+writes the result. Nothing but `server.py` and `page.py` needs the packages of the extra `review`.
+"""

@@ -1,0 +1,105 @@
+"""What the edits of a journal add up to. `page/journal.js` does the same in the page.
+
+An entry has an `id`, a `kind`, the time `at`, and
+
+    open            landmarks, a list of names: which points a rater began with
+    edit            image; points, name -> point (null: back to what was proposed); done, true, false or null (unsaid)
+    undo, redo      nothing else: the last edit that is not yet undone, of whatever picture
+
+A point has x and y in pixels of the picture (null where it is absent), a state of `labels.table.STATES`, and `how` it
+came there: by hand, accepted (a proposal that was found right) or fitted (moved along with others, not yet accepted).
+"""
+
+import math
+from collections.abc import Container, Iterable, Mapping
+from typing import Any
+
+from ctd_jax.errors import UserError
+from ctd_jax.labels.table import ABSENT, STATES
+
+KINDS = ("open", "edit", "undo", "redo")
+HOW = ("hand", "accepted", "fitted")
+LONGEST_ID = 64
+FURTHEST = 1e6  # pixels from the picture's first
+Point = Mapping[str, Any]
+
+
+class Review:
+    """The points and the pictures that are done, after all entries.
+
+    Attributes:
+      points: image -> name -> point; None where the rater has gone back to what was proposed.
+      done: image -> whether the rater says that its points are right.
+    """
+
+    def __init__(self, entries: Iterable[Mapping[str, Any]] = ()):
+        self.points: dict[str, dict[str, Point | None]] = {}
+        self.done: dict[str, bool | None] = {}
+        self._to_undo: list[Mapping[str, Any]] = []  # edits that lead back
+        self._to_redo: list[Mapping[str, Any]] = []
+        for entry in entries:
+            self.apply(entry)
+
+    def apply(self, entry: Mapping[str, Any]) -> None:
+        if entry["kind"] == "edit":
+            self._to_undo.append(self._set(entry))
+            self._to_redo.clear()
+        elif entry["kind"] == "undo" and self._to_undo:
+            self._to_redo.append(self._set(self._to_undo.pop()))
+        elif entry["kind"] == "redo" and self._to_redo:
+            self._to_undo.append(self._set(self._to_redo.pop()))
+
+    def _set(self, edit: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Makes an edit; returns the one that leads back."""
+        image = edit["image"]
+        points = self.points.setdefault(image, {})
+        back: dict[str, Any] = {"image": image, "points": {name: points.get(name) for name in edit.get("points", {})}}
+        points.update(edit.get("points", {}))
+        if "done" in edit:
+            back["done"] = self.done.get(image)
+            self.done[image] = edit["done"]
+        return back
+
+
+def checked(entry: Any, images: Container[str], names: Container[str]) -> dict[str, Any]:
+    """What of an entry is known and allowed.
+
+    Raises:
+      UserError: the rest of it; nothing that a page of ours would send.
+    """
+    kind, id_ = (entry.get(key) if isinstance(entry, dict) else None for key in ("kind", "id"))
+    if kind not in KINDS[1:] or not isinstance(id_, str) or not 0 < len(id_) <= LONGEST_ID:
+        raise UserError(f"an edit has a kind ({', '.join(KINDS[1:])}) and an id, found {_shown(entry)}")
+    if kind != "edit":
+        return {"id": id_, "kind": kind}
+    image, points = entry.get("image"), entry.get("points", {})
+    if image not in images or not isinstance(points, dict):
+        raise UserError(f"an edit is of a picture of the folder, and has points by their names, found {_shown(entry)}")
+    found = {"id": id_, "kind": kind, "image": image, "points": {}}
+    for name, point in points.items():
+        if name not in names:
+            raise UserError(f"{_shown(name)} is not one of the landmarks")
+        found["points"][name] = None if point is None else _point(point, name)
+    if "done" in entry:
+        if not isinstance(entry["done"], bool | None):
+            raise UserError(f"done is true, false or null, found {_shown(entry['done'])}")
+        found["done"] = entry["done"]
+    return found
+
+
+def _point(point: Any, name: str) -> dict[str, Any]:
+    known = isinstance(point, dict) and point.get("state") in STATES and point.get("how") in HOW
+    if known and point["state"] == ABSENT:
+        return {"x": None, "y": None, "state": ABSENT, "how": point["how"]}
+    if not known or not all(_is_coordinate(point.get(axis)) for axis in "xy"):
+        raise UserError(f"{name} is no point with x, y, a state and how it came there: {_shown(point)}")
+    return {"x": float(point["x"]), "y": float(point["y"]), "state": point["state"], "how": point["how"]}
+
+
+def _is_coordinate(value: Any) -> bool:
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and math.isfinite(value) and abs(value) <= FURTHEST
+
+
+def _shown(value: Any) -> str:
+    return repr(value)[:120]

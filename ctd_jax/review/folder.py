@@ -1,0 +1,105 @@
+"""Which pictures and landmarks are reviewed: a landmark folder, or a folder of pictures."""
+
+import dataclasses
+import math
+import os
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ctd_jax.data import about, given, landmark_folder, tables
+from ctd_jax.data.faults import Faults
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.errors import UserError
+from ctd_jax.labels.table import ABSENT, PLACED
+
+LABEL = "label"  # how a point of landmarks.csv came there
+Point = dict[str, Any]  # as of `edits`
+
+
+@dataclasses.dataclass(frozen=True)
+class Reviewed:
+    """A folder that is reviewed.
+
+    Attributes:
+      root: the folder.
+      names: of the landmarks.
+      images: below the folder; those of landmarks.csv first, in its order.
+      labels: image -> name -> point of landmarks.csv, of the pictures that have at least one.
+      table: the rows of landmarks.csv; None: there is no such file.
+    """
+
+    root: pathlib.Path
+    names: tuple[str, ...]
+    images: tuple[str, ...]
+    labels: Mapping[str, Mapping[str, Point]]
+    table: LandmarkTable | None
+
+
+def read(root: pathlib.Path, names: Sequence[str] = (), opened: Sequence[Mapping[str, Any]] = ()) -> Reviewed:
+    """Reads a folder; its pictures are not opened.
+
+    Args:
+      root: the folder.
+      names: of the landmarks, where no file of the folder says them.
+      opened: the entries of a journal, whose `open` says the names that a rater began with.
+
+    Raises:
+      UserError: no folder, no pictures or no landmarks; what is wrong with landmarks.csv or dataset.json.
+    """
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; expected one with pictures")
+    faults = Faults(str(root))
+    table = landmark_folder.read_rows(root, faults) if os.path.isfile(root / landmark_folder.FILE) else None
+    known = table.landmarks.names if table else _declared(root, faults)
+    faults.raise_if_any()
+    begun = tuple(next((entry["landmarks"] for entry in reversed(opened) if entry["kind"] == "open"), ()))
+    if names and known and tuple(names) != known:
+        raise UserError(f"--landmarks: {root} has its own, {tables.listed(known)}; leave out the flag")
+    if names and begun and tuple(names) != begun:
+        raise UserError(f"--landmarks: this review began with {tables.listed(begun)}; leave out the flag")
+    chosen = known or tuple(names) or begun
+    if not chosen:
+        raise UserError(f"{root}: nothing says which points are to be placed; give their names, --landmarks=a,b,c")
+    about.parse({"landmarks": list(chosen)}, "--landmarks", faults)
+    faults.raise_if_any()
+    images = _images(root, table)
+    return Reviewed(root, chosen, images, _labels(table) if table else {}, table)
+
+
+def _declared(root: pathlib.Path, faults: Faults) -> tuple[str, ...]:
+    """The landmarks of a dataset.json without a table."""
+    path = root / landmark_folder.ABOUT
+    if not os.path.isfile(path):
+        return ()
+    content = tables.load_json(path)
+    if not isinstance(content, dict) or not isinstance(content.get("landmarks"), list):
+        raise UserError(f"{path}: expected `landmarks`, a list of names")
+    return about.parse(content, str(path), faults).names
+
+
+def _images(root: pathlib.Path, table: LandmarkTable | None) -> tuple[str, ...]:
+    listed = list(table.images) if table else []
+    try:
+        there, _ = given.find([str(root)])
+    except UserError:
+        if not listed:
+            raise
+        there = []
+    others = [path.relative_to(root).as_posix() for path in there]
+    return tuple(dict.fromkeys([*listed, *others]))
+
+
+def _labels(table: LandmarkTable) -> dict[str, dict[str, Point]]:
+    found = {}
+    for image, xy in zip(table.images, table.xy.tolist(), strict=True):
+        points = {name: _point(x, y) for name, (x, y) in zip(table.landmarks.names, xy, strict=True)}
+        if any(point["state"] == PLACED for point in points.values()):
+            found[image] = points
+    return found
+
+
+def _point(x: float, y: float) -> Point:
+    if math.isnan(x):
+        return {"x": None, "y": None, "state": ABSENT, "how": LABEL}
+    return {"x": x, "y": y, "state": PLACED, "how": LABEL}

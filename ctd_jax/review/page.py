@@ -1,0 +1,30 @@
+"""The page: one text with its style and programs in it, put together from the files of `page/`."""
+
+import functools
+import pathlib
+import secrets
+
+import jinja2
+import markupsafe
+
+FOLDER = pathlib.Path(__file__).parent / "page"
+PROGRAMS = ("journal.js", "server.js", "view.js", "points.js", "shape.js", "keys.js", "page.js")  # in this order
+
+
+def page() -> tuple[str, str]:
+    """The text, and the word (nonce) by which a browser knows that its programs and its style are ours."""
+    nonce = secrets.token_urlsafe(16)
+    return _template().render(
+        nonce=nonce, style=_file("style.css"), programs=markupsafe.Markup("\n").join(map(_file, PROGRAMS))
+    ), nonce
+
+
+@functools.cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    return environment.from_string((FOLDER / "page.html").read_text("utf-8"))
+
+
+@functools.cache
+def _file(name: str) -> markupsafe.Markup:
+    return markupsafe.Markup((FOLDER / name).read_text("utf-8"))

@@ -1,0 +1,89 @@
+"use strict";
+
+/* A word that no other window or edit has. */
+function newId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(12)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+class Refused extends Error {
+  constructor(message, status) {
+    super(message);
+    this.status = status;
+  }
+}
+
+/* Asks the server. Every request has the token; what it refuses is thrown as Refused, TypeError means: it is gone. */
+class Server {
+  constructor(token) {
+    this.token = token;
+    this.window = newId();
+  }
+
+  async get(path) {
+    return this.answer(await fetch(path, { headers: { "X-Token": this.token } }));
+  }
+
+  async post(path, content, options = {}) {
+    const body = JSON.stringify({ window: this.window, ...content });
+    return (await this.answer(await fetch(path, { method: "POST", headers: { "X-Token": this.token }, body, ...options }))).json();
+  }
+
+  async answer(response) {
+    if (response.ok) return response;
+    const said = await response.json().catch(() => ({}));
+    throw new Refused(said.error || `the server says ${response.status}`, response.status);
+  }
+}
+
+/* Edits on their way to the disk, in order. They stay here until the server has said that it keeps them. */
+class Outbox {
+  constructor(server, onChange) {
+    this.server = server;
+    this.onChange = onChange; // called when `waiting` or `trouble` may have changed
+    this.waiting = [];
+    this.trouble = null; // {kind: "gone" or "taken" or "refused", message}
+    this.sending = false;
+  }
+
+  add(edit) {
+    this.waiting.push(edit);
+    this.onChange();
+    this.send();
+  }
+
+  async send() {
+    if (this.sending || !this.waiting.length || (this.trouble && this.trouble.kind === "taken")) return;
+    this.sending = true;
+    try {
+      while (this.waiting.length) {
+        const { kept } = await this.server.post("/api/edits", { edits: this.waiting.slice(0, 200) });
+        const ids = new Set(kept);
+        this.waiting = this.waiting.filter((edit) => !ids.has(edit.id));
+        this.say(null);
+      }
+    } catch (error) {
+      this.failed(error);
+    }
+    this.sending = false;
+  }
+
+  async ping() {
+    try {
+      await this.server.post("/api/ping", {});
+      this.say(null);
+      this.send();
+    } catch (error) {
+      this.failed(error);
+    }
+  }
+
+  failed(error) {
+    const kind = !(error instanceof Refused) ? "gone" : error.status === 409 ? "taken" : "refused";
+    this.say({ kind, message: error.message });
+  }
+
+  say(trouble) {
+    this.trouble = trouble;
+    this.onChange();
+  }
+}

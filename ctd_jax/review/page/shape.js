@@ -1,0 +1,32 @@
+"use strict";
+
+/* The whole shape: moved, turned and scaled about its middle. A shape is {name: [x, y]}. */
+function middleOf(shape) {
+  const all = Object.values(shape);
+  return [0, 1].map((axis) => all.reduce((sum, point) => sum + point[axis], 0) / all.length);
+}
+
+function shifted(shape, dx, dy) {
+  return mapped(shape, ([x, y]) => [x + dx, y + dy]);
+}
+
+/* Turned by `angle` (radians, to the right on the screen) and scaled, about its middle. */
+function turnedAndScaled(shape, angle, scale) {
+  const [mx, my] = middleOf(shape);
+  const [a, b] = [Math.cos(angle) * scale, Math.sin(angle) * scale];
+  return mapped(shape, ([x, y]) => [mx + a * (x - mx) - b * (y - my), my + b * (x - mx) + a * (y - my)]);
+}
+
+function mapped(shape, move) {
+  return Object.fromEntries(Object.entries(shape).map(([name, point]) => [name, move(point)]));
+}
+
+/* What a drag of a handle of the shape's frame does: "move", "turn" or "scale", from one place of the picture to another. */
+function dragged(shape, handle, from, to) {
+  if (handle === "move") return shifted(shape, to[0] - from[0], to[1] - from[1]);
+  const middle = middleOf(shape);
+  const [p, q] = [from, to].map((point) => [point[0] - middle[0], point[1] - middle[1]]);
+  if (handle === "turn") return turnedAndScaled(shape, Math.atan2(q[1], q[0]) - Math.atan2(p[1], p[0]), 1);
+  const size = Math.hypot(...p);
+  return size ? turnedAndScaled(shape, 0, Math.max(Math.hypot(...q) / size, 0.05)) : shape;
+}

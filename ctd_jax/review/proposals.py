@@ -1,0 +1,113 @@
+"""Points that the page shows before a rater has placed any: labels of the folder, predictions of a run or a table."""
+
+import concurrent.futures
+import math
+import os
+import pathlib
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from ctd_jax.data import tables
+from ctd_jax.errors import UserError
+from ctd_jax.labels.table import PLACED
+from ctd_jax.metrics.predictions import read_predictions
+from ctd_jax.review.folder import Point, Reviewed
+
+PREDICTED = "predicted"  # how a proposed point came there
+Predict = Callable[[str], Mapping[str, Point]]
+
+
+class Proposals:
+    """The proposed points of pictures; those of a network are found in a thread of their own, when they are asked for.
+
+    Args:
+      reviewed: the folder, whose labels come first.
+      predict: says the points of a picture without labels.
+    """
+
+    def __init__(self, reviewed: Reviewed, predict: Predict):
+        self._reviewed, self._predict = reviewed, predict
+        self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="predicting")
+        self._found: dict[str, concurrent.futures.Future[Mapping[str, Point]]] = {}
+
+    def of(self, image: str) -> concurrent.futures.Future[Mapping[str, Point]]:
+        """Name -> point, once they are known; raises UserError or OSError where the picture can't be read."""
+        if image not in self._found:
+            labels = self._reviewed.labels.get(image)
+            self._found[image] = self._worker.submit((lambda _: labels) if labels else self._predict, image)
+        return self._found[image]
+
+    def close(self) -> None:
+        self._worker.shutdown(wait=False, cancel_futures=True)
+
+
+def nothing(_: str) -> Mapping[str, Point]:
+    """No points of any picture."""
+    return {}
+
+
+def of_run(workdir: pathlib.Path, reviewed: Reviewed) -> Predict:
+    """The points that the network of a finished run finds.
+
+    Raises:
+      UserError: there is none, or it can't be asked for these landmarks.
+    """
+    from ctd_jax import Predictor
+
+    predictor = Predictor(workdir)
+    predictor.check_points()
+    if predictor.trained.boxes:
+        raise UserError(f"{workdir} was trained on boxes in the pictures, which the page doesn't know; predict first, "
+                        "and give --predictions=FILE.csv")  # fmt: skip
+    _check_names(predictor.names, reviewed, f"--workdir={workdir}")
+
+    def predict(image: str) -> Mapping[str, Point]:
+        result: Any = predictor([reviewed.root / image])
+        return _points(predictor.names, result.xy[0].tolist(), reviewed)
+
+    return predict
+
+
+def of_table(path: pathlib.Path, reviewed: Reviewed) -> Predict:
+    """The points of a table as `predict` writes it; pictures are known by their path below the folder, else by their
+    name where one of the folder's has it.
+
+    Raises:
+      UserError: it is no such table, has none of the landmarks or none of the pictures.
+    """
+    table = read_predictions(path)
+    names = tuple(map(str, table.landmarks))
+    _check_names(names, reviewed, f"--predictions={path}")
+    by_image = {
+        image: _points(names, xy, reviewed) for image, xy in zip(map(str, table.images), table.xy.tolist(), strict=True)
+    }
+    found = {image: points for given, points in by_image.items() if (image := _image(given, reviewed)) is not None}
+    if not found:
+        raise UserError(f"--predictions={path}: expected pictures of {reviewed.root}, such as {reviewed.images[0]}, "
+                        f"found {tables.listed(list(by_image))}")  # fmt: skip
+    return lambda image: found.get(image, {})
+
+
+def _image(given: str, reviewed: Reviewed) -> str | None:
+    """The picture of the folder that a table's row is of."""
+    if given in reviewed.images:
+        return given
+    below = os.path.relpath(os.path.realpath(given), os.path.realpath(reviewed.root))
+    if below in reviewed.images:
+        return below
+    same = [image for image in reviewed.images if pathlib.PurePosixPath(image).name == pathlib.PurePath(given).name]
+    return same[0] if len(same) == 1 else None
+
+
+def _check_names(names: Iterable[str], reviewed: Reviewed, what: str) -> None:
+    if not set(names) & set(reviewed.names):
+        raise UserError(f"{what}: expected landmarks of the folder, {tables.listed(reviewed.names)}, found "
+                        f"{tables.listed(list(names))}")  # fmt: skip
+
+
+def _points(names: Iterable[str], xy: Iterable[list[float]], reviewed: Reviewed) -> dict[str, Point]:
+    return {
+        name: {"x": x, "y": y, "state": PLACED, "how": PREDICTED}
+        for name, (x, y) in zip(names, xy, strict=True)
+        if name in reviewed.names and math.isfinite(x) and math.isfinite(y)
+    }

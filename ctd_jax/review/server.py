@@ -1,0 +1,332 @@
+"""The server of the page: on this machine alone, for those who have the address with its token.
+
+A page of another site, open in the same browser, can't read or change anything here: it doesn't know the token, which
+every request but that for the page itself has in a header of its own, and a request under another host's name (also one
+that leads to this machine) or from another origin is refused.
+"""
+
+import asyncio
+import datetime
+import hmac
+import io
+import json
+import os
+import pathlib
+import secrets
+import socket
+from collections.abc import Callable, Mapping
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import uvicorn
+from PIL import Image
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from ctd_jax import errors
+from ctd_jax.data import pictures
+from ctd_jax.errors import UserError
+from ctd_jax.review import edits, fitting, page, training_folder
+from ctd_jax.review.folder import Reviewed
+from ctd_jax.review.journal import Journal
+from ctd_jax.review.lease import Lease
+from ctd_jax.review.proposals import Proposals
+
+HOST = "127.0.0.1"
+HOSTS = (HOST, "localhost")  # by which the browser on this machine, or on the near end of an SSH tunnel, calls it
+MAX_BODY = 2**23  # bytes of a request
+MAX_LOSSLESS = 2**22  # pixels of a picture that is sent as a PNG; larger ones are JPEG of the best quality
+JPEG_QUALITY = 95
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+POLICY = (
+    "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; img-src blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+TAKEN = "This rater's pictures are open in another window"
+
+
+class Answers:
+    """What the server says; one method for each address.
+
+    Args:
+      reviewed: the folder.
+      journal: of the rater.
+      rater: the name.
+      proposals: points of pictures that have none yet.
+      workdir: the run that predicts and that a training would go on from; None: none.
+    """
+
+    def __init__(
+        self, reviewed: Reviewed, journal: Journal, rater: str, proposals: Proposals, workdir: pathlib.Path | None
+    ):
+        self._reviewed, self._journal, self._rater = reviewed, journal, rater
+        self._proposals, self._workdir = proposals, workdir
+        self._images, self._names = set(reviewed.images), set(reviewed.names)
+        self._lease = Lease()
+
+    def routes(self) -> list[Route]:
+        posts = {"open": self.open, "ping": self.ping, "leave": self.leave, "edits": self.edits, "fit": self.fit,
+                 "write": self.write}  # fmt: skip
+        return [
+            Route("/", self.page),
+            *(Route(f"/api/{name}", answer, methods=["POST"]) for name, answer in posts.items()),
+            Route("/api/picture/{index:int}", self.picture),
+            Route("/api/proposed/{index:int}", self.proposed),
+        ]
+
+    async def page(self, request: Request) -> Response:
+        text, nonce = page.page()
+        return HTMLResponse(text, headers={"Content-Security-Policy": POLICY.format(nonce)})
+
+    async def open(self, request: Request) -> Response:
+        """All that the page has to know, for the window that may edit."""
+        asked = await _body(request)
+        if not self._lease.claim(_word(asked, "window"), take=asked.get("take") is True):
+            return _error(TAKEN, 409)
+        reviewed = self._reviewed
+        return JSONResponse(
+            {
+                "folder": reviewed.root.resolve().name,
+                "rater": self._rater,
+                "landmarks": reviewed.names,
+                "images": reviewed.images,
+                "labelled": list(reviewed.labels),
+                "entries": self._journal.entries,
+            }
+        )
+
+    async def ping(self, request: Request) -> Response:
+        if not self._lease.claim(_word(await _body(request), "window")):
+            return _error(TAKEN, 409)
+        return JSONResponse({})
+
+    async def leave(self, request: Request) -> Response:
+        self._lease.leave(_word(await _body(request), "window"))
+        return JSONResponse({})
+
+    async def edits(self, request: Request) -> Response:
+        """Keeps edits; the answer has the ids of those that are on the disk, now or already before."""
+        asked = await _body(request)
+        if not self._lease.claim(_word(asked, "window")):
+            return _error(TAKEN, 409)
+        given = asked.get("edits")
+        if not isinstance(given, list):
+            raise UserError("expected a list of edits")
+        at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        entries = [edits.checked(one, self._images, self._names) | {"at": at} for one in given]
+        await run_in_threadpool(self._keep, entries, at)
+        return JSONResponse({"kept": [entry["id"] for entry in entries]})
+
+    def _keep(self, entries: list[dict[str, Any]], at: str) -> None:
+        first = {"id": "open", "kind": "open", "landmarks": self._reviewed.names, "at": at}
+        self._journal.append([first, *entries])
+
+    async def picture(self, request: Request) -> Response:
+        """A picture as the network sees it: upright, of 8 bits. `side`: the longer side in pixels, at most."""
+        side = request.query_params.get("side", "")
+        content, size, kind = await run_in_threadpool(
+            _encoded, self._path(request), int(side) if side.isdecimal() else None
+        )
+        return Response(content, media_type=kind, headers={"X-Size": "{} {}".format(*size)})
+
+    async def proposed(self, request: Request) -> Response:
+        """The points to begin with."""
+        image = self._reviewed.images[self._index(request)]
+        return JSONResponse(await asyncio.wrap_future(self._proposals.of(image)))
+
+    async def fit(self, request: Request) -> Response:
+        asked = await _body(request)
+        source, target, rest = (_points(asked.get(name), name) for name in ("source", "target", "rest"))
+        if len(source) != len(target) or len(source) < 2:
+            raise UserError("expected as many points in source as in target, two at least")
+        return JSONResponse(fitting.moved(source, target, rest).tolist())
+
+    async def write(self, request: Request) -> Response:
+        """Writes a new folder beside the reviewed one."""
+        await _body(request)
+        return JSONResponse({"said": await run_in_threadpool(self._write)})
+
+    def _write(self) -> str:
+        out = training_folder.free_place(self._reviewed.root)
+        return training_folder.write(self._reviewed, self._journal.entries, out, workdir=self._workdir)
+
+    def _index(self, request: Request) -> int:
+        index: int = request.path_params["index"]
+        if index >= len(self._reviewed.images):
+            raise UserError(f"there are {len(self._reviewed.images)} pictures, asked for number {index + 1}")
+        return index
+
+    def _path(self, request: Request) -> pathlib.Path:
+        return self._reviewed.root / self._reviewed.images[self._index(request)]
+
+
+def application(answers: Answers, token: str) -> ASGIApp:
+    """What uvicorn runs: the answers, for requests that have the right token, host and origin."""
+    handlers: Mapping[Any, Any] = {UserError: _of_user, OSError: _of_system}
+    return _guarded(Starlette(routes=answers.routes(), exception_handlers=handlers), token)
+
+
+def serve(answers: Answers, address: pathlib.Path, port: int, ready: Callable[[str], None]) -> None:
+    """Answers until it is interrupted.
+
+    Args:
+      answers: what is said.
+      address: the file that remembers port and token: a page that is still open finds the server again when the same
+        command is started again.
+      port: 0: the same as before, if it is free, or any.
+      ready: is told the address of the page.
+
+    Raises:
+      UserError: the port is in use.
+    """
+    before = read_address(address)
+    token = before.get("token") or secrets.token_urlsafe(24)
+    with listening_at(port, before.get("port") or 0) as listening:
+        found = listening.getsockname()[1]
+        write_address(address, {"port": found, "token": token})
+        config = uvicorn.Config(
+            application(answers, token), log_config=None, access_log=False, lifespan="off", ws="none",
+            timeout_graceful_shutdown=2, server_header=False,
+        )  # fmt: skip
+        ready(f"http://{HOST}:{found}/?token={token}")
+        uvicorn.Server(config).run(sockets=[listening])
+
+
+def listening_at(port: int, before: int) -> socket.socket:
+    """A socket of this machine alone; `port` 0: at `before`, where that is neither 0 nor in use, or anywhere.
+
+    Raises:
+      UserError: the port can't be used.
+    """
+    for chosen in [port] if port else [before, 0] if before else [0]:
+        listening = socket.socket()
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listening.bind((HOST, chosen))
+            listening.listen()
+            return listening
+        except OSError as error:
+            listening.close()
+            if port:
+                raise UserError(f"--port={port} can't be used ({error.strerror}); give another, or leave it out") from (
+                    error
+                )
+    raise AssertionError("the system always has a free port")
+
+
+def read_address(path: pathlib.Path) -> dict[str, Any]:
+    """Port and token; empty where there is no such file, or another."""
+    try:
+        found = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return {}
+    good = isinstance(found, dict) and isinstance(found.get("token"), str) and isinstance(found.get("port"), int)
+    return found if good else {}
+
+
+def write_address(path: pathlib.Path, content: dict[str, Any]) -> None:
+    """Only the owner of the file can read it."""
+    path.unlink(missing_ok=True)
+    opened = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(opened, "w", encoding="utf-8") as file:
+        json.dump(content, file)
+
+
+def _guarded(inner: ASGIApp, token: str) -> ASGIApp:
+    async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return
+        request = Request(scope, receive)
+        refusal = _refusal(request, token)
+        if refusal:
+            await refusal(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Any) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] += [(name.lower().encode(), value.encode()) for name, value in HEADERS.items()]
+            await send(message)
+
+        await inner(scope, receive, send_with_headers)
+
+    return guarded
+
+
+def _refusal(request: Request, token: str) -> Response | None:
+    host, origin = request.headers.get("host", ""), request.headers.get("origin")
+    if urlsplit(f"//{host}").hostname not in HOSTS:
+        return _error(f"this server answers as {HOST} alone", 403)
+    if origin is not None and origin != f"http://{host}":
+        return _error("this server answers its own page alone", 403)
+    is_page = request.url.path == "/"
+    given = request.query_params.get("token", "") if is_page else request.headers.get("x-token", "")
+    if not hmac.compare_digest(given.encode(), token.encode()):
+        return _error("the token is not the right one; take the whole address that the command has printed", 403)
+    if request.method == "POST":
+        length = request.headers.get("content-length", "")
+        if not length.isdecimal() or int(length) > MAX_BODY:
+            return _error(f"expected a request of {MAX_BODY} bytes at most", 413)
+    return None
+
+
+def _error(message: str, status: int) -> JSONResponse:
+    return JSONResponse({"error": message}, status)
+
+
+async def _of_user(request: Request, error: Exception) -> Response:
+    return _error(str(error), 400)
+
+
+async def _of_system(request: Request, error: Exception) -> Response:
+    return _error(errors.of_system(error) or str(error), 507)
+
+
+async def _body(request: Request) -> dict[str, Any]:
+    try:
+        found = json.loads(await request.body())
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError("expected a JSON object")
+    return found
+
+
+def _word(asked: Mapping[str, Any], name: str) -> str:
+    found = asked.get(name)
+    if not isinstance(found, str) or not 0 < len(found) <= edits.LONGEST_ID:
+        raise UserError(f"expected {name}, a word")
+    return found
+
+
+def _points(given: Any, name: str) -> np.ndarray:
+    try:
+        found = np.array(given, np.float64).reshape(-1, 2)
+    except (TypeError, ValueError):
+        found = np.array([[np.nan]])
+    if not (np.isfinite(found).all() and (np.abs(found) <= edits.FURTHEST).all()):
+        raise UserError(f"expected {name}, a list of pairs of numbers")
+    return found
+
+
+def _encoded(path: pathlib.Path, side: int | None) -> tuple[bytes, tuple[int, int], str]:
+    """A picture as a file that browsers know, its size before it was scaled (width, height), and the kind of file."""
+    picture = Image.fromarray(pictures.decode(path.read_bytes(), path.name))
+    size = picture.size
+    if side:
+        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    if picture.width * picture.height <= MAX_LOSSLESS:
+        picture.save(file, "PNG", compress_level=1)
+        return file.getvalue(), size, "image/png"
+    picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
+    return file.getvalue(), size, "image/jpeg"

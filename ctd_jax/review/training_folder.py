@@ -1,0 +1,237 @@
+"""A landmark folder of the pictures that a rater has marked done, and of those that were labelled before."""
+
+import json
+import logging
+import os
+import pathlib
+import shlex
+import shutil
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+from ctd_jax import files
+from ctd_jax.config import config_of_run
+from ctd_jax.data import folder, landmark_folder, splits, tables
+from ctd_jax.data.boxes import BOX
+from ctd_jax.data.faults import Faults
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.errors import UserError
+from ctd_jax.labels import placing
+from ctd_jax.labels.table import HIDDEN
+from ctd_jax.review import journal
+from ctd_jax.review.edits import Review
+from ctd_jax.review.folder import Point, Reviewed
+
+_log = logging.getLogger(__name__)
+
+
+def rater_of(root: pathlib.Path, rater: str) -> str:
+    """`rater`, or, if that is "", the only one who has reviewed the folder.
+
+    Raises:
+      UserError: nobody has, or several have.
+    """
+    known = sorted(path.stem for path in (root / journal.FOLDER).glob("*.jsonl"))
+    if not known:
+        raise UserError(f"{root}: nobody has reviewed it; start with ctd-jax review {shlex.quote(str(root))}")
+    if not rater and len(known) > 1:
+        raise UserError(f"{root}: reviewed by {tables.listed(known)}; say whose points, --rater={known[0]}")
+    if rater and rater not in known:
+        raise UserError(f"--rater: {rater} has not reviewed {root}; expected one of {tables.listed(known)}")
+    return rater or known[0]
+
+
+def free_place(root: pathlib.Path) -> pathlib.Path:
+    """A place beside the folder where nothing is yet: NAME_reviewed, NAME_reviewed_2, ..."""
+    root, number = root.resolve(), 1
+    while (place := root.with_name(f"{root.name}_reviewed{f'_{number}' if number > 1 else ''}")).exists():
+        number += 1
+    return place
+
+
+def write(
+    reviewed: Reviewed,
+    entries: Iterable[Mapping[str, Any]],
+    out: pathlib.Path,
+    *,
+    workdir: pathlib.Path | None = None,
+    force: bool = False,
+) -> str:
+    """Writes the folder, and reads it as a training does.
+
+    A picture that was labelled before and that the rater has neither marked done nor open again is taken as
+    landmarks.csv has it. Subjects of val and test stay there, also with their new pictures.
+
+    Args:
+      reviewed: the folder.
+      entries: of the rater's journal.
+      out: the new folder.
+      workdir: a run, whose split.csv says who is in val and test; None: the folder's column `split` does.
+      force: a landmark folder that is there is replaced.
+
+    Returns:
+      Sentences that say what was written, and the command that trains on it.
+
+    Raises:
+      UserError: no picture is done, or the reader refuses what would be written; nothing is written then.
+    """
+    review = Review(entries)
+    done = [image for image in reviewed.images if _is_taken(image, review, reviewed)]
+    if not any(review.done.values()):
+        raise UserError(f"{reviewed.root}: no picture is marked done; mark those whose points are right")
+    placing.check_free(out, force, lambda: _check_replaced(out, reviewed.root))
+    points = {image: _points(image, review, reviewed) for image in done}
+    xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
+    splits_of = split_of(reviewed, workdir)
+    _say(review, reviewed, points)
+    with placing.new_folder(out) as new:
+        for image in done:
+            (new / image).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(reviewed.root / image, new / image)
+        _write_about(reviewed, new, out.name)
+        files.write_csv(new / landmark_folder.FILE, *_table(reviewed, done, xy, splits_of))
+        _check(new, xy)
+    marked = sum(review.done.get(image) is True for image in done)
+    before = f", {len(done) - marked} as they were labelled before" if marked < len(done) else ""
+    return (
+        f"{out}: {marked} pictures marked done{before}, {int(np.isfinite(xy[..., 0]).sum())} points. "
+        f"{_said_of_splits(splits_of, done)}\n{_command(out, workdir)}"
+    )
+
+
+def _is_taken(image: str, review: Review, reviewed: Reviewed) -> bool:
+    done = review.done.get(image)
+    return image in reviewed.labels if done is None else done
+
+
+def _points(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
+    """Name -> point, all of them; x and y None where absent."""
+    labels = reviewed.labels.get(image, {})
+    placed = review.points.get(image, {}) if review.done.get(image) else {}
+    nowhere = {"x": None, "y": None}
+    return {name: dict(placed.get(name) or labels.get(name) or nowhere) for name in reviewed.names}
+
+
+def _check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
+    if root.resolve().is_relative_to(out.resolve()):
+        raise UserError(f"--out: {out} has the folder that is reviewed; give a new one")
+    if not os.path.isfile(out / landmark_folder.FILE) or (out / journal.FOLDER).exists():
+        raise UserError(f"--out: {out} is not replaced: it is not a landmark folder, or has reviews of its own")
+
+
+def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, Point]]) -> None:
+    begun = [image for image, of_image in review.points.items()
+             if any(of_image.values()) and review.done.get(image) is not True and image in reviewed.images]  # fmt: skip
+    if begun:
+        _log.warning("%d pictures have edits but are not marked done; their edits are left out: %s", len(begun),
+                     tables.listed(begun, 3))  # fmt: skip
+    gone = [image for image, is_done in review.done.items() if is_done and image not in reviewed.images]
+    if gone:
+        _log.warning("%d pictures marked done are no longer in %s: %s", len(gone), reviewed.root,
+                     tables.listed(gone, 3))  # fmt: skip
+    hidden = sum(one.get("state") == HIDDEN for of_image in points.values() for one in of_image.values())
+    if hidden:
+        _log.warning("%d points are hidden but placed; a landmark folder has them as placed", hidden)
+
+
+# ---------------------------------------------------------------- splits
+
+
+def split_of(reviewed: Reviewed, workdir: pathlib.Path | None) -> dict[str, str] | None:
+    """Image -> split: that of the picture, else of its subject, else train; None: nothing says any."""
+    table = reviewed.table
+    subjects = dict(zip(table.images, table.subjects, strict=True)) if table else {}
+    if workdir is not None:
+        rows = [(image, subject, split) for image, subject, split, _ in splits.read(workdir / "split.csv")]
+    elif table is not None and table.splits is not None:
+        rows = list(zip(table.images, table.subjects, table.splits, strict=True))
+    else:
+        return None
+    by_image = {image: split for image, _, split in rows if splits.is_known(split)}
+    by_subject = {subject: split for _, subject, split in rows if splits.is_known(split)}
+    return {
+        image: by_image.get(image) or by_subject.get(subjects.get(image, image)) or "train" for image in reviewed.images
+    }
+
+
+def _said_of_splits(splits_of: Mapping[str, str] | None, done: Iterable[str]) -> str:
+    if splits_of is None:
+        return "Nothing says who is in val and test: the training chooses them"
+    counts: dict[str, int] = {}
+    for image in done:
+        counts[splits_of[image]] = counts.get(splits_of[image], 0) + 1
+    return "By split: " + ", ".join(f"{number} {split}" for split, number in sorted(counts.items()))
+
+
+# ---------------------------------------------------------------- the files
+
+
+def _table(
+    reviewed: Reviewed, done: Iterable[str], xy: np.ndarray, splits_of: Mapping[str, str] | None
+) -> tuple[list[str], list[list[str]]]:
+    """Header and rows of landmarks.csv; columns of subject, spacing and boxes only where the folder has them."""
+    table = reviewed.table
+    row_of = {image: i for i, image in enumerate(table.images)} if table else {}
+    with_subject = table is not None and table.subjects != table.images
+    spacing = _numbers(table.spacing, row_of) if table is not None and not np.isnan(table.spacing).all() else None
+    boxes = _numbers(table.boxes, row_of) if table is not None and not np.isnan(table.boxes).all() else None
+    header = ["image", *(["subject"] if with_subject else []), *(["split"] if splits_of is not None else [])]
+    header += [f"{name}_{axis}" for name in reviewed.names for axis in "xy"]
+    header += [*(folder.SPACING if spacing else ()), *(BOX if boxes else ())]
+    rows = []
+    for image, points in zip(done, xy, strict=True):
+        row = [files.cell(image)]
+        if with_subject:
+            assert table is not None
+            row.append(files.cell(table.subjects[row_of[image]] if image in row_of else image))
+        if splits_of is not None:
+            row.append(splits_of[image])
+        row += ["" if np.isnan(value) else repr(float(value)) for value in points.ravel()]
+        row += spacing.get(image, ["", ""]) if spacing else []
+        row += boxes.get(image, [""] * 4) if boxes else []
+        rows.append(row)
+    return header, rows
+
+
+def _numbers(values: np.ndarray, row_of: Mapping[str, int]) -> dict[str, list[str]]:
+    """Image -> cells of its row of `values`, `[N, ...]`; "" for NaN."""
+    return {
+        image: ["" if np.isnan(value) else repr(float(value)) for value in values[i]] for image, i in row_of.items()
+    }
+
+
+def _write_about(reviewed: Reviewed, new: pathlib.Path, name: str) -> None:
+    """dataset.json, as the folder has it, and the files that it names."""
+    about = reviewed.root / landmark_folder.ABOUT
+    if os.path.isfile(about):
+        shutil.copyfile(about, new / landmark_folder.ABOUT)
+    else:
+        content = {"name": name, "landmarks": reviewed.names, "flip_pairs": None, "normalizer": None}
+        files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    for rater in reviewed.table.landmarks.raters if reviewed.table else ():
+        shutil.copyfile(reviewed.root / f"landmarks_{rater}.csv", new / f"landmarks_{rater}.csv")
+
+
+def _check(new: pathlib.Path, xy: np.ndarray) -> LandmarkTable:
+    """What a training reads of the new folder.
+
+    Raises:
+      UserError: all that is wrong with it.
+    """
+    faults = Faults("what would be written")
+    table = landmark_folder.read(new)
+    list(folder.check_all(table, lambda i: table.check_picture(i, new), "checking pictures", faults))
+    faults.raise_if_any()
+    other = np.flatnonzero(~((table.xy == xy) | (np.isnan(table.xy) & np.isnan(xy))).all(axis=(1, 2)))
+    if len(other):
+        raise UserError(f"the points of {table.images[other[0]]} would be read in another way than they were placed; "
+                        "see the warnings")  # fmt: skip
+    return table
+
+
+def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:
+    weights = config_of_run(workdir).teacher.weights if workdir else "imagenet"
+    words = ["ctd-jax", "train", "--config=recipe:own", f"--workdir=runs/{out.name}", f"--config.data.root={out}"]
+    return "Train on it: " + shlex.join([*words, f"--config.teacher.weights={weights}"])

@@ -1,0 +1,92 @@
+"""The review page: look at the points of pictures, correct them, place the first ones.
+
+    python -m ctd_jax.reviewing FOLDER --workdir=RUN
+    python -m ctd_jax.reviewing FOLDER --predictions=predictions.csv
+    python -m ctd_jax.reviewing PICTURES --landmarks=tip,base,hinge
+
+opens a page in the browser, from this machine alone, and answers it until Ctrl-C. FOLDER is a landmark folder, whose
+landmarks.csv is never changed, or a folder of pictures; then --landmarks, or a dataset.json in it, names the points.
+Where a picture has no labels, the page begins with the points that --workdir's network finds, or that --predictions
+has, drawn hollow until they are accepted or moved.
+
+Every edit is kept at once in FOLDER/review/RATER.jsonl, which is only ever appended to, and read again at the next
+start: the state, and what undo and redo do, is what this file says. The same command finds the same address again, so
+that a page that is still open goes on.
+
+Pictures marked done become a folder that trains, by a button or by
+
+    python -m ctd_jax.label_files from-review FOLDER --out=NEW
+
+Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
+"""
+
+import importlib.util
+import pathlib
+import webbrowser
+
+from absl import flags
+
+from ctd_jax import command, lock
+from ctd_jax.errors import UserError
+
+_FLAGS = command.new_flags()
+_WORKDIR = flags.DEFINE_string("workdir", None, "A finished run, whose network proposes points.", flag_values=_FLAGS)
+_PREDICTIONS = flags.DEFINE_string(
+    "predictions", None, "A table as of predict, a csv file, that proposes points.", flag_values=_FLAGS
+)
+_LANDMARKS = flags.DEFINE_list(
+    "landmarks", [], "Names of the points, with commas between, where no file names them.", flag_values=_FLAGS
+)
+_RATER = flags.DEFINE_string("rater", "rater1", "Who places the points.", flag_values=_FLAGS)
+_PORT = flags.DEFINE_integer(
+    "port", 0, "Where the page is found; 0: as before, or any that is free.", 0, 65535, flag_values=_FLAGS
+)
+_OPEN = flags.DEFINE_bool("open", True, "Open the page; --noopen prints its address alone.", flag_values=_FLAGS)
+_paths: list[str] = []
+
+
+def main() -> None:
+    if len(_paths) != 1:
+        raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
+    if _WORKDIR.value and _PREDICTIONS.value:
+        raise UserError("--workdir and --predictions both propose points; give one of them")
+    lacking = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
+    if lacking:
+        raise UserError(f"the review page needs {' and '.join(lacking)}: pip install -e '.[review]'")
+    _review(pathlib.Path(_paths[0]), _RATER.value)
+
+
+def _review(root: pathlib.Path, rater: str) -> None:
+    from ctd_jax.review import folder, journal, proposals, server
+
+    path = journal.path_of(root, rater)
+    if not root.is_dir():
+        raise UserError(f"{root}: no such folder; expected one with pictures")
+    private = path.with_name(f".{rater}")
+    with lock.held(private):
+        kept = journal.Journal(path)
+        reviewed = folder.read(root, [name.strip() for name in _LANDMARKS.value], kept.entries)
+        workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+        predict: proposals.Predict = proposals.nothing
+        if workdir:
+            predict = proposals.of_run(workdir, reviewed)
+        elif _PREDICTIONS.value:
+            predict = proposals.of_table(pathlib.Path(_PREDICTIONS.value), reviewed)
+        proposed = proposals.Proposals(reviewed, predict)
+        answers = server.Answers(reviewed, kept, rater, proposed, workdir)
+        try:
+            server.serve(answers, private / "address.json", _PORT.value, _ready)
+        except KeyboardInterrupt:
+            print(f"\nstopped; every edit is in {path}")
+        finally:
+            proposed.close()
+
+
+def _ready(address: str) -> None:
+    print(f"{address}\nopen until Ctrl-C", flush=True)
+    if _OPEN.value:
+        webbrowser.open(address)
+
+
+if __name__ == "__main__":
+    command.run(main, __doc__, _FLAGS, paths=_paths)

@@ -1,0 +1,484 @@
+"""The page in a browser: what a hand on a mouse, a finger or a key does to it, and what is on the disk after that.
+
+One start of chromium, about two seconds. Skipped where there is none.
+"""
+
+import csv
+import json
+import pathlib
+
+import chromium
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+from review_server import serving
+
+from ctd_jax.data import landmark_folder as reader
+from ctd_jax.review import fitting, journal
+from ctd_jax.review.edits import Review
+
+pytestmark = chromium.needed
+READY = "page.shown !== undefined && page.shown === page.index && page.proposed.has(page.index)"
+SAVED = "at('saved').textContent === 'saved' && at('trouble').hidden"
+FIRST, NEXT = "images/000.png", "images/001.png"
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory):
+    found = chromium.Browser(tmp_path_factory.mktemp("profile"))
+    yield found
+    found.close()
+
+
+@pytest.fixture(scope="module")
+def drawn(landmark_folder):
+    """Name -> points, `[K, 2]`, of eight drawn faces; the folder has the labels of the last four alone."""
+    root = landmark_folder(people=8, shots=1, size=160)
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = reader.read(root).landmarks.names
+    xy = {row["image"]: np.array([[float(row[f"{name}_{axis}"]) for axis in "xy"] for name in names]) for row in rows}
+    lines = (root / "landmarks.csv").read_text().splitlines()
+    (root / "landmarks.csv").write_text("\n".join(lines[:1] + lines[5:]) + "\n")
+    return root, names, xy
+
+
+@pytest.fixture
+def folder(drawn, tmp_path):
+    """A copy of the folder; a prediction for its first two pictures, 3 px to the right of the truth."""
+    import shutil
+
+    root, names, xy = drawn
+    shutil.copytree(root, tmp_path / "faces")
+
+    def predict(image):
+        if image not in (FIRST, NEXT):
+            return {}
+        values = zip(names, (xy[image] + [3, 0]).tolist(), strict=True)
+        return {name: {"x": x, "y": y, "state": "placed", "how": "predicted"} for name, (x, y) in values}
+
+    return tmp_path / "faces", predict
+
+
+@pytest.fixture
+def used(browser, folder):
+    """The page at the first picture, whose points are proposed; and its server."""
+    root, predict = folder
+    with serving(root, predict=predict) as server:
+        page = browser.page(server.address)
+        page.size(1200, 800)
+        page.wait(READY)
+        go(page, FIRST)
+        yield page, server
+        assert page.complaints() == []
+        page.close()
+
+
+def go(page, image):
+    page(f"page.go(page.images.indexOf({json.dumps(image)}))")
+    page.wait(f"page.image === {json.dumps(image)} && {READY}")
+
+
+def place(page, name, dy=0):
+    """Where a point is in the window."""
+    script = "(() => {{ const p = page.points()[{0}], b = at('stage').getBoundingClientRect(); "
+    script += "const [x, y] = page.view.toScreen(p.x, p.y); return [x + b.left, y + b.top + {1}] }})()"
+    return page(script.format(json.dumps(name), dy))
+
+
+def point(page, name):
+    return page(f"page.points()[{json.dumps(name)}]")
+
+
+def zoom(page, name, factor):
+    """A zoom with a point near the middle of the stage, at a place between pixels of the screen."""
+    script = (
+        "(() => {{ const p = page.points()[{0}], v = page.view; v.zoomAt(0, 0, {1}); const [x, y] = v.toScreen(p.x, "
+    )
+    script += "p.y); v.pan(400.37 - x, 300.81 - y); v.draw(); page.redraw() }})()"
+    page(script.format(json.dumps(name), factor))
+
+
+def on_disk(server):
+    return Review(journal.read(server.path))
+
+
+def test_a_dragged_point_is_on_the_disk_to_a_twentieth_of_a_pixel(used):
+    page, server = used
+    names = server.reviewed.names
+    for i, name in enumerate(names[:10]):
+        factor, by = (0.5, 3, 12, 20, 0.3)[i % 5], ((17, 12), (13, 19), (14, 7))[i % 3]
+        page(f"page.select('{name}')")  # of several points at one place, the selected one is dragged
+        zoom(page, name, factor)
+        before, start = point(page, name), place(page, name)
+        assert before["how"] == "predicted"
+        dx, dy = (step if before[axis] < 80 else -step for step, axis in zip(by, "xy", strict=True))  # to the middle
+        grip = [start[0] + 3, start[1] - 2]  # beside its middle: it does not jump under the hand
+        page.drag(grip, [grip[0] + dx, grip[1] + dy])
+        found = point(page, name)
+        assert found["x"] == pytest.approx(before["x"] + dx / factor, abs=0.05)
+        assert found["y"] == pytest.approx(before["y"] + dy / factor, abs=0.05)
+        assert (found["state"], found["how"]) == ("placed", "hand")
+        page.wait(SAVED)
+        assert on_disk(server).points[FIRST][name] == found
+    page.reload()
+    page.wait(READY)
+    go(page, FIRST)
+    assert {name: point(page, name) for name in names[:10]} == on_disk(server).points[FIRST]
+
+
+def test_the_picture_and_its_points_move_as_one(used):
+    """The colour of the screen at a point is that of the picture there, at any zoom."""
+    page, server = used
+    picture = np.asarray(Image.open(server.root / FIRST).convert("RGB"))
+    for factor in (6, 20):
+        zoom(page, "chin", factor)
+        for x, y in ((40, 50), (41, 52)):
+            script = f"""(() => {{ const v = page.view, [sx, sy] = v.toScreen({x}, {y});
+                v.pan(300 - sx, 200 - sy); v.draw();
+                return [...v.canvas.getContext("2d").getImageData(300, 200, 1, 1).data].slice(0, 3) }})()"""
+            assert page(script) == picture[y, x].tolist()
+
+
+def test_the_wheel_zooms_at_the_cursor_and_a_drag_beside_the_points_pans(used):
+    page, _ = used
+    box = page("(() => { const b = at('stage').getBoundingClientRect(); return [b.left, b.top] })()")
+    box = [round(value) for value in box]  # a wheel turns at whole pixels
+    under = f"page.view.toPicture(200, {box[1] + 150} - at('stage').getBoundingClientRect().top)"
+    before, size = page(under), page("page.view.zoom")
+    page.mouse("mouseWheel", box[0] + 200, box[1] + 150, deltaX=0, deltaY=-240, button="none", buttons=0)
+    page.wait(f"page.view.zoom > {size} * 1.2")
+    np.testing.assert_allclose(page(under), before, atol=1e-6)
+    left = page("[page.view.left, page.view.top]")
+    page.drag((box[0] + 20, box[1] + 20), (box[0] + 70, box[1] + 50))
+    assert page("[page.view.left, page.view.top]") == pytest.approx([left[0] + 50, left[1] + 30])
+    page.press("f")
+    assert page("page.view.isFitted && page.view.zoom") == pytest.approx(size)
+
+
+def test_a_day_of_work(used, cli, teacher_file, tmp_path):
+    """Absent, hidden, accepted, undone, redone, done, written, trained on."""
+    page, server = used
+    before = (server.root / "landmarks.csv").read_bytes()
+    assert page("at('undo').disabled && at('redo').disabled")
+    page("page.select('chin')")
+    for key, state in (("1", "placed"), ("2", "hidden but placed"), ("3", "absent"), ("1", "placed")):
+        page.press(key)
+        assert point(page, "chin")["state"] == state
+    assert point(page, "chin")["how"] == "accepted" and point(page, "nasion")["how"] == "predicted"
+    page.press("z")
+    page.press("z", control=True)
+    assert point(page, "chin")["state"] == "hidden but placed"
+    page.press("y")
+    assert point(page, "chin")["state"] == "absent"
+    page.press("i")
+    assert "invert(1)" in page("at('canvas').style.filter")
+    page.press(" ")  # done: what is proposed is accepted
+    page.wait(f"page.image === '{NEXT}' && {READY}")
+    assert "invert(1)" in page("at('canvas').style.filter")
+    page.press("v")
+    page.wait(SAVED)
+    page.reload()  # undo goes over pictures, after a reload, too
+    page.wait(READY)
+    page.press("z")
+    page.wait(f"page.image === '{NEXT}' && {READY}")
+    page.press("z")
+    page.wait(f"page.image === '{FIRST}' && {READY}")
+    assert page("page.isDone(page.image)") is None and point(page, "nasion")["how"] == "predicted"
+    page.press("y")
+    page.wait(SAVED)
+    found = on_disk(server)
+    assert found.done == {FIRST: True} and found.points[FIRST]["chin"]["state"] == "absent"
+    assert found.points[FIRST]["nasion"]["how"] == "accepted"
+    page("at('write').click()")
+    said = page.wait("at('written').textContent.includes('Train on it') && at('written').textContent")
+    assert "1 pictures marked done, 4 as they were labelled before" in said
+    out = server.root.parent / f"{server.root.name}_reviewed"
+    table = reader.read(out)
+    chin = table.landmarks.names.index("chin")
+    assert FIRST in table.images and np.isnan(table.xy[table.images.index(FIRST), chin]).all()
+    assert (server.root / "landmarks.csv").read_bytes() == before
+    more = {"data__root": str(out), "train__steps": 2}
+    code, _, error = cli(
+        "ctd_jax.main", "--config=ctd_ed", f"--workdir={tmp_path / 'run'}", *tiny.arguments(teacher_file, **more)
+    )
+    assert code == 0, error
+
+
+def test_the_first_points_are_placed_by_clicks(used):
+    page, server = used
+    go(page, "images/002.png")
+    names = server.reviewed.names
+    assert page("at('hint').textContent") == f"Click where {names[0]} is"
+    page.press(" ")
+    assert "Place" in page("at('hint').textContent") and page("page.image") == "images/002.png"
+    box = page("(() => { const b = at('stage').getBoundingClientRect(); return [b.left, b.top] })()")
+    for i in range(3):
+        page.click(box[0] + 100 + 40 * i, box[1] + 120)
+    for i, name in enumerate(names[:3]):
+        x, y = page(f"page.view.toPicture({100 + 40 * i}, 120)")
+        found = point(page, name)
+        assert (found["x"], found["y"]) == pytest.approx((x, y), abs=0.05)
+    assert page("page.selected") == names[3]
+    page.press("3")
+    assert point(page, names[3])["state"] == "absent" and page("page.selected") == names[4]
+    page.press("q")
+    page.press("q")
+    assert page("page.selected") == names[2]
+    page.press("Backspace")
+    assert point(page, names[2]) is None
+    page.press("x")
+    assert page("page.selected") == names[4]
+
+
+def test_arrows_move_by_1_10_and_a_tenth_of_a_pixel(used):
+    page, server = used
+    page("page.select('chin')")
+    before = point(page, "chin")
+    page.press("ArrowRight")
+    page.press("ArrowUp", shift=True)
+    page.press("ArrowLeft", alt=True)
+    found = point(page, "chin")
+    assert (found["x"], found["y"]) == pytest.approx((before["x"] + 0.9, before["y"] - 10))
+    page.wait(SAVED)
+    assert on_disk(server).points[FIRST]["chin"] == found
+
+
+def test_the_whole_shape_moves_turns_and_scales(used):
+    page, server = used
+
+    def shape():
+        return np.array([[one["x"], one["y"]] for one in page("Object.values(page.points())")])
+
+    before = shape()
+    page.press("t")
+    page.press("ArrowDown")
+    page.press(".")
+    page.press("'")
+    angle, middle = np.deg2rad(1), before.mean(0) + [0, 1]
+    turn = 1.01 * np.array([[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]])
+    expected = (before + [0, 1] - middle) @ turn.T + middle
+    np.testing.assert_allclose(shape(), expected, atol=2e-3)
+    assert {one["how"] for one in page("Object.values(page.points())")} == {"fitted"}  # hollow: nobody has accepted it
+    frame = page("page.drawn.box(page.points())")
+    box = page("(() => { const b = at('stage').getBoundingClientRect(); return [b.left, b.top] })()")
+    corner = [frame["right"] + box[0], frame["bottom"] + box[1]]
+    page.drag(corner, [corner[0] + 30, corner[1] + 30])
+    size = np.linalg.norm(shape() - shape().mean(0)) / np.linalg.norm(expected - expected.mean(0))
+    centre = page("(([x, y]) => page.view.toScreen(x, y))(middleOf(page.shape()))")
+    arm = np.array([frame["right"], frame["bottom"]]) - centre
+    assert size == pytest.approx(np.linalg.norm(arm + 30) / np.linalg.norm(arm), abs=1e-3)
+    page.press("z")
+    np.testing.assert_allclose(shape(), expected, atol=2e-3)
+    page.press("Escape")
+    assert not page("page.isShape")
+
+
+def test_the_rest_is_fitted_to_what_was_corrected(used, drawn):
+    page, server = used
+    names, proposed = list(drawn[1]), drawn[2][FIRST] + [3, 0]
+    page.press("g")
+    assert "Correct two" in page("at('hint').textContent")
+    for name, key in (("chin", "ArrowLeft"), ("nasion", "ArrowRight"), ("left_ala", "ArrowDown")):
+        page(f"page.select('{name}')")
+        page.press(key, shift=True)
+    page.press("g")
+    page.wait("page.points().right_ala.how === 'fitted'")
+    corrected = [names.index(name) for name in ("left_ala", "nasion", "chin")]
+    rest = [i for i in range(len(names)) if i not in corrected]
+    target = proposed[corrected] + [[0, 10], [10, 0], [-10, 0]]
+    found = np.array([[point(page, names[i])[axis] for axis in "xy"] for i in rest])
+    np.testing.assert_allclose(found, fitting.moved(proposed[corrected], target, proposed[rest]), atol=2e-3)
+    page.press("z")
+    assert point(page, "right_ala")["how"] == "predicted"
+
+
+def test_edits_wait_in_the_page_while_the_server_is_gone(browser, folder):
+    root, predict = folder
+    with serving(root, predict=predict) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        go(page, FIRST)
+        page("page.select('chin')")
+        page.press("ArrowRight")
+        page.wait(SAVED)
+    page.press("ArrowRight")
+    page.press("ArrowRight")
+    said = page.wait(
+        "!at('trouble').hidden && at('trouble').textContent.includes('2 edits') && at('trouble').textContent"
+    )
+    assert "The server does not answer. 2 edits are kept here and sent when it is back" in said
+    kept = point(page, "chin")
+    with serving(root, predict=predict, port=server.port) as again:
+        page.wait(SAVED)
+        assert on_disk(again).points[FIRST]["chin"] == kept
+        ids = [entry["id"] for entry in journal.read(again.path)]
+        assert len(ids) == len(set(ids)) == 4  # with the first, that says the landmarks
+        page.close()
+
+
+def test_two_windows_on_one_rater(used, browser):
+    page, server = used
+    other = browser.page(server.address)
+    other.wait("!at('trouble').hidden && !at('take_over').hidden")
+    assert "open in another window" in other("at('trouble').textContent")
+    other("at('take_over').click()")
+    other.wait(READY)
+    go(other, FIRST)
+    page("page.outbox.ping()")
+    page.wait("!at('take_over').hidden")
+    page("page.select('chin')")
+    page.press("3")  # is refused here, and no edit waits
+    assert point(page, "chin")["state"] == "placed" and page("page.outbox.waiting.length") == 0
+    other("page.select('chin')")
+    other.press("3")
+    other.wait(SAVED)
+    page("at('take_over').click()")
+    page.wait(f"{SAVED} && {READY} && page.points().chin.state === 'absent'")
+    assert [entry for entry in page.complaints() if "409" not in entry] == []
+    page("window.dispatchEvent(new Event('pagehide'))")
+    page._connection.events.clear()  # the browser has reported the refusals, as it should
+    other.close()
+
+
+def test_no_request_leaves_this_machine(used):
+    page, server = used
+    page.press("d")
+    page.wait(READY)
+    asked = page.requests()
+    assert len(asked) > 4
+    assert [one for one in asked if not one.startswith((f"http://127.0.0.1:{server.port}/", "data:", "blob:"))] == []
+
+
+def test_names_are_no_part_of_the_page(browser, tmp_path):
+    name = '"><img src=x onerror="document.title = 1">'
+    (tmp_path / "p").mkdir()
+    image = "<img src=x onerror=document.title=1> &amp; 'ä'.png"
+    Image.new("RGB", (20, 20)).save(tmp_path / "p" / image)
+    with serving(tmp_path / "p", names=[name, "constructor", "__proto__"]) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        assert page("at('picture_name').textContent") == image and page("document.images.length") == 0
+        box = page("(() => { const b = at('stage').getBoundingClientRect(); return [b.left + 300, b.top + 200] })()")
+        page.click(*box)
+        page.wait(SAVED)
+        assert page("document.title") == "p · anna" and page("document.images.length") == 0
+        assert list(on_disk(server).points[image]) == [name]
+        page.close()
+
+
+def test_a_finger_drags_a_handle_beside_the_point(used):
+    page, server = used
+    page.size(390, 844, phone=True)
+    page.wait("innerWidth === 390 && at('stage').clientWidth === 390")
+    page("page.fit()")
+    x, y = place(page, "chin")
+    page.touch("touchStart", (x, y))
+    page.touch("touchEnd")
+    page.wait("page.selected === 'chin' && page.onTouch")
+    before, size = point(page, "chin"), page("page.view.zoom")
+    assert page("getComputedStyle(document.querySelector('.touched .handle')).display") != "none"
+    page.touch("touchStart", (x, y + 64))
+    for step in range(1, 5):
+        page.touch("touchMove", (x - 5 * step, y + 64 - 3 * step))
+    assert not page("at('loupe').hidden")
+    page.touch("touchEnd")
+    found = page.wait("!page.moving && page.points().chin")
+    assert found["x"] == pytest.approx(before["x"] - 20 / size, abs=0.05)
+    assert found["y"] == pytest.approx(before["y"] - 12 / size, abs=0.05)
+
+
+def test_two_fingers_zoom(used):
+    page, _ = used
+    page.size(390, 844, phone=True)
+    page.wait("innerWidth === 390 && at('stage').clientWidth === 390")
+    page("page.fit()")
+    size, box = page("page.view.zoom"), page("at('stage').getBoundingClientRect().top")
+    before = page(f"page.view.toPicture(195, 300 - {box})")
+    page.touch("touchStart", (175, 300), (215, 300))
+    page.touch("touchMove", (155, 300), (235, 300))
+    page.touch("touchEnd")
+    page.wait(f"Math.abs(page.view.zoom / {size} - 2) < 0.02")
+    np.testing.assert_allclose(page(f"page.view.toPicture(195, 300 - {box})"), before, atol=0.5)
+    assert page("page.outbox.waiting.length") == 0
+
+
+@pytest.mark.parametrize(("width", "height", "phone"), [(390, 844, True), (820, 1180, True), (1300, 850, False)])
+def test_nothing_is_cut_off_at_any_width(used, width, height, phone):
+    page, _ = used
+    page.size(width, height, phone=phone)
+    page.wait(f"innerWidth === {width}")
+    assert page("document.documentElement.scrollWidth") <= width
+    outside = """[...document.querySelectorAll("header *, footer *, #stage")].filter(one => {
+        const b = one.getBoundingClientRect(); return b.width && (b.right > innerWidth + 1 || b.left < -1) }).length"""
+    assert page(outside) == 0
+    if phone and width < 800:
+        page("at('show_panel').click()")
+        page.wait("at('panel').getBoundingClientRect().right <= innerWidth + 1")
+
+
+def test_points_have_names_for_those_who_hear_the_page(used):
+    page, _ = used
+    page("page.select('chin')")
+    page.press("2")
+    label = "document.querySelector('[data-name=chin]').getAttribute('aria-label')"
+    found = point(page, "chin")
+    assert page(label) == f"chin, hidden but placed, at {found['x']:.1f}, {found['y']:.1f}"
+    assert "proposed, not accepted" in page(label.replace("chin", "nasion"))
+    without = """[...document.querySelectorAll("button, input")].filter(one =>
+        !one.getAttribute("aria-label") && !one.textContent.trim() && !one.closest("label")).length"""
+    assert page(without) == 0
+    page.press("?")
+    keys = page("[...document.querySelectorAll('#keys kbd')].map(one => one.textContent)")
+    assert page("at('help').open") and {"d", "Space", "1", "2", "3", "z", "y", "g", "t"} <= set(keys)
+    page.press("?")
+    assert not page("at('help').open")
+
+
+def test_dark_where_the_reader_asks_for_it(used):
+    page, _ = used
+    colours = []
+    for dark in (False, True):
+        page.size(1200, 800, dark=dark)
+        colours.append(page("getComputedStyle(document.body).backgroundColor"))
+    assert colours == ["rgb(255, 255, 255)", "rgb(23, 25, 28)"]
+
+
+def test_a_large_picture_comes_scaled_first_then_sharp(browser, tmp_path):
+    (tmp_path / "p").mkdir()
+    Image.new("L", (5000, 3000), 90).save(tmp_path / "p/large.png")
+    with serving(tmp_path / "p", names=["a"]) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        assert page("[page.view.width, page.view.height]") == [5000, 3000]
+        page.wait("page.view.bitmap.width === 5000")
+        asked = [one for one in page.requests() if "/api/picture/" in one]
+        assert [one.endswith("?side=2048") for one in asked] == [True, False]
+        page.close()
+
+
+def test_the_page_and_the_server_add_up_alike(used):
+    """Random edits, undo and redo: the page's replay of the journal is that of Python."""
+    page, server = used
+    chance, names = np.random.default_rng(0), server.reviewed.names[:4]
+    script = []
+    for _ in range(120):
+        kind = chance.choice(["edit", "edit", "undo", "redo"])
+        edit = {"kind": str(kind)}
+        if kind == "edit":
+            value = {"x": float(chance.uniform(0, 9)), "y": 1, "state": "placed", "how": "hand"}
+            chosen = {str(chance.choice(names)): value if chance.random() < 0.8 else None}
+            edit |= {"image": str(chance.choice([FIRST, NEXT])), "points": chosen}
+            edit |= {"done": bool(chance.random() < 0.5)} if chance.random() < 0.3 else {}
+        script.append(f"page.add({json.dumps(edit)})")
+    page(";".join(script))
+    page.wait(SAVED)
+    found = on_disk(server)
+    assert len(journal.read(server.path)) == 121
+    said = page("[Object.fromEntries(page.review.points), Object.fromEntries(page.review.done)]")
+    assert said == [found.points, found.done]
+    page.reload()
+    page.wait(READY)
+    assert page("[Object.fromEntries(page.review.points), Object.fromEntries(page.review.done)]") == said
+    assert pathlib.Path(server.path).read_text().count("\n") == 121

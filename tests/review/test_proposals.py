@@ -1,0 +1,54 @@
+"""Points to begin with: labels, a table, a network."""
+
+import numpy as np
+import pytest
+
+from ctd_jax import Predictor
+from ctd_jax.errors import UserError
+from ctd_jax.metrics.predictions import Predictions, write_predictions
+from ctd_jax.review import folder, proposals
+
+
+def table(path, images, names, xy):
+    write_predictions(path, Predictions.from_points(images, [""] * len(images), names, np.array(xy, float)))
+    return path
+
+
+@pytest.fixture(scope="module")
+def reviewed(landmark_folder):
+    root = landmark_folder(people=4, shots=1, size=32)
+    lines = (root / "landmarks.csv").read_text().splitlines()
+    (root / "landmarks.csv").write_text("\n".join(lines[:2]) + "\n")
+    return folder.read(root)
+
+
+def test_labels_come_first_then_the_table(reviewed, tmp_path):
+    names, xy = ("chin", "nasion", "other"), [[[1, 2], [np.nan, 3], [5, 6]]] * 3
+    images = ["images/000.png", str(reviewed.root / "images/001.png"), "elsewhere/002.png"]
+    given = proposals.of_table(table(tmp_path / "p.csv", images, names, xy), reviewed)
+    proposed = proposals.Proposals(reviewed, given)
+    chin = {"chin": {"x": 1.0, "y": 2.0, "state": "placed", "how": "predicted"}}
+    assert proposed.of("images/000.png").result() == reviewed.labels["images/000.png"]
+    assert proposed.of("images/001.png").result() == proposed.of("images/002.png").result() == chin
+    assert proposed.of("images/003.png").result() == {}
+    proposed.close()
+
+
+@pytest.mark.parametrize(
+    ("image", "name", "said"),
+    [("images/000.png", "x", "expected landmarks of the folder"), ("no.png", "chin", "expected pictures of")],
+)
+def test_a_table_of_something_else(reviewed, tmp_path, image, name, said):
+    with pytest.raises(UserError, match=said):
+        proposals.of_table(table(tmp_path / "p.csv", [image], [name], [[[1, 2]]]), reviewed)
+
+
+def test_a_run_proposes_what_it_predicts(reviewed, finished_run):
+    run = finished_run[0]
+    found = proposals.of_run(run, reviewed)("images/001.png")
+    expected = Predictor(run)([reviewed.root / "images/001.png"])
+    assert tuple(found) == expected.names
+    np.testing.assert_array_equal([[one["x"], one["y"]] for one in found.values()], expected.xy[0])
+    other = folder.Reviewed(reviewed.root, ("tip",), reviewed.images, {}, None)
+    with pytest.raises(UserError, match="expected landmarks of the folder, tip, found"):
+        proposals.of_run(run, other)

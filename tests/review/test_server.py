@@ -1,0 +1,226 @@
+"""The server: for its own page alone, and what it says."""
+
+import io
+import json
+import socket
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+from review_server import TOKEN, serving
+
+from ctd_jax.data import pictures
+from ctd_jax.errors import UserError
+from ctd_jax.review import fitting, journal, server
+
+IMAGE = "images/000.png"
+
+
+@pytest.fixture(scope="module")
+def place(landmark_folder):
+    root = landmark_folder(people=2, shots=1, size=48)
+    (root / "outside.png").write_bytes((root / IMAGE).read_bytes())
+    values = np.linspace(0, 4095, 48 * 40).reshape(40, 48).astype(np.uint16)
+    Image.fromarray(values).save(root / "images/deep.png")
+    turned = Image.fromarray(np.arange(20 * 30, dtype=np.uint8).reshape(20, 30))
+    exif = turned.getexif()
+    exif[0x0112] = 6  # it has to be turned by 90 degrees
+    turned.save(root / "images/turned.jpg", exif=exif)
+    return root
+
+
+@pytest.fixture(scope="module")
+def running(place):
+    with serving(place) as found:
+        yield found
+
+
+def edit(id_, image=IMAGE, points=None):
+    return {"id": id_, "kind": "edit", "image": image, "points": points or {}}
+
+
+def test_only_the_owner_of_the_token_gets_an_answer(running):
+    for path in ("/api/picture/0", "/api/proposed/0", "/api/open"):
+        for token in (None, "", "wrong", TOKEN[:-1], "ä"):
+            headers = {"X-Token": token and token.encode("utf-8").decode("latin-1")}
+            assert running.ask("GET", path, headers=headers)[0] == 403
+    assert running.ask("GET", "/")[0] == running.ask("GET", "/?token=wrong")[0] == 403
+    assert running.ask("GET", f"/api/picture/0?token={TOKEN}", headers={"X-Token": None})[0] == 403
+    assert running.ask("GET", f"/?token={TOKEN}", headers={"X-Token": None})[0] == 200
+    assert running.ask("GET", "/api/picture/0")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "host", ["evil.example", "evil.example:{port}", "127.0.0.1.evil.example", "[::1]", "", "10.0.0.1"]
+)
+def test_another_name_of_this_machine_is_refused(running, host):
+    """So that a page of another site, whose name leads here (DNS rebinding), can't read anything."""
+    name = host.format(port=running.port)
+    assert running.ask("GET", "/api/picture/0", host=name or " ")[0] in (400, 403)
+    assert running.ask("GET", f"/?token={TOKEN}", host=name or " ")[0] in (400, 403)
+    for good in ("localhost:1", "127.0.0.1"):  # the near end of an SSH tunnel
+        assert running.ask("GET", "/api/picture/0", host=good)[0] == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1"])
+def test_another_origin_is_refused(running, origin):
+    headers = {"Origin": origin.format(port=running.port)}
+    assert running.ask("POST", "/api/edits", {"window": "w", "edits": []}, headers=headers)[0] == 403
+    mine = {"Origin": f"http://127.0.0.1:{running.port}"}
+    assert running.ask("POST", "/api/ping", {"window": "w"}, headers=mine)[0] == 200
+    running.ask("POST", "/api/leave", {"window": "w"})
+
+
+def test_the_page_may_ask_nobody_else(running):
+    _, headers, _ = running.ask("GET", f"/?token={TOKEN}")
+    policy = headers["Content-Security-Policy"]
+    assert policy.startswith("default-src 'none'; script-src 'nonce-") and "connect-src 'self'" in policy
+    assert headers["Referrer-Policy"] == "no-referrer" and headers["Cache-Control"] == "no-store"
+    assert "Access-Control-Allow-Origin" not in headers
+
+
+def test_it_listens_on_this_machine_alone(place, tmp_path):
+    with server.listening_at(0, 0) as found:
+        assert found.getsockname()[0] == "127.0.0.1"
+        port = found.getsockname()[1]
+        with pytest.raises(UserError, match=f"--port={port} can't be used"):
+            server.listening_at(port, 0)
+        with server.listening_at(0, port) as other:  # that of before is taken
+            assert other.getsockname()[1] != port
+    with server.listening_at(0, port) as again:
+        assert again.getsockname()[1] == port
+
+
+@pytest.mark.parametrize("index", ["9", "-1", "..%2f..%2foutside.png", "images/000.png"])
+def test_only_pictures_of_the_list_are_sent(running, index):
+    assert running.ask("GET", f"/api/picture/{index}")[0] in (400, 404)
+
+
+def test_pictures_are_as_the_network_sees_them(running):
+    for index, image in enumerate(running.reviewed.images):
+        status, headers, content = running.ask("GET", f"/api/picture/{index}")
+        expected = pictures.decode((running.root / image).read_bytes(), image)
+        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), expected)
+        assert headers["X-Size"] == f"{expected.shape[1]} {expected.shape[0]}" and status == 200
+    status, headers, content = running.ask("GET", "/api/picture/0?side=12")
+    assert Image.open(io.BytesIO(content)).size == (12, 12) and headers["X-Size"] == "48 48"
+
+
+def test_a_picture_that_cannot_be_read_is_said(place):
+    (place / "images/bad.png").write_bytes(b"no picture")
+    with serving(place, rater="ben") as running:
+        index = running.reviewed.images.index("images/bad.png")
+        status, _, said = running.ask("GET", f"/api/picture/{index}")
+        assert status == 400 and "not a readable picture" in said["error"]
+        (place / "images/bad.png").unlink()
+        status, _, said = running.ask("GET", f"/api/picture/{index}")
+        assert status == 507 and "see that it is still there" in said["error"]
+
+
+def test_edits_are_on_the_disk_when_they_are_acknowledged_and_each_is_there_once(running):
+    window, path = {"window": "w"}, journal.path_of(running.root, "anna")
+    before = len(journal.read(path))
+    places = {"chin": {"x": 1.25, "y": 2.5, "state": "placed", "how": "hand"}}
+    for edits in ([edit("a", points=places)], [edit("a"), edit("b")], [{"id": "c", "kind": "undo"}]):
+        status, _, said = running.ask("POST", "/api/edits", window | {"edits": edits})
+        assert status == 200 and said == {"kept": [one["id"] for one in edits]}
+        on_disk = journal.read(path)
+        assert on_disk[-1]["id"] == edits[-1]["id"]
+    assert [one["id"] for one in on_disk[before:] if one["id"] != "open"] == ["a", "b", "c"]
+    assert next(one for one in on_disk if one["id"] == "a")["points"] == places
+    assert on_disk[0]["kind"] == "open" and on_disk[0]["landmarks"] == list(running.reviewed.names)
+    said = running.ask("POST", "/api/open", window)[2]
+    assert said["entries"] == on_disk and said["labelled"] == list(running.reviewed.labels)
+    running.ask("POST", "/api/leave", window)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        [], {}, {"window": "w"}, {"window": 1, "edits": []}, {"window": "w", "edits": [edit("x", "../outside.png")]},
+        {"window": "w", "edits": [edit("x"), {"id": "y"}]}, {"window": "w", "edits": [edit("x", points={"no": None})]},
+    ],
+)  # fmt: skip
+def test_what_is_no_edit_is_refused_as_a_whole(running, content):
+    before = list(running.journal.entries)
+    status, _, said = running.ask("POST", "/api/edits", content)
+    assert status == 400 and said["error"]
+    assert running.journal.entries == before
+    running.ask("POST", "/api/leave", {"window": "w"})
+
+
+def test_a_request_without_end_is_refused(running):
+    big = {"Content-Length": str(server.MAX_BODY + 1)}
+    assert running.ask("POST", "/api/edits", None, headers=big)[0] == 413
+    with socket.create_connection((server.HOST, running.port)) as opened:
+        opened.sendall(b"POST /api/edits HTTP/1.1\r\nHost: 127.0.0.1\r\nX-Token: " + TOKEN.encode()
+                       + b"\r\nTransfer-Encoding: chunked\r\n\r\n")  # fmt: skip
+        assert b" 413 " in opened.recv(100)
+
+
+def test_a_full_disk_is_said_and_nothing_is_acknowledged(running, monkeypatch):
+    def full(self, lines):
+        raise OSError(28, "No space left on device", str(self.path))
+
+    monkeypatch.setattr(journal.Journal, "_write", full)
+    status, _, said = running.ask("POST", "/api/edits", {"window": "w", "edits": [edit("z")]})
+    assert status == 507 and "No space left on device" in said["error"]
+    monkeypatch.undo()
+    assert running.ask("POST", "/api/edits", {"window": "w", "edits": [edit("z")]})[2] == {"kept": ["z"]}
+    running.ask("POST", "/api/leave", {"window": "w"})
+
+
+def test_the_second_window_is_told_and_can_take_over(running):
+    first, second = {"window": "first"}, {"window": "second"}
+    assert running.ask("POST", "/api/open", first)[0] == 200
+    status, _, said = running.ask("POST", "/api/open", second)
+    assert status == 409 and "open in another window" in said["error"]
+    assert running.ask("POST", "/api/edits", second | {"edits": [edit("s")]})[0] == 409
+    assert running.ask("POST", "/api/open", second | {"take": True})[0] == 200
+    assert running.ask("POST", "/api/ping", first)[0] == 409
+    assert running.ask("POST", "/api/edits", first | {"edits": [edit("f")]})[0] == 409
+    assert not {"s", "f"} & {one["id"] for one in running.journal.entries}
+    running.ask("POST", "/api/leave", second)
+    assert running.ask("POST", "/api/ping", first)[0] == 200
+    running.ask("POST", "/api/leave", first)
+
+
+def test_slow_predictions_block_nothing(place):
+    go = threading.Event()
+
+    def predict(_):
+        assert go.wait(30)
+        return {}
+
+    with serving(place, rater="slow", predict=predict) as running:
+        index = running.reviewed.images.index("images/deep.png")
+        asking = threading.Thread(target=running.ask, args=("GET", f"/api/proposed/{index}"))
+        asking.start()
+        assert running.ask("POST", "/api/edits", {"window": "w", "edits": [edit("q")]})[0] == 200
+        assert running.ask("GET", f"/api/picture/{index}")[0] == 200
+        assert asking.is_alive()
+        go.set()
+        asking.join()
+
+
+def test_the_rest_is_fitted(running):
+    source, target, rest = [[0, 0], [1, 0]], [[1, 1], [1, 3]], [[0, 1]]
+    content = {"source": source, "target": target, "rest": rest}
+    status, _, said = running.ask("POST", "/api/fit", content)
+    assert status == 200
+    np.testing.assert_allclose(said, [[-1, 1]], atol=1e-12)
+    assert said == fitting.moved(*map(np.array, (source, target, rest))).tolist()
+    for wrong in ({"source": [[0, 0]]}, {"source": [[0, 0]], "target": [[1, 1]]}, {"rest": [["a", 1]]}, {"rest": None},
+                  {"rest": [[1, 2], [3]]}, {"rest": [[1e9, 0]]}):  # fmt: skip
+        assert running.ask("POST", "/api/fit", content | wrong)[0] == 400
+
+
+def test_address_is_kept_for_the_owner_alone(tmp_path):
+    path = tmp_path / "address.json"
+    server.write_address(path, {"port": 5, "token": "t"})
+    assert path.stat().st_mode & 0o777 == 0o600
+    assert server.read_address(path) == {"port": 5, "token": "t"}
+    for text in ("", "[]", '{"port": "5", "token": "t"}', json.dumps({"token": "t"})):
+        path.write_text(text)
+        assert server.read_address(path) == {}

@@ -1,0 +1,122 @@
+"""Pictures marked done become a folder that trains: the points as they were placed, val and test where they were."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+
+from ctd_jax.data import landmark_folder as reader
+from ctd_jax.errors import UserError
+from ctd_jax.review import folder, training_folder
+
+
+def point(x, y, state="placed", how="hand"):
+    return {"x": x, "y": y, "state": state, "how": how}
+
+
+def edit(image, points=None, **more):
+    return {"id": "i", "kind": "edit", "image": image, "points": points or {}, **more}
+
+
+@pytest.fixture
+def root(landmark_folder):
+    """8 people with a picture each, four of them `train`, then two `val` and two `test`; 001 has no label, and neither
+    a row nor a label has 007."""
+    place = landmark_folder(people=8, shots=1, size=32)
+    with (place / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[2][3:] = [""] * len(rows[2][3:])
+    with (place / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows[:-1])
+    return place
+
+
+def test_done_and_labelled_pictures_are_written(root, tmp_path, caplog):
+    reviewed = folder.read(root)
+    before = (root / "landmarks.csv").read_bytes()
+    places = {name: point(1.5 + i / 8, 2.25) for i, name in enumerate(reviewed.names)}
+    nowhere = {"x": None, "y": None, "state": "absent", "how": "hand"}
+    entries = [
+        edit("images/001.png", places | {"chin": nowhere, "nasion": point(30.1234, 3.5, "hidden but placed")}),
+        edit("images/001.png", done=True),
+        edit("images/007.png", places, done=True),
+        edit("images/000.png", {"chin": point(7.0, 8.0)}),  # not marked done
+        edit("images/002.png", {"chin": point(7.0, 8.0)}, done=True),
+        edit("images/003.png", done=False),
+        edit("images/004.png", {"chin": point(9.0, 9.0)}, done=True),
+        edit("images/005.png", {"chin": point(9.0, 9.0)}, done=True),
+        {"id": "u", "kind": "undo"},
+        edit("gone.png", done=True),
+    ]
+    said = training_folder.write(reviewed, entries, tmp_path / "new one")
+    table = reader.read(tmp_path / "new one")
+    assert table.images == tuple(f"images/00{i}.png" for i in (0, 1, 2, 4, 5, 6, 7))
+    assert table.splits == ("train", "train", "train", "val", "val", "test", "train")
+    assert table.subjects[:2] == reviewed.table.subjects[:2] and table.subjects[-1] == "images/007.png"
+    chin, nasion = map(table.landmarks.names.index, ("chin", "nasion"))
+    expected = reviewed.table.xy[[0, 1, 2, 4, 5, 6, 6]].copy()
+    expected[[1, 6]] = [[one["x"], one["y"]] for one in places.values()]
+    expected[1, chin], expected[1, nasion] = np.nan, (30.1234, 3.5)
+    expected[2, chin], expected[3, chin] = (7, 8), (9, 9)
+    np.testing.assert_array_equal(table.xy, expected)
+    assert (root / "landmarks.csv").read_bytes() == before
+    assert (tmp_path / "new one/images/007.png").read_bytes() == (root / "images/007.png").read_bytes()
+    assert "4 pictures marked done, 3 as they were labelled before" in said and "1 test, 4 train, 2 val" in said
+    assert "--config.data.root='" in said or "'--config.data.root=" in said
+    assert "1 points are hidden but placed" in caplog.text
+    assert "1 pictures have edits but are not marked done; their edits are left out: images/000.png" in caplog.text
+    assert "1 pictures marked done are no longer" in caplog.text
+
+
+def test_the_split_of_a_run_goes_before_the_column(root, tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    rows = [["images/000.png", "person_00000", "test"], ["x.png", "images/007.png", "val"]]
+    rows += [["images/002.png", "person_00002", "unused"]]
+    text = "".join(f"{','.join(row)},0\n" for row in [["image", "subject", "split"]] + rows)
+    (run / "split.csv").write_text(text.replace("split,0", "split,sha256"))
+    (run / "config.json").write_text(json.dumps({"version": "0"}))
+    reviewed = folder.read(root)
+    assert training_folder.split_of(reviewed, run) == {
+        "images/000.png": "test", **{f"images/00{i}.png": "train" for i in range(1, 7)}, "images/007.png": "val",
+    }  # fmt: skip
+
+
+def test_a_folder_of_pictures_becomes_a_landmark_folder(root, tmp_path):
+    reviewed = folder.read(root / "images", ["tip", "base"])
+    entries = [edit("003.png", {"tip": point(1.0, 2.0), "base": point(3.0, 4.0)}, done=True)]
+    said = training_folder.write(reviewed, entries, tmp_path / "new")
+    table = reader.read(tmp_path / "new")
+    assert (table.images, table.splits, table.landmarks.names) == (("003.png",), None, ("tip", "base"))
+    np.testing.assert_array_equal(table.xy, [[[1, 2], [3, 4]]])
+    assert "the training chooses them" in said
+
+
+def test_nothing_is_written_of_what_the_reader_refuses(root, tmp_path):
+    reviewed = folder.read(root / "images", ["tip", "base"])
+    with pytest.raises(UserError, match="no picture is marked done"):
+        training_folder.write(reviewed, [edit("003.png", {"tip": point(1.0, 2.0)})], tmp_path / "new")
+    far = [edit("003.png", {"tip": point(40.0, 2.0), "base": point(3.0, 4.0)}, done=True)]
+    with pytest.raises(UserError, match=r"tip lies at \(40.0, 2.0\), outside the picture of 32 x 32"):
+        training_folder.write(reviewed, far, tmp_path / "new")
+    assert list(tmp_path.iterdir()) == []
+    with pytest.raises(UserError, match="--out: .* has the folder that is reviewed"):
+        training_folder.write(folder.read(root), [edit("images/003.png", done=True)], root, force=True)
+
+
+def test_whose_review_and_where_to(root):
+    with pytest.raises(UserError, match="nobody has reviewed it"):
+        training_folder.rater_of(root, "")
+    (root / "review").mkdir()
+    (root / "review/anna.jsonl").touch()
+    assert training_folder.rater_of(root, "") == "anna"
+    (root / "review/ben.jsonl").touch()
+    with pytest.raises(UserError, match="reviewed by anna, ben; say whose"):
+        training_folder.rater_of(root, "")
+    with pytest.raises(UserError, match="eva has not reviewed"):
+        training_folder.rater_of(root, "eva")
+    assert training_folder.rater_of(root, "ben") == "ben"
+    assert training_folder.free_place(root).name == f"{root.name}_reviewed"
+    (root.parent / f"{root.name}_reviewed").mkdir()
+    assert training_folder.free_place(root).name == f"{root.name}_reviewed_2"

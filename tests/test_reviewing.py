@@ -1,0 +1,76 @@
+"""The command `review`; what it does is tested in `review`."""
+
+import re
+import signal
+import subprocess
+import sys
+import urllib.request
+
+import pytest
+import tiny
+
+MODULE = "ctd_jax.reviewing"
+
+
+class Started:
+    """The command in a process, until `stop`."""
+
+    def __init__(self, *arguments):
+        command = [sys.executable, "-m", MODULE, *map(str, arguments), "--noopen"]
+        self.process = subprocess.Popen(
+            command, cwd=tiny.REPO, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+        self.address = self.process.stdout.readline().strip()
+
+    def stop(self):
+        """Exit code, the rest of standard output, and standard error."""
+        self.process.send_signal(signal.SIGINT)
+        out, error = self.process.communicate(timeout=60)
+        return self.process.returncode, out, error
+
+
+def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landmark_folder, cli):
+    root = landmark_folder(people=2, shots=1, size=16)
+    first = Started(root)
+    try:
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+/\?token=[\w-]{32}", first.address)
+        with urllib.request.urlopen(first.address, timeout=30) as answer:
+            assert b"<title>Review</title>" in answer.read()
+        code, _, error = cli(MODULE, root, "--noopen")
+        assert code == 2 and ".rater1 is in use by process" in error
+    finally:
+        code, out, error = first.stop()
+    assert (code, error) == (0, "") and f"stopped; every edit is in {root}/review/rater1.jsonl" in out
+    second = Started(root)
+    second.stop()
+    assert second.address == first.address
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "expected one folder, found 0"),
+        (["no"], "no: no such folder"),
+        ([".", "--rater=a/b"], "--rater: 'a/b' names a file"),
+        ([".", "--landmarks=a", "--predictions=no.csv"], "no.csv: no such file"),
+        ([".", "--landmarks=a", "--workdir=no"], "no"),
+        ([".", "--workdir=a", "--predictions=b"], "give one of them"),
+        (["."], "give their names, --landmarks=a,b,c"),
+        ([".", "--landmarks=a", "--port=99999999"], "port"),
+    ],
+)
+def test_mistakes_end_with_2_and_nothing_is_left(tmp_path, monkeypatch, cli, arguments, said):
+    (tmp_path / "p.png").write_bytes(b"")
+    monkeypatch.chdir(tmp_path)
+    code, _, error = cli(MODULE, *arguments, "--noopen")
+    assert code == 2 and said in error
+    assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_the_packages_that_it_needs_are_named(tmp_path, monkeypatch, cli):
+    import importlib.util
+
+    found = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *more: name != "uvicorn" and found(name, *more))
+    code, _, error = cli(MODULE, tmp_path, "--noopen")
+    assert code == 2 and "needs uvicorn: pip install -e '.[review]'" in error
