@@ -78,6 +78,7 @@ class Page:
         self.ask("Runtime.enable")
         self.ask("Network.enable")
         self.ask("Log.enable")
+        self.ask("Emulation.setFocusEmulationEnabled", enabled=True)  # keys reach it, whichever tab is in front
 
     def open(self, address: str) -> None:
         self.ask("Page.navigate", url=address)
@@ -154,6 +155,10 @@ class Page:
         return [json.dumps(one["params"]) for one in self._connection.events
                 if one["method"] == "Runtime.exceptionThrown"
                 or (one["method"] == "Log.entryAdded" and one["params"]["entry"]["level"] == "error")]  # fmt: skip
+
+    def forget(self) -> None:
+        """The requests and complaints until now."""
+        self._connection.events.clear()
 
     def close(self) -> None:
         self.ask("Page.close")

@@ -1,4 +1,4 @@
-"""One window at a time edits for a rater."""
+"""One window at a time edits for a rater, and knows all that the others have done before."""
 
 import threading
 import time
@@ -10,20 +10,27 @@ class Lease:
     """Which window may edit."""
 
     def __init__(self) -> None:
-        self._window = ""
+        self._window: str | None = None  # None: this server has seen none; "": the last one has left
         self._seen = 0.0
         self._lock = threading.Lock()
 
     def claim(self, window: str, *, take: bool = False) -> bool:
-        """Whether `window` may edit: nobody else does, or it takes over."""
+        """Whether a window that is being opened may edit: no other does, or it takes over."""
         with self._lock:
-            now = time.monotonic()
-            if take or self._window in ("", window) or now - self._seen > EXPIRES:
-                self._window, self._seen = window, now
-                return True
-            return False
+            is_free = self._window in (None, "", window) or time.monotonic() - self._seen > EXPIRES
+            return (take or is_free) and self._hold(window)
+
+    def holds(self, window: str) -> bool:
+        """Whether a window that is open may still edit: no other has been opened since, but for a server that has been
+        started anew and has seen none."""
+        with self._lock:
+            return self._window in (None, window) and self._hold(window)
 
     def leave(self, window: str) -> None:
         with self._lock:
             if self._window == window:
                 self._window = ""
+
+    def _hold(self, window: str) -> bool:
+        self._window, self._seen = window, time.monotonic()
+        return True

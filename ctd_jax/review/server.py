@@ -52,7 +52,7 @@ POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; img-src blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-TAKEN = "This rater's pictures are open in another window"
+TAKEN = "This rater's pictures are, or were since, open in another window"
 
 
 class Answers:
@@ -106,7 +106,7 @@ class Answers:
         )
 
     async def ping(self, request: Request) -> Response:
-        if not self._lease.claim(_word(await _body(request), "window")):
+        if not self._lease.holds(_word(await _body(request), "window")):
             return _error(TAKEN, 409)
         return JSONResponse({})
 
@@ -117,7 +117,7 @@ class Answers:
     async def edits(self, request: Request) -> Response:
         """Keeps edits; the answer has the ids of those that are on the disk, now or already before."""
         asked = await _body(request)
-        if not self._lease.claim(_word(asked, "window")):
+        if not self._lease.holds(_word(asked, "window")):
             return _error(TAKEN, 409)
         given = asked.get("edits")
         if not isinstance(given, list):

@@ -7,13 +7,19 @@ def test_the_second_window_waits_or_takes_over(monkeypatch):
     now = 100.0
     monkeypatch.setattr(lease.time, "monotonic", lambda: now)
     held = lease.Lease()
-    assert held.claim("a") and held.claim("a") and not held.claim("b")
-    assert held.claim("b", take=True) and not held.claim("a")
+    assert held.claim("a") and held.claim("a") and held.holds("a") and not held.claim("b") and not held.holds("b")
+    assert held.claim("b", take=True) and not held.claim("a") and not held.holds("a")
     held.leave("a")
     assert not held.claim("a")
     held.leave("b")
+    assert not held.holds("a")  # it doesn't know what b has done
     assert held.claim("a")
     now += lease.EXPIRES
-    assert not held.claim("b")
-    now += 0.1
-    assert held.claim("b") and not held.claim("a")
+    assert not held.claim("b") and held.holds("a")
+    now += lease.EXPIRES + 0.1
+    assert held.claim("b") and not held.holds("a")
+
+
+def test_a_server_that_is_started_anew_knows_the_first_that_asks():
+    held = lease.Lease()
+    assert held.holds("a") and not held.holds("b") and not held.claim("b")

@@ -66,7 +66,8 @@ def test_another_name_of_this_machine_is_refused(running, host):
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1"])
 def test_another_origin_is_refused(running, origin):
     headers = {"Origin": origin.format(port=running.port)}
-    assert running.ask("POST", "/api/edits", {"window": "w", "edits": []}, headers=headers)[0] == 403
+    assert running.ask("POST", "/api/open", {"window": "w", "take": True}, headers=headers)[0] == 403
+    assert running.ask("POST", "/api/open", {"window": "w", "take": True})[0] == 200
     mine = {"Origin": f"http://127.0.0.1:{running.port}"}
     assert running.ask("POST", "/api/ping", {"window": "w"}, headers=mine)[0] == 200
     running.ask("POST", "/api/leave", {"window": "w"})
@@ -120,6 +121,7 @@ def test_a_picture_that_cannot_be_read_is_said(place):
 
 def test_edits_are_on_the_disk_when_they_are_acknowledged_and_each_is_there_once(running):
     window, path = {"window": "w"}, journal.path_of(running.root, "anna")
+    running.ask("POST", "/api/open", window)
     before = len(journal.read(path))
     places = {"chin": {"x": 1.25, "y": 2.5, "state": "placed", "how": "hand"}}
     for edits in ([edit("a", points=places)], [edit("a"), edit("b")], [{"id": "c", "kind": "undo"}]):
@@ -143,6 +145,7 @@ def test_edits_are_on_the_disk_when_they_are_acknowledged_and_each_is_there_once
     ],
 )  # fmt: skip
 def test_what_is_no_edit_is_refused_as_a_whole(running, content):
+    running.ask("POST", "/api/open", {"window": "w"})
     before = list(running.journal.entries)
     status, _, said = running.ask("POST", "/api/edits", content)
     assert status == 400 and said["error"]
@@ -163,6 +166,7 @@ def test_a_full_disk_is_said_and_nothing_is_acknowledged(running, monkeypatch):
     def full(self, lines):
         raise OSError(28, "No space left on device", str(self.path))
 
+    running.ask("POST", "/api/open", {"window": "w"})
     monkeypatch.setattr(journal.Journal, "_write", full)
     status, _, said = running.ask("POST", "/api/edits", {"window": "w", "edits": [edit("z")]})
     assert status == 507 and "No space left on device" in said["error"]
@@ -182,6 +186,8 @@ def test_the_second_window_is_told_and_can_take_over(running):
     assert running.ask("POST", "/api/edits", first | {"edits": [edit("f")]})[0] == 409
     assert not {"s", "f"} & {one["id"] for one in running.journal.entries}
     running.ask("POST", "/api/leave", second)
+    assert running.ask("POST", "/api/ping", first)[0] == 409  # it doesn't know what the second has done
+    assert running.ask("POST", "/api/open", first)[0] == 200
     assert running.ask("POST", "/api/ping", first)[0] == 200
     running.ask("POST", "/api/leave", first)
 

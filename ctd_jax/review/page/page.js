@@ -30,6 +30,7 @@ class Page {
     try {
       const found = await this.server.post("/api/open", { take });
       Object.assign(this, { images: found.images, landmarks: found.landmarks, labelled: new Set(found.labelled) });
+      this.outbox.forget(found.entries);
       this.review = new Review([...found.entries, ...this.outbox.waiting]);
       document.title = `${found.folder} · ${found.rater}`;
       this.outbox.say(null);
@@ -40,6 +41,13 @@ class Page {
     } catch (error) {
       this.outbox.failed(error);
     }
+  }
+
+  /* From time to time: whether the server is there, and whether this window may edit. One that may again, after another
+     one did, begins anew with what is on the disk. */
+  ask() {
+    const isTaken = this.outbox.trouble && this.outbox.trouble.kind === "taken";
+    return this.review && !isTaken ? this.outbox.ping() : this.open();
   }
 
   get image() {
@@ -101,7 +109,7 @@ class Page {
     this.index = index;
     this.shown = null;
     this.isShape = false;
-    this.moving = null;
+    this.letGo();
     this.hint = "";
     this.selected = null;
     this.showNames();
@@ -426,7 +434,7 @@ class Page {
       this.moving = this.withShape(dragged(grip.shape, grip.handle, from, to));
     }
     grip.moved = true;
-    this.redraw();
+    this.drawPoints();
   }
 
   pinch() {
@@ -438,7 +446,7 @@ class Page {
     if (grip.distance > 0) this.view.zoomAt(...middle, (this.view.zoom * distance) / grip.distance);
     Object.assign(grip, { middle, distance });
     this.view.draw();
-    this.redraw();
+    this.drawPoints();
   }
 
   release(event, isCancelled = false) {
@@ -448,15 +456,19 @@ class Page {
       if (!this.pointers.size) this.grip = null;
       return;
     }
-    this.grip = this.moving = null;
-    at("loupe").hidden = true;
-    at("points").classList.remove("busy");
+    this.letGo();
     if (isCancelled) return this.redraw();
     if (moving) return this.edit(moving);
     const isClick = grip.kind === "pan" && !grip.moved && event.button === 0 && !this.isShape;
     if (isClick && this.selected && !this.isPlaced(this.points()[this.selected])) return this.place(...this.view.toPicture(...grip.from));
     if (isClick) this.selected = null;
     this.redraw();
+  }
+
+  letGo() {
+    this.grip = this.moving = null;
+    at("loupe").hidden = true;
+    at("points").classList.remove("busy");
   }
 
   wheel(event) {
@@ -466,7 +478,7 @@ class Page {
     const speed = event.ctrlKey ? 0.01 : 0.0018;
     this.view.zoomAt(...this.placeOf(event), this.view.zoom * Math.exp(-event.deltaY * unit * speed));
     this.view.draw();
-    this.redraw();
+    this.drawPoints();
   }
 
   showLoupe(point) {
@@ -550,16 +562,24 @@ class Page {
     at("picture_name").textContent = this.image;
     const count = (state) => this.images.filter((image) => this.isDone(image) === state).length;
     const before = count("before") ? `, ${count("before")} labelled before` : "";
-    at("progress").textContent = `${this.index + 1} of ${this.images.length} · ${count(true)} done${before}`;
+    at("progress").textContent = `${this.index + 1} of ${this.images.length} · ${count(true)} done`;
+    at("before_that").textContent = before;
+  }
+
+  /* The points alone, as often as something moves. */
+  drawPoints() {
+    if (!this.review) return;
+    const points = this.shown === null ? {} : { ...this.points(), ...this.moving };
+    this.drawn.draw(points, {
+      selected: this.selected, onTouch: this.onTouch && !this.moving, isShape: this.isShape, names: this.landmarks,
+    });
   }
 
   redraw() {
     if (!this.review) return;
-    const points = { ...this.points(), ...this.moving };
+    this.drawPoints();
+    const points = this.points();
     const isHere = this.shown !== null;
-    this.drawn.draw(isHere ? points : {}, {
-      selected: this.selected, onTouch: this.onTouch && !this.moving, isShape: this.isShape, names: this.landmarks,
-    });
     const isPlacing = isHere && this.selected && !this.isPlaced(points[this.selected]);
     at("points").classList.toggle("placing", Boolean(isPlacing));
     at("hint").textContent = this.hint || (isPlacing ? `Click where ${this.selected} is` : "");
@@ -673,13 +693,13 @@ class Page {
     });
     this.listKeys();
     this.listen();
-    setInterval(() => this.outbox.ping(), PING);
+    setInterval(() => this.ask(), PING);
   }
 
   key(event) {
-    const isField = event.target.matches("input, summary") && event.key !== "Escape";
-    const isPress = event.target.matches("button") && (event.key === " " || event.key === "Enter");
-    if (!this.review || isField || isPress) return;
+    const isInput = event.target.matches("input");
+    const itsOwn = isInput ? [" ", ...Object.keys(ARROWS)] : event.target.matches("button, summary") ? [" ", "Enter"] : [];
+    if (!this.review || itsOwn.includes(event.key)) return;
     if (at("help").open && event.key !== "?") return;
     if (event.key in ARROWS && !event.ctrlKey && !event.metaKey) {
       event.preventDefault();

@@ -30,9 +30,8 @@ class Points {
   constructor(svg, view) {
     Object.assign(this, { svg, view, size: 6, opacity: 1, allNames: false });
     this.frame = svgElement("g", { class: "frame" });
-    this.lines = svgElement("g", { class: "lines" });
     this.layer = svgElement("g");
-    svg.append(this.lines, this.frame, this.layer);
+    svg.append(this.frame, this.layer);
     this.groups = new Map();
   }
 

@@ -51,6 +51,12 @@ class Outbox {
     this.send();
   }
 
+  /* What is kept, though the answer that said so was lost, is not sent again. */
+  forget(entries) {
+    const kept = new Set(entries.map((entry) => entry.id));
+    this.waiting = this.waiting.filter((edit) => !kept.has(edit.id));
+  }
+
   async send() {
     if (this.sending || !this.waiting.length || (this.trouble && this.trouble.kind === "taken")) return;
     this.sending = true;
