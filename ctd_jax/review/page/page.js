@@ -657,7 +657,9 @@ class Page {
     at("written").textContent = "writing…";
     try {
       await this.outbox.send();
-      at("written").textContent = (await this.server.post("/api/write", {})).said;
+      const isKept = !this.outbox.waiting.length;
+      const said = isKept ? (await this.server.post("/api/write", {})).said : "Some edits are not saved yet; try again.";
+      at("written").textContent = said;
     } catch (error) {
       at("written").textContent = error.message;
     }
