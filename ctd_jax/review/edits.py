@@ -62,24 +62,43 @@ class Review:
 
 
 def checked(entry: Any, images: Container[str], names: Container[str]) -> dict[str, Any]:
-    """What of an entry is known and allowed.
+    """What of an edit, undo or redo is known and allowed.
 
     Raises:
       UserError: the rest of it; nothing that a page of ours would send.
     """
+    found = readable(entry)
+    if found["kind"] == "open":
+        raise UserError("a page sends edits, undo and redo alone")
+    if found["kind"] == "edit":
+        if found["image"] not in images:
+            raise UserError(f"{_shown(found['image'])} is not a picture of the folder")
+        if unknown := [name for name in found["points"] if name not in names]:
+            raise UserError(f"{_shown(unknown[0])} is not one of the landmarks")
+    return found
+
+
+def readable(entry: Any) -> dict[str, Any]:
+    """What of an entry has a meaning, of whatever picture and landmark.
+
+    Raises:
+      UserError: what it lacks.
+    """
     kind, id_ = (entry.get(key) if isinstance(entry, dict) else None for key in ("kind", "id"))
-    if kind not in KINDS[1:] or not isinstance(id_, str) or not 0 < len(id_) <= LONGEST_ID:
-        raise UserError(f"an edit has a kind ({', '.join(KINDS[1:])}) and an id, found {_shown(entry)}")
+    if kind not in KINDS or not isinstance(id_, str) or not 0 < len(id_) <= LONGEST_ID:
+        raise UserError(f"expected a kind ({', '.join(KINDS)}) and an id, found {_shown(entry)}")
+    if kind == "open":
+        names = entry.get("landmarks")
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise UserError(f"expected landmarks, a list of names, found {_shown(names)}")
+        return {"id": id_, "kind": kind, "landmarks": names}
     if kind != "edit":
         return {"id": id_, "kind": kind}
     image, points = entry.get("image"), entry.get("points", {})
-    if image not in images or not isinstance(points, dict):
-        raise UserError(f"an edit is of a picture of the folder, and has points by their names, found {_shown(entry)}")
-    found = {"id": id_, "kind": kind, "image": image, "points": {}}
-    for name, point in points.items():
-        if name not in names:
-            raise UserError(f"{_shown(name)} is not one of the landmarks")
-        found["points"][name] = None if point is None else _point(point, name)
+    if not isinstance(image, str) or not isinstance(points, dict):
+        raise UserError(f"expected an image and points by their names, found {_shown(entry)}")
+    places = {name: None if point is None else _point(point, name) for name, point in points.items()}
+    found = {"id": id_, "kind": kind, "image": image, "points": places}
     if "done" in entry:
         if not isinstance(entry["done"], bool | None):
             raise UserError(f"done is true, false or null, found {_shown(entry['done'])}")

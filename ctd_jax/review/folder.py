@@ -7,11 +7,13 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from ctd_jax.data import about, given, landmark_folder, tables
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
-from ctd_jax.labels.table import ABSENT, PLACED
+from ctd_jax.labels.table import ABSENT, HIDDEN, PLACED
 
 LABEL = "label"  # how a point of landmarks.csv came there
 Point = dict[str, Any]  # as of `edits`
@@ -92,14 +94,16 @@ def _images(root: pathlib.Path, table: LandmarkTable | None) -> tuple[str, ...]:
 
 def _labels(table: LandmarkTable) -> dict[str, dict[str, Point]]:
     found = {}
-    for image, xy in zip(table.images, table.xy.tolist(), strict=True):
-        points = {name: _point(x, y) for name, (x, y) in zip(table.landmarks.names, xy, strict=True)}
-        if any(point["state"] == PLACED for point in points.values()):
+    hidden = np.zeros(table.xy.shape[:2], bool) if table.hidden is None else table.hidden
+    for image, xy, is_hidden in zip(table.images, table.xy.tolist(), hidden.tolist(), strict=True):
+        places = zip(table.landmarks.names, xy, is_hidden, strict=True)
+        points = {name: _point(x, y, covered) for name, (x, y), covered in places}
+        if any(point["state"] != ABSENT for point in points.values()):
             found[image] = points
     return found
 
 
-def _point(x: float, y: float) -> Point:
+def _point(x: float, y: float, is_hidden: bool) -> Point:
     if math.isnan(x):
         return {"x": None, "y": None, "state": ABSENT, "how": LABEL}
-    return {"x": x, "y": y, "state": PLACED, "how": LABEL}
+    return {"x": x, "y": y, "state": HIDDEN if is_hidden else PLACED, "how": LABEL}

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctd_jax.errors import UserError
+from ctd_jax.review import edits
 
 _log = logging.getLogger(__name__)
 FOLDER = "review"  # below the reviewed folder
@@ -98,12 +99,11 @@ class Journal:
 
 def _entry(line: bytes, at: str) -> dict[str, Any]:
     try:
-        entry = json.loads(line)
-    except ValueError:
-        entry = None
-    if not isinstance(entry, dict) or not isinstance(entry.get("id"), str) or not isinstance(entry.get("kind"), str):
-        raise UserError(f"{at}: expected an edit, a JSON object with id and kind, found {line[:80]!r}; take out the "
-                        "line, or take the file from a backup")  # fmt: skip
+        entry: dict[str, Any] = json.loads(line)
+        edits.readable(entry)
+    except (ValueError, RecursionError) as error:
+        what = str(error) if isinstance(error, UserError) else f"expected an edit in JSON, found {line[:80]!r}"
+        raise UserError(f"{at}: {what}; take out the line, or take the file from a backup") from error
     return entry
 
 

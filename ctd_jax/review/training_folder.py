@@ -6,7 +6,7 @@ import os
 import pathlib
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,10 +16,9 @@ from ctd_jax.config import config_of_run
 from ctd_jax.data import folder, landmark_folder, splits, tables
 from ctd_jax.data.boxes import BOX
 from ctd_jax.data.faults import Faults
-from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
-from ctd_jax.labels.table import HIDDEN
+from ctd_jax.labels.table import ABSENT, HIDDEN
 from ctd_jax.review import journal
 from ctd_jax.review.edits import Review
 from ctd_jax.review.folder import Point, Reviewed
@@ -84,15 +83,16 @@ def write(
     placing.check_free(out, force, lambda: _check_replaced(out, reviewed.root))
     points = {image: _points(image, review, reviewed) for image in done}
     xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
+    hidden = np.array([[one["state"] == HIDDEN for one in of_image.values()] for of_image in points.values()])
     splits_of = split_of(reviewed, workdir)
-    _say(review, reviewed, points)
+    _say(review, reviewed)
     with placing.new_folder(out) as new:
         for image in done:
             (new / image).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(reviewed.root / image, new / image)
         _write_about(reviewed, new, out.name)
-        files.write_csv(new / landmark_folder.FILE, *_table(reviewed, done, xy, splits_of))
-        _check(new, xy)
+        files.write_csv(new / landmark_folder.FILE, *_table(reviewed, done, xy, hidden, splits_of))
+        _check(new, xy, hidden)
     marked = sum(review.done.get(image) is True for image in done)
     before = f", {len(done) - marked} as they were labelled before" if marked < len(done) else ""
     return (
@@ -110,7 +110,7 @@ def _points(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
     """Name -> point, all of them; x and y None where absent."""
     labels = reviewed.labels.get(image, {})
     placed = review.points.get(image, {}) if review.done.get(image) else {}
-    nowhere = {"x": None, "y": None}
+    nowhere = {"x": None, "y": None, "state": ABSENT}
     return {name: dict(placed.get(name) or labels.get(name) or nowhere) for name in reviewed.names}
 
 
@@ -121,7 +121,7 @@ def _check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
         raise UserError(f"--out: {out} is not replaced: it is not a landmark folder, or has reviews of its own")
 
 
-def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, Point]]) -> None:
+def _say(review: Review, reviewed: Reviewed) -> None:
     begun = [image for image, of_image in review.points.items()
              if any(of_image.values()) and review.done.get(image) is not True and image in reviewed.images]  # fmt: skip
     if begun:
@@ -131,9 +131,6 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
     if gone:
         _log.warning("%d pictures marked done are no longer in %s: %s", len(gone), reviewed.root,
                      tables.listed(gone, 3))  # fmt: skip
-    hidden = sum(one.get("state") == HIDDEN for of_image in points.values() for one in of_image.values())
-    if hidden:
-        _log.warning("%d points are hidden but placed; a landmark folder has them as placed", hidden)
 
 
 # ---------------------------------------------------------------- splits
@@ -169,37 +166,37 @@ def _said_of_splits(splits_of: Mapping[str, str] | None, done: Iterable[str]) ->
 
 
 def _table(
-    reviewed: Reviewed, done: Iterable[str], xy: np.ndarray, splits_of: Mapping[str, str] | None
+    reviewed: Reviewed,
+    done: Sequence[str],
+    xy: np.ndarray,
+    hidden: np.ndarray,
+    splits_of: Mapping[str, str] | None,
 ) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of landmarks.csv; columns of subject, spacing and boxes only where the folder has them."""
-    table = reviewed.table
-    row_of = {image: i for i, image in enumerate(table.images)} if table else {}
-    with_subject = table is not None and table.subjects != table.images
-    spacing = _numbers(table.spacing, row_of) if table is not None and not np.isnan(table.spacing).all() else None
-    boxes = _numbers(table.boxes, row_of) if table is not None and not np.isnan(table.boxes).all() else None
-    header = ["image", *(["subject"] if with_subject else []), *(["split"] if splits_of is not None else [])]
-    header += [f"{name}_{axis}" for name in reviewed.names for axis in "xy"]
-    header += [*(folder.SPACING if spacing else ()), *(BOX if boxes else ())]
-    rows = []
-    for image, points in zip(done, xy, strict=True):
-        row = [files.cell(image)]
-        if with_subject:
-            assert table is not None
-            row.append(files.cell(table.subjects[row_of[image]] if image in row_of else image))
-        if splits_of is not None:
-            row.append(splits_of[image])
-        row += ["" if np.isnan(value) else repr(float(value)) for value in points.ravel()]
-        row += spacing.get(image, ["", ""]) if spacing else []
-        row += boxes.get(image, [""] * 4) if boxes else []
-        rows.append(row)
-    return header, rows
+    """Header and rows of landmarks.csv; columns of subject, split, spacing, boxes and hidden points only where the
+    folder has them."""
+    columns = {f"{name}_{axis}": _cells(xy[:, k, i]) for k, name in enumerate(reviewed.names)
+               for i, axis in enumerate("xy")}  # fmt: skip
+    columns |= {f"{reviewed.names[k]}{landmark_folder.HIDDEN}": ["1" if one else "" for one in hidden[:, k]]
+                for k in np.flatnonzero(hidden.any(axis=0))}  # fmt: skip
+    first = {"image": [files.cell(image) for image in done]}
+    if (table := reviewed.table) is not None:
+        row_of = {image: i for i, image in enumerate(table.images)}
+        if table.subjects != table.images:
+            known = dict(zip(table.images, table.subjects, strict=True))
+            first["subject"] = [files.cell(known.get(image, image)) for image in done]
+        for names, values in ((folder.SPACING, table.spacing), (BOX, table.boxes)):
+            if not np.isnan(values).all():
+                unknown = np.full(values.shape[1], np.nan)
+                of_done = np.array([values[row_of[image]] if image in row_of else unknown for image in done])
+                columns |= {name: _cells(of_done[:, i]) for i, name in enumerate(names)}
+    if splits_of is not None:
+        first["split"] = [splits_of[image] for image in done]
+    every = first | columns
+    return list(every), [list(row) for row in zip(*every.values(), strict=True)]
 
 
-def _numbers(values: np.ndarray, row_of: Mapping[str, int]) -> dict[str, list[str]]:
-    """Image -> cells of its row of `values`, `[N, ...]`; "" for NaN."""
-    return {
-        image: ["" if np.isnan(value) else repr(float(value)) for value in values[i]] for image, i in row_of.items()
-    }
+def _cells(values: np.ndarray) -> list[str]:
+    return ["" if np.isnan(value) else repr(float(value)) for value in values]
 
 
 def _write_about(reviewed: Reviewed, new: pathlib.Path, name: str) -> None:
@@ -214,7 +211,7 @@ def _write_about(reviewed: Reviewed, new: pathlib.Path, name: str) -> None:
         shutil.copyfile(reviewed.root / f"landmarks_{rater}.csv", new / f"landmarks_{rater}.csv")
 
 
-def _check(new: pathlib.Path, xy: np.ndarray) -> LandmarkTable:
+def _check(new: pathlib.Path, xy: np.ndarray, hidden: np.ndarray) -> None:
     """What a training reads of the new folder.
 
     Raises:
@@ -224,11 +221,12 @@ def _check(new: pathlib.Path, xy: np.ndarray) -> LandmarkTable:
     table = landmark_folder.read(new)
     list(folder.check_all(table, lambda i: table.check_picture(i, new), "checking pictures", faults))
     faults.raise_if_any()
-    other = np.flatnonzero(~((table.xy == xy) | (np.isnan(table.xy) & np.isnan(xy))).all(axis=(1, 2)))
-    if len(other):
-        raise UserError(f"the points of {table.images[other[0]]} would be read in another way than they were placed; "
-                        "see the warnings")  # fmt: skip
-    return table
+    same = ((table.xy == xy) | (np.isnan(table.xy) & np.isnan(xy))).all(axis=(1, 2))
+    if table.hidden is not None:
+        same &= (table.hidden == hidden).all(axis=1)
+    if not same.all():
+        other = table.images[int(np.argmin(same))]
+        raise UserError(f"the points of {other} would be read in another way than they were placed; see the warnings")
 
 
 def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:

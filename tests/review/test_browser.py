@@ -10,7 +10,6 @@ import pathlib
 import chromium
 import numpy as np
 import pytest
-import tiny
 from PIL import Image
 from review_server import serving
 
@@ -157,8 +156,8 @@ def test_the_wheel_zooms_at_the_cursor_and_a_drag_beside_the_points_pans(used):
     assert page("page.view.isFitted && page.view.zoom") == pytest.approx(size)
 
 
-def test_a_day_of_work(used, cli, teacher_file, tmp_path):
-    """Absent, hidden, accepted, undone, redone, done, written, trained on."""
+def test_a_day_of_work(used):
+    """Absent, hidden, accepted, undone, redone, done, written."""
     page, server = used
     before = (server.root / "landmarks.csv").read_bytes()
     assert page("at('undo').disabled && at('redo').disabled")
@@ -199,11 +198,6 @@ def test_a_day_of_work(used, cli, teacher_file, tmp_path):
     chin = table.landmarks.names.index("chin")
     assert FIRST in table.images and np.isnan(table.xy[table.images.index(FIRST), chin]).all()
     assert (server.root / "landmarks.csv").read_bytes() == before
-    more = {"data__root": str(out), "train__steps": 2}
-    code, _, error = cli(
-        "ctd_jax.main", "--config=ctd_ed", f"--workdir={tmp_path / 'run'}", *tiny.arguments(teacher_file, **more)
-    )
-    assert code == 0, error
 
 
 def test_the_first_points_are_placed_by_clicks(used):

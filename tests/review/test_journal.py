@@ -48,10 +48,16 @@ def test_a_line_that_breaks_off_is_cut_off_and_said(tmp_path, caplog):
     assert journal.read(path) == [edit(0), edit(1)]
 
 
-@pytest.mark.parametrize("line", ["{", "[]", '{"id": 1, "kind": "edit"}', '{"id": "a"}', ""])
+@pytest.mark.parametrize(
+    "line",
+    [
+        "{", "[]", '{"id": 1, "kind": "edit"}', '{"id": "a"}', "", "[" * 100_000, '{"id": "a", "kind": "edit"}',
+        '{"id": "a", "kind": "edit", "image": "a.png", "points": {"chin": {"x": NaN, "y": 1}}}',
+    ],
+)  # fmt: skip
 def test_a_damaged_line_within_is_named(tmp_path, line):
     (tmp_path / "a.jsonl").write_text(f"{json.dumps(edit(0))}\n{line}\n{json.dumps(edit(1))}\n")
-    with pytest.raises(UserError, match=r"a\.jsonl, line 2: expected an edit"):
+    with pytest.raises(UserError, match=r"a\.jsonl, line 2: .*take out the line"):
         journal.Journal(tmp_path / "a.jsonl")
 
 

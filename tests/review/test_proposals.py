@@ -23,7 +23,7 @@ def reviewed(landmark_folder):
 
 
 def test_labels_come_first_then_the_table(reviewed, tmp_path):
-    names, xy = ("chin", "nasion", "other"), [[[1, 2], [np.nan, 3], [5, 6]]] * 3
+    names, xy = ("chin", "other"), [[[1, 2], [5, 6]]] * 3
     images = ["images/000.png", str(reviewed.root / "images/001.png"), "elsewhere/002.png"]
     given = proposals.of_table(table(tmp_path / "p.csv", images, names, xy), reviewed)
     proposed = proposals.Proposals(reviewed, given)

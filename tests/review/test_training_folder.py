@@ -2,9 +2,11 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
+import tiny
 
 from ctd_jax.data import landmark_folder as reader
 from ctd_jax.errors import UserError
@@ -64,7 +66,10 @@ def test_done_and_labelled_pictures_are_written(root, tmp_path, caplog):
     assert (tmp_path / "new one/images/007.png").read_bytes() == (root / "images/007.png").read_bytes()
     assert "4 pictures marked done, 3 as they were labelled before" in said and "1 test, 4 train, 2 val" in said
     assert "--config.data.root='" in said or "'--config.data.root=" in said
-    assert "1 points are hidden but placed" in caplog.text
+    hidden = np.argwhere(table.hidden)
+    assert hidden.tolist() == [[1, nasion]]
+    again = folder.read(tmp_path / "new one").labels["images/001.png"]
+    assert (again["nasion"]["state"], again["chin"]["state"]) == ("hidden but placed", "absent")
     assert "1 pictures have edits but are not marked done; their edits are left out: images/000.png" in caplog.text
     assert "1 pictures marked done are no longer" in caplog.text
 
@@ -120,3 +125,15 @@ def test_whose_review_and_where_to(root):
     assert training_folder.free_place(root).name == f"{root.name}_reviewed"
     (root.parent / f"{root.name}_reviewed").mkdir()
     assert training_folder.free_place(root).name == f"{root.name}_reviewed_2"
+
+
+def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
+    reviewed = folder.read(root)
+    entries = [edit("images/001.png", reviewed.labels["images/000.png"] | {}, done=True)]
+    said = training_folder.write(reviewed, entries, tmp_path / "new")
+    words = shlex.split(said.splitlines()[-1].removeprefix("Train on it: "))
+    assert words == ["ctd-jax", "train", "--config=recipe:own", "--workdir=runs/new",
+                     f"--config.data.root={tmp_path / 'new'}", "--config.teacher.weights=imagenet"]  # fmt: skip
+    small = tiny.arguments(teacher_file, train__steps=2, data__root=str(tmp_path / "new"))
+    code, _, error = cli("ctd_jax.main", "--config=ctd_ed", f"--workdir={tmp_path / 'run'}", *small)
+    assert code == 0, error
