@@ -28,7 +28,9 @@ def read(path: pathlib.Path, context: Context) -> Labels:
 def _points(file: pathlib.Path) -> slicer.Placed:
     turn, columns = 0, list(COLUMNS)
     points: slicer.Placed = []
-    for number, line in enumerate(tables.read_text(file).splitlines(), 1):
+    text = tables.read_text(file)
+    reading.warn_of_end(file)
+    for number, line in enumerate(text.splitlines(), 1):
         at = f"{file}, line {number}"
         key, _, value = (part.strip() for part in line.lstrip("# ").partition("="))
         if line.startswith("#"):

@@ -30,6 +30,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
     path = reading.only_file(path, [".csv"])
     faults = Faults(str(path))
     sheet = columns.match(tables.read(path), COLUMNS, faults)
+    reading.warn_of_end(path)
     check_columns(sheet.columns, path)
     cells = Cells(sheet, faults)
     rows = ((f"{path}, row {number}", row) for number, row in sheet.rows(faults))

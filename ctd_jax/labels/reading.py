@@ -4,7 +4,9 @@ import contextlib
 import csv
 import importlib
 import io
+import logging
 import math
+import os
 import pathlib
 import zipfile
 import zlib
@@ -16,6 +18,8 @@ from xml.etree import ElementTree
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
+
+_log = logging.getLogger(__name__)
 
 
 def number(value: object, at: str) -> float:
@@ -88,6 +92,15 @@ def only_file(path: pathlib.Path, suffixes: Sequence[str]) -> pathlib.Path:
     return found[0]
 
 
+def warn_of_end(path: pathlib.Path) -> None:
+    """Says that a file of rows ends within one: it may be cut short, and its last number another one."""
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - 2))
+        end = file.read()
+    if not end.rstrip(b"\0").endswith((b"\n", b"\r")):  # UTF-16 has a zero after it
+        _log.warning("%s: its last row has no end, as in a file that is cut short; see that it is whole", path)
+
+
 def xml(path: pathlib.Path) -> ElementTree.Element:
     """The root of an XML file. One that declares a type of documents is refused: only such a one can have entities,
     which can grow without end or name other files.
@@ -158,6 +171,7 @@ def csv_rows(path: pathlib.Path) -> list[tuple[str, list[str]]]:
       UserError: it is no such file.
     """
     text = tables.read_text(path)
+    warn_of_end(path)
     first = text.partition("\n")[0]
     reader = csv.reader(io.StringIO(text), delimiter=max(tables.DELIMITERS, key=first.count))
     rows = []

@@ -76,7 +76,9 @@ def _specimens(path: pathlib.Path) -> list[_Specimen]:
     others: collections.Counter[str] = collections.Counter()
     left, curves = 0, 0
     last = ""
-    for number, line in enumerate(tables.read_text(path).splitlines(), 1):
+    text = tables.read_text(path)
+    reading.warn_of_end(path)
+    for number, line in enumerate(text.splitlines(), 1):
         line, at = line.strip(), f"{path}, line {number}"
         key, equals, value = (part.strip() for part in line.partition("="))
         key = key.upper()

@@ -199,6 +199,7 @@ TEXTS = {
         ("1.5,2.0,0.0", "1.5,2.0", "expected 14 cells with x, y, z and label, or 16, found 13"),
         ("1.5,2.0,0.0", "1,5,2,0,0", "expected 0, 1, 2 or 3 as the status of the point, found ''"),
         ("1.5,2.0,0.0", "1.5,2.0,7", "expected a point in the plane z = 0"),
+        ("1.5,2.0,0.0", "1" * 200_000, "expected cells with commas between"),
     ],
     "deeplabcut": [
         ("a.png,3.0", "a.png,3.0,7", "expected 7 cells, found 8"),

@@ -57,6 +57,25 @@ def test_files_with_a_byte_order_mark_are_read(encoding, name, pictures, tmp_pat
     assert (tmp_path / "out" / "landmarks.csv").exists()
 
 
+ROWS = ("tps", "fcsv", "imagej_results", "deeplabcut", "morphoj", "long")
+
+
+@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-16"])
+def test_a_last_row_without_its_end_is_said(encoding, name, pictures, tmp_path, caplog):
+    """`SCALE=0.5` may have been 0.55."""
+    context = label_tables.context(pictures)
+    path = label_tables.put(tmp_path, label_tables.labels(), name)
+    file, said = _first_file(path), "its last row has no end, as in a file that is cut short"
+    text = file.read_text()
+    file.write_text(text, encoding)
+    by_name.read(path, name, context)
+    assert said not in caplog.text
+    file.write_text(text[:-1], encoding)
+    by_name.read(path, name, context)
+    assert said in caplog.text
+
+
 def test_nothing_is_overwritten_without_force(pictures, tmp_path):
     path, context = label_tables.put(tmp_path, label_tables.labels(), "tps"), label_tables.context(pictures)
     bring_in(path, "tps", context, tmp_path / "out")
