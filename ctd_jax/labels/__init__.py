@@ -41,7 +41,7 @@ FORMATS = {
     "cvat_skeleton": Format(
         "CVAT for images, a skeleton in each picture", ".xml", ("confidence", "subject", "spacing", "who")
     ),
-    "label_studio": Format("Label Studio, JSON", ".json", ("hidden", "spacing")),
+    "label_studio": Format("Label Studio, JSON", ".json", ("hidden", "spacing", "who")),
     "slicer": Format("3D Slicer .mrk.json, one for each picture", "", ("hidden", "confidence", "subject", "who")),
     "fcsv": Format("3D Slicer .fcsv, one for each picture", "", ("hidden", "confidence", "subject", "who")),
     "dlib": Format("dlib and imglab, XML", ".xml", ("hidden", "confidence", "subject", "spacing", "who", "fractions")),

@@ -13,6 +13,7 @@ from ctd_jax.data.picture_files import PictureFiles
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
+LONGEST = 4096  # characters of a path, as in Linux
 
 
 class Pictures:
@@ -39,6 +40,12 @@ class Pictures:
             )
         if not name or "\0" in name:
             raise Fault("missing picture", f"{at}: the picture has no name; expected that of a file in {self.root}")
+        if len(name) > LONGEST:
+            raise Fault(
+                "missing picture",
+                f"{at}: the picture's name, {name[:50]!r}..., has {len(name)} characters; expected that of a file in "
+                f"{self.root}",
+            )
         elsewhere = os.path.isabs(path) or re.match(r"[A-Za-z]:/", path)
         if not elsewhere and os.path.isfile(self.root / path):
             return os.path.normpath(path)
@@ -138,6 +145,6 @@ class Context:
         unknown = next((name for name in found if self.names and name not in self.names), None)
         if unknown is not None:
             raise UserError(
-                f"{at}: a point is called {unknown!r}; expected one of --names, {tables.listed(self.names)}"
+                f"{at}: a point is called {unknown!r:.200}; expected one of --names, {tables.listed(self.names)}"
             )
         return self.names or tuple(dict.fromkeys(found))

@@ -29,7 +29,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
             f"{path}: has several animals (a row `individuals`); expected one, as in single-animal projects"
         )
     if words[:3] != ["scorer", "bodyparts", "coords"] or len(rows) < 4:
-        raise UserError(f"{path}: expected rows of scorer, bodyparts, coords, and of pictures, found {words}")
+        raise UserError(f"{path}: expected rows of scorer, bodyparts, coords, and of pictures, found {words!s:.200}")
     (_, scorers), (_, parts), (_, axes), *pictures = rows
     first = next((i for i, axis in enumerate(axes) if axis in AXES), len(axes))
     columns = [(i, parts[i], axes[i]) for i in range(first, min(len(axes), len(parts)))]

@@ -104,11 +104,18 @@ def write(labels: Labels) -> dict[str, bytes]:
         results = [_result(name, picture) for name in labels.names if name in picture.points]
         data = {"image": picture.image} | ({"subject": picture.subject} if picture.subject else {})
         if any("score" in result for result in results):
-            answer = {"predictions": [{"model_version": picture.who, "result": results}]}
+            answer: dict[str, list] = {"predictions": [{"model_version": picture.who, "result": results}]}
         else:
-            answer = {"annotations": [{"completed_by": picture.who, "result": results}]}
+            answer = {"annotations": [_completed_by(picture.who) | {"result": results}]}
         tasks.append({"data": data} | answer)
     return {"": json.dumps(tasks, indent=1).encode()}
+
+
+def _completed_by(who: str) -> dict[str, object]:
+    """Label Studio imports nothing that is by anybody but an e-mail or a number; without, it is by who imports it."""
+    if "@" in who:
+        return {"completed_by": {"email": who}}
+    return {"completed_by": int(who)} if who.isdecimal() else {}
 
 
 def _result(name: str, picture: Labelled) -> dict:

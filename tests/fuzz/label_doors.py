@@ -80,7 +80,10 @@ def slicer(path: pathlib.Path) -> Iterator[Placed]:
 
 
 def fcsv(path: pathlib.Path) -> Iterator[Placed]:
-    turn, columns = 1, []
+    turn, columns = (
+        1,
+        ["id", "x", "y", "z", "ow", "ox", "oy", "oz", "vis", "sel", "lock", "label", "desc", "associatedNodeID"],
+    )
     for line in text_of(path).splitlines():
         system = re.fullmatch(r"[# ]*CoordinateSystem *= *(\w+) *", line)
         turn = {"RAS": -1, "0": -1}.get(system[1], 1) if system else turn
@@ -100,7 +103,8 @@ def pts(path: pathlib.Path) -> Iterator[Placed]:
 
 
 def tps(path: pathlib.Path) -> Iterator[Placed]:
-    for specimen in re.split(r"(?im)^\s*LM\s*=", text_of(path))[1:]:
+    text = "\n".join(text_of(path).splitlines())
+    for specimen in re.split(r"(?im)^\s*LM\s*=", text)[1:]:
         _, *lines = [line.strip() for line in specimen.splitlines() if line.strip()] or [""]
         points = [line.split() for line in lines if "=" not in line]
         (image,) = (line.partition("=")[2].strip() for line in lines if re.match(r"(?i)image\s*=", line))

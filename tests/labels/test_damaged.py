@@ -173,6 +173,7 @@ TEXTS = {
         ('points="3.5,4.5"', 'points="3.5,inf"', "expected a number"),
         ('width="40"', 'width="40 px"', "expected a number"),
         ('name="sub/b.png"', 'name="a.png"', "already listed"),
+        ('name="a.png"', f'name="{"a" * 9000}"', r"the picture's name, 'a{50}'\.\.\., has 9000 characters; expected"),
         ("</image>", "", "not XML .*; is the file cut short"),
     ],
     "dlib": [
@@ -206,6 +207,7 @@ TEXTS = {
         ("a.png,3.0", "a.png,", "expected both x and y, or neither"),
         ("sub/b.png", "a.png", "already listed"),
         ("coords,x,y", "coords,x,x", "found a second one"),
+        ("coords", "c" * 9000, r"and of pictures, found \['scorer', 'bodyparts', 'c{170,190}$"),
     ],
     "imagej_results": [
         ("1,a.png,3.0", "1,a.png,3.0,7", "expected 4 cells, found 5"),

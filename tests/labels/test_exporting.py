@@ -120,6 +120,13 @@ def test_slicer_points_are_read_by_its_own_tools(folder, tmp_path):
     assert [dict(picture.points) for picture in again.pictures] == [dict(picture.points) for picture in labels.pictures]
 
 
+@pytest.mark.parametrize(("who", "said"), [("", None), ("eva", None), ("7", 7), ("eva@x.org", {"email": "eva@x.org"})])
+def test_who_placed_the_points_for_label_studio(who, said):
+    """Its import refuses any other `completed_by` (`tasks/serializers.py`, `_insert_valid_completed_by`)."""
+    first, _ = json.loads(by_name.write(label_tables.labels(who=who), "label_studio")[""])
+    assert first["annotations"][0].get("completed_by") == said
+
+
 def test_what_a_format_cannot_hold_is_said():
     points = {"tip": Point(1, 2, hidden=True, confidence=0.5), "base": Point(3, 4), "left hinge": Point(5, 6)}
     labels = label_tables.labels(points=points, subject="anna", who="eva")
