@@ -21,8 +21,7 @@ def write(labels: Labels) -> dict[str, bytes]:
         image = cvat.image_of(root, i, picture)
         skeleton = ElementTree.SubElement(image, "skeleton", {"label": LABEL, "source": "manual", "z_order": "0"})
         for name in labels.names:
-            point = picture.points.get(name)
-            ElementTree.SubElement(
-                skeleton, "points", cvat.attributes_of(name, point) | {"outside": f"{int(not point)}"}
-            )
+            attributes = cvat.attributes_of(name, picture.points.get(name))
+            absent = "0" if name in picture.points else "1"
+            ElementTree.SubElement(skeleton, "points", attributes | {"outside": absent})
     return {"": reading.xml_text(root)}
