@@ -43,7 +43,7 @@ FLOOR = 0.1  # of the median: errors and doubts below it count as that, because 
 
 def rank(n: int, level: float = LEVEL) -> int:
     """k of n scores; more than n: there are too few."""
-    return math.ceil((n + 1) * level - 1e-9)
+    return math.ceil((n + 1) * level)
 
 
 def quantile(scores: np.ndarray, subjects: np.ndarray, level: float = LEVEL) -> float:

@@ -44,7 +44,11 @@ class Finder:
         found = [picture[..., 0] * half, picture[..., 0] * ~half, picture[..., 1]]
         places = jnp.stack([x.reshape(len(x), -1).argmax(-1) for x in found], axis=1)
         xy = jnp.stack([places % S + 1, places // S], axis=-1).astype(jnp.float32)
-        return {"heatmaps": heatmaps.draw(xy, size=S, stride=1, sigma=1.5)}
+        return {"heatmaps": heatmaps.draw(xy, size=S, stride=self.stride, sigma=1.5)}
+
+
+class CoarseFinder(Finder):
+    stride = 2
 
 
 def dots(*places):
@@ -74,6 +78,15 @@ def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
     np.testing.assert_array_equal(seen["xy"], xy)
     np.testing.assert_array_equal(seen["confidence"], confidence)
     assert "mirror" not in landmarks.network.look(Finder(), RGB)({}, {"picture": pictures})
+    # along x two Gaussians of variance s^2 = 2.25, at -1 and 1, whose mass is (a + b)^2 = a^2 + b^2 + 2 a b, each part of
+    # variance s^2 / 2, the weight of the last 2 exp(-1 / s^2) of 1: the variance is s^2 / 2 + 2 / (2 + 2 exp(-1 / s^2))
+    along_x = 2.25 / 2 + 2 / (2 + 2 * np.exp(-1 / 2.25))
+    np.testing.assert_allclose(seen["width"], np.full((1, 3), np.sqrt(along_x + 2.25 / 2)), rtol=2e-3)
+
+
+def test_a_width_is_in_pixels_and_not_in_cells():
+    seen = landmarks.network.look(CoarseFinder(), RGB)({}, {"picture": dots((8, 20, 14))})
+    np.testing.assert_allclose(seen["width"], np.full((1, 3), 2 * 1.5), rtol=0.05)  # an edge is near
 
 
 def test_of_several_domains_each_has_its_own_way():

@@ -36,6 +36,9 @@ def test_subjects_count_once_however_many_scores_they_have():
     assert radius.quantile(scores, subjects) == 10
     # half of them: k = 5, 5 / 10; four subjects are 4 / 9 < 1 / 2, five are 5 / 9
     assert radius.quantile(scores, subjects, 0.5) == 5
+    assert radius.quantile(scores[::-1], subjects[::-1]) == 10  # in any order
+    # a share that scores reach exactly, in sums of tenths that are rounded: 0.1 + 0.1 + 0.1 > 0.3
+    assert [radius.pooled_quantile(np.arange(10.0), EACH[:10], share) for share in (0.3, 0.8)] == [2, 7]
 
 
 def test_of_too_few_subjects_there_is_none(rng):
@@ -79,6 +82,65 @@ def test_the_scale_is_the_regression_of_the_logarithms(rng):
     slope = stats.linregress(np.log(doubt[:, 0]), np.log(error[:, 0])).slope
     assert scale.slope == pytest.approx(slope, abs=0.02)  # but for the smallest doubts, which count as FLOOR
     assert scale.factor[0] == pytest.approx(3, rel=0.15)
+
+
+def test_the_scale_by_hand():
+    """Errors 2 sqrt(doubt) of one landmark and 8 sqrt(doubt) of another, which is annotated twice. log2 of their factors
+    is 1 and 3, and 1.5 on average over the points, which each landmark has five more of."""
+    doubt = np.array([[1, 16], [4, 64], [1, 900], [4, 900], [1, 900], [4, 900.0]])
+    error = np.sqrt(doubt) * [2, 8]
+    error[2:, 1] = np.nan
+    scale = radius.Scale.fit(error, doubt)
+    assert (scale.slope, scale.low, scale.high) == (pytest.approx(0.5), pytest.approx(0.1 * 4), 64)
+    want = 2 ** np.array([(6 * 1 + 5 * 1.5) / (6 + 5), (2 * 3 + 5 * 1.5) / (2 + 5)])
+    np.testing.assert_allclose(scale.factor, want)
+    np.testing.assert_allclose(scale.of(doubt, doubt.shape)[:2], [[1, 4], [2, 8]] * want)
+
+
+def test_errors_and_doubts_that_are_nearly_0_count_as_a_tenth_of_the_median():
+    error = np.array([[0], [1], [1], [1], [1.0]])
+    assert radius.Scale.fit(error, None).factor == pytest.approx(0.1 ** (1 / 5))
+    doubt = np.array([[0], [1], [1], [1], [4.0]])
+    scale = radius.Scale.fit(np.array([[0.1**0.5], [1], [1], [1], [2.0]]), doubt)
+    assert (scale.low, scale.slope) == (pytest.approx(0.1), pytest.approx(0.5))
+    assert scale.growth(np.array([[0.0]])) == pytest.approx(0.1**0.5)
+
+
+def test_the_scales_of_pooled_scores_know_nothing_of_their_subject(rng):
+    """Six people with two pictures each, in five folds: the first and the last are in one."""
+    error, subjects = rng.exponential(size=(12, 2)), np.repeat([*"abcdef"], 2)
+    before = Radius.of_doubt(None, error, {}, subjects).pooled
+    error[:2] *= 7
+    after = Radius.of_doubt(None, error, {}, subjects).pooled
+    same = np.isin(subjects, ["a", "f"])
+    np.testing.assert_array_equal(after[same], before[same])
+    assert (after[~same] > before[~same]).all()
+
+
+def test_a_doubt_that_makes_a_few_radii_huge_is_not_chosen():
+    """The doubt is the error itself; by it the mean radius is about 3, that of the constant one 1."""
+    doubt = np.concatenate([np.full(18, 0.25), np.full(19, 1.0), np.full(3, 30.0)])[:, None]
+    assert Radius.fit(doubt, {"doubt": doubt}, EACH).doubt is None
+    assert Radius.fit(doubt[:37], {"doubt": doubt[:37]}, EACH[:37]).doubt == "doubt"  # 0.6 on average
+
+
+def test_subjects_are_counted_and_30_are_enough_for_a_radius_of_ones_own(rng):
+    """The second landmark is unknown in all pictures of ten people, and in one picture of another."""
+    error, subjects = rng.exponential(size=(60, 2)), np.repeat(EACH[:30], 2)
+    error[:20, 1] = error[20, 1] = np.nan
+    made = Radius.fit(error, {}, subjects)
+    assert made.n_subjects.tolist() == [30, 20] and made.n_of_all == 30
+    own = radius.quantile(error[:, 0], subjects)
+    assert made({}, 1)[0, 0] == pytest.approx(own) and made.constant()[1] != pytest.approx(own)
+    only = Radius.fit(error[:, 1:], {}, subjects)
+    assert only.n_of_all == 20
+
+
+def test_a_radius_of_another_level(rng):
+    error = rng.exponential(size=(40, 1))
+    made = Radius.fit(error, {}, EACH)
+    for level, k in ((0.5, 21), (0.8, 33), (0.9, 37)):  # of n = 40
+        assert made({}, 1, level) == pytest.approx(np.sort(error[:, 0])[k - 1])
 
 
 def test_the_doubt_that_tells_the_error_is_chosen(rng):

@@ -60,3 +60,12 @@ def test_the_covariance_is_shrunk_as_scikit_learn_does_it():
     made = Unlike.fit(train, train, i.astype(str))
     found = made(np.array([[2, 2, 2], [9, 0, 0.0]])) * made.threshold
     np.testing.assert_allclose(found, [1.4468235764670738, 3.4656136771324584], rtol=1e-6)
+
+
+def test_fewer_pictures_than_channels_as_scikit_learn_has_it():
+    """As above, of five pictures with twelve channels: what lies in no direction of theirs counts too."""
+    i, j = np.arange(5.0)[:, None], np.arange(12.0)
+    train = (i * i * (j + 1) + 3 * i * j * j) % 13
+    made = Unlike.fit(train, train, np.arange(5).astype(str))
+    found = made(np.stack([j, j % 3 * 5, 0 * j])) * made.threshold
+    np.testing.assert_allclose(found, [3.18421147, 5.02427051, 3.05847429], rtol=1e-6)
