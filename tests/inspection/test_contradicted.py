@@ -1,4 +1,5 @@
-"""Labels that a network contradicts; the network is one that finds the truth and known noise."""
+"""Labels that a network contradicts; the network is one that finds the truth and known noise. `tests/test_check.py` and
+`tests/tasks/test_segmentation.py` ask real runs."""
 
 import csv
 import shutil
@@ -62,10 +63,8 @@ def of_truth(folder, monkeypatch, names=None, unlike=None):
     def found(paths):
         rows = [table.images.index(path.relative_to(folder.root).as_posix()) for path in paths]
         xy = np.stack([table.xy[rows][:, table.landmarks.names.index(name)] for name in names], 1)
-        result = SimpleNamespace(xy=xy + noise[rows][:, : len(names)], rows=rows)
-        if unlike is not None:
-            result.unlike = unlike[rows]
-        return result
+        scores = np.full(len(rows), np.nan) if unlike is None else unlike[rows]
+        return SimpleNamespace(xy=xy + noise[rows][:, : len(names)], unlike=scores)
 
     monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", names, found))
 
@@ -78,7 +77,8 @@ def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
     wrong = reading.read(root)
     moved = SimpleNamespace(table=folder.table, root=root)
     of_truth(moved, monkeypatch)
-    (found,) = contradicted.findings(wrong, write_split(tmp_path / "run", wrong, range(10)), Painter(), 5)
+    found, unlike = contradicted.findings(wrong, write_split(tmp_path / "run", wrong, range(10)), Painter(), 5)
+    assert unlike.number == 0, "the run can't tell"
     assert (found.number, found.spoils, found.items[0].rows) == (1, False, (20,))
     names = folder.table.landmarks.names
     apart = np.linalg.norm(folder.table.xy[20, names.index("chin")] - folder.table.xy[20, names.index("nasion")])
@@ -130,7 +130,7 @@ def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
             true = right[f"{path.stem}_mask.png"] if kind == domain else np.array(
                 Image.open(path.with_name(f"{path.stem}_mask.png")))  # fmt: skip
             maps.append(np.roll(true, 1, 1))
-        return SimpleNamespace(class_maps=tuple(maps))
+        return SimpleNamespace(class_maps=tuple(maps), unlike=np.full(len(maps), np.nan))
 
     classes = {name: tuple(of) for name, of in drawn_anatomies.CLASSES.items()}
     monkeypatch.setattr(contradicted, "Predictor", predictor("class_maps", classes, found))

@@ -78,8 +78,8 @@ def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
     np.testing.assert_array_equal(seen["xy"], xy)
     np.testing.assert_array_equal(seen["confidence"], confidence)
     assert "mirror" not in landmarks.network.look(Finder(), RGB)({}, {"picture": pictures})
-    # along x two Gaussians of variance s^2 = 2.25, at -1 and 1, whose mass is (a + b)^2 = a^2 + b^2 + 2 a b, each part of
-    # variance s^2 / 2, the weight of the last 2 exp(-1 / s^2) of 1: the variance is s^2 / 2 + 2 / (2 + 2 exp(-1 / s^2))
+    # Along x two Gaussians of variance s^2 = 2.25, at -1 and 1. Their mass is (a + b)^2 = a^2 + b^2 + 2 a b, each part
+    # of variance s^2 / 2, with the weights 1, 1 and 2 exp(-1 / s^2).
     along_x = 2.25 / 2 + 2 / (2 + 2 * np.exp(-1 / 2.25))
     np.testing.assert_allclose(seen["width"], np.full((1, 3), np.sqrt(along_x + 2.25 / 2)), rtol=2e-3)
 

@@ -17,9 +17,10 @@ from flax.traverse_util import flatten_dict
 from PIL import Image
 
 from configs import mtmd
-from ctd_jax import Predictor, data, formats, models, report, run_folder, tasks, training_run
+from ctd_jax import Predictor, data, formats, inspection, models, report, run_folder, tasks, training_run
 from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
+from ctd_jax.inspection import contradicted, reading
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import Layout, SegmentationTask, evaluate, forward
 from ctd_jax.tasks.segmentation.network import IMPOSSIBLE
@@ -357,6 +358,11 @@ def test_pictures_unlike_those_of_the_domain_are_named(folder_run, cli, tmp_path
     flags = (f"--workdir={workdir}", f"--out={tmp_path / 'maps'}", "--domain=heads")
     code, _, error = cli("ctd_jax.predict", *flags, tmp_path / "stripes.png")
     assert code == 0 and "1 of 1 pictures are unlike those" in error and "stripes.png" in error
+    folder = shutil.copytree(root, tmp_path / "anatomies")
+    Image.fromarray(stripes).resize((40, 32)).save(folder / "heads" / "6.png")
+    found = [one for one in inspection.inspect(folder, workdir).findings if one.title == contradicted.UNLIKE]
+    names = [item.rows[0] for one in found for item in one.items]
+    assert "heads/6.png" in [reading.read(folder).table.images[row] for row in names]
 
 
 @pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])

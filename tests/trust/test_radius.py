@@ -85,8 +85,8 @@ def test_the_scale_is_the_regression_of_the_logarithms(rng):
 
 
 def test_the_scale_by_hand():
-    """Errors 2 sqrt(doubt) of one landmark and 8 sqrt(doubt) of another, which is annotated twice. log2 of their factors
-    is 1 and 3, and 1.5 on average over the points, which each landmark has five more of."""
+    """Errors 2 sqrt(doubt) of one landmark and 8 sqrt(doubt) of another, which is annotated twice. log2 of their
+    factors is 1 and 3, and 1.5 on average over the points, which each landmark has five more of."""
     doubt = np.array([[1, 16], [4, 64], [1, 900], [4, 900], [1, 900], [4, 900.0]])
     error = np.sqrt(doubt) * [2, 8]
     error[2:, 1] = np.nan
