@@ -29,6 +29,16 @@ def compared(constant):
     return coverage.Compared(np.stack([constant * (i + 1) for i in range(len(coverage.LEVELS))]), constant)
 
 
+def test_a_landmark_is_without_a_radius_where_it_has_none_in_any_picture(radius):
+    made = table([[1, 5], [2, 1]], [[np.nan, np.nan], [1, np.nan]], ["s", "t"])
+    found = coverage.summarize(made, compared([[2, 2], [2, 2]]), radius)
+    assert found["without"] == ["b"] and found["n_points"] == 1 and set(found["per_landmark"]) == {"a"}
+
+
+def of_one_subject(radius):
+    return coverage.summarize(table([[1, 5], [2, 1]], [[1, 2], [1, 2]], ["s", "s"]), compared([[2, 2], [2, 2]]), radius)
+
+
 def test_the_numbers_of_a_small_table(radius):
     error = [[1, 5], [2, np.nan], [4, 3]]
     made = table(error, [[1, 2], [2.5, 9], [3, 4]], ["s", "s", "t"], np.full((3, 2), [0.5, 0.25]))
@@ -43,11 +53,18 @@ def test_the_numbers_of_a_small_table(radius):
     assert "constant_rank_correlation" not in found  # all are the same
     assert found["per_landmark"]["b"] == {"n": 2, "coverage": 0.5, "mean_px": 3.0}
     assert found["level"] == 0.9 and found["n_subjects"] == 12 and found["without"] == []
+    assert found["own"] == 0 and "ci95" not in of_one_subject(radius)
     low, high = found["ci95"]
     assert 0 <= low < 3 / 5 < high <= 1
     shares = {level: share for level, share, *_ in found["reliability"]}
     assert shares[0.5] == pytest.approx(2 / 5)  # 2 px: errors 1 and 2
     assert shares[0.6] == pytest.approx(4 / 5)  # 4 px: all but 5
+
+
+def test_landmarks_with_enough_subjects_of_their_own_are_counted():
+    error = np.ones((30, 2))
+    error[0, 1] = np.nan
+    assert of_one_subject(Radius.fit(error, {}, np.arange(30).astype(str)))["own"] == 1
 
 
 def test_what_chance_can_do_is_what_it_does():

@@ -17,19 +17,28 @@ def one():
     offset[0, 1] = np.nan
     unlike = Unlike.fit(rng.normal(size=(9, 3)), rng.normal(size=(4, 3)), images)
     doubts = {"peak": rng.uniform(1, 9, size=(4, 2)), "width": rng.uniform(0.01, 0.1, size=(4, 2))}
-    return Evidence(images, images, ("a", "b"), offset, doubts, False, (unlike,))
+    return Evidence(images, np.array([*"aabc"]), ("a", "b"), offset, doubts, False, (unlike,))
 
 
 def test_what_is_written_is_read(one, tmp_path):
     evidence.write(tmp_path, "abc", 12, {"": one})
     found, lacks = evidence.read(tmp_path, "abc", None)
     assert lacks == "" and found.landmarks == ("a", "b") and not found.mirrored
-    assert found.images.tolist() == one.images.tolist() == found.subjects.tolist()
+    assert found.images.tolist() == one.images.tolist() and found.subjects.tolist() == [*"aabc"]
     np.testing.assert_allclose(found.offset, one.offset, rtol=1e-3)  # half precision
     for name, values in one.doubts.items():
         np.testing.assert_allclose(found.doubts[name], values, rtol=1e-3)
     picture = np.random.default_rng(1).normal(size=(5, 3))
     np.testing.assert_allclose(found.unlike[0](picture), one.unlike[0](picture), rtol=1e-5)
+
+
+def test_each_domain_has_its_own(one, tmp_path):
+    other = dataclasses.replace(one, offset=one.offset + 0.1, doubts={"peak": 2 * one.doubts["peak"]}, mirrored=True)
+    evidence.write(tmp_path, "abc", 12, {"mm": one, "px": other})
+    first, second = (evidence.read(tmp_path, "abc", domain)[0] for domain in ("mm", "px"))
+    np.testing.assert_allclose(second.offset - first.offset, 0.1 + 0 * one.offset, atol=1e-3)
+    np.testing.assert_allclose(second.doubts["peak"], 2 * first.doubts["peak"], rtol=1e-3)
+    assert (first.mirrored, second.mirrored) == (False, True) and [*second.doubts] == ["peak"]
 
 
 def test_of_other_weights_it_is_not_used(one, tmp_path):
@@ -61,16 +70,19 @@ def test_a_torn_file_is_not_used(one, tmp_path):
     assert found is None and "damaged" in lacks
 
 
-def test_the_average_of_two_is_judged_by_its_own_errors(one):
-    other = dataclasses.replace(
-        one, offset=one.offset + [0.02, 0.0], doubts=one.doubts | {"peak": one.doubts["peak"] + 2}
+def test_an_average_is_judged_by_its_own_errors(one):
+    """Of three networks, 0.03 to the left, in the middle and 0.03 to the right of a place; two have a doubt alone."""
+    left, right = (
+        dataclasses.replace(one, offset=one.offset + [move, 0.0], doubts={"peak": one.doubts["peak"] + 300 * move})
+        for move in (-0.03, 0.03)
     )
-    both = trust.calibrated([one, other])
-    np.testing.assert_allclose(both.offset, one.offset + [0.01, 0.0])
-    np.testing.assert_allclose(both.doubts["peak"], one.doubts["peak"] + 1)
-    # each is 0.01 from the mean
-    np.testing.assert_allclose(both.doubts["networks"][1:], 0.01)
-    assert len(both.unlike) == 2
+    whole = trust.calibrated([one, left, right])
+    np.testing.assert_allclose(whole.offset, one.offset, atol=1e-12)
+    np.testing.assert_allclose(whole.doubts["peak"], one.doubts["peak"])
+    np.testing.assert_allclose(whole.doubts["networks"][1:], 0.03 * (2 / 3) ** 0.5)  # of 0.03, 0 and 0.03
+    assert set(whole.doubts) == {"peak", "networks"} and len(whole.unlike) == 3
+    assert trust.calibrated([one, dataclasses.replace(right, unlike=())]).unlike == ()
+    assert "networks" not in trust.calibrated([one]).doubts
 
 
 def test_of_other_pictures_in_val_there_is_no_average(one):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.spatial import distance
 
-from ctd_jax.trust import Unlike
+from ctd_jax.trust import Unlike, unlike
 
 
 def test_with_many_pictures_it_is_the_mahalanobis_distance():
@@ -69,3 +69,12 @@ def test_fewer_pictures_than_channels_as_scikit_learn_has_it():
     made = Unlike.fit(train, train, np.arange(5).astype(str))
     found = made(np.stack([j, j % 3 * 5, 0 * j])) * made.threshold
     np.testing.assert_allclose(found, [3.18421147, 5.02427051, 3.05847429], rtol=1e-6)
+
+
+def test_directions_that_are_not_kept_have_their_mean_variance(monkeypatch):
+    """Points at 3, 2 and 1 to either side along three axes: variances 3, 4/3 and 1/3, of which one is kept."""
+    monkeypatch.setattr(unlike, "MAX_RANK", 1)
+    train = np.tile(np.concatenate([np.diag([3.0, 2, 1]), -np.diag([3.0, 2, 1])]), (2000, 1))
+    made = Unlike.fit(train, np.eye(3), np.arange(3).astype(str))
+    rest = np.mean([4 / 3, 1 / 3]) ** -0.5
+    np.testing.assert_allclose(made(np.eye(3)) * made.threshold, [3**-0.5, rest, rest], rtol=1e-2)
