@@ -92,6 +92,11 @@ def _sides(model: ShapeModel, z: np.ndarray, order: Sequence[int]) -> _Kind | No
     energy = model.energy(fitted)
     if not energy[1] < SIDES_RATIO * energy[0]:
         return None
+    # one point that is very far off has nearly all of the energy, and says nothing of the sides
+    moved = [k for k, other in enumerate(order) if other != k]
+    before, after = np.nanmedian(abs(fitted - model.mean)[:, moved], axis=1)
+    if not after < before:
+        return None
     landmarks = [k for k, other in enumerate(order) if other != k and not np.isnan(z[k])]
     expected = np.full(len(z), np.nan + 0j)
     expected[landmarks] = _in_picture(mirrored, fitted[1], fitted[1] - model.expect(fitted[1:])[0][0])[landmarks]

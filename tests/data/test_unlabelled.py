@@ -71,6 +71,7 @@ def test_rows_without_points(folder, tmp_path, caplog):
     train = pictures.trained_on
     np.testing.assert_array_equal(train.labelled, [True] * 5 + [False] * 3)
     np.testing.assert_array_equal(train.known, range(5))
+    np.testing.assert_array_equal(train.take(np.array([7, 0])).labelled, [False, True])
     batch = train.batch(np.array([7, 0]))
     np.testing.assert_array_equal(batch["labelled"], [False, True])
     assert not batch["mask"][0].any() and batch["mask"][1].all()

@@ -40,6 +40,10 @@ def test_what_is_unlike_the_others_is_named():
     }  # 9 has no map that belongs to it, which is a fault of its own
 
 
+def test_twice_as_many_pieces_as_usual_are_not_named():
+    assert found({7: {1: (1000, 1), 2: (100, 4)}}).number == 0
+
+
 def test_a_class_that_many_lack_is_not_missed():
     assert found({row: {1: (1200, 1)} for row in range(10)}).number == 0
 

@@ -2,6 +2,7 @@
 `tests/tasks/test_segmentation.py` ask real runs."""
 
 import csv
+import dataclasses
 import shutil
 from types import SimpleNamespace
 
@@ -39,13 +40,14 @@ def predictor(what, names, found):
     return Stub
 
 
-def write_split(workdir, folder, train, names=None):
+def write_split(workdir, folder, train, names=None, unlabelled=()):
     workdir.mkdir(exist_ok=True)
     with (workdir / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "subject", "split", "sha256"))
         for row, name in enumerate(names or folder.table.images):
-            writer.writerow((name, "s", "train" if row in train else "test", folder.sha256[row]))
+            split = "train" if row in train else "unlabelled" if row in unlabelled else "test"
+            writer.writerow((name, "s", split, folder.sha256[row]))
     return workdir
 
 
@@ -90,11 +92,26 @@ def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
 def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
     rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15)))
     assert rows.tolist() == list(range(15, 24))
+    rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15), unlabelled=[20, 23]))
+    assert rows.tolist() == [15, 16, 17, 18, 19, 21, 22]
+    write_split(tmp_path / "run", folder, range(15))
     root = shutil.copytree(folder.root, tmp_path / "faces")
     twin = Image.open(root / "images/003.png").resize((96, 96), Image.Resampling.BICUBIC)
     Image.fromarray(np.asarray(twin)).resize((64, 64)).save(root / "images/020.png")
     rows = contradicted.not_trained_on(reading.read(root), tmp_path / "run")
     assert rows.tolist() == [15, 16, 17, 18, 19, 21, 22, 23]
+
+
+def test_landmarks_of_a_run_in_another_order_and_of_few_pictures(folder, monkeypatch, tmp_path):
+    """Eight pictures can tell what is usual, seven can't."""
+    chin = folder.table.landmarks.names.index("chin")
+    xy = folder.table.xy.copy()
+    xy[20, chin] = xy[20, chin] - [0, 30]
+    wrong = dataclasses.replace(folder, table=dataclasses.replace(folder.table, xy=xy))
+    of_truth(folder, monkeypatch, names=folder.table.landmarks.names[chin:] + folder.table.landmarks.names[:chin])
+    for train, number in ((16, 1), (17, 0)):
+        workdir = write_split(tmp_path / "run", wrong, range(train))
+        assert contradicted.findings(wrong, workdir, Painter(), 5)[0].number == number
 
 
 def test_where_all_were_trained_on_nothing_is_claimed(folder, tmp_path):
@@ -135,6 +152,12 @@ def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
     classes = {name: tuple(of) for name, of in drawn_anatomies.CLASSES.items()}
     monkeypatch.setattr(contradicted, "Predictor", predictor("class_maps", classes, found))
     workdir = write_split(tmp_path / "run", folder, [0], folder.table.names)
+    rows = contradicted.not_trained_on(folder, workdir).tolist()
+    assert rows == list(range(1, len(folder)))
+    segmentation_folder.change(root / folder.table.masks[0], lambda classes: np.roll(classes, 1, 0))  # since mended
+    segmentation_folder.change(root / folder.table.masks[1], lambda classes: classes[:-1])  # does not fit any more
+    folder = reading.read(root)
+    assert contradicted.not_trained_on(folder, workdir).tolist() == rows
     named = [one for one in contradicted.findings(folder, workdir, Painter(), 5) if one.number]
     assert len(named) == 1 and [folder.table.images[item.rows[0]] for item in named[0].items] == ["heads/9.png"]
     assert "Dice" in named[0].items[0].text

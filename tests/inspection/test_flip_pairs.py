@@ -22,6 +22,10 @@ def test_the_mean_shape_in_any_order():
     expected = {tuple(sorted((MIXED.index(a), MIXED.index(b)))) for a, b in PAIRS}
     assert set(flip_pairs.of_shape(shape)) == expected
     assert set(flip_pairs.of_shape(shape * np.exp(0.7j))) == expected
+    # three that lie together: each would take the place of the next, which is no pairing
+    together = np.array([-1, 1, 2j, -0.06 + 0.02j, -0.02 + 0.02j, -0.02 + 0.02j])
+    together = together - together.mean()
+    assert flip_pairs.of_shape(together / np.sqrt((abs(together) ** 2).mean())) == ()
     shape[0] += 1
     assert flip_pairs.of_shape(shape) == ()
     shape[0] = np.nan
@@ -35,6 +39,8 @@ def test_what_is_declared_comes_first_then_names_then_the_shape():
     found = flip_pairs.find([f"p{k}" for k in range(12)], None, XY)
     assert (found.source, found.pairs) == ("the mean shape", PAIRS)
     assert flip_pairs.find(["a", "b"], None, XY[:, :2]) is None
+    found = flip_pairs.find(NAMES, (), XY)
+    assert (found.source, found.pairs) == ("dataset.json", ()), "no pairs are declared, and none are guessed"
 
 
 def test_declared_pairs_that_do_not_mirror_are_named():
@@ -45,6 +51,8 @@ def test_declared_pairs_that_do_not_mirror_are_named():
     wrong = flip_pairs.find(NAMES, crossed, XY)
     assert flip_pairs.askew(wrong) == [(3, 9), (4, 8)]
     first, _ = flip_pairs.findings(NAMES, wrong)
+    profile = XY * [1, 0] + np.random.default_rng(0).normal(0, 60, XY.shape[1:])
+    assert flip_pairs.askew(flip_pairs.find(NAMES, crossed, profile)) == []  # nothing is symmetric there
     assert first.spoils and [item.text for item in first.items] == ["left_3 and right_4", "left_4 and right_3"]
 
 

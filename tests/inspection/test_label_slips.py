@@ -50,6 +50,41 @@ def test_each_kind_is_found(right):
     assert max(found[20].exchanged) < 15 < min(found[20].pixels) and found[33].exchanged == ()
 
 
+def test_the_limit_by_hand():
+    """Logarithms from 0 to 10: the lower quartile is 2.5, the median 5. Where all are alike, the least range counts,
+    and no limit is below 20."""
+    assert label_slips._limit(np.exp(np.linspace(0, 10, 101))) == pytest.approx(np.exp(5 + 6.5 * 2.5))
+    assert label_slips._limit(np.full(9, np.exp(4.0))) == pytest.approx(np.exp(4 + 6.5 * 0.25))
+    assert label_slips._limit(np.full(9, 1.0)) == 20
+
+
+def test_a_point_far_off_is_expected_where_it_was_however_far_it_is(right):
+    """A picture without points before it does not move the row."""
+    points = right.copy()
+    points[0], points[33, 4] = np.nan, points[33, 4] + 900 - 300j
+    slip = find(points)[33]
+    assert (slip.kind, slip.landmarks) == (label_slips.FAR, (4,))
+    assert abs(complex(*slip.expected[4]) - right[33, 4]) < 15, "px, as above"
+
+
+def test_a_far_point_of_a_shape_whose_sides_lie_together_is_no_exchange_of_sides(right):
+    points, noise = right.copy(), np.random.default_rng(2).normal(0, 2, (2, *right[:, :5].shape))
+    points[:, 5:10] = points[:, :5] + noise[0] + 1j * noise[1]
+    points[33, 10] += 60 - 20j
+    slip = find(points)[33]
+    assert (slip.kind, slip.landmarks) == (label_slips.FAR, (10,))
+
+
+def test_a_shift_that_nobody_sees_is_not_named_however_unlikely_it_is():
+    """Shapes of size 85 that agree to a hundredth of a pixel, and a point that is 2 or 20 px off."""
+    noise = np.random.default_rng(0).normal(0, 0.01, (2, 40, 12))
+    points = varied_shapes.mean() + noise[0] + 1j * noise[1]
+    points[5, 4] += 2
+    assert find(points) == {}
+    points[5, 4] += 18
+    assert {row: (slip.kind, slip.landmarks) for row, slip in find(points).items()} == {5: (label_slips.FAR, (4,))}
+
+
 def test_without_pairs_left_and_right_are_not_exchanged(right):
     points = right.copy()
     points[7] = right[7, ORDER]

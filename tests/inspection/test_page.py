@@ -76,6 +76,16 @@ def test_a_segmentation_folder_has_its_classes_and_outlines(tmp_path):
     assert blue.any(), "no outline in the thumbnail"
 
 
+def test_spacings_are_compared_in_their_domain(tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=10)
+    rows = [[*row[:5], *(["3"] * 2 if row[0] == "spines/4.png" else ["0.3"] * 2)] for row in
+            segmentation_folder.read_rows(root)]  # fmt: skip
+    segmentation_folder.write_rows(root, rows)
+    found = inspection.inspect(root)
+    (coarse,) = [item for one in found.findings for item in one.items if item.text.startswith("coarse: 3 mm")]
+    assert found.folder.table.images[coarse.rows[0]] == "spines/4.png"
+
+
 def test_subjects_of_two_domains_are_two_people(tmp_path):
     root = segmentation_folder.write(tmp_path / "organs", people=4)
     rows = [

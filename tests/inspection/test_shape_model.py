@@ -114,6 +114,27 @@ def test_mean_and_variation_are_those_of_morphops_and_numpy():
     assert np.allclose(ours[:3], values[:3], rtol=0.1)
     rest = found.noise / values[len(ours) : 2 * K - 4].mean()
     assert 1 < rest < 1.25, "robust fits leave a little in the four dimensions that least squares takes away"
+    usual = np.median(found.expect(found.fit(points))[1], 0)
+    assert 0.8 < np.median(usual) < 1.2, "distances are multiples of the usual one"
+
+
+def test_the_components_are_the_principal_ones_of_numpy():
+    """Of rows without missing points: the covariance's largest values, and the mean of the others but the four that
+    fits take away."""
+    v = RNG.normal(size=(200, K)) * np.linspace(1, 5, K) + 1j * RNG.normal(size=(200, K)) + 3j
+    mean, W, noise = shape_model._principal(v)
+    assert np.allclose(mean, v.mean(0))
+    values = np.linalg.eigvalsh(np.cov(np.stack([v.real, v.imag], -1).reshape(200, 2 * K).T))[::-1]
+    W = W.reshape(2 * K, -1)
+    assert noise == pytest.approx(values[W.shape[1] :].sum() / (2 * K - 4 - W.shape[1])) and 0 < W.shape[1] < 2 * K
+    assert np.allclose(np.linalg.eigvalsh(W.T @ W)[::-1] + noise, np.maximum(values[: W.shape[1]], noise))
+
+
+def test_medians_are_those_of_numpy():
+    values = RNG.normal(size=(20, 6)) + 1j * RNG.normal(size=(20, 6))
+    values[RNG.uniform(size=(20, 6)) < 0.3] = np.nan + 1j * np.nan
+    expected = np.nanmedian(values.real, -1) + 1j * np.nanmedian(values.imag, -1)
+    assert np.allclose(shape_model._median(values), expected)
 
 
 def test_mistakes_do_not_spoil_the_model():
