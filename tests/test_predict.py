@@ -465,6 +465,9 @@ def test_measurements(predict, finished_run, tmp_path):
     (bare / "metrics.json").write_text(json.dumps(summary))
     code, _, error = predict("one.png", "--measurements=m.csv", workdir=bare)
     assert code == 2 and "metrics.json: this run has no measurements; leave out --measurements" in error
+    (bare / "metrics.json").write_text("{")
+    code, _, error = predict("one.png", "--measurements=m.csv", workdir=bare)
+    assert code == 2 and "metrics.json: not JSON" in error and "evaluates anew" in error
     (bare / "metrics.json").unlink()
     code, _, error = predict("one.png", "--measurements=m.csv", workdir=bare)
     assert code == 2 and "metrics.json: no such file; --measurements learns from it what to measure" in error

@@ -57,7 +57,7 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
         meta = json.loads(metadata["ctd_jax"])
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file ({error}); {REMEDY}") from error
-    except (KeyError, json.JSONDecodeError) as error:
+    except (KeyError, ValueError, RecursionError) as error:  # not there, or no JSON that can be read
         raise UserError(f"{path}: its metadata does not say which encoder this is; {REMEDY}") from error
     if SEAL in metadata and metadata[SEAL] != _seal(variables, metadata["ctd_jax"]):
         raise UserError(f"{path}: damaged, these are not the weights that were written; make or copy the file again")

@@ -198,7 +198,7 @@ def _open(folder: pathlib.Path) -> Checkpoint:
         if whole["digest"] != _digest_of_json(sealed) or sealed["step"] != int(folder.name):
             raise _Damaged("its JSON is not what was written")
         return Checkpoint(folder, sealed["meta"], sealed["val_error"], sealed["digests"], sealed["made_with"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _Damaged(_reason(error)) from error
 
 

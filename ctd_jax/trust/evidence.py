@@ -127,7 +127,7 @@ def read(workdir: pathlib.Path, digest: str, domain: str | None) -> tuple[Eviden
             if key not in about:
                 return None, f"{path} knows nothing of {domain}, which was not evaluated"
             return _evidence(about[key], lambda name: file.get_tensor(f"{key}/{name}").astype(np.float64)), ""
-    except (OSError, SafetensorError, KeyError, ValueError, TypeError) as error:
+    except (OSError, SafetensorError, KeyError, ValueError, TypeError, RecursionError) as error:
         return None, f"{path} is damaged ({type(error).__name__}); {again}"
 
 

@@ -21,6 +21,7 @@ WORDS = ("../../outside.png", "/etc/passwd", "~root", "C:\\x", "con", "a" * 5000
          "\U0001f4a5", "'", '"', '"\n"', "=cmd()", "http://example.org/a.png", "file:///etc/passwd", ".", "..", "", " ",
          "\n", "\r", "%s%n", "{}", "[" * 100_000, '{"a":' * 100_000, "$(touch ran)", "`touch ran`", "__proto__", "NaN",
          "a.png", "\ufeff", "image", "train", "test", "unused")  # fmt: skip
+PICKLE = b"cposix\nsystem\n(S'touch ran'\ntR."
 CHANGES = ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate", "os.link", "os.symlink", "os.chmod")
 RUNS = ("os.system", "subprocess.Popen", "os.exec", "os.posix_spawn", "os.fork", "pickle.find_class", "socket.connect")
 
@@ -37,6 +38,27 @@ def content(right: bytes, draw: random.Random) -> bytes:
     for _ in range(draw.choice((1, 1, 2, 3))):
         right = draw.choice(OF_TEXT if is_text(right) else OF_BYTES)(right, draw)
     return right
+
+
+def known(right: bytes) -> list[bytes]:
+    """What a draw seldom hits: a pickle that runs a program; brackets nested too deep, an integer with more digits than
+    Python reads, a cell longer than `csv` takes, a zero byte; of what is no text, another last bit, a last number that
+    is none, and JSON in JSON that is none."""
+    if not is_text(right):
+        changed = [
+            right[:-1] + bytes([right[-1] ^ 1]),
+            right[:-4] + b"\0\0\xc0\x7f",
+            right.replace(b'{\\"', b'[\\"', 1),
+        ]
+        return [PICKLE, *changed]
+    return [
+        PICKLE,
+        b"[" * 100_000,
+        b'{"a":' * 100_000,
+        re.sub(rb"[:,] *\"?[\w.]+\"?", lambda found: found[0][:1] + b"9" * 5000, right, count=1),
+        right + b"x" * 200_000,
+        right.replace(b",", b",\0", 1),
+    ]
 
 
 def cut(right: bytes, draw: random.Random) -> bytes:
@@ -218,12 +240,13 @@ def attack(door: Door, folder: pathlib.Path, hostile: bytes) -> str:
 
 
 def count(name: str, door: Door, number: int, seed: int, folder: pathlib.Path) -> tuple[Counter, list[str]]:
-    """How many of so many hostile files were refused and accepted; and the broken promises, with what broke them."""
+    """How many of so many hostile files, and of those that are `known`, were refused and accepted; and the broken
+    promises, with what broke them."""
     counts: Counter[str] = Counter()
     broken = []
-    for i in range(number):
-        draw = random.Random(f"{name} {seed} {i}")
-        attacking = content(door.files[door.attacked], draw)
+    right = door.files[door.attacked]
+    drawn = [content(right, random.Random(f"{name} {seed} {i}")) for i in range(number)]
+    for i, attacking in enumerate(drawn + known(right)):
         try:
             counts[attack(door, folder, attacking)] += 1
         except Broken as error:

@@ -31,6 +31,10 @@ def test_weights_that_cannot_be_read_or_written(tmp_path):
     safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "plain.safetensors")
     with pytest.raises(UserError, match="which encoder"):
         models.weight_file.load(tmp_path / "plain.safetensors")
+    for meta in ("[" * 100_000, "9" * 5000, "{"):
+        safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "odd.safetensors", {"ctd_jax": meta})
+        with pytest.raises(UserError, match="its metadata does not say which encoder"):
+            models.weight_file.load(tmp_path / "odd.safetensors")
     with pytest.raises(UserError, match="cannot be written"):
         models.weight_file.save(tmp_path / "absent" / "w.safetensors", {"a": np.zeros(2)}, {})
 

@@ -5,6 +5,7 @@ import io
 import json
 import re
 
+import jax
 import numpy as np
 import pytest
 import tiny
@@ -24,9 +25,13 @@ def images(path):
     ]
 
 
+def blue(picture):
+    """The pixels that are as blue as an annotation."""
+    return np.abs(np.asarray(picture, int) - overlays.TRUTH).max(-1) < 40
+
+
 def circles(picture):
-    """The number of pixels that are as blue as an annotation."""
-    return (np.abs(picture.astype(int) - overlays.TRUTH).max(-1) < 40).sum()
+    return blue(picture).sum()
 
 
 @pytest.mark.parametrize("row", ["ctd_ed", "mtmd", "source"])
@@ -40,6 +45,35 @@ def test_a_page_of_each_task(row, teacher_file, tmp_path):
     for plain, *drawn in rows:
         assert len({one.tobytes() for one in (plain, *drawn)}) == 4
         assert all((circles(one) > 20) == (row != "source") for one in (plain, *drawn))
+
+
+def test_circles_lie_where_the_landmarks_are_moved_to(teacher_file):
+    """In mirror images; and there is none of a landmark that is not annotated."""
+    task = tiny.task(teacher_file, **tiny.STILL | {"augment__flip": 1.0})
+    batch, keys = task.train.batch(np.arange(2)), jax.random.split(jax.random.key(0), 2)
+    for plain, turned in zip(task.painted(batch, None), task.painted(batch, keys), strict=True):
+        one, other = blue(plain)[:, ::-1], blue(turned)
+        assert (one & other).sum() > 0.8 * max(one.sum(), other.sum()) > 100
+        assert np.abs(np.asarray(plain, int)[:, ::-1] - np.asarray(turned, int)).mean() < 4
+    fewer = batch | {"mask": batch["mask"] & (np.arange(batch["mask"].shape[1]) < 5)}
+    for seen_by in (None, keys):
+        all_of_them, five = (circles(task.painted(one, seen_by)[0]) for one in (batch, fewer))
+        assert 0 < five < 0.5 * all_of_them
+
+
+def test_without_augmentation_all_pictures_of_a_row_are_those_of_its_name(teacher_file, tmp_path):
+    pages = {
+        name: training_run.show_augmented(tiny.config(teacher_file, **changes), tmp_path / name, 3)
+        for name, changes in (("still", tiny.STILL), ("changing", tiny.CHANGING))
+    }
+    still, changing = images(pages["still"]), images(pages["changing"])
+    for row in still:
+        assert len({one.tobytes() for one in row}) == 1
+    assert len({row[0].tobytes() for row in still}) == 3
+    assert [row[0].tobytes() for row in changing] == [row[0].tobytes() for row in still]
+    text, names = pages["still"].read_text("utf-8"), tiny.task(teacher_file).train.images
+    shown = re.findall("<figcaption>(.*?)</figcaption>", text)
+    assert len({*shown}) == 3 and {*shown} <= {*names} and "then 3 random draws each" in text
 
 
 def test_the_page_comes_before_the_run_and_leaves_it_alone(cli, monkeypatch, tmp_path, teacher_file):

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
+import safetensors.numpy
 
 from ctd_jax import trust
 from ctd_jax.trust import Evidence, Unlike, evidence
@@ -55,7 +56,10 @@ def test_what_is_missing_is_said(one, tmp_path):
     assert found is None and "knows nothing of px" in lacks
 
 
-@pytest.mark.parametrize("content", [b"", b"\x07", b"x" * 200])
+DEEP = safetensors.numpy.save({"a": np.zeros(1)}, {"digest": "abc", "domains": "[" * 100_000})
+
+
+@pytest.mark.parametrize("content", [b"", b"\x07", b"x" * 200, pytest.param(DEEP, id="nested too deep")])
 def test_a_damaged_file_is_not_used(content, tmp_path):
     (tmp_path / evidence.FILE).write_bytes(content)
     found, lacks = evidence.read(tmp_path, "abc", None)

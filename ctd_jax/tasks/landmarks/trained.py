@@ -1,7 +1,6 @@
 """A network that finds landmarks: what it says of pictures, what `predict` writes of that, and what an export has."""
 
 import dataclasses
-import json
 import os
 import pathlib
 import sys
@@ -334,7 +333,8 @@ def _measurements(
     path = (folder if folder.is_dir() else workdir) / "metrics.json"
     if not path.is_file():
         raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
-    found = json.loads(path.read_text("utf-8")).get("measurements")
+    remedy = "remove report.html from there, and the run's command evaluates anew"
+    found = files.read_json(path, remedy).get("measurements")
     if not found:
         raise UserError(f"{path}: this run has no measurements; leave out --measurements, or train with some")
     return definitions.parse({name: one["of"] for name, one in found.items()}, names, str(path))
