@@ -240,13 +240,12 @@ def attack(door: Door, folder: pathlib.Path, hostile: bytes) -> str:
 
 
 def count(name: str, door: Door, number: int, seed: int, folder: pathlib.Path) -> tuple[Counter, list[str]]:
-    """How many of so many hostile files, and of those that are `known`, were refused and accepted; and the broken
-    promises, with what broke them."""
+    """How many of so many hostile files were refused and accepted; and the broken promises, with what broke them."""
     counts: Counter[str] = Counter()
     broken = []
-    right = door.files[door.attacked]
-    drawn = [content(right, random.Random(f"{name} {seed} {i}")) for i in range(number)]
-    for i, attacking in enumerate(drawn + known(right)):
+    for i in range(number):
+        draw = random.Random(f"{name} {seed} {i}")
+        attacking = content(door.files[door.attacked], draw)
         try:
             counts[attack(door, folder, attacking)] += 1
         except Broken as error:

@@ -41,6 +41,15 @@ def test_hostile_files(every_door, tmp_path):
     print(f"{total.total()} hostile files: {dict(total)}")
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning", "ignore::pytest.PytestUnraisableExceptionWarning")
+def test_hostile_files_that_a_draw_seldom_hits(every_door, tmp_path):
+    counts = Counter()
+    for i, door in enumerate(every_door.values()):
+        for content in hostile.known(door.files[door.attacked]):
+            counts[hostile.attack(door, tmp_path / str(i), content)] += 1
+    assert min(counts["refused"], counts["accepted"]) > 30
+
+
 # ---------------------------------------------------------------- what is accepted, and as which number
 
 NUMBERS = [

@@ -124,16 +124,14 @@ def test_one_compilation_serves_batches_of_any_domain(task):
 
 
 def test_mirror_images_are_only_where_a_domain_has_pairs(teacher_file):
-    """Films are never mirrored: the loss of a batch of them is the same at flip 0 and 1."""
-    losses = {}
-    for flip in (0.0, 1.0):
-        task = tiny.task(teacher_file, domains_config, **PLAIN, **tiny.STILL | {"augment__flip": flip})
-        train_step = tiny.trainer(task)
-        for d, name in enumerate(BOTH):
-            batch = task.train.batch(np.flatnonzero(task.train.domain == d)[:4])
-            losses[name, flip] = train_step([batch])[1][0]["loss"]
-    assert losses["synthetic_film", 0.0] == losses["synthetic_film", 1.0]
-    assert losses["synthetic", 0.0] != losses["synthetic", 1.0]
+    """Films are never mirrored: what the network sees of a batch of them is the same at flip 0 and 1; faces are."""
+    task = tiny.task(teacher_file, domains_config, **PLAIN, **tiny.STILL | {"augment__flip": 1.0})
+    rows = np.concatenate([np.flatnonzero(task.train.domain == d)[:2] for d in range(2)])
+    batch = task.train.batch(rows)
+    picture, _ = jax.jit(task.augmented)(batch, jax.random.split(jax.random.key(0), 4))
+    assert batch["domain"].tolist() == [0, 0, 1, 1]
+    np.testing.assert_array_equal(picture[:2], batch["picture"][:2, :, ::-1])
+    np.testing.assert_array_equal(picture[2:], batch["picture"][2:])
 
 
 @pytest.mark.parametrize(
