@@ -68,8 +68,10 @@ def test_a_point_far_off_is_expected_where_it_was_however_far_it_is(right):
 
 
 def test_a_far_point_of_a_shape_whose_sides_lie_together_is_no_exchange_of_sides(right):
+    """The right landmarks lie 2 px beside the left ones, with noise of 2 px, and in one picture on the other side."""
     points, noise = right.copy(), np.random.default_rng(2).normal(0, 2, (2, *right[:, :5].shape))
-    points[:, 5:10] = points[:, :5] + noise[0] + 1j * noise[1]
+    points[:, 5:10] = points[:, :5] + 2 + noise[0] + 1j * noise[1]
+    points[33, 5:10] = points[33, :5] - 2
     points[33, 10] += 60 - 20j
     slip = find(points)[33]
     assert (slip.kind, slip.landmarks) == (label_slips.FAR, (10,))
