@@ -12,6 +12,9 @@ Where --spacing says how many mm a pixel is, or --scale how many lie between two
 
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --spacing=0.1
 
+The Pixel Spacing of DICOM files is used where neither is given; --imager_spacing=detector takes their Imager Pixel
+Spacing instead, and says in every table that mm are those at the detector.
+
 --format=FORMAT,FORMAT writes the landmarks as label files of other programs too, beside --out and called as it, with
 all of their digits: predictions_coco.json, a folder predictions_labelme. They name pictures by their path below the
 folder that all of them lie in. What is there already is not overwritten. docs/labels.md has the formats.
@@ -109,6 +112,14 @@ _SCALE = flags.DEFINE_string(
 _FORMAT = flags.DEFINE_list(
     "format", None, "Label files to write beside --out: formats as of `labels export`.", flag_values=_FLAGS
 )
+_IMAGER_SPACING = flags.DEFINE_enum(
+    "imager_spacing",
+    None,
+    ["detector"],
+    "detector: take the Imager Pixel Spacing of DICOM files; all mm are then mm at the detector, where everything is "
+    "larger than in the patient.",
+    flag_values=_FLAGS,
+)
 
 _paths: list[str] = []
 
@@ -130,9 +141,12 @@ def main() -> None:
     if _FORMAT.value:
         writers.append(predictor.networks[0].label_files(out, _FORMAT.value))
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
-    if _SPACING.value or _SCALE.value:
+    if _SPACING.value or _SCALE.value or _IMAGER_SPACING.value:
         predictor.check_points()
-        given.spacing = given_spacing.read(_SPACING.value, _SCALE.value, given.files, predictor.names)
+    if trained.has_points:
+        given.spacing = given_spacing.read(
+            _SPACING.value, _SCALE.value, given.files, predictor.names, detector=bool(_IMAGER_SPACING.value)
+        )
     for writer in writers:
         given.check_kept(writer.outputs(given))
     for writer in writers:

@@ -14,7 +14,7 @@ import logging
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -102,6 +102,7 @@ class Predictor:
         boxes: np.ndarray | None = None,
         spacing: Any = None,
         scale: Sequence[Any] | None = None,
+        imager_spacing: Literal["detector"] | None = None,
     ) -> tasks.Result:
         """What the network finds in pictures of any mix of sizes; of several, what they find on average.
 
@@ -111,21 +112,29 @@ class Predictor:
           boxes: `[N, 4]` x0, y0, x1, y1 in pixels of each picture, of a run that was trained on boxes.
           spacing: mm of a pixel: a number, `[2]` along x and y, or `[N, 2]` with NaN where unknown. Landmarks are then
             in mm too.
-          scale: instead of it two landmarks, and the mm between them in every picture.
+          scale: instead of it two landmarks, and the mm between them in every picture. Without both, the Pixel Spacing
+            of DICOM files counts.
+          imager_spacing: "detector": their Imager Pixel Spacing is taken instead, and mm are those at the detector.
 
         Raises:
           UserError: no picture, one that can't be read, boxes that are missing, too many or not inside.
         """
         given = Given.of_objects(_several(pictures), boxes=self._boxes(boxes), grey=self.trained.grey)
-        if spacing is not None or scale is not None:
+        if imager_spacing not in (None, "detector"):
+            raise UserError(f"imager_spacing is {imager_spacing!r}; expected 'detector', or None")
+        if spacing is not None or scale is not None or imager_spacing:
             self.check_points()
-            given.spacing = given_spacing.of_objects(spacing, scale, given.files, self.names)
+        if self.trained.has_points:
+            given.spacing = given_spacing.of_objects(
+                spacing, scale, given.files, self.names, detector=bool(imager_spacing)
+            )
         found = [self.see(batch, given.boxes) for batch in given.read(self.batch_size)]
         given.check_done("no result")
         result: Any = self.trained.result(tuple(map(str, given.files)), found)
         if not given.spacing:
             return result
-        return dataclasses.replace(result, spacing=given.spacing.mm(given.files, self.names, result.xy))
+        mm = given.spacing.mm(given.files, self.names, result.xy)
+        return dataclasses.replace(result, spacing=mm, at_detector=given.spacing.at_detector)
 
     def check_points(self) -> None:
         """Raises UserError where a spacing means nothing: what is found has no coordinates."""

@@ -165,8 +165,9 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
     monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | kept))
     assert run_export(to)[0] == 0
     assert json.loads((tmp_path / "out/landmarks.json").read_text())["grey"] == kept["grey"][""]
-    for values in (hounsfield, fractions):
-        done = served(Image.fromarray(values))
+    sixteen = (grey * 16.0).astype(np.uint16)
+    for values, options in ((hounsfield, {}), (fractions, {}), (sixteen, {"format": "PNG"})):
+        done = served(Image.fromarray(values), **options)
         assert done.returncode == 0, done.stderr
         code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", "face.tif", "--out=p.csv")
         assert code == 0, error

@@ -1,6 +1,7 @@
 """Landmarks of pictures without labels."""
 
 import csv
+import importlib
 import json
 import os
 import pathlib
@@ -9,12 +10,13 @@ import stat
 import subprocess
 import sys
 
+import dicom_files
 import numpy as np
 import pytest
 from PIL import Image
 
 from ctd_jax import Predictor, data, metrics
-from ctd_jax.data import synthetic
+from ctd_jax.data import dicom, synthetic
 from ctd_jax.report.overlays import MEASURED
 from ctd_jax.training import checkpoint
 
@@ -418,6 +420,78 @@ def test_label_files_that_cannot_be_written_are_refused_before_anything_is(predi
     assert (code, out) == (2, "") and said in error.replace("one.jpg and one.png", "one.png and one.jpg")
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.jpg", "none_coco.json"}
     assert (tmp_path / "none_coco.json").read_text() == "corrected"
+
+
+def test_dicom(predict, tmp_path, caplog):
+    """The points are those of the same picture as PNG, and nothing of the header is in any output."""
+    grey = np.asarray(Image.open(face(tmp_path / "plain.png", mode="L")))
+    one = dicom_files.dataset(grey.astype(np.uint16) * 16, bits=12, WindowCenter=2041, WindowWidth=4081)
+    (tmp_path / "one.dcm").write_bytes(dicom_files.written(one))
+    (tmp_path / "cut.dcm").write_bytes(dicom_files.written(one)[:-2000])
+    measured = ("--overlays=out/seen", "--measurements=out/measured.csv")
+    code, out, error = predict("one.dcm", "cut.dcm", "plain.png", *measured)
+    assert code == 2 and "cut.dcm: its pixels, coded by Explicit VR Little Endian, can't be decoded" in error
+    found = points(tmp_path / "out/predictions.csv")
+    np.testing.assert_allclose(found["one.dcm"], found["plain.png"], atol=2e-3)
+    written = [file for file in (tmp_path / "out").rglob("*") if file.is_file()]
+    assert len(written) == 4
+    everything = [out.encode(), error.encode(), caplog.text.encode(), *(file.read_bytes() for file in written)]
+    assert not [text for text in dicom_files.identities(one) if any(text.encode() in part for part in everything)]
+
+
+def test_spacing_of_dicom(predict, tmp_path):
+    """0.2 mm between rows and 0.1 between columns: y is in 0.2 and x in 0.1; of the detector only where asked for."""
+    grey = np.asarray(Image.open(face(tmp_path / "plain.png", mode="L")))
+    (tmp_path / "in.dcm").write_bytes(dicom_files.content(grey, PixelSpacing=[0.2, 0.1], ImagerPixelSpacing=[0.3, 0.4]))
+    (tmp_path / "at.dcm").write_bytes(dicom_files.content(grey, ImagerPixelSpacing=[0.5, 0.25]))
+    given = ("in.dcm", "at.dcm", "plain.png", "--measurements=out/measured.csv")
+
+    def in_mm(columns):
+        table = rows(tmp_path / "out/predictions.csv")
+        xy = np.array([[float(row["x"]), float(row["y"])] for row in table])
+        mm = np.array([[float(row[column] or "nan") for column in columns] for row in table])
+        return xy.reshape(3, K, 2), mm.reshape(3, K, 2), set(table[0])
+
+    code, out, error = predict(*given)
+    assert code == 0 and "lengths are in mm" in out and "detector" not in out
+    assert "1 of 2 DICOM files say the size of a pixel at the detector only" in error
+    assert "--imager_spacing=detector takes it" in error and "(first at.dcm)" in error
+    assert "2 of 3 pictures have no spacing, and nothing in mm: at.dcm, plain.png" in error
+    xy, mm, _ = in_mm(("x_mm", "y_mm"))
+    np.testing.assert_allclose(mm[0], xy[0] * [0.1, 0.2], atol=6e-4)
+    assert np.isnan(mm[1:]).all()
+
+    code, out, error = predict(*given, "--imager_spacing=detector")
+    assert code == 0 and "lengths are in mm at the detector" in out
+    assert "1 of 2 DICOM files have a Pixel Spacing in the patient, which is not used" in error
+    xy, mm, header = in_mm(("x_mm_at_detector", "y_mm_at_detector"))
+    np.testing.assert_allclose(mm[:2], xy[:2] * [[[0.4, 0.3]], [[0.25, 0.5]]], atol=6e-4)
+    assert np.isnan(mm[2]).all() and not {"x_mm", "y_mm"} & header
+    assert {row["radius_mm"] for row in rows(tmp_path / "out/predictions.csv")} == {""}
+    units = {row["unit"] for row in rows(tmp_path / "out/measured.csv")}
+    assert "mm at the detector" in units and "mm" not in units and "px" not in units
+    assert metrics.read_predictions(tmp_path / "out/predictions.csv").xy.shape == (3, K, 2)
+
+    code, out, error = predict(*given, "--spacing=0.7")
+    assert code == 0 and "--spacing=0.7: 1 spacings are not those of the DICOM files, and are used" in error
+    assert "in.dcm: 0.7 x 0.7 mm against 0.1 x 0.2 mm, x by y" in error
+    xy, mm, _ = in_mm(("x_mm", "y_mm"))
+    np.testing.assert_allclose(mm, xy * 0.7, atol=6e-4)
+    for more, words in (("--spacing=1", "give one of them"), ("--scale=chin,nose,4", "give one of them")):
+        code, _, error = predict(*given, "--imager_spacing=detector", more)
+        assert code == 2 and words in error
+    code, _, error = predict("at.dcm", "--imager_spacing=detector", "--format=slicer")
+    assert code == 2 and "its spacing is unknown" in error
+    code, _, error = predict("plain.png", "--imager_spacing=detector")
+    assert code == 2 and "no picture has an Imager Pixel Spacing" in error
+
+
+def test_dicom_without_pydicom(predict, tmp_path, monkeypatch):
+    monkeypatch.setattr(dicom, "_pydicom", lambda: importlib.import_module("no_such_package"))
+    for name in ("one.dcm", "two.dcm"):
+        (tmp_path / name).write_bytes(dicom_files.content(np.zeros((64, 64), np.uint8)))
+    code, _, error = predict("one.dcm", "two.dcm")
+    assert code == 2 and len(error.splitlines()) == 1 and "pip install" in error
 
 
 def test_measurements(predict, finished_run, tmp_path):

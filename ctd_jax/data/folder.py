@@ -12,7 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
-from ctd_jax.data import splits, tables
+from ctd_jax.data import dicom_spacing, splits, tables
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.picture_files import PictureFiles
@@ -111,6 +111,9 @@ def read_rows(
 
     Returns:
       The fields of `Table`, and the annotations of these rows.
+
+    Raises:
+      UserError: there are DICOM files, and pydicom is not installed.
     """
     cells, found = Cells(sheet, faults), PictureFiles(root)
     seen: dict[str, str] = {}  # path -> file and row
@@ -137,11 +140,13 @@ def read_rows(
     cells.say()
     found.say(sheet.path)
     _warn_of_subjects(sheet, subjects, images)
+    advice = f"write that in the patient into the columns {' and '.join(SPACING)}"
+    of_header = dicom_spacing.of_files([root / image for image in images], detector=False, advice=advice)
     fields = {
         "images": tuple(images),
         "subjects": tuple(subjects),
         "splits": tuple(split_of) if "split" in sheet.columns else None,
-        "spacing": np.array(spacing).reshape(len(images), 2),
+        "spacing": dicom_spacing.combined(np.array(spacing).reshape(-1, 2), of_header, where, str(sheet.path)),
         "where": tuple(where),
         "title": str(sheet.path),
     }

@@ -11,7 +11,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from ctd_jax.data import pictures, survey
+from ctd_jax.data import dicom, pictures, survey
 from ctd_jax.data.boxes import Box, read_boxes
 from ctd_jax.data.given_spacing import GivenSpacing
 from ctd_jax.data.grey_range import Grey
@@ -154,7 +154,8 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
     """The picture files, each once; and those that are there but can't be read, with the reason.
 
     Raises:
-      UserError: none is named, or there is no such file or folder, or no picture in a folder.
+      UserError: none is named, or there is no such file or folder, or no picture in a folder; DICOM, where pydicom is
+        not installed.
     """
     if not paths:
         raise UserError("no pictures: name files or folders")
@@ -171,6 +172,8 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
             found[path] = unreadable(path)
         else:
             raise UserError(f"{shown(path)}: no such file or folder")
+    if of_dicom := [path for path in found if path.suffix.lower() == dicom.SUFFIX]:
+        dicom.check_installed(shown(of_dicom[0]))
     return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
 
 

@@ -1,4 +1,5 @@
-"""Millimetres of a pixel of the pictures that somebody gives to predict on: a number, a table, or a known distance."""
+"""Millimetres of a pixel of the pictures that somebody gives to predict on: a number, a table, a known distance, or
+what DICOM files say."""
 
 import dataclasses
 import logging
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import files
-from ctd_jax.data import columns, tables
+from ctd_jax.data import columns, dicom_spacing, tables
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.folder import SPACING, check_spacing
@@ -28,10 +29,12 @@ class GivenSpacing:
     Attributes:
       of_file: `[2]` mm along x and y, of the pictures of which it is known.
       scale: two landmarks, and the mm between them in every picture; None: there is no such distance.
+      at_detector: they are mm at the detector, not in the patient.
     """
 
     of_file: Mapping[pathlib.Path, np.ndarray] = dataclasses.field(default_factory=dict)
     scale: tuple[str, str, float] | None = None
+    at_detector: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.of_file) or self.scale is not None
@@ -54,33 +57,45 @@ class GivenSpacing:
 
 
 def read(
-    spacing: str | None, scale: str | None, pictures: Sequence[pathlib.Path], names: Sequence[str]
+    spacing: str | None,
+    scale: str | None,
+    pictures: Sequence[pathlib.Path],
+    names: Sequence[str],
+    *,
+    detector: bool = False,
 ) -> GivenSpacing:
-    """What `--spacing` and `--scale` say.
+    """What `--spacing` and `--scale` say, else DICOM files.
 
     Args:
       spacing: a number of mm, or the path of a table with the columns image, spacing_x_mm and spacing_y_mm.
       scale: `LANDMARK,LANDMARK,MM`.
       pictures: those that are given.
       names: of the landmarks of the run.
+      detector: what DICOM files say of the detector is taken, and nothing else.
 
     Raises:
-      UserError: both; a number that is none, or not above 0; all that is wrong with the table; an unknown landmark.
+      UserError: two of them; a number that is none, or not above 0; all that is wrong with the table; an unknown
+        landmark; DICOM, where pydicom is not installed.
     """
-    if spacing and scale:
-        raise UserError("--spacing and --scale both say how large a pixel is; give one of them")
+    if bool(spacing) + bool(scale) + detector > 1:
+        raise UserError(f"--spacing, --scale and {dicom_spacing.FLAG} all say how large a pixel is; give one of them")
     if scale:
         return GivenSpacing(scale=check_scale(scale.split(","), names, f"--scale={scale}"))
     if not spacing:
-        return GivenSpacing()
+        return _of_headers(pictures, detector)
     if not _is_number(spacing):
-        return GivenSpacing(_of_table(pathlib.Path(spacing), pictures) if pictures else {})
+        return _completed(_of_table(pathlib.Path(spacing), pictures), pictures, spacing) if pictures else GivenSpacing()
     mm = _positive(spacing, f"--spacing={spacing}", "the mm of a pixel")
-    return GivenSpacing({picture: np.full(2, mm) for picture in pictures})
+    return _completed({picture: np.full(2, mm) for picture in pictures}, pictures, f"--spacing={spacing}")
 
 
 def of_objects(
-    spacing: Any, scale: Sequence[Any] | None, pictures: Sequence[pathlib.Path], names: Sequence[str]
+    spacing: Any,
+    scale: Sequence[Any] | None,
+    pictures: Sequence[pathlib.Path],
+    names: Sequence[str],
+    *,
+    detector: bool = False,
 ) -> GivenSpacing:
     """The same from Python.
 
@@ -89,16 +104,18 @@ def of_objects(
       scale: two landmarks, and the mm between them.
       pictures: N that are given.
       names: of the landmarks of the run.
+      detector: as of `read`.
 
     Raises:
-      UserError: both; another shape; what is not above 0; an unknown landmark.
+      UserError: two of them; another shape; what is not above 0; an unknown landmark; DICOM, where pydicom is not
+        installed.
     """
-    if spacing is not None and scale is not None:
-        raise UserError("spacing and scale both say how large a pixel is; give one of them")
+    if (spacing is not None) + (scale is not None) + detector > 1:
+        raise UserError("spacing, scale and imager_spacing all say how large a pixel is; give one of them")
     if scale is not None:
         return GivenSpacing(scale=check_scale(list(scale), names, f"scale={scale}"))
     if spacing is None:
-        return GivenSpacing()
+        return _of_headers(pictures, detector)
     try:
         mm = np.asarray(spacing, np.float64)
     except (TypeError, ValueError):
@@ -111,7 +128,38 @@ def of_objects(
     if wrong.any():
         i = int(np.argmax(wrong))
         raise UserError(f"spacing of {pictures[i]} is {each[i]}; expected mm above 0 (or NaN in both: unknown)")
-    return GivenSpacing({picture: each[i] for i, picture in enumerate(pictures) if not unknown[i]})
+    return _completed({p: each[i] for i, p in enumerate(pictures) if not unknown[i]}, pictures, "spacing")
+
+
+def _of_headers(pictures: Sequence[pathlib.Path], detector: bool) -> GivenSpacing:
+    """What DICOM files say; nothing where there are none."""
+    advice = f"{dicom_spacing.FLAG} takes it, for mm at the detector"
+    mm = dicom_spacing.of_files(pictures, detector=detector, advice=advice)
+    if detector and np.isnan(mm).all():
+        raise UserError(f"{dicom_spacing.FLAG}: no picture has an Imager Pixel Spacing; leave it out")
+    known = {picture: one for picture, one in zip(pictures, mm, strict=True) if not np.isnan(one).any()}
+    if known:
+        _warn_of_lacking(pictures, known, "DICOM")
+    return GivenSpacing(known, at_detector=detector)
+
+
+def _completed(given: Mapping[pathlib.Path, np.ndarray], pictures: Sequence[pathlib.Path], where: str) -> GivenSpacing:
+    """What is given and, of other pictures, what DICOM files say."""
+    mm = np.array([given.get(picture, dicom_spacing.UNKNOWN) for picture in pictures]).reshape(-1, 2)
+    of_header = dicom_spacing.of_files(pictures, detector=False, advice=f"{where} can say it")
+    both = dicom_spacing.combined(mm, of_header, [str(picture) for picture in pictures], where)
+    known = {picture: one for picture, one in zip(pictures, both, strict=True) if not np.isnan(one).any()}
+    _warn_of_lacking(pictures, known, where)
+    return GivenSpacing(known)
+
+
+def _warn_of_lacking(pictures: Sequence[pathlib.Path], known: Mapping[pathlib.Path, np.ndarray], where: str) -> None:
+    lacking = [str(picture) for picture in pictures if picture not in known]
+    if lacking:
+        _log.warning(
+            "%s: %d of %d pictures have no spacing, and nothing in mm: %s",
+            where, len(lacking), len(pictures), tables.listed(lacking, MAX_SHOWN),
+        )  # fmt: skip
 
 
 def check_scale(words: Sequence[Any], names: Sequence[str], where: str) -> tuple[str, str, float]:
@@ -162,10 +210,4 @@ def _of_table(path: pathlib.Path, pictures: Sequence[pathlib.Path]) -> dict[path
     known = {picture: mm for picture, mm in of_file.items() if not np.isnan(mm).any()}
     if not known:
         raise UserError(f"{path}: no row with the spacing of a picture that is given, such as {pictures[0]}")
-    lacking = [str(picture) for picture in pictures if picture not in known]
-    if lacking:
-        _log.warning(
-            "%s: %d of %d pictures have no spacing, and nothing in mm: %s",
-            path, len(lacking), len(pictures), tables.listed(lacking, MAX_SHOWN),
-        )  # fmt: skip
     return known

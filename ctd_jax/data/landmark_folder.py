@@ -78,7 +78,7 @@ class LandmarkTable(Table):
         return {
             "image": self.images[index],
             "subject": self.subjects[index],
-            "picture": root / self.images[index],
+            "picture": pictures.to_keep(root / self.images[index]),
             "xy": self.xy[index].astype(np.float32),
             "spacing": self.spacing[index].astype(np.float32),
             "box": self.boxes[index].astype(np.float32),

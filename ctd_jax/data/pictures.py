@@ -2,7 +2,9 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
+import pathlib
 import warnings
 from collections.abc import Callable, Iterator
 from typing import IO, Any
@@ -11,11 +13,13 @@ import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL.ImageFile import ImageFile
 
-from ctd_jax.data import grey_range
+from ctd_jax.data import dicom, grey_range
 from ctd_jax.errors import UserError
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff", ".webp", ".heic", ".heif", dicom.SUFFIX)
 FORMATS = ("PNG", "JPEG", "BMP", "TIFF", "WEBP", "GIF")  # no other is tried: some start other programs
+HEIF = 4, b"ftyp"  # where a HEIC file says what it is
+HEIF_READERS = ("pi_heif", "pillow_heif")  # the second brings an encoder under the GPL
 MAX_PIXELS = 80_000_000  # in a picture; a larger one is more likely a trap, or needs gigabytes
 MAX_PAGES = 64  # of a TIFF that are looked at
 PHOTOMETRIC, PLANAR, BITS = 262, 284, 258  # TIFF tags
@@ -84,6 +88,8 @@ def check_array(values: object, name: str) -> np.ndarray:
 
 def read(content: bytes, name: str) -> Stored:
     """The values that the file holds. Arguments and errors: see `decode`."""
+    if dicom.is_dicom(content, name):
+        return Stored(*dicom.read(content, name, MAX_PIXELS))
     with _readable(name, "picture"):
         opened, note = _open(content, FORMATS, name)
         negative = getattr(opened, "tag_v2", {}).get(PHOTOMETRIC) == 0  # Pillow turns 8 bits round, not more
@@ -103,10 +109,19 @@ def read(content: bytes, name: str) -> Stored:
 
 
 def is_deep(content: bytes | IO[bytes], name: str) -> tuple[bool, str]:
-    """Whether a file has more than 8 bits in a channel, and `Stored.note`; only its head is read."""
+    """Whether a file has, or being DICOM may have, more than 8 bits in a channel, and `Stored.note`; only its head is
+    read."""
+    if dicom.is_dicom(_head(content), name):
+        return True, ""
     with _readable(name, "picture"):
         picture, note = _open(content, FORMATS, name)
         return picture.mode.startswith(("I", "F")) or ";16" in _raw_mode(picture), note
+
+
+def to_keep(path: pathlib.Path) -> bytes:
+    """What is kept of a picture file: all of it, but the picture alone of DICOM."""
+    content = path.read_bytes()
+    return dicom.without_header(content, str(path)) if dicom.is_dicom(content, str(path)) else content
 
 
 def decode_classes(content: bytes, name: str) -> np.ndarray:
@@ -145,6 +160,9 @@ def _too_large(what: str) -> str:
 
 def _open(content: bytes | IO[bytes], formats: tuple[str, ...], name: str) -> tuple[ImageFile, str]:
     """The picture of a file, nothing decoded yet: of several pages the first of the largest; and a note of them."""
+    at, word = HEIF
+    if formats == FORMATS and _head(content)[at:].startswith(word):
+        formats = _heif(name)
     picture = Image.open(io.BytesIO(content) if isinstance(content, bytes) else content, formats=formats)
     note = ""
     if picture.format == "TIFF" and getattr(picture, "is_animated", False):
@@ -157,6 +175,18 @@ def _open(content: bytes | IO[bytes], formats: tuple[str, ...], name: str) -> tu
     if picture.width * picture.height > MAX_PIXELS:
         raise UserError(f"{name}: {_too_large('picture')} (it has {picture.width} x {picture.height})")
     return picture, note
+
+
+def _heif(name: str) -> tuple[str, ...]:
+    """The format of HEIC, once Pillow knows it."""
+    for reader in HEIF_READERS:
+        with contextlib.suppress(ImportError):
+            importlib.import_module(reader).register_heif_opener()
+            return ("HEIF",)
+    raise UserError(
+        f"{name}: HEIC pictures are read by pi-heif, which is not installed; pip install 'ctd_jax[heic]' (in a clone: "
+        "pip install -e '.[heic]'), or save it as PNG or JPEG"
+    )
 
 
 def _page_sizes(picture: Image.Image) -> list[tuple[int, int]]:
@@ -213,6 +243,14 @@ def _upright_as(picture: ImageFile, raw: str) -> Image.Image:
     tiles: Any = [tile[:3] + (replaced(tile[3]),) for tile in picture.tile]  # of another type in older versions
     picture.tile = tiles
     return ImageOps.exif_transpose(picture)
+
+
+def _head(content: bytes | IO[bytes]) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    head = content.read(dicom.PREAMBLE + len(dicom.MAGIC))
+    content.seek(0)
+    return head
 
 
 def _invisible(name: str) -> UserError:

@@ -95,7 +95,7 @@ class ClassMapTable(Table):
             "image": self.images[index],
             "subject": f"{self.domains[index]}/{self.subjects[index]}",
             "domain": self.domains[index],
-            "picture": root / self.images[index],
+            "picture": pictures.to_keep(root / self.images[index]),
             "mask": root / self.masks[index],
             "spacing": self.spacing[index].astype(np.float32),
         }

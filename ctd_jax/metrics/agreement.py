@@ -21,6 +21,7 @@ from ctd_jax.metrics.measurements import Measurement, classes, evaluate, units
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 WORDS = ("class", "true_class", "reason")  # further columns, where any measurement has classes, or any value is empty
+AT_DETECTOR = " at the detector"  # behind a unit of mm, where these are not mm in the patient
 SCORES = ("z", "percentile")  # further columns, where norms are given
 
 
@@ -72,13 +73,20 @@ class Measured:
         known = {name: column[chosen] for name, column in columns.items() if column is not None}
         return dataclasses.replace(self, **known)
 
-    def in_mm(self) -> "Measured":
-        """The same without values in pixels, which have a reason instead: units are not mixed in one table."""
+    def in_mm(self, *, at_detector: bool = False) -> "Measured":
+        """The same without values in pixels, which have a reason instead: units are not mixed in one table.
+
+        `at_detector`: mm are those at the detector, by which no classes are told that are in mm.
+        """
         in_px = np.char.startswith(self.units, "px")
         reasons = np.where(in_px & np.isfinite(self.value), "no spacing, so nothing in mm", self.reasons)
+        units = np.char.replace(self.units, "px", "mm")
+        in_mm = np.char.startswith(units, "mm") & at_detector
         return dataclasses.replace(
             self,
-            units=np.char.replace(self.units, "px", "mm"),
+            units=np.where(in_mm, np.char.add(units, AT_DETECTOR), units),
+            classes=np.where(in_mm, "", self.classes),
+            true_classes=np.where(in_mm, "", self.true_classes),
             value=np.where(in_px, np.nan, self.value),
             true_value=np.where(in_px, np.nan, self.true_value),
             reasons=reasons,

@@ -15,6 +15,7 @@ from ctd_jax.errors import UserError
 COLUMNS = ("image", "subject", "landmark", "x", "y", "true_x", "true_y", "error_px", "error_mm", "confidence")
 SPREAD = "spread_px"  # a further column, where several networks were averaged
 MM = ("x_mm", "y_mm")  # further columns of new pictures whose spacing is known: x and y times the mm of a pixel
+AT_DETECTOR = ("x_mm_at_detector", "y_mm_at_detector", "radius_mm_at_detector")  # instead, where mm are no others
 TRUST = ("radius_px", "radius_mm", "unlike")  # further columns, which older tables lack
 _DECIMALS = (3, 3, 3, 3, 4, 4, 4)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
 _DECIMALS_OF = {SPREAD: 3, "radius_px": 4, "radius_mm": 4, "unlike": 3}
@@ -117,15 +118,18 @@ def concatenate(tables: Sequence[Predictions]) -> Predictions:
     return dataclasses.replace(tables[0], **{name: np.concatenate([getattr(t, name) for t in tables]) for name in rows})
 
 
-def write_predictions(path: str | os.PathLike, table: Predictions, spacing: np.ndarray | None = None) -> None:
+def write_predictions(
+    path: str | os.PathLike, table: Predictions, spacing: np.ndarray | None = None, *, at_detector: bool = False
+) -> None:
     """Writes one row per picture x landmark, an empty cell where unknown, in place of a file already there.
 
     Args:
       path: of the csv file.
       table: of N pictures.
       spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too, and `radius_mm`; None: they are not.
+      at_detector: these are mm at the detector: `AT_DETECTOR` are written instead.
     """
-    if spacing is not None:
+    if spacing is not None and not at_detector:
         table = dataclasses.replace(table, radius_mm=table.radius_px * spacing.max(axis=1, keepdims=True))
     further = (() if np.isnan(table.spread_px).all() else (SPREAD,)) + TRUST
     unlike = np.broadcast_to(table.unlike[:, None], table.error_px.shape)
@@ -135,7 +139,10 @@ def write_predictions(path: str | os.PathLike, table: Predictions, spacing: np.n
     decimals = [*_DECIMALS, *(_DECIMALS_OF[name] for name in further)]
     if spacing is not None:
         values = np.concatenate([values, table.xy * spacing[:, None]], axis=-1)
-        further, decimals = further + MM, [*decimals, 4, 4]
+        further, decimals = further + (AT_DETECTOR if at_detector else MM), [*decimals, 4, 4]
+        if at_detector:
+            radius = table.radius_px * spacing.max(axis=1, keepdims=True)
+            values, decimals = np.concatenate([values, radius[..., None]], axis=-1), [*decimals, 4]
 
     def rows() -> Iterator[list[str]]:
         for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
@@ -188,7 +195,8 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
       UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
         that is not a number, half a point, an error without its true point (or the reverse).
     """
-    lines = [(line, row[: -len(MM)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *TRUST, *MM))]
+    further = (*MM, *AT_DETECTOR)  # which x, y and a spacing give
+    lines = [(line, row[: -len(further)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *TRUST, *further))]
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}

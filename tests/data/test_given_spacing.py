@@ -92,9 +92,9 @@ def test_what_is_no_scale(text, expected):
 
 
 def test_both_are_too_many():
-    with pytest.raises(UserError, match="--spacing and --scale both say"):
+    with pytest.raises(UserError, match="--spacing, --scale and --imager_spacing=detector all say"):
         given_spacing.read("1", "tip,ear,5", PICTURES, NAMES)
-    with pytest.raises(UserError, match="spacing and scale both say"):
+    with pytest.raises(UserError, match="spacing, scale and imager_spacing all say"):
         given_spacing.of_objects(1, ("tip", "ear", 5), PICTURES, NAMES)
 
 

@@ -1,7 +1,9 @@
 """Every kind of picture file comes out as upright 8-bit RGB."""
 
+import base64
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -303,3 +305,36 @@ def test_class_maps_are_turned_as_pictures_are(orientation):
 def test_a_class_map_is_a_png(kind):
     with pytest.raises(UserError, match="some.jpg: not a readable class map .*; a class map is a PNG"):
         pictures.decode_classes(encoded(GREY % 4, kind), "some.jpg")
+
+
+# four fields of 32 x 24 pixels, red and green above blue and grey, written with pillow-heif 1.x
+HEIC = base64.b64decode(
+    "AAAAHGZ0eXBoZWljAAAAAG1pZjFoZWljbWlhZgAAAX1tZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAACJpbG9jAA"
+    "AAAERAAAEAAQAAAAABoQABAAAAAAAAARMAAAAjaWluZgAAAAAAAQAAABVpbmZlAgAAAAABAABodmMxAAAAAA5waXRtAAAAAAABAAAA/WlwcnAA"
+    "AADdaXBjbwAAAHZodmNDAQNwAAAAkAAAAAAAHvAA/P34+AAADwNgAAEAGEABDAH//wNwAAADAJAAAAMAAAMAHroCQGEAAQAqQgEBA3AAAAMAkA"
+    "AAAwAAAwAeoCCBBZbq5Ka5uAhoMCAAAAMDIAAAAwAhYgABAAZEAcFzwIkAAAATY29scm5jbHgAAQANAAaAAAAAFGlzcGUAAAAAAAAAQAAAAEAA"
+    "AAAoY2xhcAAAAEAAAAABAAAAMAAAAAEAAAAAAAAAAv////AAAAACAAAAEHBpeGkAAAAAAwgICAAAABhpcG1hAAAAAAAAAAEAAQWBAgMFhAAAAR"
+    "ttZGF0AAABDygBrwY4Wve238hk///5BH6H9yn6J0VvxpWNqr7cKd9++ff/+lbEu9YwnVTKD8Zxe7O5SJUdEtB13uLI+FSyobwT8nAM0X1sAchx"
+    "Ni85doTFZLC377+4FU/kEdRoybrKlq/YwCO+4rd/+iDf/9hXKv9hImujzzfw+vwrHtpsnnieUf6ZXx+DLNizt4cD+d+gQxBTnG0Nk5jeJ5ynIJ"
+    "EkQAxNfX1tviuAEwa5F/FK/UMONFO+kWQARPr2Nh+mNUGLvJ/ReFMDAAYSfG8hbxTp04MVR7A0ADE5s05JEHLsq9S6KRX2ALe3VOECHA6OkiUh"
+    "Tsm6u6VWUmgx2ewrTlaXXyDf/egKwKqTxBJb29F/vJA="
+)
+
+
+def test_heic():
+    found = pictures.decode(HEIC, "a.heic").astype(int)
+    assert found.shape == (48, 64, 3)
+    want = [(250, 10, 10), (10, 250, 10), (10, 10, 250), (128, 128, 128)]
+    np.testing.assert_allclose(found[[5, 5, 40, 40], [5, 60, 5, 60]], want, atol=2)
+    assert pictures.is_deep(io.BytesIO(HEIC), "a.heic") == (False, "")
+    with pytest.raises(UserError, match=r"a\.heic: not a readable picture"):
+        pictures.decode(HEIC[:300], "a.heic")
+
+
+def test_heic_without_the_extra(monkeypatch):
+    for reader in pictures.HEIF_READERS:
+        monkeypatch.setitem(sys.modules, reader, None)
+    with pytest.raises(
+        UserError, match=r"a\.heic: HEIC pictures are read by pi-heif, .*; pip install 'ctd_jax\[heic\]'"
+    ):
+        pictures.decode(HEIC, "a.heic")

@@ -68,6 +68,8 @@ class LabelFiles(trained.Writer):
         """The pictures of a table, named by their paths below the folder that all of them lie in."""
         paths = [pathlib.Path(image) for image in table.images]
         spacing = given.spacing.mm(paths, self._names, table.xy)
+        if given.spacing.at_detector:  # for which no format has a word
+            spacing = np.full_like(spacing, np.nan)
         return tuple(
             Labelled(
                 given.below_all(path).as_posix(),

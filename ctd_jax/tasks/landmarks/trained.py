@@ -48,6 +48,7 @@ class FoundLandmarks:
       unlike: `[N]` above 1: the picture is unlike those that the run was trained on, and `radius` may not hold; NaN
         where unknown.
       spacing: `[N, 2]` mm of a pixel along x and y, NaN where unknown; None: it was not given.
+      at_detector: these are mm at the detector, where everything is larger than in the patient.
     """
 
     images: tuple[str, ...]
@@ -58,6 +59,7 @@ class FoundLandmarks:
     radius: np.ndarray
     unlike: np.ndarray
     spacing: np.ndarray | None = None
+    at_detector: bool = False
 
     @property
     def xy_mm(self) -> np.ndarray:
@@ -70,7 +72,7 @@ class FoundLandmarks:
             self.images, [""] * len(self.images), self.names, self.xy,
             confidence=self.confidence, spread_px=self.spread, radius_px=self.radius, unlike=self.unlike,
         )  # fmt: skip
-        metrics.write_predictions(path, table, self.spacing)
+        metrics.write_predictions(path, table, self.spacing, at_detector=self.at_detector)
 
 
 def doubts_of(outputs: Mapping[str, T], size: int) -> dict[str, T]:
@@ -274,6 +276,7 @@ class Table(trained.Writer):
         self._measured, self._measurements, self._normal = measured, measurements, normal
         self._tables: list[Predictions] = []
         self._spacing: list[np.ndarray] = []  # of their pictures, where any is given
+        self._at_detector = False
 
     def _tables_to_write(self) -> dict[str, pathlib.Path]:
         named = {"out": self._out, "measurements": self._measured}
@@ -291,6 +294,7 @@ class Table(trained.Writer):
     def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
         self._tables.append(found)
         if given.spacing:
+            self._at_detector = given.spacing.at_detector
             self._spacing.append(given.spacing.mm(tuple(pictures), self._names, found.xy))
         if self._overlays:
             names = self._names if len(self._names) <= MAX_NAMES else None
@@ -306,16 +310,17 @@ class Table(trained.Writer):
             return
         table = metrics.concatenate(self._tables)
         spacing = np.concatenate(self._spacing) if self._spacing else None
-        metrics.write_predictions(self._out, table, spacing)
-        unit = ""
+        metrics.write_predictions(self._out, table, spacing, at_detector=self._at_detector)
+        mm = f"mm{agreement.AT_DETECTOR}" if self._at_detector else "mm"
+        unit = f"; mm are {mm}" if self._at_detector else ""
         if self._measured:
             unknown = np.full((len(table.images), 2), np.nan)
             measured = agreement.Measured.from_predictions(
                 table, tuple(self._measurements), unknown if spacing is None else spacing
             )
-            measured = measured if spacing is None else measured.in_mm()
+            measured = measured if spacing is None else measured.in_mm(at_detector=self._at_detector)
             agreement.write(self._measured, self._normal.applied(measured) if self._normal else measured)
-            unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else 'mm'}"
+            unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else mm}"
         trained.warn_of_unlike(table.images, table.unlike)
         text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
         print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
