@@ -193,7 +193,8 @@ def serve(answers: Answers, address: pathlib.Path, port: int, ready: Callable[[s
     token = before.get("token") or secrets.token_urlsafe(24)
     with listening_at(port, before.get("port") or 0) as listening:
         found = listening.getsockname()[1]
-        write_address(address, {"port": found, "token": token})
+        if before != {"port": found, "token": token}:  # a kill while it is written can't take it away a second time
+            write_address(address, {"port": found, "token": token})
         config = uvicorn.Config(
             application(answers, token), log_config=None, access_log=False, lifespan="off", ws="none",
             timeout_graceful_shutdown=2, server_header=False,

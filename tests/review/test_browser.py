@@ -200,6 +200,20 @@ def test_a_day_of_work(used):
     assert (server.root / "landmarks.csv").read_bytes() == before
 
 
+def test_brightness_contrast_and_gamma_change_what_is_seen_alone(used):
+    page, _ = used
+    pixels = "page.view.canvas.getContext('2d').getImageData(300, 200, 1, 1).data.join()"
+    before = page(pixels)
+    for key, shift in (("b", False), ("c", True), ("i", False)):
+        page.press(key, shift=shift)
+    page("at('gamma').value = 2; at('gamma').dispatchEvent(new Event('input'))")
+    assert page("at('canvas').style.filter") == 'invert(1) url("#gamma_filter") brightness(1.1) contrast(0.9)'
+    assert page("document.querySelector('#gamma_filter feFuncG').exponent.baseVal") == 0.5
+    assert page(pixels) == before  # of the canvas itself, whose filter is the screen's
+    page.press("r")
+    assert page("at('canvas').style.filter") == "none"
+
+
 def test_the_first_points_are_placed_by_clicks(used):
     page, server = used
     go(page, "images/002.png")
