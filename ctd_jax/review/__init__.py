@@ -2,6 +2,6 @@
 
 `journal.py` keeps every edit on disk, `edits.py` says what they add up to, `folder.py` which pictures and landmarks
 there are, `proposals.py` what the page shows before anybody has placed a point, `fitting.py` moves the rest of a shape
-along, `server.py` answers the page, which `page.py` puts together from the files of `page/`, and `training_folder.py`
-writes the result. Nothing but `server.py` and `page.py` needs the packages of the extra `review`.
+along, `lease.py` lets one window edit at a time, `server.py` answers the page, which `page.py` puts together from the
+files of `page/`, and `training_folder.py` writes the result. Only `server.py` needs the packages of the extra `review`.
 """

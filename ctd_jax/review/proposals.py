@@ -5,9 +5,8 @@ import math
 import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
 
-from ctd_jax.data import tables
+from ctd_jax.data import pictures, tables
 from ctd_jax.errors import UserError
 from ctd_jax.labels.table import PLACED
 from ctd_jax.metrics.predictions import read_predictions
@@ -62,8 +61,9 @@ def of_run(workdir: pathlib.Path, reviewed: Reviewed) -> Predict:
     _check_names(predictor.names, reviewed, f"--workdir={workdir}")
 
     def predict(image: str) -> Mapping[str, Point]:
-        result: Any = predictor([reviewed.root / image])
-        return _points(predictor.names, result.xy[0].tolist(), reviewed)
+        path = reviewed.root / image
+        picture = pictures.decode(path.read_bytes(), image, predictor.trained.grey)
+        return _points(predictor.names, predictor.see({path: picture}, {}).xy[0].tolist(), reviewed)
 
     return predict
 

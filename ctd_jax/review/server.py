@@ -52,7 +52,8 @@ POLICY = (
     "default-src 'none'; script-src 'nonce-{0}'; style-src 'nonce-{0}'; img-src blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-TAKEN = "This rater's pictures are, or were since, open in another window"
+TAKEN = "This rater's pictures are open in another window"
+LOST = "Another window has gone on with this rater's pictures"
 
 
 class Answers:
@@ -107,7 +108,7 @@ class Answers:
 
     async def ping(self, request: Request) -> Response:
         if not self._lease.holds(_word(await _body(request), "window")):
-            return _error(TAKEN, 409)
+            return _error(LOST, 409)
         return JSONResponse({})
 
     async def leave(self, request: Request) -> Response:
@@ -118,7 +119,7 @@ class Answers:
         """Keeps edits; the answer has the ids of those that are on the disk, now or already before."""
         asked = await _body(request)
         if not self._lease.holds(_word(asked, "window")):
-            return _error(TAKEN, 409)
+            return _error(LOST, 409)
         given = asked.get("edits")
         if not isinstance(given, list):
             raise UserError("expected a list of edits")
