@@ -317,6 +317,7 @@ def test_edits_wait_in_the_page_while_the_server_is_gone(browser, folder):
         "!at('trouble').hidden && at('trouble').textContent.includes('2 edits') && at('trouble').textContent"
     )
     assert "The server does not answer. 2 edits are kept here and sent when it is back" in said
+    assert page("at('saved').textContent") == "not saved"
     kept = point(page, "chin")
     with serving(root, predict=predict, port=server.port) as again:
         page.wait(SAVED)

@@ -549,7 +549,7 @@ class Page {
   showSaved() {
     const { waiting, trouble } = this.outbox;
     const edits = waiting.length === 1 ? "1 edit is" : `${waiting.length} edits are`;
-    at("saved").textContent = waiting.length ? "saving…" : this.review ? "saved" : "";
+    at("saved").textContent = waiting.length ? (trouble ? "not saved" : "saving…") : this.review ? "saved" : "";
     at("trouble").hidden = !trouble;
     at("take_over").hidden = !trouble || trouble.kind !== "taken";
     if (!trouble) return;
@@ -582,7 +582,8 @@ class Page {
     const isHere = this.shown !== null;
     const isPlacing = isHere && this.selected && !this.isPlaced(points[this.selected]);
     at("points").classList.toggle("placing", Boolean(isPlacing));
-    at("hint").textContent = this.hint || (isPlacing ? `Click where ${this.selected} is` : "");
+    const asked = isPlacing && (points[this.selected] ? `${this.selected} is absent; a click places it` : `Click where ${this.selected} is`);
+    at("hint").textContent = this.hint || asked || "";
     this.showNames();
     this.showPictures();
     this.showPoints(points);
