@@ -76,16 +76,16 @@ class Answers:
         self._lease = Lease()
 
     def routes(self) -> list[Route]:
-        posts = {"open": self.open, "ping": self.ping, "leave": self.leave, "edits": self.edits, "fit": self.fit,
+        posts = {"open": self.open, "ping": self.ping, "leave": self.leave, "edits": self.keep, "fit": self.fit,
                  "write": self.write}  # fmt: skip
         return [
-            Route("/", self.page),
+            Route("/", self.show),
             *(Route(f"/api/{name}", answer, methods=["POST"]) for name, answer in posts.items()),
             Route("/api/picture/{index:int}", self.picture),
             Route("/api/proposed/{index:int}", self.proposed),
         ]
 
-    async def page(self, request: Request) -> Response:
+    async def show(self, request: Request) -> Response:
         text, nonce = page.page()
         return HTMLResponse(text, headers={"Content-Security-Policy": POLICY.format(nonce)})
 
@@ -115,7 +115,7 @@ class Answers:
         self._lease.leave(_word(await _body(request), "window"))
         return JSONResponse({})
 
-    async def edits(self, request: Request) -> Response:
+    async def keep(self, request: Request) -> Response:
         """Keeps edits; the answer has the ids of those that are on the disk, now or already before."""
         asked = await _body(request)
         if not self._lease.holds(_word(asked, "window")):

@@ -78,14 +78,14 @@ def write(
     """
     review = Review(entries)
     done = [image for image in reviewed.images if _is_taken(image, review, reviewed)]
-    if not any(review.done.values()):
+    if not any(review.done.get(image) for image in done):
         raise UserError(f"{reviewed.root}: no picture is marked done; mark those whose points are right")
     placing.check_free(out, force, lambda: _check_replaced(out, reviewed.root))
     points = {image: _points(image, review, reviewed) for image in done}
     xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
     hidden = np.array([[one["state"] == HIDDEN for one in of_image.values()] for of_image in points.values()])
     splits_of = split_of(reviewed, workdir)
-    _say(review, reviewed)
+    _say(review, reviewed, points)
     with placing.new_folder(out) as new:
         for image in done:
             (new / image).parent.mkdir(parents=True, exist_ok=True)
@@ -121,12 +121,17 @@ def _check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
         raise UserError(f"--out: {out} is not replaced: it is not a landmark folder, or has reviews of its own")
 
 
-def _say(review: Review, reviewed: Reviewed) -> None:
+def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, Point]]) -> None:
     begun = [image for image, of_image in review.points.items()
              if any(of_image.values()) and review.done.get(image) is not True and image in reviewed.images]  # fmt: skip
     if begun:
         _log.warning("%d pictures have edits but are not marked done; their edits are left out: %s", len(begun),
                      tables.listed(begun, 3))  # fmt: skip
+    unsaid = [f"{name} of {image}" for image, of_image in points.items() for name, one in of_image.items()
+              if "how" not in one]  # fmt: skip
+    if unsaid:
+        _log.warning("%d points of pictures marked done are neither placed nor absent, and left empty: %s", len(unsaid),
+                     tables.listed(unsaid, 3))  # fmt: skip
     gone = [image for image, is_done in review.done.items() if is_done and image not in reviewed.images]
     if gone:
         _log.warning("%d pictures marked done are no longer in %s: %s", len(gone), reviewed.root,

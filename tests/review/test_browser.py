@@ -176,6 +176,13 @@ def test_a_day_of_work(used):
     page.press(" ")  # done: what is proposed is accepted
     page.wait(f"page.image === '{NEXT}' && {READY}")
     assert "invert(1)" in page("at('canvas').style.filter")
+    go(page, FIRST)
+    page("page.select('nasion')")
+    page.press("Backspace")  # nobody has said where it is: the picture is not done
+    assert page("page.isDone(page.image)") is False and point(page, "nasion")["how"] == "predicted"
+    page.press("z")
+    assert page("page.isDone(page.image)") is True
+    go(page, NEXT)
     page.press("v")
     page.wait(SAVED)
     page.reload()  # undo goes over pictures, after a reload, too

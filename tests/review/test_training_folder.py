@@ -98,10 +98,22 @@ def test_a_folder_of_pictures_becomes_a_landmark_folder(root, tmp_path):
     assert "the training chooses them" in said
 
 
+def test_what_nobody_has_said_is_left_empty_and_said(root, tmp_path, caplog):
+    reviewed = folder.read(root / "images", ["tip", "base"])
+    entries = [edit("003.png", {"tip": point(1.0, 2.0), "base": None}, done=True)]
+    training_folder.write(reviewed, entries, tmp_path / "new")
+    np.testing.assert_array_equal(reader.read(tmp_path / "new").xy, [[[1, 2], [np.nan, np.nan]]])
+    assert (
+        "1 points of pictures marked done are neither placed nor absent, and left empty: base of 003.png" in caplog.text
+    )
+
+
 def test_nothing_is_written_of_what_the_reader_refuses(root, tmp_path):
     reviewed = folder.read(root / "images", ["tip", "base"])
     with pytest.raises(UserError, match="no picture is marked done"):
         training_folder.write(reviewed, [edit("003.png", {"tip": point(1.0, 2.0)})], tmp_path / "new")
+    with pytest.raises(UserError, match="no picture is marked done"):
+        training_folder.write(reviewed, [edit("gone.png", done=True)], tmp_path / "new")
     far = [edit("003.png", {"tip": point(40.0, 2.0), "base": point(3.0, 4.0)}, done=True)]
     with pytest.raises(UserError, match=r"tip lies at \(40.0, 2.0\), outside the picture of 32 x 32"):
         training_folder.write(reviewed, far, tmp_path / "new")

@@ -217,7 +217,8 @@ class Page {
   }
 
   reset() {
-    if (this.selected && own(this.review.points.get(this.image), this.selected)) this.edit({ [this.selected]: null });
+    const isSaid = this.selected && own(this.review.points.get(this.image), this.selected);
+    if (isSaid) this.edit({ [this.selected]: null }, this.openAgain());
   }
 
   accepted() {
@@ -245,6 +246,11 @@ class Page {
     else this.say("All pictures are done");
   }
 
+  /* A picture that was done is so no longer when a point of it is only proposed again. */
+  openAgain() {
+    return this.isDone(this.image) === true ? { done: false } : {};
+  }
+
   markOpen() {
     this.edit({}, { done: false });
   }
@@ -267,7 +273,7 @@ class Page {
       });
       if (this.index !== index) return;
       const moved = rest.map((name, i) => [name, { ...this.placedAt(points[name], ...found[i]), how: "fitted" }]);
-      this.edit(Object.fromEntries(moved), this.isDone(this.image) === true ? { done: false } : {});
+      this.edit(Object.fromEntries(moved), this.openAgain());
     } catch (error) {
       this.failed(error);
     }
