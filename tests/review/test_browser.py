@@ -334,6 +334,24 @@ def test_edits_wait_in_the_page_while_the_server_is_gone(browser, folder):
         page.close()
 
 
+def test_a_full_disk_is_said_until_there_is_room(used, monkeypatch):
+    page, server = used
+
+    def full(self, lines):
+        raise OSError(28, "No space left on device", str(self.path))
+
+    page("page.select('chin')")
+    monkeypatch.setattr(journal.Journal, "_write", full)
+    page.press("1")
+    page.wait("at('trouble').textContent.includes('Not saved') && at('trouble').textContent.includes('No space left')")
+    page("page.outbox.ping()")
+    assert not page("at('trouble').hidden") and FIRST not in on_disk(server).points
+    monkeypatch.undo()
+    page.wait(SAVED)
+    assert on_disk(server).points[FIRST]["chin"]["how"] == "accepted"
+    page.forget()  # the browser has reported the refusals, as it should
+
+
 def test_two_windows_on_one_rater(used, browser):
     page, server = used
     other = browser.page(server.address)

@@ -609,7 +609,7 @@ class Page {
     const signs = { true: ["✓", "done"], before: ["◦", "labelled before"], false: ["·", "not done"], null: ["·", "not done"] };
     [...at("picture_list").children].forEach((item, index) => {
       const [sign, said] = signs[this.isDone(this.images[index])];
-      write(item, sign, this.images[index], "", `${this.images[index]}, ${said}`, index === this.index, sign === "✓");
+      write(item, sign, "", `${this.images[index]}, ${said}`, index === this.index, sign === "✓");
     });
     const here = at("picture_list").children[this.index];
     if (here && this.listedAt !== this.index) here.scrollIntoView({ block: "nearest" });
@@ -622,7 +622,7 @@ class Page {
       const point = points[name];
       const sign = !point ? "–" : point.state === ABSENT ? "×" : isOpen(point) ? "○" : point.state === HIDDEN ? "⊗" : "●";
       const where = this.isPlaced(point) ? `${point.x.toFixed(1)}, ${point.y.toFixed(1)}` : point ? "absent" : "";
-      write(item, sign, name, where, inWords(name, point), name === this.selected, Boolean(point) && !isOpen(point));
+      write(item, sign, where, inWords(name, point), name === this.selected, Boolean(point) && !isOpen(point));
     });
     const chosen = at("point_list").children[this.landmarks.indexOf(this.selected)];
     if (chosen && this.listed !== this.selected) chosen.scrollIntoView({ block: "nearest" });
@@ -749,7 +749,10 @@ function row(name, does) {
   return element("li", "", button);
 }
 
-function write(item, sign, name, small, said, isCurrent, isStrong) {
+function write(item, sign, small, said, isCurrent, isStrong) {
+  const content = [sign, small, said, isCurrent, isStrong].join();
+  if (item.content === content) return;
+  item.content = content;
   const button = item.firstChild;
   const [first, , last] = button.children;
   first.textContent = sign;

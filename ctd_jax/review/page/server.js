@@ -76,7 +76,7 @@ class Outbox {
   async ping() {
     try {
       await this.server.post("/api/ping", {});
-      this.say(null);
+      if (!this.waiting.length) this.say(null); // else what becomes of them says it
       this.send();
     } catch (error) {
       this.failed(error);
