@@ -7,7 +7,7 @@ import io
 import logging
 import os
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,9 @@ from ctd_jax.data import (
     survey,
 )
 from ctd_jax.data.faults import Faults
+from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.data.segmentation_folder import ClassMapTable
 from ctd_jax.errors import UserError
 from ctd_jax.inspection.class_maps import Regions, regions
@@ -48,6 +50,7 @@ class Folder:
       units: what looks like annotations in another unit or convention.
       remarks: what else reading it says.
       regions: those of each class map; none where there is no map, or it doesn't belong to its picture.
+      grey: ranges of each picture, where it has more than 8 bits: those of all pictures of its domain, as in training.
     """
 
     root: pathlib.Path
@@ -59,6 +62,7 @@ class Folder:
     units: tuple[str, ...]
     remarks: tuple[str, ...]
     regions: tuple[Regions, ...]
+    grey: tuple[Grey, ...]
 
     def __len__(self) -> int:
         return len(self.table)
@@ -66,7 +70,7 @@ class Folder:
     def picture(self, index: int) -> np.ndarray:
         """`[H, W, 3]` uint8."""
         name = self.table.images[index]
-        return pictures.decode((self.root / name).read_bytes(), name)
+        return pictures.decode((self.root / name).read_bytes(), name, self.grey[index])
 
 
 def read(root: pathlib.Path) -> Folder:
@@ -78,7 +82,7 @@ def read(root: pathlib.Path) -> Folder:
     faults = Faults(str(root))
     with _said() as remarks:
         table = _rows(root, faults)
-        table, looks, sha256, seen, classes = _look_at_all(root, table, faults)
+        table, looks, sha256, seen, grey, classes = _look_at_all(root, table, faults)
         remarks += survey.remarks(seen, survey.ranges(seen))
         split_of = tuple(splits.word(text) if text else "" for text in table.splits or [""] * len(table))
         annotated = None
@@ -94,7 +98,7 @@ def read(root: pathlib.Path) -> Folder:
                 annotation_checks.check(table, split_of, twin)
             else:
                 annotation_checks.check_spacings(table.title, table.where, table.spacing, table.domains, twin)
-    return Folder(root, table, split_of, looks, sha256, faults.by_kind(), tuple(units), tuple(remarks), classes)
+    return Folder(root, table, split_of, looks, sha256, faults.by_kind(), tuple(units), tuple(remarks), classes, grey)
 
 
 def _rows(root: pathlib.Path, faults: Faults) -> AnyTable:
@@ -107,9 +111,9 @@ def _rows(root: pathlib.Path, faults: Faults) -> AnyTable:
 
 def _look_at_all(
     root: pathlib.Path, table: AnyTable, faults: Faults
-) -> tuple[AnyTable, tuple[Look, ...], tuple[str, ...], list[survey.Seen], tuple[Regions, ...]]:
-    """The rows whose pictures can be read; the looks at these, their digests, what `survey` knows of them, and the
-    regions of their class maps."""
+) -> tuple[AnyTable, tuple[Look, ...], tuple[str, ...], list[survey.Seen], tuple[Grey, ...], tuple[Regions, ...]]:
+    """The rows whose pictures can be read; the looks at these, their digests, what `survey` knows of them, their grey
+    ranges, and the regions of their class maps."""
     found: dict[int, tuple[Look, str, survey.Seen, Regions]] = {}
 
     def see(index: int) -> None:
@@ -133,8 +137,26 @@ def _look_at_all(
     if not rows:
         first = next((message for messages in faults.by_kind().values() for message in messages), "it has no rows")
         raise UserError(f"{root}: no row has a picture that can be read; the first fault: {first}")
+    grey = _grey(table, {row: found[row][2] for row in rows})
+
+    def see_again(row: int) -> Look:
+        picture = pictures.decode((root / table.images[row]).read_bytes(), table.images[row], grey[row])
+        if isinstance(table, ClassMapTable) and found[row][3]:
+            return dataclasses.replace(look(picture), thumbnail=outlined(picture, table.class_map(row, picture, root)))
+        return look(picture)
+
+    deep = [row for row in rows if found[row][2].kind]
+    for row, again in zip(deep, map_in_threads(see_again, deep), strict=True):
+        found[row] = again, *found[row][1:]
     looks, sha256, seen, classes = zip(*(found[row] for row in rows), strict=True)
-    return _taken(table, rows), looks, sha256, list(seen), classes
+    return _taken(table, rows), looks, sha256, list(seen), tuple(grey[row] for row in rows), classes
+
+
+def _grey(table: AnyTable, seen: Mapping[int, survey.Seen]) -> dict[int, Grey]:
+    """Row -> the ranges that it shares with the others of its domain."""
+    domain = {row: table.domains[row] if isinstance(table, ClassMapTable) else "" for row in seen}
+    of_domain = {one: survey.ranges([seen[row] for row in seen if domain[row] == one]) for one in set(domain.values())}
+    return {row: of_domain[domain[row]] for row in seen}
 
 
 def _taken(table: AnyTable, rows: list[int]) -> AnyTable:

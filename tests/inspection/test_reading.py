@@ -94,3 +94,16 @@ def test_a_segmentation_folder_is_read_too(tmp_path):
     assert {one: pixels for one, (pixels, _) in found.regions[2].items()} == {
         one: int((classes == one).sum()) for one in range(1, classes.max() + 1) if (classes == one).any()
     }
+
+
+def test_pictures_of_more_than_8_bits_are_as_bright_as_a_training_sees_them(root):
+    """A dark one stays dark beside the others, though its own brightest pixel would make it bright."""
+    names = [row["image"] for row in landmark_rows.read(root)]
+    for name in names:
+        grey = np.asarray(Image.open(root / name).convert("L")).astype(np.uint16)
+        Image.fromarray(grey * (1 if name == names[0] else 16)).save(root / name)
+    found = reading.read(root)
+    assert found.grey[0] == {"integer": (0.0, 4095.0)}
+    original = np.asarray(Image.open(root / names[0])).astype(float)
+    assert np.abs(found.picture(0)[..., 0] - original * 255 / 4095).max() <= 0.5
+    assert found.looks[0].brightness < min(one.brightness for one in found.looks[1:]) / 4
