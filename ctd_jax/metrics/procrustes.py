@@ -4,6 +4,8 @@ Full Procrustes distance and centroid size of Dryden and Mardia 2016, Statistica
 2 and 4. NumPy only, float64.
 """
 
+from collections.abc import Sequence
+from itertools import combinations
 from typing import Any
 
 import numpy as np
@@ -69,3 +71,45 @@ def summarize(table: Predictions, spacing: np.ndarray) -> dict[str, Any]:
         if np.isfinite(ends).all():
             summary["ci95"][key] = ends.tolist()
     return summary
+
+
+def between_raters(table: Predictions, points: np.ndarray, spacing: np.ndarray) -> dict[str, Any]:
+    """The `shape` of the `raters` of metrics.json: whether a network's shapes differ from a person's as much as another
+    person's do. Means over pictures, each by the landmarks that all raters annotated, three at least; empty where there
+    is none.
+
+    - `n_images`: pictures that count.
+    - `network`, `between`: of the network and each rater, and of each two raters: `procrustes_distance`, see
+      `distance`, and `centroid_size_difference`, 2 |a - b| / (a + b) of the two sizes.
+
+    Args:
+      table: of N pictures.
+      points: `[R, N, K, 2]` of R raters in pixels, NaN where one annotated none.
+      spacing: `[N, 2]` mm per pixel, NaN where unknown: pixels are then taken to be square.
+    """
+    scale = np.where(np.isnan(spacing).any(axis=-1, keepdims=True), 1.0, spacing)[:, None]
+    network, between = [], []
+    for i, found in enumerate(table.xy * scale):
+        people = points[:, i] * scale[i]
+        known = np.isfinite(found).all(axis=-1) & np.isfinite(people).all(axis=(0, 2))
+        if len(people) > 1 and known.sum() >= MIN_POINTS:
+            shapes = people[:, known]
+            network.append(_mean_difference([(found[known], one) for one in shapes]))
+            between.append(_mean_difference(list(combinations(shapes, 2))))
+    apart = np.array([network, between])  # [2, n, 2]
+    good = np.isfinite(apart).all(axis=(0, 2)) if network else np.zeros(0, bool)
+    if not good.any():
+        return {}
+    keys = ("procrustes_distance", "centroid_size_difference")
+    means = apart[:, good].mean(axis=1).tolist()
+    return {"n_images": int(good.sum())} | {
+        who: dict(zip(keys, mean, strict=True)) for who, mean in zip(("network", "between"), means, strict=True)
+    }
+
+
+def _mean_difference(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
+    """Distance of shape, and difference of size as a share of their mean, on average over pairs of `[K, 2]`."""
+    sizes = np.array([[centroid_size(a), centroid_size(b)] for a, b in pairs])
+    with np.errstate(invalid="ignore"):  # all points of both in one place: NaN, as the distance is
+        apart = np.abs(sizes[:, 0] - sizes[:, 1]) / sizes.mean(axis=1)
+    return np.array([np.mean([distance(*pair) for pair in pairs]), apart.mean()])

@@ -91,3 +91,40 @@ def test_fewer_than_three_points_have_no_shape():
     true, xy = shapes(2, k=4)
     true[2:] = np.nan
     assert procrustes.summarize(table(xy[None], true[None], ["a"]), NOT_KNOWN) == {"n_images": 0, "ci95": {}}
+
+
+def test_observers_error_by_scipy_and_by_hand():
+    """Three raters of two pictures, in mm; the second picture has a landmark that one rater left out."""
+    rng = np.random.default_rng(5)
+    true = rng.normal(0, 30, (2, 6, 2))
+    people = true + rng.normal(0, 2, (3, 2, 6, 2))
+    people[1] *= 1.1
+    people[2, 1, 4] = np.nan
+    xy, spacing = true + rng.normal(0, 3, true.shape), np.array([[0.5, 2.0], [0.5, 2.0]])
+    found = procrustes.between_raters(table(xy, true, ["a", "b"]), people, spacing)
+
+    def apart(one, other):
+        one, other = one * (0.5, 2.0), other * (0.5, 2.0)
+        sizes = [np.linalg.norm(shape - shape.mean(axis=0)) for shape in (one, other)]
+        return scipy.spatial.procrustes(one, other)[2] ** 0.5, abs(sizes[0] - sizes[1]) / np.mean(sizes)
+
+    known = [np.arange(6), np.array([0, 1, 2, 3, 5])]
+    between, network = [], []
+    for i, rows in enumerate(known):
+        a, b, c = people[:, i, rows]
+        between.append(np.mean([apart(a, b), apart(a, c), apart(b, c)], axis=0))
+        network.append(np.mean([apart(xy[i, rows], one) for one in (a, b, c)], axis=0))
+    assert found["n_images"] == 2
+    for who, values in (("between", between), ("network", network)):
+        assert list(found[who].values()) == pytest.approx(np.mean(values, axis=0).tolist(), rel=1e-9)
+    assert list(found["between"]) == ["procrustes_distance", "centroid_size_difference"]
+
+
+def test_without_two_raters_or_three_points_there_is_no_observers_error():
+    xy, _ = np.random.default_rng(0).normal(0, 9, (2, 1, 5, 2))
+    one = table(xy, xy, ["a"])
+    assert procrustes.between_raters(one, xy[None], NOT_KNOWN) == {}
+    few = np.stack([xy, xy])
+    few[:, :, 2:] = np.nan
+    assert procrustes.between_raters(one, few, NOT_KNOWN) == {}
+    assert procrustes.between_raters(one, np.ones((2, 1, 5, 2)), NOT_KNOWN) == {}

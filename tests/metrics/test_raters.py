@@ -70,5 +70,9 @@ def test_a_run_on_a_folder_with_raters(finished_run):
     assert found["network"] == pytest.approx(np.mean(apart), rel=1e-4)
     assert found["between"] == pytest.approx(2 * 0.5)
     assert found["n_points"] == predictions.xy[..., 0].size  # also the chin that landmarks.csv lacks
+    assert found["shape"]["between"] == pytest.approx(
+        {"procrustes_distance": 0, "centroid_size_difference": 0}, abs=1e-6
+    )  # one rater's points are the other's, shifted
+    assert found["shape"]["network"]["procrustes_distance"] > 0.01
     assert {"raters"} <= set(json.loads((workdir / "metrics_test1.json").read_text()))
     assert "than another annotator is (1.00 mm)" in (workdir / "report.html").read_text("utf-8")

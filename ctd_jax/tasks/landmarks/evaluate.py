@@ -294,7 +294,8 @@ def _write(
 def _of_raters(
     table: Predictions, pictures: data.SplitPictures, splits: Sequence[str], config: ConfigDict
 ) -> dict[str, Any]:
-    """The `raters` of metrics.json: see `raters.summarize`. Empty where the folder has none, and with several folders.
+    """The `raters` of metrics.json: see `raters.summarize` and `procrustes.between_raters`. Empty where the folder has
+    none, and with several folders.
 
     Args:
       table: of pictures of these splits.
@@ -308,8 +309,10 @@ def _of_raters(
     points = data.raters.points(pathlib.Path(folders[0]), known, table.images.tolist())
     parts = [pictures.split(name) for name in splits]
     spacing = {image: mm for part in parts for image, mm in zip(part.images, part.spacing, strict=True)}
-    found = raters.summarize(table, points, known.raters, np.array([spacing[image] for image in table.images]))
-    return {"raters": found} if found else {}
+    of_pictures = np.array([spacing[image] for image in table.images])
+    found = raters.summarize(table, points, known.raters, of_pictures)
+    shape = procrustes.between_raters(table, points, of_pictures)
+    return {"raters": found | ({"shape": shape} if shape else {})} if found else {}
 
 
 def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:
