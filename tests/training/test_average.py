@@ -27,8 +27,8 @@ PICTURES = np.random.default_rng(0).normal(size=(8, 3)).astype("f")
 
 
 def start():
-    params = {"encoder": {"frozen": np.ones(3, "f"), "w": np.zeros(3, "f")}, "decoder": {"b": np.zeros((), "f")}}
-    return {"params": params, "batch_stats": {"mean": np.zeros(3, "f")}}
+    params = {"encoder": {"frozen": np.ones(3, "f"), "w": np.full(3, 0.5, "f")}, "decoder": {"b": np.float32(0.25)}}
+    return {"params": params, "batch_stats": {"mean": np.full(3, -0.5, "f")}}
 
 
 def loss(params, batch_stats, frozen, batch, keys):
