@@ -41,9 +41,9 @@ def content(right: bytes, draw: random.Random) -> bytes:
 
 
 def known(right: bytes) -> list[bytes]:
-    """What a draw seldom hits: a pickle that runs a program; brackets nested too deep, an integer with more digits than
-    Python reads, a cell longer than `csv` takes, a zero byte; of what is no text, another last bit, a last number that
-    is none, and JSON in JSON that is none."""
+    """What a draw seldom hits: a pickle that runs a program; a list, brackets nested too deep, an integer with more
+    digits than Python reads, a cell longer than `csv` takes, a zero byte; of what is no text, another last bit, a last
+    number that is none, and JSON in JSON that is none."""
     if not is_text(right):
         changed = [
             right[:-1] + bytes([right[-1] ^ 1]),
@@ -53,6 +53,7 @@ def known(right: bytes) -> list[bytes]:
         return [PICKLE, *changed]
     return [
         PICKLE,
+        b"[1]",
         b"[" * 100_000,
         b'{"a":' * 100_000,
         re.sub(rb"[:,] *\"?[\w.]+\"?", lambda found: found[0][:1] + b"9" * 5000, right, count=1),
