@@ -118,6 +118,9 @@ def _demo() -> ConfigDict:
     config.coordinates = ConfigDict()  # a second task of the landmark network, beside the heatmaps
     config.coordinates.weight = 0.0  # of the error of coordinates that a linear head reads from the encoder's mean
 
+    config.presence = ConfigDict()  # whether landmarks are there, where dataset.json names some that may be `absent`
+    config.presence.weight = 0.01  # of the cross-entropy of a linear head, which is there only then; 0: none
+
     config.recognition = ConfigDict()  # read where the task is recognition
     config.recognition.loss = "softmax"  # cross-entropy of a linear classifier; or "arcface", of cosines with a margin
     # ours, both: the paper's 0.5 and 64 are for 85 000 people

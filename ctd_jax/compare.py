@@ -106,6 +106,11 @@ def main() -> None:
     result["mean_shape"] = _mean_shape(run) if run else {}
     if result["n_subjects"] < 2:
         _log.warning("there is only one subject, which says nothing about others: no interval and no p-value")
+    if "n_left_out" in result:
+        _log.warning(
+            "%d annotated points are not predicted by one of the two, or by both; they are left out",
+            result["n_left_out"],
+        )
     _write({"a": _paths[0], "b": _paths[1]} | result)
     warnings = [
         f"{name} is no better than the mean shape of its training labels."

@@ -8,6 +8,9 @@ with a dot. --measurements=FILE.csv adds a table of what the run's dataset.json 
 degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic, fas_face and hip_basic
 come along. --out=/dev/stdout writes the table there.
 
+Where the run's dataset.json names landmarks that may be absent, the column present has the probability that they are in
+the picture; below 0.5 they are neither drawn nor measured on. x and y stay: where the point would be.
+
 Where --spacing says how many mm a pixel is, or --scale how many lie between two landmarks, the tables are in mm:
 
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --spacing=0.1

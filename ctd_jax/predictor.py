@@ -86,6 +86,13 @@ class Predictor:
         self.trained = averaged.with_evidence(self.networks)
         if self.trained.lacks:
             _log.warning("no radius and no score of unlike pictures: %s", self.trained.lacks)
+        if self.trained.absent and not all(one.evidence and one.evidence.temperature for one in self.networks):
+            _log.warning("the probabilities that landmarks are there (`present`) are not calibrated: val told nothing")
+        if self.trained.never_annotated:
+            _log.warning(
+                "not predicted, because no training picture had it annotated: %s; its cells are empty",
+                ", ".join(self.trained.never_annotated),
+            )
         self.batch_size = min(MAX_BATCH, *(one.config.eval.batch_size for one in self.networks))
         doubt = self.trained.evidence.radius.doubt if self.trained.evidence else None
         self._compiled = [_Network(one, self.batch_size, doubt) for one in self.networks]

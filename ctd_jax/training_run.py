@@ -287,7 +287,7 @@ def _warn_of_ineffective_terms(norms: dict[str, float]) -> None:
     for name, norm in norms.items():
         if norm < INEFFECTIVE * reference:
             term = name.removeprefix("gradient_")
-            term = term if term == "coordinates" else f"constraints.{term}"
+            term = term if term in ("coordinates", "presence") else f"constraints.{term}"
             _log.warning(
                 "%s pulls at the encoder %.0e times as hard as the task itself, so it changes nothing; "
                 "raise %s.weight (the columns gradient_... of log.csv compare them)",

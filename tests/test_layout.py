@@ -70,6 +70,7 @@ TESTED_IN = {
     "tasks/landmarks/heatmaps.py": "tasks/test_heatmaps.py",
     "tasks/landmarks/label_files.py": "labels/test_walk.py",
     "tasks/landmarks/network.py": "tasks/test_landmarks.py",
+    "tasks/landmarks/presence.py": "tasks/test_presence.py",
     "tasks/landmarks/task.py": "tasks/test_landmarks.py",
     "tasks/landmarks/teacher_run.py": "tasks/test_fsf_ld.py",
     "tasks/landmarks/trained.py": "tasks/test_domains.py",

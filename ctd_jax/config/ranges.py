@@ -75,6 +75,7 @@ RANGES = {
     "domains.schedule": one_of("proportional", "balanced", "temperature"),
     "domains.temperature": POSITIVE,
     "coordinates.weight": WEIGHT,
+    "presence.weight": WEIGHT,
     "recognition.loss": one_of("softmax", "arcface"),
     "recognition.margin": Range(lambda value: 0 <= value < math.pi, "expected 0 or more, and less than pi (radians)"),
     "recognition.scale": POSITIVE,

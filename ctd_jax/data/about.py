@@ -19,7 +19,9 @@ from ctd_jax.metrics.measurements import Measurement
 
 _log = logging.getLogger(__name__)
 _OF_MEASUREMENTS = ("derived_points", "measurements")
-KEYS = ("name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", *_OF_MEASUREMENTS, "raters", "note")
+KEYS = (
+    "name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "absent", *_OF_MEASUREMENTS, "raters", "note",
+)  # fmt: skip
 LONGEST = 100  # characters of a landmark's name
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
 
@@ -34,6 +36,7 @@ class Landmarks:
     success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
     measurements: tuple[Measurement, ...] = ()
     raters: tuple[str, ...] = ()  # whose own annotations lie beside landmarks.csv
+    absent: tuple[str, ...] = ()  # those whose empty cells say that they are not in the picture
 
     @property
     def flip_order(self) -> tuple[int, ...] | None:
@@ -77,6 +80,7 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
     flip_pairs, normalizer = None, content.get("normalizer")
     radii = Landmarks.success_radii_mm
     measured: tuple[Measurement, ...] = ()
+    absent: tuple[str, ...] = ()
     with faults.collecting("dataset.json"):
         flip_pairs = _flip_pairs(where, content.get("flip_pairs"), names)
         _warn_of_sides(where, names, flip_pairs)
@@ -87,9 +91,12 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
         radii = _radii(where, content.get("success_radii_mm") or Landmarks.success_radii_mm)
     with faults.collecting("dataset.json"):
         measured = _measurements(where, content, names)
+    with faults.collecting("dataset.json"):
+        absent = _absent(where, content.get("absent"), names)
     if faults:
         return Landmarks(tuple(names))
-    return Landmarks(tuple(names), flip_pairs, tuple(normalizer) if normalizer else None, radii, measured)
+    normalizer = tuple(normalizer) if normalizer else None
+    return Landmarks(tuple(names), flip_pairs, normalizer, radii, measured, absent=absent)
 
 
 def _measurements(where: str, content: Mapping[str, Any], names: list[str]) -> tuple[Measurement, ...]:
@@ -144,10 +151,14 @@ def _check_pair(where: str, key: str, pair: Any, names: list[str]) -> None:
     if not isinstance(pair, list) or len(pair) != 2 or pair[0] == pair[1]:
         raise UserError(f"{where}: {key} has {pair}; expected two different names of landmarks")
     for name in pair:
-        if name not in names:
-            near = tables.nearest(str(name), names)
-            hint = f"; the nearest is {near!r}" if near else ""
-            raise UserError(f"{where}: {key} names {name!r}, which is not one of the landmarks{hint}")
+        _check_name(where, key, name, names)
+
+
+def _check_name(where: str, key: str, name: Any, names: list[str]) -> None:
+    if name not in names:
+        near = tables.nearest(str(name), names)
+        hint = f"; the nearest is {near!r}" if near else ""
+        raise UserError(f"{where}: {key} names {name!r}, which is not one of the landmarks{hint}")
 
 
 def _radii(where: str, radii: Any) -> tuple[float, ...]:
@@ -156,6 +167,20 @@ def _radii(where: str, radii: Any) -> tuple[float, ...]:
     ):
         raise UserError(f"{where}: success_radii_mm is {radii}; expected a list of positive numbers, in mm")
     return tuple(float(r) for r in radii)
+
+
+def _absent(where: str, given: Any, names: list[str]) -> tuple[str, ...]:
+    """The landmarks whose empty cells mean that they are absent; `true`: all."""
+    if given is None or isinstance(given, bool):
+        return tuple(names) if given else ()
+    if not isinstance(given, list):
+        raise UserError(
+            f"{where}: absent is {given!r}; expected a list of the landmarks whose empty cells mean that they are not "
+            "in the picture, or true: all"
+        )
+    for name in given:
+        _check_name(where, "absent", name, names)
+    return tuple(name for name in names if name in given)
 
 
 def _warn_of_sides(where: str, names: list[str], pairs: tuple[tuple[str, str], ...] | None) -> None:

@@ -16,6 +16,11 @@ def annotated(xy: np.ndarray) -> list[bool] | None:
     return (~np.isnan(xy).any(-1)).any(-1).tolist() if xy.shape[1] else None
 
 
+def learned(xy: np.ndarray) -> np.ndarray:
+    """`[K]` whether any of N training pictures has each landmark. `xy`: `[N, K, 2]`, NaN: unknown."""
+    return (~np.isnan(xy).any(-1)).any(0)
+
+
 def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[str]) -> None:
     """Warns of landmarks that nobody annotated in train, and of test splits whose normalizer is never known.
 
@@ -32,8 +37,8 @@ def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[st
         missing = [name for name, some in zip(landmarks.names, known[rows].any(0), strict=True) if not some]
         if split == "train" and missing:
             _log.warning(
-                "%s: no training picture has the landmark %s; what is predicted for it was never learned: annotate "
-                "some, or take it out of `landmarks` of dataset.json", where, tables.listed(missing),
+                "%s: no training picture has the landmark %s; it can't be learned and is not predicted, its cells stay "
+                "empty: annotate some, or take it out of `landmarks` of dataset.json", where, tables.listed(missing),
             )  # fmt: skip
         elif split.startswith("test") and landmarks.normalizer:
             both = known[rows][:, [landmarks.names.index(name) for name in landmarks.normalizer]].all(-1)

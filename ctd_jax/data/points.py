@@ -75,7 +75,8 @@ class Points:
             (f"{domain}/{a}", f"{domain}/{b}") for domain, one in known.items() for a, b in one.flip_pairs or ()
         )
         mirrored = any(one.flip_pairs is not None for one in known.values())
-        return cls(Landmarks(names, pairs if mirrored else None), xy)
+        absent = tuple(f"{domain}/{name}" for domain, one in known.items() for name in one.absent)
+        return cls(Landmarks(names, pairs if mirrored else None, absent=absent), xy)
 
 
 # ---------------------------------------------------------------- where they come from

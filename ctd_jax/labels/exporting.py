@@ -15,6 +15,7 @@ from ctd_jax.labels import FORMATS, by_name, placing
 from ctd_jax.labels.context import Pictures
 from ctd_jax.labels.table import Labelled, Labels, Point
 from ctd_jax.metrics.predictions import read_predictions
+from ctd_jax.metrics.presence import there_alone
 
 _log = logging.getLogger(__name__)
 WHO = "ctd_jax"  # placed the points of predictions
@@ -120,13 +121,13 @@ def _folder(root: pathlib.Path) -> Labels:
 
 
 def points_of(names: Sequence[str], xy: np.ndarray, confidence: np.ndarray) -> dict[str, Point]:
-    """The K predicted points of a picture: `xy` is `[K, 2]` pixels, `confidence` `[K]`."""
+    """The predicted points of a picture, without those that are not: `xy` is `[K, 2]` pixels, `confidence` `[K]`."""
     each = zip(names, xy.tolist(), confidence.tolist(), strict=True)
-    return {name: Point(x, y, confidence=sure) for name, (x, y), sure in each}
+    return {name: Point(x, y, confidence=sure) for name, (x, y), sure in each if not math.isnan(x)}
 
 
 def _predictions(path: pathlib.Path, images: pathlib.Path | None) -> Labels:
-    table = read_predictions(path)
+    table = there_alone(read_predictions(path))
     names = tuple(map(str, table.landmarks))
     found = Pictures(images) if images else None
     pictures = []

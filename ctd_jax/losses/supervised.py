@@ -122,6 +122,23 @@ def coordinate_error(coordinates: Array, true_coordinates: Array, mask: Array) -
     return jnp.sum(jnp.where(mask, error, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
 
 
+def presence_cross_entropy(logits: Array, present: Array, mask: Array) -> Array:
+    """Sigmoid cross-entropy of whether landmarks are there, averaged over those that count.
+
+    L_P = 1 / sum_k m_k sum_k m_k [ln(1 + exp(z_k)) - y_k z_k]
+
+    Args:
+      logits: `[B, K]`.
+      present: `[B, K]` bool; False: absent.
+      mask: `[B, K]` bool; False: nobody knows whether the landmark is there.
+
+    Returns:
+      `[B]` float32; 0 where no landmark counts.
+    """
+    entropy = jax.nn.softplus(logits) - present * logits
+    return jnp.sum(jnp.where(mask, entropy, 0.0), axis=-1) / jnp.maximum(mask.sum(-1), 1)
+
+
 def arcface_logits(cosines: Array, subjects: Array, *, margin: float, scale: float) -> Array:
     """Logits with an additive angular margin (Deng et al. 2019, arXiv 1801.07698, Eq. 3).
 

@@ -2,7 +2,7 @@
 
 It is placed as well as is possible: in the network's square, which the size of the picture or its box decides. Each
 landmark lies at the mean or at the median (of each axis) of its training points there, whichever is nearer on average
-to its points in train and val; one without a training point lies in the middle. The test pictures decide nothing.
+to its points in train and val; one without a training point has no place. The test pictures decide nothing.
 """
 
 from collections.abc import Mapping
@@ -16,9 +16,9 @@ from ctd_jax.metrics import Predictions, paired
 
 
 def of(train: Dataset[Points], val: Dataset[Points]) -> np.ndarray:
-    """`[K, 2]` place of each landmark, in pixels of the network's picture."""
+    """`[K, 2]` place of each landmark, in pixels of the network's picture; NaN: no training picture has it."""
     learned, both = _points(train), np.concatenate([_points(train), _points(val)])
-    shape = np.full(learned.shape[1:], (train.size - 1) / 2)
+    shape = np.full(learned.shape[1:], np.nan)
     for k in range(len(shape)):
         points, known = (part[:, k][np.isfinite(part[:, k]).all(axis=-1)] for part in (learned, both))
         if len(points):

@@ -26,7 +26,8 @@ def difference(
 
     A and B are one or more runs each, such as seeds of one method: what each picture adds to a metric is first averaged
     over the runs, then paired by picture. A metric is a ratio of sums, and A's and B's have the same denominator, so
-    that their difference is again such a ratio, and has the interval of one (`intervals`: difference, of AUC and rates
+    that their difference is again such a ratio (points that one of the tables lacks are left out of all), and has the
+    interval of one (`intervals`: difference, of AUC and rates
     difference of fractions). The interval is over subjects with these runs, and does not cover other seeds.
 
     Measured (experiments/intervals.py, least and most of six simulated kinds, 4,000 sets each): intervals of
@@ -46,12 +47,14 @@ def difference(
       `n_images`, `n_points` (with an annotation), `n_subjects`, `normalizer`, `ced_measure`; `differences`: metric ->
       `a`, `b`, `difference`, `ci95` [lower, upper] and `p` (`intervals.p_value`: below 0.05 where the interval leaves
       out 0), the last two absent where fewer than two subjects contribute; `per_landmark`: name -> the same for each
-      metric of a landmark.
+      metric of a landmark; `n_left_out`, if there are any: annotated points that one of the tables lacks.
 
     Raises:
       UserError: nothing is annotated, the tables do not match (see `aligned`), a normaliser that is no landmark.
     """
-    like = a[0]
+    tables_a, tables_b = ([aligned(table, a[0]) for table in tables] for tables in (a, b))
+    found = np.all([np.isfinite(table.xy).all(axis=-1) for table in (*tables_a, *tables_b)], axis=0)
+    like = tables_a[0].masked(found)
     annotated = np.isfinite(like.error_px)
     if not annotated.any():
         raise UserError(f"expected at least one annotated landmark, found none in {len(like.images)} pictures.")
@@ -59,13 +62,13 @@ def difference(
     def sums(tables: Sequence[Predictions]) -> tuple[list[Key], np.ndarray, np.ndarray]:
         """Keys of the M metrics; `[N, M]` numerators and denominators, the means over the runs."""
         runs = [
-            metrics.ratios(aligned(table, like), normalizer=normalizer, thresholds=thresholds, radii_mm=radii_mm)
+            metrics.ratios(table.masked(found), normalizer=normalizer, thresholds=thresholds, radii_mm=radii_mm)
             for table in tables
         ]
         above, below = (np.array([[pair[i] for pair in run.values()] for run in runs]).mean(axis=0).T for i in (0, 1))
         return list(runs[0]), above, below
 
-    (keys, above_a, below), (_, above_b, _) = sums(a), sums(b)
+    (keys, above_a, below), (_, above_b, _) = sums(tables_a), sums(tables_b)
     units = metrics.subject_units(like)
     estimate = intervals.of_ratios(above_a - above_b, below, units)
     fraction = np.array([metrics.is_fraction(key) for key in keys])
@@ -87,9 +90,11 @@ def difference(
 
     rows = {keys[m]: row(m) for m in range(len(keys)) if below[:, m].any()}
     pooled = [key for key in rows if isinstance(key, str)]
+    left_out = int((~found & np.isfinite(a[0].true_xy).all(axis=-1)).sum())
     return {
         "n_images": int(annotated.any(axis=1).sum()),
         "n_points": int(annotated.sum()),
+        **({"n_left_out": left_out} if left_out else {}),
         "n_subjects": len(np.unique(units[annotated.any(axis=1)])),
         "normalizer": list(normalizer) if normalizer else None,
         "ced_measure": metrics.ced_measure(metrics.image_errors(like, normalizer)),
@@ -124,7 +129,7 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
             f"{str(like.images[i])!r}: {str(table.subjects[i])!r} and {str(like.subjects[i])!r}); give both the same."
         )
     apart = np.linalg.norm(table.true_xy - like.true_xy, axis=-1) > SAME_PX
-    apart |= np.isnan(table.error_px) != np.isnan(like.error_px)
+    apart |= np.isnan(table.true_xy).any(axis=-1) != np.isnan(like.true_xy).any(axis=-1)
     if apart.any():
         i, k = np.argwhere(apart)[0]
         one, two = ("({:g}, {:g})".format(*t.true_xy[i, k]).replace("(nan, nan)", "none") for t in (table, like))
@@ -134,6 +139,7 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
             "both on the same landmarks.csv."
         )
     in_one = np.isnan(table.error_mm) != np.isnan(like.error_mm)
+    in_one &= np.isfinite(table.error_px) & np.isfinite(like.error_px)
     if in_one.any():
         raise UserError(
             f"{names[0]} and {names[1]} know the error in mm of other points ({in_one.sum()} differ); evaluate both "

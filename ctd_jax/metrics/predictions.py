@@ -17,9 +17,10 @@ SPREAD = "spread_px"  # a further column, where several networks were averaged
 MM = ("x_mm", "y_mm")  # further columns of new pictures whose spacing is known: x and y times the mm of a pixel
 AT_DETECTOR = ("x_mm_at_detector", "y_mm_at_detector", "radius_mm_at_detector")  # instead, where mm are no others
 TRUST = ("radius_px", "radius_mm", "unlike")  # further columns, which older tables lack
+PRESENT = "present"  # a further column, where the run learned whether landmarks are there
 _DECIMALS = (3, 3, 3, 3, 4, 4, 4)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
-_DECIMALS_OF = {SPREAD: 3, "radius_px": 4, "radius_mm": 4, "unlike": 3}
-_REQUIRED = ("image", "landmark", "x", "y")
+_DECIMALS_OF = {SPREAD: 3, "radius_px": 4, "radius_mm": 4, "unlike": 3, PRESENT: 4}
+_REQUIRED = ("image", "landmark")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +43,7 @@ class Predictions:
     unlike: (
         np.ndarray
     )  # [N] above 1: the picture is unlike those of the training, see `trust.unlike`; NaN where unknown
+    present: np.ndarray  # [N, K] probability that the landmark is in the picture; NaN: the run didn't learn that
 
     @classmethod
     def from_points(
@@ -57,6 +59,7 @@ class Predictions:
         spread_px: np.ndarray | None = None,
         radius_px: np.ndarray | None = None,
         unlike: np.ndarray | None = None,
+        present: np.ndarray | None = None,
     ) -> "Predictions":
         """The table of N pictures and K landmarks, with its errors computed.
 
@@ -70,6 +73,7 @@ class Predictions:
           spread_px: `[N, K]` (None: the points are of one network).
           radius_px: `[N, K]` (None: unknown).
           unlike: `[N]` (None: unknown).
+          present: `[N, K]` (None: unknown).
 
         Raises:
           ValueError: shapes that do not fit.
@@ -97,6 +101,7 @@ class Predictions:
             radius_px=array(radius_px, (n, k)),
             radius_mm=array(radius_px, (n, k)) * spacing.max(axis=1, keepdims=True),
             unlike=array(unlike, (n,)),
+            present=array(present, (n, k)),
         )
 
     def rows(self, chosen: np.ndarray) -> "Predictions":
@@ -110,6 +115,12 @@ class Predictions:
         names = [field.name for field in dataclasses.fields(self) if field.name not in (*of_pictures, "landmarks")]
         of_points = {name: getattr(self, name)[:, chosen] for name in names}
         return dataclasses.replace(self, landmarks=self.landmarks[chosen], **of_points)
+
+    def masked(self, kept: np.ndarray) -> "Predictions":
+        """The table without what is said of the points where `kept`, `[K]` or `[N, K]`, is false: they are NaN."""
+        of_points = ("error_px", "error_mm", "confidence", "spread_px", "radius_px", "radius_mm", "present")
+        values = {name: np.where(kept, getattr(self, name), np.nan) for name in of_points}
+        return dataclasses.replace(self, xy=np.where(kept[..., None], self.xy, np.nan), **values)
 
 
 def concatenate(tables: Sequence[Predictions]) -> Predictions:
@@ -132,10 +143,11 @@ def write_predictions(
     if spacing is not None and not at_detector:
         table = dataclasses.replace(table, radius_mm=table.radius_px * spacing.max(axis=1, keepdims=True))
     further = (() if np.isnan(table.spread_px).all() else (SPREAD,)) + TRUST
+    further += () if np.isnan(table.present).all() else (PRESENT,)
     unlike = np.broadcast_to(table.unlike[:, None], table.error_px.shape)
     single = [table.error_px, table.error_mm, table.confidence]
     single += [unlike if name == "unlike" else getattr(table, name) for name in further]
-    values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 10 or 11]
+    values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 10 to 12]
     decimals = [*_DECIMALS, *(_DECIMALS_OF[name] for name in further)]
     if spacing is not None:
         values = np.concatenate([values, table.xy * spacing[:, None]], axis=-1)
@@ -193,10 +205,10 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
 
     Raises:
       UserError: see `read_rows`; a missing or second row of a picture x landmark, a picture with two subjects, a cell
-        that is not a number, half a point, an error without its true point (or the reverse).
+        that is not a number, half a point, an error without one of its two points (or the reverse).
     """
     further = (*MM, *AT_DETECTOR)  # which x, y and a spacing give
-    lines = [(line, row[: -len(further)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *TRUST, *further))]
+    lines = [(line, row[: -len(further)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *TRUST, PRESENT, *further))]
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}
@@ -217,7 +229,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
             f"expected {len(subjects)} pictures x {len(landmarks)} landmarks, found {len(lines)} rows."
         )
     values = np.array([cells[i, k] for i in subjects for k in landmarks], np.float64)
-    values = values.reshape(len(subjects), len(landmarks), 11)
+    values = values.reshape(len(subjects), len(landmarks), 12)
     return Predictions(
         images=np.array(list(subjects), dtype=str),
         subjects=np.array(list(subjects.values()), dtype=str),
@@ -230,6 +242,7 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
         spread_px=values[..., 7],
         radius_px=values[..., 8],
         radius_mm=values[..., 9],
+        present=values[..., 11],
         unlike=values[:, 0, 10] if len(landmarks) else np.full(len(subjects), np.nan),
     )
 
@@ -244,7 +257,7 @@ def number(cell: str) -> float:
 
 def _numbers(where: str, row: list[str]) -> list[float]:
     numbers = []
-    for column, cell in list(zip((*COLUMNS, SPREAD, *TRUST), row, strict=True))[3:]:
+    for column, cell in list(zip((*COLUMNS, SPREAD, *TRUST, PRESENT), row, strict=True))[3:]:
         try:
             numbers.append(number(cell))
         except ValueError as error:
@@ -254,7 +267,9 @@ def _numbers(where: str, row: list[str]) -> list[float]:
     for column, cell in zip(COLUMNS, row, strict=False):
         if column in _REQUIRED and not cell:
             raise UserError(f"{where}, column {column}: expected a value, found an empty cell.")
-    _, _, true_x, true_y, error_px, error_mm, *_ = map(math.isnan, numbers)
-    if not true_x == true_y == error_px or (true_x and not error_mm):
+    x, y, true_x, true_y, error_px, error_mm, *_ = map(math.isnan, numbers)
+    if x != y:
+        raise UserError(f"{where}: expected x and y both filled or, of a landmark that is not predicted, both empty.")
+    if true_x != true_y or error_px != (x or true_x) or (error_px and not error_mm):
         raise UserError(f"{where}: expected true_x, true_y and error_px all filled or, with error_mm, all empty.")
     return numbers

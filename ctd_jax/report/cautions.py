@@ -89,9 +89,9 @@ def _no_better_than_the_mean_shape(summary: Metrics) -> list[str]:
 def _in_one_place(table: Predictions, baseline: Predictions) -> list[str]:
     """All predictions of different pictures, or of one picture, lie in one place."""
     known = np.isfinite(table.error_px)[..., None]
-    middle = baseline.xy.mean(axis=1, keepdims=True)
+    middle = np.nanmean(baseline.xy, axis=1, keepdims=True)  # one that was never trained has no place
     # [N, 1, 1] size of the mean shape in each picture, which is proportional to the picture's frame
-    size = np.sqrt(((baseline.xy - middle) ** 2).sum(axis=-1).mean(axis=1))[:, None, None]
+    size = np.sqrt(np.nanmean(((baseline.xy - middle) ** 2).sum(axis=-1), axis=1))[:, None, None]
     size = np.where(size > 0, size, 1.0)
     found, true = (np.where(known, (xy - middle) / size, np.nan) for xy in (table.xy, table.true_xy))
     sentences = []
@@ -130,13 +130,14 @@ def _never_found(summary: Metrics, table: Predictions) -> list[str]:
     """Landmarks whose peaks (median over the pictures) are less than `MIN_PEAK` of those of the others (their median),
     and whose error, where it is known, is not below that of the mean shape."""
     key, sentences = tables.main_key(summary), []
-    if len(table.landmarks) < 2 or np.isnan(table.confidence).any():
+    found = [k for k, name in enumerate(map(str, table.landmarks)) if summary["per_landmark"][name]["n_train"]]
+    if len(found) < 2 or np.isnan(table.confidence[:, found]).any():
         return []
-    peaks = np.median(table.confidence, axis=0)
-    for k, name in enumerate(map(str, table.landmarks)):
+    peaks = np.median(table.confidence[:, found], axis=0)
+    for k, name in enumerate(map(str, table.landmarks[found])):
         others, one = float(np.median(np.delete(peaks, k))), summary["per_landmark"][name]
         error, baseline = one.get(key), summary["mean_shape"]["per_landmark"][name].get(key)
-        if not one["n_train"] or peaks[k] >= MIN_PEAK * others or (error is not None and error < baseline):
+        if peaks[k] >= MIN_PEAK * others or (error is not None and error < baseline):
             continue
         words, errors = tables.quantity(key, summary), ""
         if error:
@@ -151,11 +152,8 @@ def _never_trained(summary: Metrics) -> list[str]:
     names = [name for name, one in summary["per_landmark"].items() if not one["n_train"]]
     if not names:
         return []
-    counted = [name for name in names if summary["per_landmark"][name]["n"]]
-    text = f"Never trained, as no training picture has it annotated: {_listed(names)}."
-    if counted:
-        text += f" The error of {_listed(counted)} counts in the means all the same."
-    return [text]
+    return [f"Not predicted, as no training picture has it annotated: {_listed(names)}. Its cells stay empty, and no "
+            "error of it counts."]  # fmt: skip
 
 
 def _units_of_some_pictures(summary: Metrics, table: Predictions) -> list[str]:
@@ -166,7 +164,7 @@ def _units_of_some_pictures(summary: Metrics, table: Predictions) -> list[str]:
         sentences.append(f"The millimetres are those of {in_mm} of the {n} pictures: the others have no spacing.")
     if summary["normalizer"]:
         a, b = (list(table.landmarks).index(name) for name in summary["normalizer"])
-        both = np.isfinite(table.error_px[:, [a, b]]).all(axis=1)
+        both = np.isfinite(table.true_xy[:, [a, b]]).all(axis=(1, 2))
         with_nme = int((both & np.isfinite(table.error_px).any(axis=1)).sum())
         names = " and ".join(summary["normalizer"])
         if not with_nme:

@@ -13,6 +13,7 @@ from ctd_jax.metrics import (
     definitions,
     image_error,
     measurements,
+    presence,
     read_predictions,
     subject_units,
 )
@@ -88,14 +89,15 @@ def _panels(
     of = {name: one["of"] for name, one in metrics.get("measurements", {}).items()}
     names, unknown = table.landmarks.tolist(), np.full(2, np.nan)
     measured = definitions.parse(of, names, "metrics.json")
+    there = presence.there_alone(table)
     for group, indices in overlays.choose(errors).items():
         for i in indices:
             name = str(table.images[i])
             picture = pictures(name)
             image = overlays.paint_points(
-                picture, table.xy[i], table.true_xy[i], radius=table.radius_px[i], side=PANEL_SIDE
+                picture, there.xy[i], there.true_xy[i], radius=there.radius_px[i], side=PANEL_SIDE
             )
-            overlays.paint_lines(image, picture, measurements.lines(measured, names, table.xy[i], unknown))
+            overlays.paint_lines(image, picture, measurements.lines(measured, names, there.xy[i], unknown))
             yield overlays.Panel(group, name, words.text(errors[i]), image)
 
 

@@ -191,6 +191,12 @@ def _result(metrics: Metrics) -> str:
     known = [name for name in by_error(metrics) if key in metrics["per_landmark"][name]]
     worst = (f"{name} {quantity(key, metrics).text(metrics['per_landmark'][name][key])}" for name in known[:3])
     lines.append(f"largest mean errors: {', '.join(worst)}")
+    there = metrics.get("presence", {})
+    if "recall" in there and "absent_recall" in there:
+        lines.append(
+            f"is it there? {100 * there['recall']:.1f} % of {there['n_present']} points that are there are found so, "
+            f"{100 * there['absent_recall']:.1f} % of {there['n_absent']} that are absent"
+        )
     if any(one["unit"] == measurements.UNSIGNED for one in metrics.get("measurements", {}).values()):
         lines.append("angles are unsigned: 0 to 180\u00b0, whichever way they open, but for those in deg alone")
     return "\n".join(lines)

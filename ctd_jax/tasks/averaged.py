@@ -36,6 +36,8 @@ def _facts(network: Trained) -> dict[str, Any]:
         "names": network.names,
         "boxes": network.boxes,
         "data.margin": network.config.data.margin if network.boxes else None,
+        "list of landmarks that may be absent": network.absent,
+        "list of landmarks that no training picture had": network.never_annotated,
         "grey range": {kind: tuple(bounds) for kind, bounds in network.grey.items()},
     }
 

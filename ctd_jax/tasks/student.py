@@ -201,7 +201,10 @@ class StudentTask(abc.ABC):
             )
         if self.config.model.network == "hourglass":
             if self._added:
-                raise UserError("coordinates.weight is not 0, but an hourglass has no encoder to read them from")
+                raise UserError(
+                    f"{next(iter(self._added))}.weight is not 0, but an hourglass has no encoder to read it from; set "
+                    "it to 0"
+                )
             if terms.names:
                 raise UserError(
                     f"constraints.{terms.names[0]}.weight is not 0, but an hourglass has no teacher; set it to 0"

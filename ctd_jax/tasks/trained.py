@@ -167,6 +167,8 @@ class Trained(abc.ABC):
       networks: those that this is the average of; none: it is one network.
       evidence: what val showed of it; None: unknown.
       lacks: why it is unknown.
+      absent: landmarks of which it says whether they are in the picture.
+      never_annotated: landmarks that no training picture had, so that they are not predicted.
       what: what it finds, as a file of it is called.
       has_points: whether that has coordinates, which can be in mm.
     """
@@ -186,6 +188,8 @@ class Trained(abc.ABC):
     networks: "tuple[Trained, ...]" = dataclasses.field(default=(), kw_only=True)
     evidence: Evidence | None = dataclasses.field(default=None, kw_only=True)
     lacks: str = dataclasses.field(default="", kw_only=True)
+    absent: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
+    never_annotated: tuple[str, ...] = dataclasses.field(default=(), kw_only=True)
     what: ClassVar[str]
     has_points: ClassVar[bool] = False
 

@@ -36,6 +36,7 @@ class Evidence:
       doubts: name -> `[N, K]`, see `radius`.
       mirrored: whether mirror images are averaged.
       unlike: the scores of the networks; where one has none, there is none.
+      temperature: of the first network's logits of presence, see `temperature`; None: it has none, or val can't tell.
     """
 
     images: np.ndarray
@@ -45,6 +46,7 @@ class Evidence:
     doubts: Mapping[str, np.ndarray]
     mirrored: bool
     unlike: tuple[Unlike, ...] = ()
+    temperature: float | None = None
 
     @functools.cached_property
     def radius(self) -> Radius:
@@ -96,7 +98,7 @@ def write(workdir: pathlib.Path, digest: str, step: int, of_domain: Mapping[str,
         tensors[f"{domain}/offset"] = one.offset.astype(np.float16)
         about[domain] = {
             "images": one.images.tolist(), "subjects": one.subjects.tolist(), "landmarks": one.landmarks,
-            "doubts": list(one.doubts), "mirrored": one.mirrored,
+            "doubts": list(one.doubts), "mirrored": one.mirrored, "temperature": one.temperature,
         }  # fmt: skip
         for score in one.unlike:
             tensors |= {f"{domain}/unlike_{name}": getattr(score, name).astype(np.float32) for name in ARRAYS}
@@ -138,4 +140,5 @@ def _evidence(about: Mapping[str, Any], tensor: Any) -> Evidence:
     return Evidence(
         np.array(about["images"], dtype=str), np.array(about["subjects"], dtype=str), tuple(about["landmarks"]),
         tensor("offset"), {name: tensor(name) for name in about["doubts"]}, bool(about["mirrored"]), scores,
+        about.get("temperature"),
     )  # fmt: skip

@@ -45,7 +45,18 @@ def test_a_key_that_a_run_lacks_has_its_default_of_then(run, version, changed):
     assert "bootstrap" not in old.eval
     assert differences(old, default.get_config()) == changed
     today = default.get_config()
-    for section in ("data", "model", "domains", "teacher", "coordinates", "recognition", "segmentation", "train"):
+    sections = (
+        "data",
+        "model",
+        "domains",
+        "teacher",
+        "coordinates",
+        "presence",
+        "recognition",
+        "segmentation",
+        "train",
+    )
+    for section in sections:
         assert set(old[section]) == set(today[section]), section
 
 

@@ -47,6 +47,7 @@ from ctd_jax.errors import UserError
         ("coordinates.weight", float("inf"), "inf; expected 0 (off) or more"),
         ("coordinates.weight", float("nan"), "nan; expected 0 (off) or more"),
         ("coordinates.weight", -1.0, "-1.0; expected 0 (off) or more"),
+        ("presence.weight", -0.1, "-0.1; expected 0 (off) or more"),
         ("train.heatmap_loss", "wing", "'wing'; expected mse or adaptive_wing"),
         ("train.average", 1.0, "1.0; expected 0 (off) .. 1, and less than 1"),
         ("train.batch_norm", "local", "'local'; expected global or device"),

@@ -107,6 +107,16 @@ def test_order_and_names_are_those_of_the_json(root):
     assert table.landmarks.normalizer == ("left", "tip") and table.landmarks.success_radii_mm == (1, 2.5)
 
 
+@pytest.mark.parametrize(
+    ("given", "absent"),
+    [(["tip", "left"], ("left", "tip")), (True, ("left", "right", "tip")), (False, ()), ([], ()), (None, ())],
+)
+def test_landmarks_that_may_be_absent(root, given, absent):
+    assert read_folder(root).landmarks.absent == ()
+    write_json(root, absent=given)
+    assert read_folder(root).landmarks.absent == absent
+
+
 def test_measurements(root):
     content = {"width": ["left", "right"], "at_tip": ["left", "tip", "right"]}
     write_json(root, measurements=content)
@@ -284,6 +294,14 @@ BAD = {
     "radii no numbers": (
         lambda r: write_json(r, success_radii_mm=["two"]),
         ["dataset.json: success_radii_mm is ['two']; expected a list of positive numbers"],
+    ),
+    "absent no list": (
+        lambda r: write_json(r, absent="tip"),
+        ["dataset.json: absent is 'tip'; expected a list of the landmarks whose empty cells mean", "or true: all"],
+    ),
+    "absent of an unknown landmark": (
+        lambda r: write_json(r, absent=["top"]),
+        ["dataset.json: absent names 'top', which is not one of the landmarks; the nearest is 'tip'"],
     ),
     "radii no list": (lambda r: write_json(r, success_radii_mm=2), ["dataset.json: success_radii_mm is 2; expected"]),
     "measurement of an unknown landmark": (

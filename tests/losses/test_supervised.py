@@ -178,3 +178,26 @@ def test_the_gradients_of_class_losses_are_finite(pixels):
 
     gradient = jax.grad(total)(jnp.asarray(logits))
     assert np.isfinite(gradient).all() and (np.asarray(gradient)[..., 3] == 0).all()
+
+
+# ---------------------------------------------------------------- presence
+
+
+def test_presence_is_the_cross_entropy_of_what_is_known():
+    """Logits ln 3 and -ln 3 are probabilities 3/4 and 1/4."""
+    z = math.log(3)
+    logits = jnp.array([[z, z, -z], [z, -z, 0.0], [9.0, 9.0, 9.0]])
+    present = jnp.array([[True, False, True], [True, True, True], [True, True, False]])
+    mask = jnp.array([[True, True, False], [True, False, True], [False, False, False]])
+    want = [(math.log(4 / 3) + math.log(4)) / 2, (math.log(4 / 3) + math.log(2)) / 2, 0]
+    np.testing.assert_allclose(supervised.presence_cross_entropy(logits, present, mask), want, rtol=1e-6)
+    gradient = jax.grad(lambda z: supervised.presence_cross_entropy(z, present, mask).sum())(logits)
+    want = [[-0.25 / 2, 0.75 / 2, 0], [-0.25 / 2, 0, -0.5 / 2], [0, 0, 0]]  # (sigmoid(z) - y) / number that counts
+    np.testing.assert_allclose(gradient, want, rtol=1e-6)
+
+
+def test_presence_of_huge_logits_stays_finite():
+    found = supervised.presence_cross_entropy(
+        jnp.array([[-1e4, 1e4]]), jnp.array([[True, True]]), jnp.ones((1, 2), bool)
+    )
+    np.testing.assert_allclose(found, [5e3])

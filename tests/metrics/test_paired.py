@@ -136,3 +136,14 @@ def test_errors_of_a_training_that_has_run_away():
     far = dataclasses.replace(like, error_px=1e300 * np.arange(1.0, 5.0)[:, None])
     row = difference([far], [like])["differences"]["me_px"]
     assert row["difference"] == pytest.approx(2.5e300) and "ci95" not in row and "p" not in row
+
+
+def test_points_that_one_table_lacks_are_left_out_of_both():
+    """B does not predict the second landmark: A's errors of the first, 1 and 2, are compared with 2 and 4."""
+    a, b = table([[1, 30], [2, 20]], mm_per_px=0.5), table([[2, 4], [4, 6]], mm_per_px=0.5)
+    b = b.masked(np.array([True, False]))
+    for one, other, sign in ((a, b, 1), (b, a, -1)):
+        got = difference([one], [other])
+        assert (got["n_images"], got["n_points"], got["n_left_out"]) == (2, 2, 2)
+        assert got["differences"]["me_px"]["difference"] == -1.5 * sign
+        assert "me_px" not in got["per_landmark"]["p1"]

@@ -62,7 +62,12 @@ ROWS = ["a,s,p,1,2,1,2,0,,", "a,s,q,1,2,,,,,0.5", "b,t,p,1,2,1,2,0,,", "b,t,q,1,
         ([*ROWS, ROWS[1]], r"line 6: expected one row of landmark 'q' in 'a', found a second"),
         ([ROWS[0], "a,s,q,1,two,,,,,"], r"line 3, column y: expected a number or an empty cell, found 'two'"),
         ([ROWS[0], "a,s,q,1,nan,,,,,"], r"line 3, column y: .* found 'nan'"),
-        ([ROWS[0], "a,s,q,1,,,,,,"], r"line 3, column y: expected a value, found an empty cell"),
+        (
+            [ROWS[0], "a,s,q,1,,,,,,"],
+            r"line 3: expected x and y both filled or, of a landmark that is not predicted, both",
+        ),
+        ([ROWS[0], ",s,q,1,2,,,,,"], r"line 3, column image: expected a value, found an empty cell"),
+        ([ROWS[0], "a,s,q,,,1,2,3,,"], r"line 3: expected true_x"),
         ([ROWS[0], "a,s,q,1,2"], r"line 3: expected 10 cells, found 5"),
         ([ROWS[0], "a,t,q,1,2,,,,,"], r"line 3: expected subject 's' of 'a' as above, found 't'"),
         (["a,s,p,1,2,3,,,,"], r"line 2: expected true_x, true_y and error_px all filled or"),
@@ -110,3 +115,14 @@ def test_what_is_no_table(tmp_path, content, message):
 def test_a_folder_is_no_table(tmp_path):
     with pytest.raises(UserError, match="expected a table"):
         metrics.read_predictions(tmp_path)
+
+
+def test_a_landmark_that_is_not_predicted_has_empty_cells_and_no_error(tmp_path):
+    points = table([[1, 2], [3, 4]], mm_per_px=0.5).masked(np.array([True, False]))
+    metrics.write_predictions(tmp_path / "p.csv", points)
+    lines = (tmp_path / "p.csv").read_text().splitlines()
+    assert lines[2] == "0.png,s0,p1,,,50.000,0.000,,,,,,"
+    got = metrics.read_predictions(tmp_path / "p.csv")
+    np.testing.assert_array_equal(got.error_px, [[1, NAN], [3, NAN]])
+    summary = metrics.summarize(got, normalizer=None, thresholds={"px": 9, "mm": 9}, radii_mm=())
+    assert (summary["me_px"], summary["n_points"], summary["per_landmark"]["p1"]) == (2, 2, {"n": 0, "ci95": {}})

@@ -107,8 +107,8 @@ def test_a_landmark_that_was_never_found(error, peak, said):
 def test_a_landmark_that_was_never_trained():
     table, blind = tables([1.0, 1.0, 1.0])
     found, _ = sentences(table, blind, n_train=[5, 0, 5])
-    assert found == ["Never trained, as no training picture has it annotated: p1. The error of p1 counts in the means "
-                     "all the same."]  # fmt: skip
+    assert found == ["Not predicted, as no training picture has it annotated: p1. Its cells stay empty, and no error "
+                     "of it counts."]  # fmt: skip
 
 
 def test_units_of_some_pictures_only():

@@ -162,12 +162,17 @@ def test_an_export_has_the_radius_of_every_doubt(sure_run, pictures, doubt):
         radius = dataclasses.replace(radius, scale=dataclasses.replace(radius.scale, slope=0.5))
     body = jax.jit(landmarks.trained.with_radius(network.look, radius, size))
     seen = network.look(network.variables, {"picture": np.stack(pictures)})
-    *_, found = body(network.variables, {"picture": np.stack(pictures)})
+    found = body(network.variables, {"picture": np.stack(pictures)})["radius"]
     doubts = landmarks.trained.doubts_of({name: np.asarray(x) for name, x in seen.items()}, size)
     np.testing.assert_allclose(found, size * radius(doubts, len(pictures)), rtol=1e-4)
     batch = jax.ShapeDtypeStruct((2, size, size, 3), "uint8")
     write = formats.load("onnx").write
-    content = write(lambda v, x: body(v, {"picture": x}), network.variables, batch, ("xy", "confidence", "radius"), {})
+
+    def graph(variables, x):
+        found = body(variables, {"picture": x})
+        return tuple(found[name] for name in ("xy", "confidence", "radius"))
+
+    content = write(graph, network.variables, batch, ("xy", "confidence", "radius"), {})
     exported = formats.load("onnx").load(content, ("radius",))(np.stack(pictures[:2]))[0]
     np.testing.assert_allclose(exported, found[:2], rtol=1e-3)
 

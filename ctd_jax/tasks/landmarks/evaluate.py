@@ -12,10 +12,10 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, files, metrics, report, trust, versions
 from ctd_jax.config import config_hash
-from ctd_jax.metrics import Predictions, agreement, mean_shape, procrustes, raters
+from ctd_jax.metrics import Predictions, agreement, mean_shape, presence, procrustes, raters
 from ctd_jax.tasks.landmarks import domains
 from ctd_jax.tasks.landmarks.network import flip_order_of
-from ctd_jax.tasks.landmarks.trained import doubts_of, original_xy
+from ctd_jax.tasks.landmarks.trained import doubts_of, may_be_absent, original_xy
 from ctd_jax.tasks.student import Facts
 from ctd_jax.tasks.trained import Seen
 from ctd_jax.training import checkpoint, hosts, inference
@@ -32,12 +32,14 @@ class Looked:
       doubts: name -> `[N, K]`, see `doubts_of`.
       side: `[N]` of the square that the network sees, in pixels of each picture.
       features: `[N, C]`; None: the network has no encoder.
+      logits: `[N, K]` of presence; None: the network did not learn it.
     """
 
     table: Predictions
     doubts: dict[str, np.ndarray]
     side: np.ndarray
     features: np.ndarray | None
+    logits: np.ndarray | None = None
 
     def of_domain(self, domain: str, *, mirrored: bool) -> "Looked":
         """Pictures and landmarks of one domain, see `domains.table_of`; "": all, there is one. Without the doubt of
@@ -48,7 +50,8 @@ class Looked:
         rows, columns = (np.char.startswith(x, f"{domain}/") for x in (self.table.images, self.table.landmarks))
         doubts = {name: values[rows][:, columns] for name, values in doubts.items()}
         features = None if self.features is None else self.features[rows]
-        return Looked(domains.table_of(self.table, domain), doubts, self.side[rows], features)
+        logits = None if self.logits is None else self.logits[rows][:, columns]
+        return Looked(domains.table_of(self.table, domain), doubts, self.side[rows], features, logits)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +85,8 @@ def look_at(look: Callable, variables: Any, dataset: data.Dataset, parallel: Par
     """
     seen = Seen(*inference.apply(look, variables, dataset, parallel, batch_size), size=dataset.size)
     table = _table(dataset, seen.outputs["xy"], seen.outputs["confidence"], seen.offset, seen.scale)
-    return Looked(table, doubts_of(seen.outputs, seen.size), seen.side, seen.outputs.get("features"))
+    doubts, logits = doubts_of(seen.outputs, seen.size), seen.outputs.get("presence")
+    return Looked(table, doubts, seen.side, seen.outputs.get("features"), logits)
 
 
 def _table(
@@ -99,18 +103,27 @@ def _table(
     )
 
 
-def _evidence(val: Looked, features: np.ndarray | None, *, mirrored: bool) -> trust.Evidence:
-    """What the pictures of val of a domain show; `features` are those of its training pictures."""
+def _evidence(val: Looked, features: np.ndarray | None, known: data.Landmarks, *, mirrored: bool) -> trust.Evidence:
+    """What the pictures of val of a domain show, whose landmarks are `known`; `features` are those of its training
+    pictures."""
     table, subjects = val.table, metrics.subject_units(val.table)
     unlike: tuple[trust.Unlike, ...] = ()
     if features is not None and val.features is not None and len(features):
         unlike = (trust.Unlike.fit(features, val.features, subjects),)
     offset = (table.xy - table.true_xy) / val.side[:, None, None]
-    return trust.Evidence(table.images, subjects, tuple(table.landmarks), offset, val.doubts, mirrored, unlike)
+    temperature = None
+    if val.logits is not None:
+        temperature = trust.temperature.fit(val.logits, presence.truth(table.true_xy, may_be_absent(known)))
+    return trust.Evidence(
+        table.images, subjects, tuple(table.landmarks), offset, val.doubts, mirrored, unlike, temperature
+    )
 
 
-def _with_radius(found: Looked, evidence: trust.Evidence, spacing: np.ndarray) -> tuple[Predictions, coverage.Compared]:
-    """The table with its radii and scores of unlike pictures, and what the radii are compared with."""
+def _with_trust(
+    found: Looked, evidence: trust.Evidence, known: data.Landmarks, spacing: np.ndarray
+) -> tuple[Predictions, coverage.Compared]:
+    """The table with its radii, scores of unlike pictures and probabilities of presence, and what the radii are
+    compared with."""
     side, radius, n = found.side[:, None], evidence.radius, len(found.side)
     at_level = np.stack([radius(found.doubts, n, level) * side for level in coverage.LEVELS])
     radius_px = radius(found.doubts, n) * side
@@ -120,6 +133,10 @@ def _with_radius(found: Looked, evidence: trust.Evidence, spacing: np.ndarray) -
     table = dataclasses.replace(
         found.table, radius_px=radius_px, radius_mm=radius_px * spacing.max(axis=1, keepdims=True), unlike=unlike
     )
+    if found.logits is not None:
+        present = trust.temperature.probability(found.logits, evidence.temperature)
+        table = dataclasses.replace(table, present=np.where(may_be_absent(known), present, np.nan))
+    table = table.masked(np.isfinite(table.xy).all(axis=-1))
     return table, coverage.Compared(at_level, radius.constant() * side)
 
 
@@ -165,11 +182,17 @@ def evaluate(
     """
     splits = {name: pictures.split(name) for name in pictures.splits_called(config.eval.split)}
     size = config.eval.batch_size
-    found = {name: look_at(look, variables, part, parallel, size) for name, part in splits.items()}
-    val = found["val"] if "val" in found else look_at(look, variables, pictures.split("val"), parallel, size)
+    learned = data.coverage.learned(pictures.trained_on.targets.xy)
+
+    def looked(part: data.Dataset) -> Looked:
+        found = look_at(look, variables, part, parallel, size)
+        return dataclasses.replace(found, table=found.table.masked(learned))
+
+    found = {name: looked(part) for name, part in splits.items()}
+    val = found["val"] if "val" in found else looked(pictures.split("val"))
     train = pictures.trained_on
     few = train.take(train.spread(trust.unlike.MAX_PICTURES))
-    of_train = look_at(look, variables, few, parallel, size)
+    of_train = looked(few)
 
     def write() -> None:
         evidence = {}
@@ -177,7 +200,7 @@ def evaluate(
             mirrored = flip_order_of(config, part.targets.landmarks) is not None
             here = val.of_domain(domain, mirrored=mirrored)
             features = of_train.of_domain(domain, mirrored=mirrored).features
-            evidence[domain] = _evidence(here, features, mirrored=mirrored)
+            evidence[domain] = _evidence(here, features, part.targets.landmarks, mirrored=mirrored)
         trust.evidence.write(workdir, facts.digest, checkpoint.best_step(workdir), evidence)
         shape = mean_shape.of(pictures.split("train"), pictures.split("val"))
         blind = {name: mean_shape.predictions(shape, part) for name, part in splits.items()}
@@ -205,7 +228,7 @@ def _write_all(
         parts = {}
         for split in part.splits_called(config.eval.split):
             looked = found[split].of_domain(domain, mirrored=evidence.mirrored)
-            table, compared = _with_radius(looked, evidence, part.split(split).spacing)
+            table, compared = _with_trust(looked, evidence, part.targets.landmarks, part.split(split).spacing)
             parts[split] = Part(table, _of_domain(blind[split], domain), compared)
         folder = workdir / domain if len(evaluated) > 1 else workdir
         if len(evaluated) > 1:
@@ -215,7 +238,7 @@ def _write_all(
             for name in ("config.json", "log.csv"):
                 if (workdir / name).exists():
                     files.write_text(folder / name, (workdir / name).read_text("utf-8"))
-        _write(parts, part, config, folder, facts, evidence.radius)
+        _write(parts, part, config, folder, facts, evidence)
     if len(evaluated) > 1:
         each = {domain: json.loads((workdir / domain / "metrics.json").read_text("utf-8")) for domain in evaluated}
         summary = {
@@ -243,7 +266,7 @@ def _write(
     config: ConfigDict,
     workdir: pathlib.Path,
     facts: Facts,
-    radius: trust.Radius,
+    evidence: trust.Evidence,
 ) -> None:
     known = pictures.targets.landmarks
     pooled = _pooled(workdir / "predictions.csv", [one.table for one in parts.values()])
@@ -251,7 +274,7 @@ def _write(
     compared = coverage.concatenate([one.compared for one in parts.values()])
     spacing = np.concatenate([pictures.split(name).spacing for name in parts])
     if known.measurements:
-        measured = agreement.Measured.from_predictions(pooled, known.measurements, spacing)
+        measured = agreement.Measured.from_predictions(presence.there_alone(pooled), known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
     annotated = np.isfinite(pictures.split("train").targets.xy).all(axis=-1)  # [N, K]
@@ -272,7 +295,9 @@ def _write(
         summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
         here = np.isin(pooled.images, table.images)
         if name != "val":  # the radii are made from these
-            summary["radius"] = coverage.summarize(table, compared.rows(here), radius)
+            summary["radius"] = coverage.summarize(table, compared.rows(here), evidence.radius)
+        if np.isfinite(table.present).any():
+            summary["presence"] = presence.summarize(table, known.absent, evidence.temperature)
         summary["cautions"] = report.cautions.of_landmarks(summary, table, unseen)
         summary["shape"] = procrustes.summarize(table, spacing[np.isin(pooled.images, table.images)])
         if known.measurements:

@@ -11,6 +11,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, by_name, exporting
 from ctd_jax.labels.table import Labelled, Labels
 from ctd_jax.metrics import Predictions
+from ctd_jax.metrics.presence import there_alone
 from ctd_jax.tasks import trained
 
 
@@ -65,7 +66,9 @@ class LabelFiles(trained.Writer):
             print(exporting.write_files(Labels(self._names, tuple(self._pictures)), name, place))
 
     def _labelled(self, given: Given, table: Predictions, sizes: Sequence[tuple[int, int]]) -> tuple[Labelled, ...]:
-        """The pictures of a table, named by their paths below the folder that all of them lie in."""
+        """The pictures of a table, named by their paths below the folder that all of them lie in; points that are said
+        to be absent are left out."""
+        table = there_alone(table)
         paths = [pathlib.Path(image) for image in table.images]
         spacing = given.spacing.mm(paths, self._names, table.xy)
         if given.spacing.at_detector:  # for which no format has a word

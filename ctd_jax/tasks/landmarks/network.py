@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import data, models
 from ctd_jax.errors import UserError
-from ctd_jax.tasks.landmarks import heatmaps
+from ctd_jax.tasks.landmarks import heatmaps, presence
 from ctd_jax.typing import Batch, EncoderSpec, Features, InputSpec, Variables
 
 
@@ -77,6 +77,7 @@ def look(
     - `xy` `[B, K, 2]` in network pixels, and `confidence` `[B, K]`;
     - `width` `[B, K]`, see `heatmaps.width`; where mirror images are averaged also `mirror` `[B, K]`, network pixels
       between the points of the picture and of its mirror image;
+    - `presence` `[B, K]`, the logits of `presence`, of the picture as it is; only where the network has such a head;
     - `features` `[B, C]`, means of the encoder's channels over the picture; not where the network has no encoder.
 
     Args:
@@ -85,7 +86,7 @@ def look(
       flip_order: see `Landmarks.flip_order`; the heatmaps of a picture and of its mirror image, turned back, are then
         averaged. None: a picture is seen as it is.
       domain_mirrors: of each domain, whether its pictures are seen mirrored too; none: all are.
-      doubts: False: `xy` and `confidence` are all that is given.
+      doubts: False: `xy`, `confidence` and `presence` are all that is given.
     """
 
     def body(variables: Variables, batch: Batch) -> dict[str, Array]:
@@ -102,6 +103,8 @@ def look(
         with models.folded():
             of_picture = features(picture)
             found = of_picture["heatmaps"]
+            if presence.NAME in variables["params"]:
+                seen["presence"] = presence.logits(of_picture, variables["params"][presence.NAME])
             if doubts and "encoder" in of_picture:
                 seen["features"] = models.pooled(of_picture)
             if flip_order is not None:

@@ -20,7 +20,7 @@ from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.models import cost
-from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps
+from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps, presence
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward, look
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
@@ -51,15 +51,20 @@ class LandmarkTask(StudentTask):
         if config.eval.mirror:
             _warn_of_no_mirror(config, pictures)
         _check_annotated(pictures)
-        weight = config.coordinates.weight
+        added = {"coordinates": config.coordinates.weight}
+        if self.landmarks.absent:
+            added[presence.NAME] = config.presence.weight
         counts = {name: len(one.names) for name, one in known.items()}
+        self._heads = {f"final_{name}": number for name, number in counts.items()} or {
+            "final": len(self.landmarks.names)
+        }
         super().__init__(
             config,
             pictures,
             outputs={name: one.names for name, one in known.items()},
             build=functools.partial(build, config, num_landmarks=len(self.landmarks.names), of_domain=counts),
             terms=("heatmap",),
-            added={"coordinates": weight} if weight else {},
+            added={name: weight for name, weight in added.items() if weight},
         )
         self.check()
 
@@ -76,6 +81,9 @@ class LandmarkTask(StudentTask):
                 "bias": jnp.full(shape[1], 0.5),
             }
             variables["params"] = variables["params"] | {"coordinates": head}
+        if presence.NAME in self._added:
+            head = presence.init(jax.random.key(seed), self.feature_shapes[0], self._heads)
+            variables["params"] = variables["params"] | {presence.NAME: head}
         return variables
 
     def augmented(self, batch: Batch, keys: Array) -> tuple[Array, tuple[Array, Array, Array]]:
@@ -85,16 +93,34 @@ class LandmarkTask(StudentTask):
 
     def _moved(self, batch: Batch, keys: Array) -> tuple[Array, Array]:
         """Pictures under random keys, `[B, S, S, 3]` float32, and their landmarks `[B, K, 2]` in pixels of them; one
-        that is not annotated is at infinity."""
+        that is not annotated is at infinity, one that is absent at minus infinity."""
         augmentation, flip_order = self.augmentation, self.landmarks.flip_order
+        nowhere = jnp.where(self._absent(batch), -jnp.inf, jnp.inf)[..., None]
 
-        def move(key: Array, picture: Array, xy: Array, mask: Array, mirrors: Array) -> tuple[Array, Array]:
+        def move(
+            key: Array, picture: Array, xy: Array, mask: Array, nowhere: Array, mirrors: Array
+        ) -> tuple[Array, Array]:
             affine = augment.random_affine(key, augmentation, mirrors=mirrors)
-            xy = jnp.where(mask[:, None], augment.move_points(affine, xy, self.size), jnp.inf)
+            xy = jnp.where(mask[:, None], augment.move_points(affine, xy, self.size), nowhere)
             picture = augment.move_picture(affine, augment.change_greys(key, picture, augmentation))
             return picture, augment.swap_pairs(affine, xy, flip_order)
 
-        return jax.vmap(move)(keys, batch["picture"], batch["xy"], batch["mask"], self._may_mirror(batch))
+        return jax.vmap(move)(keys, batch["picture"], batch["xy"], batch["mask"], nowhere, self._may_mirror(batch))
+
+    def _absent(self, batch: Batch) -> Array:
+        """`[B, K]` whether a landmark is known to be absent: it may be, and others of its picture are annotated."""
+        absent = self._may_be_absent & ~batch["mask"] & batch["mask"].any(axis=-1, keepdims=True)
+        return absent & self._of_domain(batch["domain"]) if "domain" in batch else absent
+
+    @property
+    def _may_be_absent(self) -> Array:
+        """`[K]` whether dataset.json says so of a landmark."""
+        return jnp.asarray(np.isin(self.landmarks.names, self.landmarks.absent))
+
+    def _of_domain(self, domain: Array) -> Array:
+        """`[B, K]` whether a landmark is one of the domain of a picture."""
+        counts = [len(names) for names in self.outputs.values()]
+        return jnp.asarray(np.repeat(np.arange(len(counts)), counts)) == domain[:, None]
 
     def _may_mirror(self, batch: Batch) -> Array:
         """`[B]` whether each picture may be mirrored."""
@@ -114,9 +140,7 @@ class LandmarkTask(StudentTask):
 
         maps, known = jax.vmap(move)(keys, found["heatmaps"], self._may_mirror(batch))
         if domain is not None:
-            counts = [len(names) for names in self.outputs.values()]
-            of_landmark = jnp.repeat(jnp.arange(len(counts)), jnp.array(counts), total_repeat_length=sum(counts))
-            known &= (of_landmark == domain[:, None])[:, None, None]
+            known &= self._of_domain(domain)[:, None, None]
         return maps, known
 
     def painted(self, batch: HostBatch, keys: Array | None) -> list[Image.Image]:
@@ -142,6 +166,10 @@ class LandmarkTask(StudentTask):
             pooled = jnp.mean(student["encoder"].astype(jnp.float32), axis=(1, 2))
             read = pooled @ params["coordinates"]["kernel"] + params["coordinates"]["bias"]
             terms["coordinates"] = supervised.coordinate_error(read.reshape(xy.shape), xy / self.size, inside)
+        if presence.NAME in self._added:
+            known = self._may_be_absent & (inside | (xy[..., 0] == -jnp.inf))
+            logits = presence.logits(student, params[presence.NAME])
+            terms[presence.NAME] = supervised.presence_cross_entropy(logits, inside, known)
         return terms
 
     def true_maps(self, batch: HostBatch, cells: int) -> np.ndarray:
@@ -160,9 +188,14 @@ class LandmarkTask(StudentTask):
 
         def validate(variables: Variables) -> tuple[float, str]:
             table = evaluate.predict(body, variables, self.val, parallel, self.config.eval.batch_size)
-            return domains.validation_error(table, self.pictures)
+            return domains.validation_error(table.masked(self._learned), self.pictures)
 
         return validate
+
+    @property
+    def _learned(self) -> np.ndarray:
+        """`[K]` whether a training picture has the landmark."""
+        return data.coverage.learned(self.pictures.trained_on.targets.xy)
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -176,6 +209,8 @@ class LandmarkTask(StudentTask):
             "boxes": bool(np.isfinite(self.train.boxes[self.train.known]).all()),
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,
+            "absent": list(self.landmarks.absent) or None,
+            "never_annotated": np.array(self.landmarks.names)[~self._learned].tolist() or None,
             "domains": domains.meta(self.pictures),
             "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
@@ -210,10 +245,16 @@ def _warn_of_no_mirror(config: ConfigDict, pictures: data.SplitPictures) -> None
 
 
 def _check_annotated(pictures: data.SplitPictures) -> None:
-    """Raises UserError if nothing is annotated in a split of a domain that is evaluated."""
+    """Raises UserError if nothing is annotated in a split of a domain that is evaluated, or nothing that train has."""
     for domain, part in pictures.evaluated.items():
         title = f"domain {domain}: " if domain else ""
+        learned = data.coverage.learned(part.split("train").targets.xy)
         for name in part.names:
             split = part.split(name)
             if np.isnan(split.targets.xy).all():
                 raise UserError(f"{title}none of the {len(split)} pictures of split {name} has an annotated landmark")
+            if np.isnan(split.targets.xy[:, learned]).all():
+                raise UserError(
+                    f"{title}none of the {len(split)} pictures of split {name} has a landmark that is annotated in "
+                    "train; annotate the same landmarks in all splits"
+                )

@@ -18,15 +18,19 @@ from ctd_jax.data.norms import Norms
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, agreement, definitions
 from ctd_jax.metrics.measurements import Measurement, lines
+from ctd_jax.metrics.presence import there_alone
 from ctd_jax.tasks import trained
+from ctd_jax.tasks.landmarks import presence
 from ctd_jax.tasks.landmarks.label_files import LabelFiles
-from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward, look
+from ctd_jax.tasks.landmarks.network import build, flip_order_of, look
 from ctd_jax.tasks.trained import Run, Seen
 from ctd_jax.typing import Batch, Variables
 
 T = TypeVar("T", bound=Any)  # an array of NumPy or of JAX
+Look = Callable[..., Mapping[str, Array]]  # see `network.look`
 TOLERANCE = 0.05  # pixels, of the original picture and of the network's
-UNKNOWN = -1.0  # a radius in an export
+PROBABILITY_TOLERANCE = 0.001
+UNKNOWN = -1.0  # in an export: a radius, a probability, x and y
 MIN_PEAK = 1e-3  # of a heatmap
 MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
 FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
@@ -49,6 +53,8 @@ class FoundLandmarks:
         where unknown.
       spacing: `[N, 2]` mm of a pixel along x and y, NaN where unknown; None: it was not given.
       at_detector: these are mm at the detector, where everything is larger than in the patient.
+      present: `[N, K]` probability that the landmark is in the picture, NaN where the run's data don't say that it may
+        be absent; None: of none they do. `xy` is where it is, or would be.
     """
 
     images: tuple[str, ...]
@@ -60,6 +66,7 @@ class FoundLandmarks:
     unlike: np.ndarray
     spacing: np.ndarray | None = None
     at_detector: bool = False
+    present: np.ndarray | None = None
 
     @property
     def xy_mm(self) -> np.ndarray:
@@ -71,6 +78,7 @@ class FoundLandmarks:
         table = Predictions.from_points(
             self.images, [""] * len(self.images), self.names, self.xy,
             confidence=self.confidence, spread_px=self.spread, radius_px=self.radius, unlike=self.unlike,
+            present=self.present,
         )  # fmt: skip
         metrics.write_predictions(path, table, self.spacing, at_detector=self.at_detector)
 
@@ -88,23 +96,59 @@ def doubts_of(outputs: Mapping[str, T], size: int) -> dict[str, T]:
     return {"peak": 1 / outputs["confidence"].clip(MIN_PEAK)} | lengths
 
 
-def with_radius(
-    body: Callable[..., Mapping[str, Array]], radius: trust.Radius, size: int
-) -> Callable[..., tuple[Array, Array, Array]]:
-    """What an export of one network has: `forward`, and `[B, K]` radii in pixels of the network's picture, `UNKNOWN`
-    where val can't tell."""
+def may_be_absent(known: data.Landmarks) -> np.ndarray:
+    """`[K]` whether dataset.json says of a landmark that it may be absent."""
+    return np.isin(known.names, known.absent)
+
+
+def with_radius(body: Look, radius: trust.Radius, size: int) -> Look:
+    """`body` with `radius`, `[B, K]` in pixels of the network's picture, `UNKNOWN` where val can't tell."""
     factors = jnp.asarray(np.nan_to_num(size * radius.factors(), nan=UNKNOWN), jnp.float32)
 
-    def outputs(variables: Variables, batch: Batch) -> tuple[Array, Array, Array]:
+    def look(variables: Variables, batch: Batch) -> dict[str, Array]:
         seen = body(variables, batch)
         found = factors + 0 * seen["confidence"]  # a constant would have no number of pictures in ONNX
         if radius.doubt:
             scale, doubt = radius.scale, doubts_of(seen, size)[radius.doubt]
             growth = jnp.exp(scale.slope * jnp.log(doubt.clip(scale.low, scale.high)))
             found = jnp.where(factors < 0, found, found * growth)
-        return seen["xy"], seen["confidence"], found
+        return {**seen, "radius": found}
 
-    return outputs
+    return look
+
+
+def with_presence(body: Look, may_be_absent: np.ndarray, temperature: float | None) -> Look:
+    """`body` with `present`, `[B, K]` probability that each landmark is there, `UNKNOWN` where it may not be absent, in
+    place of its logits.
+
+    Args:
+      body: of a network with a head of presence.
+      may_be_absent: `[K]`.
+      temperature: see `trust.temperature`.
+    """
+
+    def look(variables: Variables, batch: Batch) -> dict[str, Array]:
+        seen = dict(body(variables, batch))
+        present = 1 / (1 + jnp.exp(seen.pop("presence") * (-1 / (temperature or 1.0))))
+        return seen | {"present": jnp.where(may_be_absent, present, UNKNOWN)}
+
+    return look
+
+
+def _exported(body: Look, names: Sequence[str], learned: np.ndarray) -> Callable[..., tuple[Array, ...]]:
+    """What an export has: these outputs of `body`, where `learned`, `[K]`, is false `UNKNOWN`, and a confidence of
+    0."""
+
+    def forward(variables: Variables, batch: Batch) -> tuple[Array, ...]:
+        seen = body(variables, batch)
+        if learned.all():
+            return tuple(seen[name] for name in names)
+        nothing = dict.fromkeys(names, UNKNOWN) | {"confidence": 0.0}
+        return tuple(
+            jnp.where(learned[:, None] if name == "xy" else learned, seen[name], nothing[name]) for name in names
+        )
+
+    return forward
 
 
 def mean_of_points(points: Sequence[T]) -> tuple[T, T]:
@@ -121,8 +165,8 @@ def original_xy(points: np.ndarray, offset: np.ndarray, scale: np.ndarray) -> np
 
 
 class TrainedLandmarks(trained.Trained):
-    """`forward` gives `[B, K, 2]` x and y in pixels of the network's picture, `[B, K]` confidence and, where val can
-    tell, `[B, K]` radii."""
+    """`forward` gives `[B, K, 2]` x and y in pixels of the network's picture, `[B, K]` confidence, where val can tell,
+    `[B, K]` radii, and where the run learned it, `[B, K]` probabilities that landmarks are there."""
 
     what = "landmarks"
     has_points = True
@@ -132,22 +176,34 @@ class TrainedLandmarks(trained.Trained):
         """The network of a run, or of one of its domains; see `Task.trained`."""
         meta, variables = run.meta, run.variables
         domain = run.chosen(domain)
+        absent, never = (tuple(meta.get(key) or ()) for key in ("absent", "never_annotated"))
         names, pairs, boxes = tuple(meta["landmarks"]), meta.get("flip_pairs"), meta["boxes"]
         if domain:
             facts = run.domains[domain]
             first = names.index(f"{domain}/{facts['landmarks'][0]}")
             variables = run.variables_of(domain, slice(first, first + len(facts["landmarks"])))
             names, pairs, boxes = tuple(facts["landmarks"]), facts["flip_pairs"], facts["boxes"]
+            absent, never = (tuple(name for name in names if f"{domain}/{name}" in those) for those in (absent, never))
         model = build(config, meta["encoder"], len(names))
         order = flip_order_of(config, data.Landmarks(names, pairs))
         made_of, mirrored = (model, meta["input"], order), order is not None
-        known, body = run.evidence(domain, mirrored=mirrored), look(*made_of)
-        exported: Callable[..., tuple[Array, ...]] = forward(*made_of)
-        if known["evidence"] and np.isfinite(known["evidence"].radius.factors()).any():
-            exported = with_radius(body, known["evidence"].radius, config.data.image_size)
+        known = run.evidence(domain, mirrored=mirrored)
+        body: Look = look(*made_of)
+        evidence, outputs = known["evidence"], ["xy", "confidence"]
+        seen_by_export: Look = look(*made_of, doubts=False)
+        if evidence and np.isfinite(evidence.radius.factors()).any():
+            outputs, seen_by_export = [*outputs, "radius"], with_radius(body, evidence.radius, config.data.image_size)
+        absent = absent if presence.NAME in variables["params"] else ()  # presence.weight was 0
+        if absent:
+            temperature = evidence.temperature if evidence else None
+            body, seen_by_export = (
+                with_presence(one, np.isin(names, absent), temperature) for one in (body, seen_by_export)
+            )
+            outputs.append("present")
         return cls(
-            run.workdir, config, domain, names, model, variables, meta["input"], exported, body, boxes,
-            run.grey(domain), mirrored, **known,
+            run.workdir, config, domain, names, model, variables, meta["input"],
+            _exported(seen_by_export, outputs, ~np.isin(names, never)), body, boxes, run.grey(domain), mirrored,
+            **known, absent=absent, never_annotated=never,
         )  # fmt: skip
 
     def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Predictions:
@@ -160,23 +216,31 @@ class TrainedLandmarks(trained.Trained):
                 [doubts_of(one.outputs, one.size) for one in seen], [one / side[:, None, None] for one in points]
             )
             radius = self.evidence.radius(doubts, len(xy)) * side[:, None]
+        present = None
+        if self.absent:
+            probability = np.mean([one.outputs["present"] for one in seen], axis=0, dtype=np.float64)
+            present = np.where(probability < 0, np.nan, probability)
         return Predictions.from_points(
             tuple(map(str, pictures)), [""] * len(xy), self.names, xy,
             confidence=np.mean([one.outputs["confidence"] for one in seen], axis=0),
             spread_px=np.sqrt(square) if len(seen) > 1 else None, radius_px=radius, unlike=self.unlike(seen),
-        )  # fmt: skip
+            present=present,
+        ).masked(~np.isin(self.names, self.never_annotated))  # fmt: skip
 
-    def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array, Array, Array]:
+    def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
         xy, square = mean_of_points([points for points, *_ in outputs])
         confidence: Any = sum(one for _, one, *_ in outputs)
-        return xy, confidence / len(outputs), jnp.sqrt(square)
+        last: Any = sum(one[-1] for one in outputs)
+        found = (xy, confidence / len(outputs), jnp.sqrt(square))
+        return (*found, last / len(outputs)) if self.absent else found
 
     def result(self, images: Sequence[str], batches: Sequence[Predictions]) -> FoundLandmarks:
         table = metrics.concatenate(batches)
         spread = None if np.isnan(table.spread_px).all() else table.spread_px
         return FoundLandmarks(
-            tuple(images), self.names, table.xy, table.confidence, spread, table.radius_px, table.unlike
-        )
+            tuple(images), self.names, table.xy, table.confidence, spread, table.radius_px, table.unlike,
+            present=table.present if self.absent else None,
+        )  # fmt: skip
 
     def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None) -> "Table":
         if measuring and measuring.out == out:
@@ -203,8 +267,12 @@ class TrainedLandmarks(trained.Trained):
             "xy": ((K, 2), "x and y in pixels of the input, (0, 0) the centre of the top-left one"),
             "confidence": ((K,), "height of the heatmap's peak, 0 to 1"),
         }
+        present = {}
+        if self.absent:
+            meaning = f"probability that the landmark is in the picture; {UNKNOWN:g}: it can't be absent"
+            present = {"present": ((K,), meaning)}
         if number:
-            return found | {"spread": ((K,), spread)}
+            return found | {"spread": ((K,), spread)} | present
         if self.evidence and np.isfinite(self.evidence.radius.factors()).any():
             radius = (
                 f"of the circle about xy that holds the true point with {100 * trust.radius.LEVEL:g} % probability "
@@ -213,12 +281,18 @@ class TrainedLandmarks(trained.Trained):
                 (K,),
                 radius + f"in pictures like those of val, in pixels of the input; {UNKNOWN:g}: unknown",
             )
-        return found
+        return found | present
 
     @property
     def about(self) -> dict[str, Any]:
         margin = self.config.data.margin if self.boxes else 0.0
-        return {"landmarks": list(self.names), "boxes": self.boxes, "margin": margin, "grey": self.grey}
+        known = {"landmarks": list(self.names), "boxes": self.boxes, "margin": margin, "grey": self.grey}
+        if self.never_annotated:
+            known["never_annotated"] = {
+                "landmarks": list(self.never_annotated),
+                "meaning": f"no training picture had them: x, y and radius are {UNKNOWN:g}, and the confidence is 0",
+            }
+        return known | ({"absent": list(self.absent)} if self.absent else {})
 
     def differences(
         self,
@@ -227,21 +301,27 @@ class TrainedLandmarks(trained.Trained):
         scale: np.ndarray,
         pictures: data.Dataset,
     ) -> dict[str, float]:
-        (xy, confidence, *lengths), (exported_xy, exported_confidence, *exported_lengths) = expected, exported
-        apart = np.linalg.norm(exported_xy - xy, axis=-1)  # [N, K] pixels of the network's picture
-        for one, other in zip(lengths, exported_lengths, strict=True):
-            apart = np.maximum(apart, np.abs(other - one))
+        apart_in = {name: np.abs(b - a) for name, a, b in zip(self.outputs, expected, exported, strict=True)}
+        apart = np.linalg.norm(apart_in["xy"], axis=-1)  # [N, K] pixels of the network's picture
+        for name in ("spread", "radius"):
+            apart = np.maximum(apart, apart_in.get(name, 0.0))
         worst = {"network": apart, "picture": apart / scale[:, None]}
         for unit, distance in worst.items():
             if not np.max(distance) <= TOLERANCE:  # also where it is not a number
                 i, k = np.unravel_index(np.argmax(distance), distance.shape)
                 where = f"pixels of the {unit} ({pictures.images[i]}, {self.names[k]})"
                 raise trained.differs(f"{distance[i, k]:.3g} {where}, more than {TOLERANCE}")
-        return {
+        found = {f"largest_difference_{name}": float(np.max(apart_in[name])) for name in apart_in if name == "present"}
+        if not found.get("largest_difference_present", 0.0) <= PROBABILITY_TOLERANCE:
+            raise trained.differs(
+                f"{found['largest_difference_present']:.3g} of a probability of presence, more than "
+                f"{PROBABILITY_TOLERANCE}"
+            )
+        return found | {
             "allowed_difference_px": TOLERANCE,
             "largest_difference_px": float(np.max(worst["picture"])),
             "largest_difference_network_px": float(np.max(worst["network"])),
-            "largest_difference_confidence": float(np.max(np.abs(exported_confidence - confidence))),
+            "largest_difference_confidence": float(np.max(apart_in["confidence"])),
         }
 
     @staticmethod
@@ -299,7 +379,8 @@ class Table(trained.Writer):
         if self._overlays:
             names = self._names if len(self._names) <= MAX_NAMES else None
             spacing = self._spacing[-1] if given.spacing else np.full((len(found.xy), 2), np.nan)
-            each = zip(pictures.items(), found.xy, found.radius_px, spacing, strict=True)
+            there = there_alone(found)
+            each = zip(pictures.items(), there.xy, there.radius_px, spacing, strict=True)
             for (file, picture), xy, radius, mm in each:
                 painted = report.paint_points(picture, xy, names=names, radius=radius)
                 report.paint_lines(painted, picture, lines(self._measurements, self._names, xy, mm))
@@ -316,7 +397,7 @@ class Table(trained.Writer):
         if self._measured:
             unknown = np.full((len(table.images), 2), np.nan)
             measured = agreement.Measured.from_predictions(
-                table, tuple(self._measurements), unknown if spacing is None else spacing
+                there_alone(table), tuple(self._measurements), unknown if spacing is None else spacing
             )
             measured = measured if spacing is None else measured.in_mm(at_detector=self._at_detector)
             agreement.write(self._measured, self._normal.applied(measured) if self._normal else measured)
