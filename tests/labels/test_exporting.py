@@ -191,3 +191,11 @@ def test_imagej_has_no_numbers_of_more_than_16_bits():
 def test_no_label_file_is_written_outside_of_its_folder(image):
     with pytest.raises(UserError, match="outside of the folder"):
         by_name.write(label_tables.labels(image=image), "labelme")
+
+
+def test_predicted_points_that_are_absent_or_not_predicted_stay_out(tmp_path):
+    xy = np.array([[[1.5, 2.0], [3.0, 4.0], [np.nan, np.nan]]])
+    table = Predictions.from_points(["a.png"], [""], ["tip", "base", "hinge"], xy, present=[[0.9, 0.4, np.nan]])
+    write_predictions(tmp_path / "predictions.csv", table)
+    labels = exporting.read(tmp_path / "predictions.csv", None)
+    assert set(labels.pictures[0].points) == {"tip"} and labels.names == ("tip", "base", "hinge")
