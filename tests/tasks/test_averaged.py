@@ -156,7 +156,8 @@ def test_what_cannot_be_exported(runs, cli, second, out, message, tmp_path, monk
 
 def network(name, **changes):
     """What `averaged.check` looks at."""
-    facts = {"task": "landmarks", "names": ("chin", "nose"), "boxes": False, "margin": 0.25, "grey": {}} | changes
+    facts = {"task": "landmarks", "names": ("chin", "nose"), "boxes": False, "margin": 0.25, "grey": {}}
+    facts |= {"absent": (), "never_annotated": ()} | changes
     config = types.SimpleNamespace(task=facts.pop("task"), data=types.SimpleNamespace(margin=facts.pop("margin")))
     return types.SimpleNamespace(workdir=pathlib.Path(name), config=config, **facts)
 
@@ -171,6 +172,8 @@ def network(name, **changes):
         ),
         ({"names": ("chin",)}, r"c: its landmarks or classes are not those of a: 1 only there \(nose\)"),
         ({"names": ("nose", "chin")}, r"c: its landmarks or classes are not those of a: another order, nose, chin"),
+        ({"absent": ("chin",)}, r"c: its list of landmarks that may be absent is \('chin',\), that of a is unknown"),
+        ({"never_annotated": ("chin",)}, "c: its list of landmarks that no training picture had is"),
         ({"boxes": True}, "c: it was trained on boxes in pictures, a on whole pictures"),
         (
             {"grey": {"integer": [0.0, 255.0]}},
