@@ -208,7 +208,8 @@ def read_predictions(path: str | os.PathLike) -> Predictions:
         that is not a number, half a point, an error without one of its two points (or the reverse).
     """
     further = (*MM, *AT_DETECTOR)  # which x, y and a spacing give
-    lines = [(line, row[: -len(further)]) for line, row in read_rows(path, COLUMNS, (SPREAD, *TRUST, PRESENT, *further))]
+    rows = read_rows(path, COLUMNS, (SPREAD, *TRUST, PRESENT, *further))
+    lines = [(line, row[: -len(further)]) for line, row in rows]
     cells: dict[tuple[str, str], list[float]] = {}
     subjects: dict[str, str] = {}
     landmarks: dict[str, None] = {}
