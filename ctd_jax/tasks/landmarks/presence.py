@@ -6,7 +6,7 @@ map e, and from the height of the heatmap's peak:
     z_k = sum_uv m_k(u, v) <a_k, |f(u, v)|> + <b_k, |mean_uv e|> + c_k max_uv H_k + d_k,   m_k = H_k+^2 / sum_uv H_k+^2
 
 where |x| is x over the root mean square of its channels, so that maps of any height are learned from alike. No gradient
-goes into the heatmaps this way. Ours; what it finds is in docs/results.md.
+goes into the heatmaps this way. Ours.
 """
 
 from collections.abc import Mapping
