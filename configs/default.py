@@ -119,7 +119,7 @@ def _demo() -> ConfigDict:
     config.coordinates.weight = 0.0  # of the error of coordinates that a linear head reads from the encoder's mean
 
     config.presence = ConfigDict()  # whether landmarks are there, where dataset.json names some that may be `absent`
-    config.presence.weight = 0.01  # of the cross-entropy of a linear head, which is there only then; 0: none
+    config.presence.weight = 0.03  # of the cross-entropy of a linear head, which is there only then; 0: none
 
     config.recognition = ConfigDict()  # read where the task is recognition
     config.recognition.loss = "softmax"  # cross-entropy of a linear classifier; or "arcface", of cosines with a margin

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tiny
 from exported import form_of, noise
+from PIL import Image
 
 from configs import ft
 from ctd_jax import Predictor, data, metrics, training_run
@@ -54,30 +55,34 @@ def made(teacher_file, root):
 
 
 def test_its_logits_are_the_equation():
+    """Masses are resampled as Pillow does it."""
     rng = np.random.default_rng(0)
     features = {
         "encoder": rng.normal(size=(2, 3, 3, 5)), "deconv1": rng.normal(size=(2, 6, 6, 9)),
         "deconv2": rng.normal(size=(2, 6, 6, 4)), "heatmaps": rng.normal(size=(2, 6, 6, 3)),
+        "stage1": rng.normal(size=(2, 3, 3, 7)), "block1": rng.normal(size=(2, 6, 6, 7)),
     }  # fmt: skip
     features = {name: value.astype(np.float32) for name, value in features.items()}
     heads = presence.init(jax.random.key(0), features, {"final_a": 2, "final_b": 1})
     heads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), heads)
-    a, b, c, d = (
+    s, a, b, c, d = (
         np.concatenate([heads[f"final_{name}"][part] for name in "ab"], axis=-1)
-        for part in ("at_point", "of_picture", "peak", "bias")
+        for part in ("stage1", "deconv2", "of_picture", "peak", "bias")
     )
-    assert a.shape == (4, 3) and b.shape == (5, 3)
+    assert s.shape == (7, 3) and a.shape == (4, 3) and b.shape == (5, 3)
     want = np.zeros((2, 3))
     for n, k in np.ndindex(2, 3):
         H = features["heatmaps"][n, ..., k].astype(float)
         m = np.maximum(H, 0) ** 2
-        f, e = features["deconv2"][n], features["encoder"][n].mean((0, 1))
-        f, e = (x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True)) for x in (f, e))
-        local = (m[..., None] * f).sum((0, 1)) / m.sum()
-        want[n, k] = local @ a[:, k] + e @ b[:, k] + H.max() * c[k] + d[k]
+        maps = features["stage1"][n], features["deconv2"][n], features["encoder"][n].mean((0, 1))
+        g, f, e = (x / np.sqrt(np.mean(x**2, axis=-1, keepdims=True)) for x in maps)
+        small = np.asarray(Image.fromarray(m.astype(np.float32)).resize((3, 3), Image.Resampling.BILINEAR))
+        g, f = ((one[..., None] * x).sum((0, 1)) / one.sum() for one, x in ((small, g), (m, f)))
+        want[n, k] = g @ s[:, k] + f @ a[:, k] + e @ b[:, k] + H.max() * c[k] + d[k]
     np.testing.assert_allclose(presence.logits(features, heads), want, rtol=1e-4, atol=1e-5)
     gradient = jax.grad(lambda f: presence.logits(f, heads).sum())(features)
-    assert not np.any(gradient["heatmaps"]) and np.any(gradient["deconv2"]) and np.all(gradient["encoder"] != 0)
+    assert not np.any(gradient["heatmaps"]) and np.any(gradient["deconv2"]) and np.any(gradient["stage1"])
+    assert np.all(gradient["encoder"] != 0)
 
 
 def terms_of(made, batch):
@@ -119,10 +124,11 @@ def test_in_a_mirror_image_the_sides_of_absent_points_change(teacher_file, root,
 
 
 def test_its_weight_and_gradient_are_those_of_a_term(made):
-    assert made.terms[:2] == ("heatmap", "presence") and made.term_weights["presence"] == 0.01
+    assert made.terms[:2] == ("heatmap", "presence") and made.term_weights["presence"] == 0.03
     head = made.init(0)["params"]["presence"]["final"]
     assert {name: leaf.shape for name, leaf in head.items()} == {
-        "at_point": (8, K), "of_picture": (16, K), "peak": (K,), "bias": (K,),
+        "stage1": (4, K), "stage2": (8, K), "stage3": (16, K), "deconv2": (8, K), "of_picture": (16, K), "peak": (K,),
+        "bias": (K,),
     }  # fmt: skip
     batch = made.train.batch(np.arange(4))
     state, (means,) = tiny.trainer(made)([batch])

@@ -1,9 +1,10 @@
 """Whether landmarks are there: a linear head beside the heatmaps, where dataset.json names some that may be absent.
 
-The logit of landmark k is read from the decoder's last map f [h, w, C] where its heatmap H_k lies, from the encoder's
-map e, and from the height of the heatmap's peak:
+The logit of landmark k is read from the maps f_l [h, w, C] of the encoder's stages and of the decoder's last layer
+where its heatmap H_k lies, from the encoder's map e as a whole, and from the height of the heatmap's peak:
 
-    z_k = sum_uv m_k(u, v) <a_k, |f(u, v)|> + <b_k, |mean_uv e|> + c_k max_uv H_k + d_k,   m_k = H_k+^2 / sum_uv H_k+^2
+    z_k = sum_l sum_uv m_k(u, v) <a_lk, |f_l(u, v)|> + <b_k, |mean_uv e|> + c_k max_uv H_k + d_k,
+    m_k = H_k+^2 / sum_uv H_k+^2, resampled to the size of each map
 
 where |x| is x over the root mean square of its channels, so that maps of any height are learned from alike. No gradient
 goes into the heatmaps this way. Ours.
@@ -20,6 +21,7 @@ from jax import Array
 from ctd_jax import models
 from ctd_jax.typing import Features, Tree
 
+WHOLE = "of_picture"  # what is read of the encoder's map as a whole
 NAME = "presence"  # of the head among a network's parameters, and of its term of the loss
 
 
@@ -31,7 +33,7 @@ def init(key: Array, shapes: Mapping[str, Any], heads: Mapping[str, int]) -> Tre
       shapes: named features of the network, arrays or their shapes.
       heads: name -> number of landmarks: `final`, or `final_<domain>` of each.
     """
-    channels = {"at_point": shapes[_last(shapes)].shape[-1], "of_picture": shapes["encoder"].shape[-1]}
+    channels = {name: shapes[name].shape[-1] for name in _at_point(shapes)} | {WHOLE: shapes["encoder"].shape[-1]}
 
     def one(key: Array, number: int) -> dict[str, Array]:
         keys = jax.random.split(key, len(channels))
@@ -57,10 +59,12 @@ def logits(features: Features, head: Mapping[str, Mapping[str, Array]]) -> Array
     heatmaps = jax.lax.stop_gradient(features["heatmaps"])
     mass = jnp.maximum(heatmaps, 0)
     mass = mass * mass
-    read = _scaled(features[_last(features)].astype(jnp.float32)) @ kernel("at_point")
-    at_point = (mass * read).sum((1, 2)) / jnp.maximum(mass.sum((1, 2)), 1e-12)
-    peak = heatmaps.max((1, 2)) * kernel("peak")
-    return at_point + _scaled(models.pooled(features)) @ kernel("of_picture") + peak + kernel("bias")
+    found = _scaled(models.pooled(features)) @ kernel(WHOLE) + heatmaps.max((1, 2)) * kernel("peak") + kernel("bias")
+    for name in _at_point(features):
+        read = _scaled(features[name].astype(jnp.float32)) @ kernel(name)
+        here = jax.image.resize(mass, read.shape, "linear")
+        found += (here * read).sum((1, 2)) / jnp.maximum(here.sum((1, 2)), 1e-12)
+    return found
 
 
 def _scaled(x: Array) -> Array:
@@ -68,7 +72,8 @@ def _scaled(x: Array) -> Array:
     return x / jnp.sqrt((x * x).mean(-1, keepdims=True) + 1e-6)
 
 
-def _last(features: Mapping[str, Any]) -> str:
-    """The name of the decoder's last map; the encoder's, where there is no deconvolution."""
+def _at_point(features: Mapping[str, Any]) -> list[str]:
+    """Names of the maps that are read where a heatmap lies: the encoder's stages, and the decoder's last."""
     number = sum(name.startswith("deconv") for name in features)
-    return f"deconv{number}" if number else "encoder"
+    stages = sorted(name for name in features if name.startswith("stage"))
+    return stages + ([f"deconv{number}"] if number else [])
