@@ -20,6 +20,7 @@ Pictures marked done become a folder that trains, by a button or by
 Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
 """
 
+import contextlib
 import importlib.util
 import pathlib
 import webbrowser
@@ -75,8 +76,8 @@ def _review(root: pathlib.Path, rater: str) -> None:
         proposed = proposals.Proposals(reviewed, predict)
         answers = server.Answers(reviewed, kept, rater, proposed, workdir)
         try:
-            server.serve(answers, private / "address.json", _PORT.value, _ready)
-        except KeyboardInterrupt:
+            with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it when it is interrupted, or just ends
+                server.serve(answers, private / "address.json", _PORT.value, _ready)
             print(f"\nstopped; every edit is in {path}")
         finally:
             proposed.close()
@@ -85,7 +86,7 @@ def _review(root: pathlib.Path, rater: str) -> None:
 def _ready(address: str) -> None:
     print(f"{address}\nopen until Ctrl-C", flush=True)
     if _OPEN.value:
-        webbrowser.open(address)
+        webbrowser.open_new_tab(address)
 
 
 if __name__ == "__main__":

@@ -50,12 +50,12 @@ def cover(root: pathlib.Path, out: pathlib.Path, seed: int = 0) -> None:
         Image.fromarray(picture).save(out / "images" / f"{i:04d}.png")
         cells = ["" if np.isnan(v) else f"{v:.2f}" for v in xy.ravel()]
         rows.append([f"images/{i:04d}.png", table.subjects[i], table.splits[i], *cells])
-    with (out / "landmarks.csv").open("w", newline="") as file:
+    with (out / "landmarks.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["image", "subject", "split", *(f"{name}_{axis}" for name in names for axis in "xy")])
         writer.writerows(rows)
-    about = json.loads((root / "dataset.json").read_text())
-    (out / "dataset.json").write_text(json.dumps(about | {"absent": LANDMARKS}))
+    about = json.loads((root / "dataset.json").read_text("utf-8"))
+    (out / "dataset.json").write_text(json.dumps(about | {"absent": LANDMARKS}), "utf-8")
 
 
 def _centre(
@@ -106,7 +106,7 @@ def main() -> None:
         for weight in arguments.weights
     }
     content = {"folder": arguments.folder.name, "budget": arguments.budget, "keys": KEYS, "weights": results}
-    (HERE / "presence.json").write_text(json.dumps(content, indent=1))
+    (HERE / "presence.json").write_text(json.dumps(content, indent=1), "utf-8")
     rows = [("weight", "me_px", *presence.RATES, "absent", "cross-entropy", "uncalibrated")]
     for weight, one in results.items():
         of = one.get("presence", {})

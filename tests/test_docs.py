@@ -285,7 +285,7 @@ def test_the_example_of_a_landmark_folder_is_one(tmp_path):
 
 
 def test_the_example_of_measurements_is_one(tmp_path, caplog):
-    content = blocks(REPO / "docs/data.md", "json")[1][0]
+    content = next(text for text, _ in blocks(REPO / "docs/data.md", "json") if "measurements" in text)
     names = json.loads(content)["landmarks"]
     columns = [f"{name}_{axis}" for name in names for axis in "xy"]
     cells = ["10", "10", "20", "10", "40", "10", "50", "10"]
@@ -299,7 +299,7 @@ def test_the_example_of_measurements_is_one(tmp_path, caplog):
 
 def test_the_example_of_a_segmentation_folder_is_one(tmp_path):
     page = REPO / "docs/data.md"
-    table, content = blocks(page, "csv")[1][0], blocks(page, "json")[2][0]
+    table, content = blocks(page, "csv")[1][0], blocks(page, "json")[-1][0]
     (tmp_path / "segmentation.csv").write_text(table, "utf-8")
     (tmp_path / "classes.json").write_text(content, "utf-8")
     rows = [line.split(",") for line in table.splitlines()[1:]]

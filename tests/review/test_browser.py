@@ -435,9 +435,10 @@ def test_two_fingers_zoom(used):
     size, box = page("page.view.zoom"), page("at('stage').getBoundingClientRect().top")
     before = page(f"page.view.toPicture(195, 300 - {box})")
     page.touch("touchStart", (175, 300), (215, 300))
+    page.touch("touchMove", (165, 300), (225, 300))  # the browser may keep back a first short move
     page.touch("touchMove", (155, 300), (235, 300))
-    page.touch("touchEnd")
     page.wait(f"Math.abs(page.view.zoom / {size} - 2) < 0.02")
+    page.touch("touchEnd")
     np.testing.assert_allclose(page(f"page.view.toPicture(195, 300 - {box})"), before, atol=0.5)
     assert page("page.outbox.waiting.length") == 0
 

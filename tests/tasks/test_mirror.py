@@ -62,9 +62,9 @@ def dots(*places):
 def test_an_error_to_one_side_is_taken_back_by_the_mirror_image():
     pictures = dots((5, 20, 12), (10, 28, 18))
     want = np.array([[(5, 4), (20, 9), (12, 14)], [(10, 4), (28, 9), (18, 14)]])
-    plain, _ = landmarks.forward(Finder(), RGB)({}, {"picture": pictures})
+    plain, _ = landmarks.forward(Finder(), RGB)({"params": {}}, {"picture": pictures})
     np.testing.assert_allclose(plain, want + [1, 0], atol=1e-4)
-    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({}, {"picture": pictures})
+    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({"params": {}}, {"picture": pictures})
     np.testing.assert_allclose(xy, want, atol=1e-4)
     np.testing.assert_allclose(confidence, np.exp(-1 / (2 * 1.5**2)), rtol=1e-5)  # of two Gaussians a pixel away
 
@@ -72,12 +72,12 @@ def test_an_error_to_one_side_is_taken_back_by_the_mirror_image():
 def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
     """One pixel too far to the right in both, so two pixels apart once the mirror image is turned back."""
     pictures = dots((5, 20, 12))
-    seen = landmarks.network.look(Finder(), RGB, (1, 0, 2))({}, {"picture": pictures})
+    seen = landmarks.network.look(Finder(), RGB, (1, 0, 2))({"params": {}}, {"picture": pictures})
     np.testing.assert_allclose(seen["mirror"], [[2, 2, 2]], atol=1e-3)
-    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({}, {"picture": pictures})
+    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({"params": {}}, {"picture": pictures})
     np.testing.assert_array_equal(seen["xy"], xy)
     np.testing.assert_array_equal(seen["confidence"], confidence)
-    assert "mirror" not in landmarks.network.look(Finder(), RGB)({}, {"picture": pictures})
+    assert "mirror" not in landmarks.network.look(Finder(), RGB)({"params": {}}, {"picture": pictures})
     # Along x two Gaussians of variance s^2 = 2.25, at -1 and 1. Their mass is (a + b)^2 = a^2 + b^2 + 2 a b, each part
     # of variance s^2 / 2, with the weights 1, 1 and 2 exp(-1 / s^2).
     along_x = 2.25 / 2 + 2 / (2 + 2 * np.exp(-1 / 2.25))
@@ -85,14 +85,14 @@ def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
 
 
 def test_a_width_is_in_pixels_and_not_in_cells():
-    seen = landmarks.network.look(CoarseFinder(), RGB)({}, {"picture": dots((8, 20, 14))})
+    seen = landmarks.network.look(CoarseFinder(), RGB)({"params": {}}, {"picture": dots((8, 20, 14))})
     np.testing.assert_allclose(seen["width"], np.full((1, 3), 2 * 1.5), rtol=0.05)  # an edge is near
 
 
 def test_of_several_domains_each_has_its_own_way():
     pictures = dots((5, 20, 12), (5, 20, 12))
     body = landmarks.forward(Finder(), RGB, (1, 0, 2), domain_mirrors=(True, False))
-    xy, _ = body({}, {"picture": pictures, "domain": np.array([1, 0])})
+    xy, _ = body({"params": {}}, {"picture": pictures, "domain": np.array([1, 0])})
     np.testing.assert_allclose(xy[:, 2], [[13, 14], [12, 14]], atol=1e-4)
 
 
@@ -111,8 +111,8 @@ def test_probabilities_are_averaged_and_a_class_stays_one(domain):
     batch = {"picture": dots((5, 20, 12))} | ({} if domain is None else {"domain": np.array([domain])})
     want = np.zeros((S, S))
     want[4, [4, 6]] = want[9, [19, 21]] = 0.5
-    np.testing.assert_allclose(body({}, batch)[0, ..., 1], want, atol=1e-5)
-    np.testing.assert_allclose(body({}, batch).sum(-1), 1, atol=1e-6)
+    np.testing.assert_allclose(body({"params": {}}, batch)[0, ..., 1], want, atol=1e-5)
+    np.testing.assert_allclose(body({"params": {}}, batch).sum(-1), 1, atol=1e-6)
 
 
 # ---------------------------------------------------------------- in a run

@@ -169,6 +169,8 @@ def files(folder):
     return sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
 
 
+# A slow read of a file next to the damaged one may end after Orbax has closed its loop, which nobody waits for.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("damage", DAMAGES)
 @pytest.mark.parametrize(("number", "next_best", "next_latest"), [(10, 30, 40), (40, 10, 30)])
 def test_a_damaged_file_gives_the_same_numbers_or_those_of_another_checkpoint(
