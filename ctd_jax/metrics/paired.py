@@ -27,8 +27,8 @@ def difference(
     A and B are one or more runs each, such as seeds of one method: what each picture adds to a metric is first averaged
     over the runs, then paired by picture. A metric is a ratio of sums, and A's and B's have the same denominator, so
     that their difference is again such a ratio (points that one of the tables lacks are left out of all), and has the
-    interval of one (`intervals`: difference, of AUC and rates
-    difference of fractions). The interval is over subjects with these runs, and does not cover other seeds.
+    interval of one (`intervals`: difference, of AUC and rates difference of fractions). The interval is over subjects
+    with these runs, and does not cover other seeds.
 
     Measured (experiments/intervals.py, least and most of six simulated kinds, 4,000 sets each): intervals of
     differences of mean errors held the truth in 95 to 98 % with 3 people, 94 to 97 with 5, 93 to 96 with 10, 94 to 95
