@@ -18,7 +18,7 @@ from ctd_jax.review import fitting, journal
 from ctd_jax.review.edits import Review
 
 pytestmark = chromium.needed
-READY = "page.shown !== undefined && page.shown === page.index && page.proposed.has(page.index)"
+READY = "page.shown !== undefined && page.shown === page.index && page.pictures.proposed.has(page.index)"
 SAVED = "at('saved').textContent === 'saved' && at('trouble').hidden"
 FIRST, NEXT = "images/000.png", "images/001.png"
 
@@ -281,13 +281,13 @@ def test_the_whole_shape_moves_turns_and_scales(used):
     corner = [frame["right"] + box[0], frame["bottom"] + box[1]]
     page.drag(corner, [corner[0] + 30, corner[1] + 30])
     size = np.linalg.norm(shape() - shape().mean(0)) / np.linalg.norm(expected - expected.mean(0))
-    centre = page("(([x, y]) => page.view.toScreen(x, y))(middleOf(page.shape()))")
+    centre = page("(([x, y]) => page.view.toScreen(x, y))(middleOf(page.shape.places()))")
     arm = np.array([frame["right"], frame["bottom"]]) - centre
     assert size == pytest.approx(np.linalg.norm(arm + 30) / np.linalg.norm(arm), abs=1e-3)
     page.press("z")
     np.testing.assert_allclose(shape(), expected, atol=2e-3)
     page.press("Escape")
-    assert not page("page.isShape")
+    assert not page("page.shape.isOn")
 
 
 def test_the_rest_is_fitted_to_what_was_corrected(used, drawn):
@@ -414,7 +414,7 @@ def test_a_finger_drags_a_handle_beside_the_point(used):
     x, y = place(page, "chin")
     page.touch("touchStart", (x, y))
     page.touch("touchEnd")
-    page.wait("page.selected === 'chin' && page.onTouch")
+    page.wait("page.selected === 'chin' && page.pointers.onTouch")
     before, size = point(page, "chin"), page("page.view.zoom")
     assert page("getComputedStyle(document.querySelector('.touched .handle')).display") != "none"
     page.touch("touchStart", (x, y + 64))
@@ -422,7 +422,7 @@ def test_a_finger_drags_a_handle_beside_the_point(used):
         page.touch("touchMove", (x - 5 * step, y + 64 - 3 * step))
     assert not page("at('loupe').hidden")
     page.touch("touchEnd")
-    found = page.wait("!page.moving && page.points().chin")
+    found = page.wait("!page.pointers.moving && page.points().chin")
     assert found["x"] == pytest.approx(before["x"] - 20 / size, abs=0.05)
     assert found["y"] == pytest.approx(before["y"] - 12 / size, abs=0.05)
 
@@ -510,7 +510,7 @@ def test_the_page_and_the_server_add_up_alike(used):
             chosen = {str(chance.choice(names)): value if chance.random() < 0.8 else None}
             edit |= {"image": str(chance.choice([FIRST, NEXT])), "points": chosen}
             edit |= {"done": bool(chance.random() < 0.5)} if chance.random() < 0.3 else {}
-        script.append(f"page.add({json.dumps(edit)})")
+        script.append(f"page.edits.add({json.dumps(edit)})")
     page(";".join(script))
     page.wait(SAVED)
     found = on_disk(server)

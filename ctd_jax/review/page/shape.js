@@ -30,3 +30,49 @@ function dragged(shape, handle, from, to) {
   const size = Math.hypot(...p);
   return size ? turnedAndScaled(shape, 0, Math.max(Math.hypot(...q) / size, 0.05)) : shape;
 }
+
+/* What a rater does to all placed points of the picture at once. */
+class Shape {
+  constructor(page) {
+    this.page = page;
+    this.isOn = false;
+  }
+
+  toggle() {
+    this.isOn = !this.isOn && this.isPossible;
+    this.page.redraw();
+  }
+
+  get isPossible() {
+    return Object.keys(this.places()).length > 1;
+  }
+
+  /* {name: [x, y]} of the placed points. */
+  places() {
+    const placed = Object.entries(this.page.points()).filter(([, point]) => this.page.isPlaced(point));
+    return Object.fromEntries(placed.map(([name, { x, y }]) => [name, [x, y]]));
+  }
+
+  /* The points at the places of a shape; those that were only proposed stay so. */
+  moved(shape) {
+    const points = this.page.points();
+    const edited = ([name, [x, y]]) => [name, { ...this.page.edits.placedAt(points[name], x, y), how: isOpen(points[name]) ? "fitted" : "hand" }];
+    return Object.fromEntries(Object.entries(shape).map(edited));
+  }
+
+  move(dx, dy) {
+    this.become(shifted(this.places(), dx, dy));
+  }
+
+  turn(degrees) {
+    if (this.isOn) this.become(turnedAndScaled(this.places(), (degrees * Math.PI) / 180, 1));
+  }
+
+  scale(factor) {
+    if (this.isOn) this.become(turnedAndScaled(this.places(), 0, factor));
+  }
+
+  become(shape) {
+    this.page.edits.edit(this.moved(shape));
+  }
+}

@@ -1,0 +1,60 @@
+"use strict";
+
+/* The list of pictures and that of points, beside the picture. */
+class Lists {
+  constructor(page) {
+    this.page = page;
+  }
+
+  fill() {
+    const { page } = this;
+    at("picture_list").replaceChildren(...page.images.map((image, index) => row(image, () => (page.showDrawer(null), page.go(index)))));
+    at("point_list").replaceChildren(...page.landmarks.map((name) => row(name, () => page.select(name))));
+  }
+
+  showPictures() {
+    const { page } = this;
+    const signs = { true: ["✓", "done"], before: ["◦", "labelled before"], false: ["·", "not done"], null: ["·", "not done"] };
+    [...at("picture_list").children].forEach((item, index) => {
+      const [sign, said] = signs[page.isDone(page.images[index])];
+      write(item, sign, "", `${page.images[index]}, ${said}`, index === page.index, sign === "✓");
+    });
+    const here = at("picture_list").children[page.index];
+    if (here && this.listedAt !== page.index) here.scrollIntoView({ block: "nearest" });
+    this.listedAt = page.index;
+  }
+
+  showPoints(points) {
+    const { page } = this;
+    [...at("point_list").children].forEach((item, index) => {
+      const name = page.landmarks[index];
+      const point = points[name];
+      const sign = !point ? "–" : point.state === ABSENT ? "×" : isOpen(point) ? "○" : point.state === HIDDEN ? "⊗" : "●";
+      const where = page.isPlaced(point) ? `${point.x.toFixed(1)}, ${point.y.toFixed(1)}` : point ? "absent" : "";
+      write(item, sign, where, inWords(name, point), name === page.selected, Boolean(point) && !isOpen(point));
+    });
+    const chosen = at("point_list").children[page.landmarks.indexOf(page.selected)];
+    if (chosen && this.listed !== page.selected) chosen.scrollIntoView({ block: "nearest" });
+    this.listed = page.selected;
+  }
+}
+
+/* A line of a list: a sign, a name, a small word. */
+function row(name, does) {
+  const button = element("button", "", element("span", ""), element("span", name), element("small", ""));
+  button.addEventListener("click", does);
+  return element("li", "", button);
+}
+
+function write(item, sign, small, said, isCurrent, isStrong) {
+  const content = [sign, small, said, isCurrent, isStrong].join();
+  if (item.content === content) return;
+  item.content = content;
+  const button = item.firstChild;
+  const [first, , last] = button.children;
+  first.textContent = sign;
+  first.className = isStrong ? "sign yes" : "sign";
+  last.textContent = small;
+  button.setAttribute("aria-label", said);
+  button.setAttribute("aria-current", isCurrent);
+}
