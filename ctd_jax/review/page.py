@@ -8,10 +8,10 @@ import jinja2
 import markupsafe
 
 FOLDER = pathlib.Path(__file__).parent / "page"
-PROGRAMS = (
-    "element.js", "journal.js", "server.js", "pictures.js", "view.js", "tone.js", "points.js", "pointers.js", "edits.js",
-    "shape.js", "lists.js", "status.js", "keys.js", "page.js", "start.js",
-)  # fmt: skip; start.js is last
+PROGRAMS = (  # in this order; start.js is last
+    "element.js", "journal.js", "server.js", "pictures.js", "view.js", "tone.js", "points.js", "pointers.js",
+    "edits.js", "shape.js", "lists.js", "status.js", "keys.js", "page.js", "start.js",
+)  # fmt: skip
 
 
 def page() -> tuple[str, str]:
