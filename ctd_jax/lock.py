@@ -169,7 +169,7 @@ def _read(folder: pathlib.Path) -> dict[str, Any]:
     try:
         found = json.loads((folder / NAME).read_text("utf-8"))
         return found if isinstance(found, dict) else {}
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
 
 

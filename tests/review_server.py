@@ -40,10 +40,10 @@ class Serving:
         self._proposals.close()
 
     def ask(self, method, path, content=None, *, headers=None, host=None):
-        """Status, headers and content of an answer; JSON is read."""
+        """Status, headers and content of an answer; JSON is read. `content` is bytes, or becomes JSON."""
         connection = http.client.HTTPConnection(server.HOST, self.port, timeout=30)
         with contextlib.closing(connection):
-            body = None if content is None else json.dumps(content)
+            body = content if content is None or isinstance(content, bytes) else json.dumps(content)
             given = {"Host": host or f"{server.HOST}:{self.port}", "X-Token": TOKEN} | (headers or {})
             connection.request(method, path, body, {name: value for name, value in given.items() if value is not None})
             answer = connection.getresponse()

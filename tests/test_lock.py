@@ -130,7 +130,7 @@ def test_the_owner_has_a_pulse(tmp_path, monkeypatch):
         assert json.loads((tmp_path / lock.NAME).read_text())["beats"] > 1
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "\0" * 300])
+@pytest.mark.parametrize("content", ["", "{", "[]", "\0" * 300, pytest.param("[" * 99999, id="nested too deep")])
 def test_a_damaged_lock_file_holds_nobody(tmp_path, content):
     (tmp_path / lock.NAME).write_text(content)
     with lock.held(tmp_path):

@@ -133,7 +133,7 @@ def prepared(
     try:
         known = json.loads(path.read_text("utf-8"))
         grey, lines = known["grey"], known["remarks"]
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, RecursionError):
         grey, lines = _survey(lambda i: look(io.BytesIO(encoded[i]["picture"]), names[i]), groups)
         with contextlib.suppress(OSError):  # a cache of others may be read-only
             files.write_text(path, json.dumps({"grey": grey, "remarks": lines}, indent=1))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import files, metrics
+from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, intervals, paired
 
 _REMEDY = "is the run finished? Else restore the file"
@@ -46,14 +47,17 @@ class Repeats:
         """
         result = files.read_json(workdirs[0] / "metrics.json", _REMEDY)
         config = files.read_json(workdirs[0] / "config.json", _REMEDY)
-        normalizer = result.get("normalizer")
-        return cls(
-            tables=tuple(metrics.read_predictions(workdir / table) for workdir in workdirs),
-            measure=result["ced_measure"],
-            normalizer=(normalizer[0], normalizer[1]) if normalizer else None,
-            thresholds=config["eval"]["threshold"],
-            radii_mm=tuple(float(key[7:-2]) for key in result if key.startswith("sdr_le_")),
-        )
+        try:
+            normalizer = result.get("normalizer")
+            return cls(
+                tables=tuple(metrics.read_predictions(workdir / table) for workdir in workdirs),
+                measure=result["ced_measure"],
+                normalizer=(normalizer[0], normalizer[1]) if normalizer else None,
+                thresholds=config["eval"]["threshold"],
+                radii_mm=tuple(float(key[7:-2]) for key in result if key.startswith("sdr_le_")),
+            )
+        except (KeyError, TypeError, IndexError) as error:
+            raise UserError(f"{workdirs[0]}: not the metrics.json and config.json of a run; {_REMEDY}") from error
 
     def levels(self) -> dict[str, dict[str, Any]]:
         """Every pooled metric of `metrics.summarize` -> `mean` over the runs, and `ci95` [lower, upper], which is NaN

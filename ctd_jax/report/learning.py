@@ -1,7 +1,6 @@
 """Learning curves: the error of methods against the number of labelled pictures, as numbers, a table and a picture."""
 
 import collections
-import json
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
+from ctd_jax import files
 from ctd_jax.metrics import mean_shape
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.report import curves, tables
@@ -43,7 +43,9 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
     groups = collections.defaultdict(list)
     for line in lines:
         groups[line["method"], line["labels"]].append(line)
-    result = json.loads((out / lines[0]["run"] / "metrics.json").read_text("utf-8"))
+    result = files.read_json(
+        out / lines[0]["run"] / "metrics.json", "remove its folder, and the same command trains it anew"
+    )
     measure = result["ced_measure"]
     workdirs = {key: [out / line["run"] for line in group] for key, group in groups.items()}
     repeats = {key: Repeats.read(folders) for key, folders in workdirs.items()}

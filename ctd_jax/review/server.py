@@ -230,7 +230,7 @@ def read_address(path: pathlib.Path) -> dict[str, Any]:
     """Port and token; empty where there is no such file, or another."""
     try:
         found = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
     good = isinstance(found, dict) and isinstance(found.get("token"), str) and isinstance(found.get("port"), int)
     return found if good else {}
@@ -296,7 +296,7 @@ async def _of_system(request: Request, error: Exception) -> Response:
 async def _body(request: Request) -> dict[str, Any]:
     try:
         found = json.loads(await request.body())
-    except ValueError:
+    except (ValueError, RecursionError):
         found = None
     if not isinstance(found, dict):
         raise UserError("expected a JSON object")

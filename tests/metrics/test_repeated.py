@@ -73,6 +73,14 @@ def test_other_pictures_are_refused(pair, tmp_path):
         Repeats.read(pair).minus(Repeats.read([write_run(tmp_path / "other", [1, 3, 2, 2])]))
 
 
+@pytest.mark.parametrize("name", ["metrics.json", "config.json"])
+@pytest.mark.parametrize("content", ["{}", '{"eval": 3}', "[" * 99999, "\0"])
+def test_a_damaged_run_is_named(pair, name, content):
+    (pair[0] / name).write_text(content)
+    with pytest.raises(UserError, match=r"one.*restore the file"):
+        Repeats.read(pair)
+
+
 def test_a_run_that_is_not_finished_is_refused(pair):
     (pair[0] / "metrics.json").unlink()
     with pytest.raises(UserError, match="metrics.json: no such file; is the run finished"):

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from ctd_jax import metrics, report
+from ctd_jax.errors import UserError
 
 
 def write_run(folder, errors_px):
@@ -43,6 +44,14 @@ def drawn(tmp_path_factory):
                 line = {"method": method, "setting": "", "labels": labels, "seed": seed, "error": error + off}
                 lines.append(line | {"run": run})
     return report.learning.summarize(lines, folder, reference="ft")
+
+
+def test_a_damaged_run_is_named(tmp_path):
+    write_run(tmp_path / "a", [1.0, 2.0])
+    (tmp_path / "a" / "metrics.json").write_text("{")
+    line = {"method": "ft", "setting": "", "labels": 5, "seed": 0, "error": 1.5, "run": "a"}
+    with pytest.raises(UserError, match="remove its folder"):
+        report.learning.summarize([line], tmp_path, reference="ft")
 
 
 @pytest.mark.parametrize(

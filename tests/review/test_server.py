@@ -153,6 +153,11 @@ def test_what_is_no_edit_is_refused_as_a_whole(running, content):
     running.ask("POST", "/api/leave", {"window": "w"})
 
 
+def test_brackets_nested_too_deep_are_refused(running):
+    status, _, said = running.ask("POST", "/api/edits", b"[" * 99999)
+    assert status == 400 and said["error"] == "expected a JSON object"
+
+
 def test_a_request_without_end_is_refused(running):
     big = {"Content-Length": str(server.MAX_BODY + 1)}
     assert running.ask("POST", "/api/edits", None, headers=big)[0] == 413
@@ -227,6 +232,6 @@ def test_address_is_kept_for_the_owner_alone(tmp_path):
     server.write_address(path, {"port": 5, "token": "t"})
     assert path.stat().st_mode & 0o777 == 0o600
     assert server.read_address(path) == {"port": 5, "token": "t"}
-    for text in ("", "[]", '{"port": "5", "token": "t"}', json.dumps({"token": "t"})):
+    for text in ("", "[]", '{"port": "5", "token": "t"}', json.dumps({"token": "t"}), "[" * 99999):
         path.write_text(text)
         assert server.read_address(path) == {}
