@@ -74,6 +74,7 @@ TESTED_IN = {
     "tasks/landmarks/task.py": "tasks/test_landmarks.py",
     "tasks/landmarks/teacher_run.py": "tasks/test_fsf_ld.py",
     "tasks/landmarks/trained.py": "tasks/test_domains.py",
+    "tasks/landmarks/written.py": "test_predict.py",
     "tasks/segmentation/evaluate.py": "tasks/test_segmentation.py",
     "tasks/segmentation/network.py": "tasks/test_segmentation.py",
     "tasks/segmentation/task.py": "tasks/test_segmentation.py",

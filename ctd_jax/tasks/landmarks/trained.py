@@ -1,26 +1,21 @@
-"""A network that finds landmarks: what it says of pictures, what `predict` writes of that, and what an export has."""
+"""A network that finds landmarks: what it says of pictures, and what an export has."""
 
 import dataclasses
 import os
 import pathlib
-import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ctd_jax import data, files, metrics, report, trust
-from ctd_jax.data import norms, tables
-from ctd_jax.data.given import Given
-from ctd_jax.data.norms import Norms
+from ctd_jax import data, metrics, trust
+from ctd_jax.data import norms
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import Predictions, agreement, definitions
-from ctd_jax.metrics.measurements import Measurement, lines
-from ctd_jax.metrics.presence import there_alone
+from ctd_jax.metrics import Predictions
 from ctd_jax.tasks import trained
-from ctd_jax.tasks.landmarks import presence
+from ctd_jax.tasks.landmarks import presence, written
 from ctd_jax.tasks.landmarks.label_files import LabelFiles
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, look
 from ctd_jax.tasks.trained import Run, Seen
@@ -32,8 +27,6 @@ TOLERANCE = 0.05  # pixels, of the original picture and of the network's
 PROBABILITY_TOLERANCE = 0.001
 UNKNOWN = -1.0  # in an export: a radius, a probability, x and y
 MIN_PEAK = 1e-3  # of a heatmap
-MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
-FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -242,19 +235,21 @@ class TrainedLandmarks(trained.Trained):
             present=table.present if self.absent else None,
         )  # fmt: skip
 
-    def writer(self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None) -> "Table":
+    def writer(
+        self, out: pathlib.Path, overlays: pathlib.Path | None, measuring: trained.Measuring | None
+    ) -> written.Table:
         if measuring and measuring.out == out:
             raise UserError(f"--out and --measurements are both {out}; give two files")
         for flag, file in (("out", out), ("measurements", measuring and measuring.out)):
             if file:
-                _check_table(flag, file, self.workdir)
+                written.check_table(flag, file, self.workdir)
         if not measuring:
-            return Table(self.names, out, overlays)
-        measured = _measurements(self.workdir, self.names, self.domain, measuring.definitions)
+            return written.Table(self.names, out, overlays)
+        measured = written.measurements_of(self.workdir, self.names, self.domain, measuring.definitions)
         known = None
         if measuring.norms:
             known = norms.read(measuring.norms, measuring.people, [one.name for one in measured])
-        return Table(self.names, out, overlays, measured=measuring.out, measurements=measured, normal=known)
+        return written.Table(self.names, out, overlays, measured=measuring.out, measurements=measured, normal=known)
 
     def label_files(self, out: pathlib.Path, formats: Sequence[str]) -> LabelFiles:
         return LabelFiles(self.names, out, formats)
@@ -328,110 +323,3 @@ class TrainedLandmarks(trained.Trained):
     def largest_difference(report: Mapping[str, Any]) -> str:
         picture, network = report["largest_difference_px"], report["largest_difference_network_px"]
         return f"{picture:.2g} px of the picture, {network:.2g} px of the network's, allowed {TOLERANCE}"
-
-
-class Table(trained.Writer):
-    """The csv file of landmarks, that of what is measured on them, and pictures with the landmarks drawn in.
-
-    Args:
-      names: of the landmarks.
-      out: the csv file of landmarks.
-      overlays: folder for the pictures; None: none are drawn.
-      measured: the csv file of measurements; None: it is not written.
-      measurements: that are made.
-      normal: what is normal of them; None: there are none.
-    """
-
-    def __init__(
-        self,
-        names: Sequence[str],
-        out: pathlib.Path,
-        overlays: pathlib.Path | None,
-        *,
-        measured: pathlib.Path | None = None,
-        measurements: Sequence[Measurement] = (),
-        normal: Norms | None = None,
-    ):
-        self._names, self._out, self._overlays = names, out, overlays
-        self._measured, self._measurements, self._normal = measured, measurements, normal
-        self._tables: list[Predictions] = []
-        self._spacing: list[np.ndarray] = []  # of their pictures, where any is given
-        self._at_detector = False
-
-    def _tables_to_write(self) -> dict[str, pathlib.Path]:
-        named = {"out": self._out, "measurements": self._measured}
-        return {flag: file for flag, file in named.items() if file}
-
-    def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
-        overlays = trained.copies(given, self._overlays)
-        return {f"--{flag}": [file] for flag, file in self._tables_to_write().items()} | overlays
-
-    def prepare(self) -> None:
-        for flag, file in self._tables_to_write().items():
-            if not files.is_stream(file):
-                trained.check_writable(flag, file, self._overlays)
-
-    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
-        self._tables.append(found)
-        if given.spacing:
-            self._at_detector = given.spacing.at_detector
-            self._spacing.append(given.spacing.mm(tuple(pictures), self._names, found.xy))
-        if self._overlays:
-            names = self._names if len(self._names) <= MAX_NAMES else None
-            spacing = self._spacing[-1] if given.spacing else np.full((len(found.xy), 2), np.nan)
-            there = there_alone(found)
-            each = zip(pictures.items(), there.xy, there.radius_px, spacing, strict=True)
-            for (file, picture), xy, radius, mm in each:
-                painted = report.paint_points(picture, xy, names=names, radius=radius)
-                report.paint_lines(painted, picture, lines(self._measurements, self._names, xy, mm))
-                trained.save(painted, given.beside(self._overlays, file))
-
-    def close(self) -> None:
-        if not self._tables:
-            return
-        table = metrics.concatenate(self._tables)
-        spacing = np.concatenate(self._spacing) if self._spacing else None
-        metrics.write_predictions(self._out, table, spacing, at_detector=self._at_detector)
-        mm = f"mm{agreement.AT_DETECTOR}" if self._at_detector else "mm"
-        unit = f"; mm are {mm}" if self._at_detector else ""
-        if self._measured:
-            unknown = np.full((len(table.images), 2), np.nan)
-            measured = agreement.Measured.from_predictions(
-                there_alone(table), tuple(self._measurements), unknown if spacing is None else spacing
-            )
-            measured = measured if spacing is None else measured.in_mm(at_detector=self._at_detector)
-            agreement.write(self._measured, self._normal.applied(measured) if self._normal else measured)
-            unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else mm}"
-        trained.warn_of_unlike(table.images, table.unlike)
-        text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
-        print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
-
-
-def _measurements(
-    workdir: pathlib.Path, names: tuple[str, ...], domain: str | None, given: str | None
-) -> tuple[Measurement, ...]:
-    """The measurements that are given, see `trained.Measuring`, or those that the run was evaluated on."""
-    if given:
-        file = pathlib.Path(given) if pathlib.Path(given).is_file() else definitions.ready(given)
-        return definitions.parse_file(tables.load_json(file), names, str(file))
-    folder = workdir / (domain or "")
-    # of several domains each has a folder; one that alone is evaluated lies in the workdir
-    path = (folder if folder.is_dir() else workdir) / "metrics.json"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; --measurements learns from it what to measure, so let the run finish")
-    remedy = "remove report.html from there, and the run's command evaluates anew"
-    found = files.read_json(path, remedy).get("measurements")
-    if not found:
-        raise UserError(f"{path}: this run has no measurements; leave out --measurements, or train with some")
-    return definitions.parse({name: one["of"] for name, one in found.items()}, names, str(path))
-
-
-def _check_table(flag: str, out: pathlib.Path, workdir: pathlib.Path) -> None:
-    if out.is_dir():
-        raise UserError(f"--{flag}: {out} is a folder; give the name of a csv file")
-    if files.is_stream(out):
-        return
-    if out.suffix.lower() != ".csv":
-        raise UserError(f"--{flag}: {out} does not end in .csv, and no other kind of table is written; name it so")
-    if out.name in FILES_OF_RUNS and workdir.resolve() in pathlib.Path(os.path.realpath(out)).parents:
-        raise UserError(f"--{flag}: {out} is where the run keeps its own; give another place")
