@@ -20,7 +20,8 @@ from ctd_jax.metrics.measurements import Measurement
 _log = logging.getLogger(__name__)
 _OF_MEASUREMENTS = ("derived_points", "measurements")
 KEYS = (
-    "name", "landmarks", "flip_pairs", "normalizer", "success_radii_mm", "absent", *_OF_MEASUREMENTS, "raters", "note",
+    "name", "landmarks", "flip_pairs", "skeleton", "normalizer", "success_radii_mm", "absent", *_OF_MEASUREMENTS,
+    "raters", "note",
 )  # fmt: skip
 LONGEST = 100  # characters of a landmark's name
 _SIDES = {"left": "right", "right": "left", "l": "r", "r": "l"}
@@ -37,6 +38,7 @@ class Landmarks:
     measurements: tuple[Measurement, ...] = ()
     raters: tuple[str, ...] = ()  # whose own annotations lie beside landmarks.csv
     absent: tuple[str, ...] = ()  # those whose empty cells say that they are not in the picture
+    skeleton: tuple[tuple[str, str], ...] = ()  # between which lines are drawn
 
     @property
     def flip_order(self) -> tuple[int, ...] | None:
@@ -81,6 +83,7 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
     radii = Landmarks.success_radii_mm
     measured: tuple[Measurement, ...] = ()
     absent: tuple[str, ...] = ()
+    skeleton: tuple[tuple[str, str], ...] = ()
     with faults.collecting("dataset.json"):
         flip_pairs = _flip_pairs(where, content.get("flip_pairs"), names)
         _warn_of_sides(where, names, flip_pairs)
@@ -93,10 +96,12 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
         measured = _measurements(where, content, names)
     with faults.collecting("dataset.json"):
         absent = _absent(where, content.get("absent"), names)
+    with faults.collecting("dataset.json"):
+        skeleton = _skeleton(where, content.get("skeleton"), names)
     if faults:
         return Landmarks(tuple(names))
     normalizer = tuple(normalizer) if normalizer else None
-    return Landmarks(tuple(names), flip_pairs, normalizer, radii, measured, absent=absent)
+    return Landmarks(tuple(names), flip_pairs, normalizer, radii, measured, absent=absent, skeleton=skeleton)
 
 
 def _measurements(where: str, content: Mapping[str, Any], names: list[str]) -> tuple[Measurement, ...]:
@@ -145,6 +150,14 @@ def _flip_pairs(where: str, pairs: Any, names: list[str]) -> tuple[tuple[str, st
     if twice:
         raise UserError(f"{where}: {twice!r} stands in two flip_pairs; a landmark has one mirror image")
     return None if pairs is None else tuple((a, b) for a, b in pairs)
+
+
+def _skeleton(where: str, pairs: Any, names: list[str]) -> tuple[tuple[str, str], ...]:
+    if not isinstance(pairs, list | None):
+        raise UserError(f"{where}: skeleton is {pairs}; expected a list of pairs of names, one of each line")
+    for pair in pairs or ():
+        _check_pair(where, "skeleton", pair, names)
+    return tuple((a, b) for a, b in pairs or ())
 
 
 def _check_pair(where: str, key: str, pair: Any, names: list[str]) -> None:

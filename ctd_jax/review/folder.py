@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax.data import about, given, landmark_folder, tables
+from ctd_jax.data import about, dicom_spacing, folder, given, landmark_folder, tables
+from ctd_jax.data.about import Landmarks
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
@@ -25,17 +26,23 @@ class Reviewed:
 
     Attributes:
       root: the folder.
-      names: of the landmarks.
+      landmarks: with the lines between them and what is measured of them.
       images: below the folder; those of landmarks.csv first, in its order.
       labels: image -> name -> point of landmarks.csv, of the pictures that have at least one.
       table: the rows of landmarks.csv; None: there is no such file.
     """
 
     root: pathlib.Path
-    names: tuple[str, ...]
+    landmarks: Landmarks
     images: tuple[str, ...]
     labels: Mapping[str, Mapping[str, Point]]
     table: LandmarkTable | None
+    spacing: np.ndarray  # [N, 2] mm of a pixel along x and y, NaN where unknown
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the landmarks."""
+        return self.landmarks.names
 
 
 def read(root: pathlib.Path, names: Sequence[str] = (), opened: Sequence[Mapping[str, Any]] = ()) -> Reviewed:
@@ -53,8 +60,9 @@ def read(root: pathlib.Path, names: Sequence[str] = (), opened: Sequence[Mapping
         raise UserError(f"{root}: no such folder; expected one with pictures")
     faults = Faults(str(root))
     table = landmark_folder.read_rows(root, faults) if os.path.isfile(root / landmark_folder.FILE) else None
-    known = table.landmarks.names if table else _declared(root, faults)
+    declared = table.landmarks if table else _declared(root, faults)
     faults.raise_if_any()
+    known = declared.names
     begun = tuple(next((entry["landmarks"] for entry in reversed(opened) if entry["kind"] == "open"), ()))
     if names and known and tuple(names) != known:
         raise UserError(f"--landmarks: {root} has its own, {tables.listed(known)}; leave out the flag")
@@ -63,21 +71,29 @@ def read(root: pathlib.Path, names: Sequence[str] = (), opened: Sequence[Mapping
     chosen = known or tuple(names) or begun
     if not chosen:
         raise UserError(f"{root}: nothing says which points are to be placed; give their names, --landmarks=a,b,c")
-    about.parse({"landmarks": list(chosen)}, "--landmarks", faults)
+    landmarks = declared if known else about.parse({"landmarks": list(chosen)}, "--landmarks", faults)
     faults.raise_if_any()
     images = _images(root, table)
-    return Reviewed(root, chosen, images, _labels(table) if table else {}, table)
+    return Reviewed(root, landmarks, images, _labels(table) if table else {}, table, _spacing(root, images, table))
 
 
-def _declared(root: pathlib.Path, faults: Faults) -> tuple[str, ...]:
+def _spacing(root: pathlib.Path, images: Sequence[str], table: LandmarkTable | None) -> np.ndarray:
+    """`[N, 2]`; of a picture that is not in the table, as its DICOM header says."""
+    known = np.empty((0, 2)) if table is None else table.spacing
+    others = [root / image for image in images[len(known) :]]
+    advice = f"write that in the patient into the columns {' and '.join(folder.SPACING)} of {landmark_folder.FILE}"
+    return np.concatenate([known, dicom_spacing.of_files(others, detector=False, advice=advice).reshape(-1, 2)])
+
+
+def _declared(root: pathlib.Path, faults: Faults) -> Landmarks:
     """The landmarks of a dataset.json without a table."""
     path = root / landmark_folder.ABOUT
     if not os.path.isfile(path):
-        return ()
+        return Landmarks(())
     content = tables.load_json(path)
     if not isinstance(content, dict) or not isinstance(content.get("landmarks"), list):
         raise UserError(f"{path}: expected `landmarks`, a list of names")
-    return about.parse(content, str(path), faults).names
+    return about.parse(content, str(path), faults)
 
 
 def _images(root: pathlib.Path, table: LandmarkTable | None) -> tuple[str, ...]:

@@ -9,8 +9,9 @@ import markupsafe
 
 FOLDER = pathlib.Path(__file__).parent / "page"
 PROGRAMS = (  # in this order; start.js is last
-    "element.js", "journal.js", "server.js", "pictures.js", "view.js", "tone.js", "points.js", "pointers.js",
-    "edits.js", "shape.js", "lists.js", "status.js", "keys.js", "page.js", "start.js",
+    "element.js", "journal.js", "server.js", "pictures.js", "tiles.js", "view.js", "tone.js", "points.js",
+    "pointers.js", "edits.js", "shape.js", "measurements.js", "lists.js", "status.js", "keys.js", "page.js",
+    "start.js",
 )  # fmt: skip
 
 

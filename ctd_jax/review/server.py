@@ -8,8 +8,8 @@ that leads to this machine) or from another origin is refused.
 import asyncio
 import datetime
 import hmac
-import io
 import json
+import math
 import os
 import pathlib
 import secrets
@@ -20,7 +20,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import uvicorn
-from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -29,9 +28,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ctd_jax import errors
-from ctd_jax.data import pictures
 from ctd_jax.errors import UserError
-from ctd_jax.review import edits, fitting, page, training_folder
+from ctd_jax.review import edits, fitting, page, pictures, training_folder
 from ctd_jax.review.folder import Reviewed
 from ctd_jax.review.journal import Journal
 from ctd_jax.review.lease import Lease
@@ -40,8 +38,6 @@ from ctd_jax.review.proposals import Proposals
 HOST = "127.0.0.1"
 HOSTS = (HOST, "localhost")  # by which the browser on this machine, or on the near end of an SSH tunnel, calls it
 MAX_BODY = 2**23  # bytes of a request
-MAX_LOSSLESS = 2**22  # pixels of a picture that is sent as a PNG; larger ones are JPEG of the best quality
-JPEG_QUALITY = 95
 HEADERS = {
     "Cache-Control": "no-store",
     "Referrer-Policy": "no-referrer",
@@ -73,6 +69,7 @@ class Answers:
         self._reviewed, self._journal, self._rater = reviewed, journal, rater
         self._proposals, self._workdir = proposals, workdir
         self._images, self._names = set(reviewed.images), set(reviewed.names)
+        self._pictures = pictures.Pictures(reviewed.root, reviewed.images)
         self._lease = Lease()
 
     def routes(self) -> list[Route]:
@@ -82,6 +79,7 @@ class Answers:
             Route("/", self.show),
             *(Route(f"/api/{name}", answer, methods=["POST"]) for name, answer in posts.items()),
             Route("/api/picture/{index:int}", self.picture),
+            Route("/api/tile/{index:int}/{scale:int}/{column:int}/{row:int}", self.tile),
             Route("/api/proposed/{index:int}", self.proposed),
         ]
 
@@ -99,8 +97,7 @@ class Answers:
             {
                 "folder": reviewed.root.resolve().name,
                 "rater": self._rater,
-                "landmarks": reviewed.names,
-                "images": reviewed.images,
+                **of_folder(reviewed),
                 "labelled": list(reviewed.labels),
                 "entries": self._journal.entries,
             }
@@ -133,17 +130,26 @@ class Answers:
         self._journal.append([first, *entries])
 
     async def picture(self, request: Request) -> Response:
-        """A picture as the network sees it: upright, of 8 bits. `side`: the longer side in pixels, at most."""
-        side = request.query_params.get("side", "")
-        content, size, kind = await run_in_threadpool(
-            _encoded, self._path(request), int(side) if side.isdecimal() else None
-        )
-        return Response(content, media_type=kind, headers={"X-Size": "{} {}".format(*size)})
+        """A picture, scaled where it is large, and its size before that."""
+        content, size = await run_in_threadpool(self._whole, self._image(request))
+        return Response(content, media_type="image/png", headers={"X-Size": "{} {}".format(*size)})
+
+    def _whole(self, image: str) -> tuple[bytes, tuple[int, int]]:
+        picture, size = self._pictures.whole(image)
+        return pictures.png(picture), size
+
+    async def tile(self, request: Request) -> Response:
+        """A sharp part of a large picture."""
+        asked = [request.path_params[name] for name in ("scale", "column", "row")]
+        content = await run_in_threadpool(self._tile, self._image(request), *asked)
+        return Response(content, media_type="image/png")
+
+    def _tile(self, image: str, scale: int, column: int, row: int) -> bytes:
+        return pictures.png(self._pictures.tile(image, scale, column, row))
 
     async def proposed(self, request: Request) -> Response:
         """The points to begin with."""
-        image = self._reviewed.images[self._index(request)]
-        return JSONResponse(await asyncio.wrap_future(self._proposals.of(image)))
+        return JSONResponse(await asyncio.wrap_future(self._proposals.of(self._image(request))))
 
     async def fit(self, request: Request) -> Response:
         asked = await _body(request)
@@ -161,14 +167,25 @@ class Answers:
         out = training_folder.free_place(self._reviewed.root)
         return training_folder.write(self._reviewed, self._journal.entries, out, workdir=self._workdir)
 
-    def _index(self, request: Request) -> int:
+    def _image(self, request: Request) -> str:
         index: int = request.path_params["index"]
         if index >= len(self._reviewed.images):
             raise UserError(f"there are {len(self._reviewed.images)} pictures, asked for number {index + 1}")
-        return index
+        return self._reviewed.images[index]
 
-    def _path(self, request: Request) -> pathlib.Path:
-        return self._reviewed.root / self._reviewed.images[self._index(request)]
+
+def of_folder(reviewed: Reviewed) -> dict[str, Any]:
+    """What the page has to know of the pictures and their landmarks."""
+    return {
+        "images": reviewed.images,
+        "landmarks": reviewed.names,
+        "skeleton": reviewed.landmarks.skeleton,
+        "measurements": [
+            {"name": one.name, "quantity": one.quantity, "definition": one.definition}
+            for one in reviewed.landmarks.measurements
+        ],
+        "spacing": [None if math.isnan(mm[0]) else mm for mm in reviewed.spacing.tolist()],
+    }
 
 
 def application(answers: Answers, token: str) -> ASGIApp:
@@ -318,17 +335,3 @@ def _points(given: Any, name: str) -> np.ndarray:
     if not (np.isfinite(found).all() and (np.abs(found) <= edits.FURTHEST).all()):
         raise UserError(f"expected {name}, a list of pairs of numbers")
     return found
-
-
-def _encoded(path: pathlib.Path, side: int | None) -> tuple[bytes, tuple[int, int], str]:
-    """A picture as a file that browsers know, its size before it was scaled (width, height), and the kind of file."""
-    picture = Image.fromarray(pictures.decode(path.read_bytes(), path.name))
-    size = picture.size
-    if side:
-        picture.thumbnail((side, side), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    if picture.width * picture.height <= MAX_LOSSLESS:
-        picture.save(file, "PNG", compress_level=1)
-        return file.getvalue(), size, "image/png"
-    picture.save(file, "JPEG", quality=JPEG_QUALITY, subsampling=0)
-    return file.getvalue(), size, "image/jpeg"

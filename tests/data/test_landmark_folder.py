@@ -105,6 +105,12 @@ def test_order_and_names_are_those_of_the_json(root):
     np.testing.assert_array_equal(table.xy[0], [[20, 25], [10, 12.5]])
     assert table.landmarks.flip_order is None
     assert table.landmarks.normalizer == ("left", "tip") and table.landmarks.success_radii_mm == (1, 2.5)
+    assert table.landmarks.skeleton == ()
+
+
+def test_a_line_may_begin_where_another_ends(root):
+    write_json(root, skeleton=[["left", "tip"], ["tip", "right"]])
+    assert read_folder(root).landmarks.skeleton == (("left", "tip"), ("tip", "right"))
 
 
 @pytest.mark.parametrize(
@@ -289,6 +295,18 @@ BAD = {
     "in two pairs": (
         lambda r: write_json(r, flip_pairs=[["left", "right"], ["tip", "right"]]),
         ["dataset.json: 'right' stands in two flip_pairs"],
+    ),
+    "unknown end of a line": (
+        lambda r: write_json(r, skeleton=[["left", "tp"]]),
+        ["dataset.json: skeleton names 'tp', which is not one of the landmarks; the nearest is 'tip'"],
+    ),
+    "a line of three": (
+        lambda r: write_json(r, skeleton=[["left", "tip", "right"]]),
+        ["dataset.json: skeleton has ['left', 'tip', 'right']; expected two different names"],
+    ),
+    "lines no list": (
+        lambda r: write_json(r, skeleton="left"),
+        ["dataset.json: skeleton is left; expected a list of pairs of names, one of each line"],
     ),
     "pairs no list": (lambda r: write_json(r, flip_pairs=True), ["dataset.json: flip_pairs is True; expected a list"]),
     "radii no numbers": (

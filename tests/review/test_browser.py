@@ -14,6 +14,7 @@ from PIL import Image
 from review_server import serving
 
 from ctd_jax.data import landmark_folder as reader
+from ctd_jax.metrics import definitions, measurements
 from ctd_jax.review import fitting, journal
 from ctd_jax.review.edits import Review
 
@@ -21,6 +22,7 @@ pytestmark = chromium.needed
 READY = "page.shown !== undefined && page.shown === page.index && page.pictures.proposed.has(page.index)"
 SAVED = "at('saved').textContent === 'saved' && at('trouble').hidden"
 FIRST, NEXT = "images/000.png", "images/001.png"
+SKELETON = [["nasion", "left_ala"], ["left_ala", "chin"]]
 
 
 @pytest.fixture(scope="module")
@@ -40,6 +42,12 @@ def drawn(landmark_folder):
     xy = {row["image"]: np.array([[float(row[f"{name}_{axis}"]) for axis in "xy"] for name in names]) for row in rows}
     lines = (root / "landmarks.csv").read_text().splitlines()
     (root / "landmarks.csv").write_text("\n".join(lines[:1] + lines[5:]) + "\n")
+    about = json.loads((root / "dataset.json").read_text())
+    about |= {
+        "skeleton": SKELETON,
+        "measurements": {"height": ["nasion", "chin"], "tilt": ["nasion", "chin", "left_ala"]},
+    }
+    (root / "dataset.json").write_text(json.dumps(about))
     return root, names, xy
 
 
@@ -484,17 +492,103 @@ def test_dark_where_the_reader_asks_for_it(used):
     assert colours == ["rgb(255, 255, 255)", "rgb(23, 25, 28)"]
 
 
-def test_a_large_picture_comes_scaled_first_then_sharp(browser, tmp_path):
+def test_a_large_picture_comes_scaled_first_then_what_is_seen_of_it_sharp(browser, tmp_path):
+    """A pixel of the screen is that of the picture, on both sides of the edge between two parts, while no more parts
+    than are seen have been asked for."""
+    values = np.random.default_rng(0).integers(0, 256, (2400, 5000, 3), np.uint8)
     (tmp_path / "p").mkdir()
-    Image.new("L", (5000, 3000), 90).save(tmp_path / "p/large.png")
+    Image.fromarray(values).save(tmp_path / "p/large.png", compress_level=0)
     with serving(tmp_path / "p", names=["a"]) as server:
         page = browser.page(server.address)
         page.wait(READY)
-        assert page("[page.view.width, page.view.height]") == [5000, 3000]
-        page.wait("page.view.bitmap.width === 5000")
-        asked = [one for one in page.requests() if "/api/picture/" in one]
-        assert [one.endswith("?side=2048") for one in asked] == [True, False]
+        assert page("[page.view.width, page.view.height, page.view.bitmap.width]") == [5000, 2400, 2048]
+        assert [one for one in page.requests() if "/api/tile/" in one] == []
+        for x, y, beside in ((1023, 1023, 0.4), (1024, 1024, -0.4), (2500, 1023, 0.4)):
+            page(f"""(() => {{ const v = page.view; v.zoomAt(0, 0, 6);
+                const [sx, sy] = v.toScreen({x + beside}, {y + beside});
+                v.pan(300 - sx, 200 - sy); v.draw() }})()""")
+            page.wait("page.view.tiles.loading.size === 0")
+            script = "[...page.view.canvas.getContext('2d').getImageData(300, 200, 1, 1).data].slice(0, 3)"
+            assert page(script) == values[y, x].tolist()
+        asked = {one.partition("/api/tile/0/")[2] for one in page.requests() if "/api/tile/" in one}
+        assert asked == {f"1/{place}" for place in ("0/0", "1/0", "0/1", "1/1", "2/0", "2/1")}
         page.close()
+
+
+def test_lines_and_measurements_follow_the_points(used):
+    page, server = used
+    ends = "document.querySelector('.lines path').getAttribute('d').match(/[-.0-9]+/g).map(Number)"
+    values = "[...document.querySelectorAll('#measured_list output')].map(one => one.textContent)"
+    before, said = page(ends), page(values)
+    places = [
+        page(f"page.view.toScreen(page.points().{name}.x, page.points().{name}.y)")
+        for pair in SKELETON
+        for name in pair
+    ]
+    np.testing.assert_allclose(np.reshape(before, (4, 2)), places, atol=1e-9)
+    nasion, chin = (np.array([point(page, name)[axis] for axis in "xy"]) for name in ("nasion", "chin"))
+    assert said[0] == f"{np.hypot(*(nasion - chin)):.1f} px" and said[1].endswith("°")
+    x, y = place(page, "chin")
+    page.mouse("mouseMoved", x, y)
+    page.mouse("mousePressed", x, y)
+    page.mouse("mouseMoved", x, y + 30, button="left", buttons=1)  # while it is dragged
+    chin = chin + [0, 30 / page("page.view.zoom")]
+    assert page(values)[0] == f"{np.hypot(*(nasion - chin)):.1f} px" != said[0]
+    assert page(ends)[7] == pytest.approx(before[7] + 30, abs=0.01)
+    page.mouse("mouseReleased", x, y + 30)
+    page("page.select('chin')")
+    page.press("3")
+    assert page(values)[0] == "–" and page("at('measured_list').firstChild.title") == "chin is missing"
+    assert len(page(ends)) == 4
+    page.press("l")
+    assert page("document.querySelector('.lines path').getAttribute('d')") == "" and not page("at('lines').checked")
+
+
+def test_measurements_are_those_of_the_evaluation(used):
+    """Every form of a definition, at places of all kinds: the same numbers, units, classes and reasons as in Python."""
+    page, _ = used
+    names = tuple("abcdefg")
+    midpoint, foot = {"midpoint": ["a", "b"]}, {"projection": ["c", "a", "b"]}
+    made = [{"intersection": ["a", "b", "c", "d"]}, {"circle_centre": ["a", "b", "c"]}, {"circle_centre": list(names)}]
+    given = {
+        "length": ["a", "b"], "corner": ["a", "b", "c"], "signed": {"signed_angle": ["a", "b", "c"]},
+        "told": {"signed_angle": ["a", "b", "c"], "negative_side": "d"},
+        "lines": {"angle_of_lines": ["a", "b", "c", "d"]},
+        "off": {"distance_to_line": ["c", "a", "b"], "positive_side": midpoint},
+        "off2": {"distance_to_line": ["c", "a", "b"], "positive_side": "e"},
+        "along": {"distance_along": ["a", "b", "c", "d"]},
+        "across": {"distance_across": ["a", "b", "c", "d"], "positive_side": foot},
+        "inside": {"area": list("abcd")}, "around": {"perimeter": list("abcde")}, "round": {"circularity": list("abc")},
+        **{f"made {i}": ["g", one] for i, one in enumerate(made)}, "deep": ["g", {"midpoint": [made[0], foot]}],
+        "share": {"ratio": ["length", "along"]}, "less": {"difference": ["length", "around"]},
+        "all": {"sum": ["length", "along", "off2"]},
+        "middle": {"mean": ["corner", "lines"], "classes": {"low": [None, 60], "mid": [60, 90], "high": [90, None]}},
+        "size": {"distance": ["a", "c"], "classes": {"short": [None, 30], "long": [30, None]}},
+    }  # fmt: skip
+    parsed = definitions.parse(given, names, "test")
+    chance = np.random.default_rng(1)
+    xy = chance.uniform(0, 99, (60, 7, 2))
+    xy[1, 1] = xy[1, 0]  # two points at one place
+    xy[2] = xy[2, 0] + np.arange(7)[:, None] * [3, 1]  # all on one line
+    xy[3, 4] = np.nan
+    xy[4, 3] = xy[4, 2] + xy[4, 1] - xy[4, 0]  # parallel lines
+    xy[5, :4] = [[0, 0], [9, 9], [9, 0], [0, 9]]  # an outline that crosses itself
+    xy[6, 4] = xy[6, :2].mean(0)
+    spacing = np.where(np.arange(60)[:, None] % 2, [0.2, 0.3], np.nan)
+    expected, units = measurements.evaluate(parsed, names, xy, spacing), measurements.units(parsed, spacing)
+    classes = [measurements.classes(one, expected.value[:, m], units[:, m]) for m, one in enumerate(parsed)]
+    sent = [{"name": one.name, "quantity": one.quantity, "definition": one.definition} for one in parsed]
+    for n in range(60):
+        points = {name: {"x": x, "y": y, "state": "placed"} if np.isfinite(x) else None for name, (x, y) in
+                  zip(names, xy[n].tolist(), strict=True)}  # fmt: skip
+        mm = None if np.isnan(spacing[n, 0]) else spacing[n].tolist()
+        found = page(f"new Measurements({json.dumps(sent)}, {json.dumps(mm)}).of({json.dumps(points)})")
+        values = np.array([np.nan if one["value"] is None else one["value"] for one in found])
+        np.testing.assert_allclose(values, expected.value[n], rtol=1e-9, atol=1e-9)
+        assert [one["reason"] for one in found] == expected.reason[n].tolist()
+        assert [one["unit"] for one in found] == units[n].tolist()
+        assert [one["group"] for one in found] == [one[n] for one in classes]
+    assert len({reason for reason in expected.reason.ravel()}) > 12 and np.isfinite(expected.value).mean() > 0.8
 
 
 def test_the_page_and_the_server_add_up_alike(used):

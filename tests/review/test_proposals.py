@@ -1,9 +1,12 @@
 """Points to begin with: labels, a table, a network."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 from ctd_jax import Predictor
+from ctd_jax.data import about
 from ctd_jax.errors import UserError
 from ctd_jax.metrics.predictions import Predictions, write_predictions
 from ctd_jax.review import folder, proposals
@@ -49,6 +52,6 @@ def test_a_run_proposes_what_it_predicts(reviewed, finished_run):
     expected = Predictor(run)([reviewed.root / "images/001.png"])
     assert tuple(found) == expected.names
     np.testing.assert_array_equal([[one["x"], one["y"]] for one in found.values()], expected.xy[0])
-    other = folder.Reviewed(reviewed.root, ("tip",), reviewed.images, {}, None)
+    other = dataclasses.replace(reviewed, landmarks=about.Landmarks(("tip",)), labels={}, table=None)
     with pytest.raises(UserError, match="expected landmarks of the folder, tip, found"):
         proposals.of_run(run, other)

@@ -98,14 +98,27 @@ def test_only_pictures_of_the_list_are_sent(running, index):
     assert running.ask("GET", f"/api/picture/{index}")[0] in (400, 404)
 
 
+def shown(content):
+    return np.asarray(Image.open(io.BytesIO(content)).convert("RGB"))
+
+
 def test_pictures_are_as_the_network_sees_them(running):
     for index, image in enumerate(running.reviewed.images):
         status, headers, content = running.ask("GET", f"/api/picture/{index}")
         expected = pictures.decode((running.root / image).read_bytes(), image)
-        np.testing.assert_array_equal(np.asarray(Image.open(io.BytesIO(content)).convert("RGB")), expected)
+        np.testing.assert_array_equal(shown(content), expected)
         assert headers["X-Size"] == f"{expected.shape[1]} {expected.shape[0]}" and status == 200
-    status, headers, content = running.ask("GET", "/api/picture/0?side=12")
-    assert Image.open(io.BytesIO(content)).size == (12, 12) and headers["X-Size"] == "48 48"
+
+
+def test_a_large_picture_is_sent_in_parts(tmp_path):
+    Image.fromarray(np.arange(2600 * 3, dtype=np.uint8).reshape(3, 2600)).save(tmp_path / "large.png")
+    with serving(tmp_path, names=["tip"]) as running:
+        _, headers, content = running.ask("GET", "/api/picture/0")
+        assert headers["X-Size"] == "2600 3" and shown(content).shape[1] == 2048
+        expected = pictures.decode((tmp_path / "large.png").read_bytes(), "large.png")
+        np.testing.assert_array_equal(shown(running.ask("GET", "/api/tile/0/1/2/0")[2]), expected[:, 2048:])
+        for wrong in ("0/1/3/0", "0/1/0/2", "0/0/0/0", "1/1/0/0"):
+            assert running.ask("GET", f"/api/tile/{wrong}")[0] == 400
 
 
 def test_a_picture_that_cannot_be_read_is_said(place):

@@ -127,9 +127,7 @@ class Edits {
     const places = (from, names) => names.map((name) => [from[name].x, from[name].y]);
     const index = page.index;
     try {
-      const found = await page.server.post("/api/fit", {
-        source: places(base, corrected), target: places(points, corrected), rest: places(base, rest),
-      });
+      const found = await page.server.fitted(places(base, corrected), places(points, corrected), places(base, rest));
       if (page.index !== index) return;
       const moved = rest.map((name, i) => [name, { ...this.placedAt(points[name], ...found[i]), how: "fitted" }]);
       this.edit(Object.fromEntries(moved), this.openAgain());

@@ -38,7 +38,8 @@ const KEYS = [
     ["c", "more contrast", (page) => page.tone.change("contrast", 0.1)],
     ["Shift+c", "less contrast", (page) => page.tone.change("contrast", -0.1)],
     ["r", "brightness, contrast and gamma as they were", (page) => page.tone.reset()],
-    ["n", "names of all points, or of none", (page) => page.toggleNames()],
+    ["n", "names of all points, or of none", (page) => page.toggle("names")],
+    ["l", "lines between points, or none", (page) => page.toggle("lines")],
   ]],
   ["Everything", [
     ["z", "undo, over all pictures", (page) => page.edits.undo()],

@@ -1,6 +1,6 @@
 "use strict";
 
-/* The list of pictures and that of points, beside the picture. */
+/* The lists of pictures, of points and of what is measured of them, beside the picture. */
 class Lists {
   constructor(page) {
     this.page = page;
@@ -10,6 +10,8 @@ class Lists {
     const { page } = this;
     at("picture_list").replaceChildren(...page.images.map((image, index) => row(image, () => (page.showDrawer(null), page.go(index)))));
     at("point_list").replaceChildren(...page.landmarks.map((name) => row(name, () => page.select(name))));
+    at("measured").hidden = !page.measurements.length;
+    at("measured_list").replaceChildren(...page.measurements.map(({ name }) => element("li", "", element("span", name), element("output", ""))));
   }
 
   showPictures() {
@@ -22,6 +24,17 @@ class Lists {
     const here = at("picture_list").children[page.index];
     if (here && this.listedAt !== page.index) here.scrollIntoView({ block: "nearest" });
     this.listedAt = page.index;
+  }
+
+  /* Values, as often as a point moves. */
+  showMeasured(values) {
+    values.forEach(({ value, unit, group, reason }, index) => {
+      const item = at("measured_list").children[index];
+      const sign = { "deg": "°", "deg unsigned": "°", "mm2": " mm²", "px2": " px²" }[unit] ?? (unit && ` ${unit}`);
+      const digits = unit ? 1 : 3;
+      item.lastChild.textContent = value === null ? "–" : `${value.toFixed(digits)}${sign}${group && `, ${group}`}`;
+      item.title = reason;
+    });
   }
 
   showPoints(points) {

@@ -24,8 +24,9 @@ class Page {
 
   async open(take = false) {
     try {
-      const found = await this.server.post("/api/open", { take });
-      Object.assign(this, { images: found.images, landmarks: found.landmarks, labelled: new Set(found.labelled) });
+      const found = await this.server.open(take);
+      const { images, landmarks, skeleton, measurements, spacing } = found;
+      Object.assign(this, { images, landmarks, skeleton, measurements, spacing, labelled: new Set(found.labelled) });
       this.outbox.forget(found.entries);
       this.review = new Review([...found.entries, ...this.outbox.waiting]);
       document.title = `${found.folder} · ${found.rater}`;
@@ -90,11 +91,11 @@ class Page {
     try {
       const found = await picture;
       if (!stillHere()) return;
-      this.view.show(found.bitmap, found.width, found.height, at("keep").checked);
+      this.view.show(found, this.tilesOf(index, found), at("keep").checked);
       this.shown = index;
+      this.measured = new Measurements(this.measurements, this.spacing[index]);
       if (!this.pictures.proposed.has(index)) this.hint = "Finding its points…";
       this.redraw();
-      if (found.bitmap.width < found.width) this.sharpen(index);
     } catch (error) {
       this.pictures.forget(index);
       if (!stillHere()) return;
@@ -115,9 +116,14 @@ class Page {
     if (next < this.images.length) Promise.all([this.pictures.load(next), this.pictures.propose(next)]).catch(() => this.pictures.forget(next));
   }
 
-  async sharpen(index) {
-    const found = await this.pictures.fetch(index, "").catch(() => null);
-    if (found && this.index === index) this.view.replace(found.bitmap);
+  /* The sharp parts of a picture that came as a scaled copy; null: it came as it is. */
+  tilesOf(index, { bitmap, width, height }) {
+    if (bitmap.width >= width) return null;
+    const come = () => {
+      this.view.draw();
+      this.pointers.showLoupe();
+    };
+    return new Tiles(width, height, (...tile) => this.server.tile(index, ...tile), come);
   }
 
   step(by) {
@@ -181,9 +187,10 @@ class Page {
     this.redraw();
   }
 
-  toggleNames() {
-    this.drawn.allNames = !this.drawn.allNames;
-    at("names").checked = this.drawn.allNames;
+  /* Names of all points, or lines between them: on the picture or not. */
+  toggle(what) {
+    this.drawn.shows[what] = !this.drawn.shows[what];
+    at(what).checked = this.drawn.shows[what];
     this.redraw();
   }
 
@@ -202,7 +209,10 @@ class Page {
     if (!this.review) return;
     const { moving, onTouch } = this.pointers;
     const points = this.shown === null ? {} : { ...this.points(), ...moving };
-    this.drawn.draw(points, { selected: this.selected, onTouch: onTouch && !moving, isShape: this.shape.isOn, names: this.landmarks });
+    this.drawn.draw(points, {
+      selected: this.selected, onTouch: onTouch && !moving, isShape: this.shape.isOn, names: this.landmarks, skeleton: this.skeleton,
+    });
+    this.lists.showMeasured(this.shown === null ? [] : this.measured.of(points));
   }
 
   redraw() {
@@ -238,8 +248,7 @@ class Page {
     try {
       await this.outbox.send();
       const isKept = !this.outbox.waiting.length;
-      const said = isKept ? (await this.server.post("/api/write", {})).said : "Some edits are not saved yet; try again.";
-      at("written").textContent = said;
+      at("written").textContent = isKept ? await this.server.write() : "Some edits are not saved yet; try again.";
     } catch (error) {
       at("written").textContent = error.message;
     }

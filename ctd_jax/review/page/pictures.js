@@ -1,7 +1,5 @@
 "use strict";
 
-const FIRST_SIDE = 2048; // pixels: a larger picture comes scaled first, then sharp
-
 /* What the server has of each picture: the picture itself, and the points that are proposed. */
 class Pictures {
   constructor(server) {
@@ -13,15 +11,9 @@ class Pictures {
   load(index) {
     if (!this.loaded.has(index)) {
       for (const old of [...this.loaded.keys()].filter((one) => Math.abs(one - index) > 2)) this.loaded.delete(old);
-      this.loaded.set(index, this.fetch(index, `?side=${FIRST_SIDE}`));
+      this.loaded.set(index, this.server.picture(index));
     }
     return this.loaded.get(index);
-  }
-
-  async fetch(index, query) {
-    const response = await this.server.get(`/api/picture/${index}${query}`);
-    const [width, height] = response.headers.get("X-Size").split(" ").map(Number);
-    return { bitmap: await createImageBitmap(await response.blob()), width, height };
   }
 
   forget(index) {
@@ -31,7 +23,7 @@ class Pictures {
   async propose(index) {
     if (this.proposed.has(index)) return;
     try {
-      this.proposed.set(index, await (await this.server.get(`/api/proposed/${index}`)).json());
+      this.proposed.set(index, await this.server.proposed(index));
     } catch (error) {
       if (error instanceof Refused) this.proposed.set(index, {});
       throw error;

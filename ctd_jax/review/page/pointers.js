@@ -90,7 +90,7 @@ class Pointers {
       const { zoom } = page.view;
       const moved = page.edits.placedAt(grip.point, grip.point.x + (x - fx) / zoom, grip.point.y + (y - fy) / zoom);
       this.moving = { [grip.name]: moved };
-      this.showLoupe(moved);
+      this.showLoupe();
     } else {
       const [from, to] = [grip.from, [x, y]].map(([sx, sy]) => page.view.toPicture(sx, sy));
       this.moving = page.shape.moved(dragged(grip.shape, grip.handle, from, to));
@@ -146,7 +146,10 @@ class Pointers {
     page.drawPoints();
   }
 
-  showLoupe(point) {
+  /* Under the point that is dragged. */
+  showLoupe() {
+    if (!this.moving || this.grip.kind !== "point") return;
+    const point = this.moving[this.grip.name];
     const loupe = at("loupe");
     loupe.hidden = false;
     const [x, y] = this.page.view.toScreen(point.x, point.y);

@@ -28,15 +28,16 @@ function inWords(name, point) {
 /* The points as SVG over the picture. */
 class Points {
   constructor(svg, view) {
-    Object.assign(this, { svg, view, size: 6, opacity: 1, allNames: false });
+    Object.assign(this, { svg, view, size: 6, opacity: 1, shows: { names: false, lines: true } });
+    this.lines = svgElement("g", { class: "lines" }, svgElement("path"), svgElement("path"));
     this.frame = svgElement("g", { class: "frame" });
     this.layer = svgElement("g");
-    svg.append(this.frame, this.layer);
+    svg.append(this.lines, this.frame, this.layer);
     this.groups = new Map();
   }
 
-  /* Draws {name: point}. */
-  draw(points, { selected = null, onTouch = false, isShape = false, names = [] } = {}) {
+  /* Draws {name: point}, and lines between the pairs of names of the skeleton. */
+  draw(points, { selected = null, onTouch = false, isShape = false, names = [], skeleton = [] } = {}) {
     for (const [name, group] of this.groups) {
       if (!points[name] || points[name].state === ABSENT) {
         group.remove();
@@ -47,8 +48,16 @@ class Points {
       const point = points[name];
       if (point && point.state !== ABSENT) this.drawOne(name, point, name === selected, onTouch);
     }
-    this.layer.style.opacity = this.opacity;
+    this.drawLines(points, this.shows.lines ? skeleton : []);
+    this.layer.style.opacity = this.lines.style.opacity = this.opacity;
     this.drawFrame(isShape ? points : null);
+  }
+
+  drawLines(points, skeleton) {
+    const isPlaced = (name) => points[name] && points[name].state !== ABSENT;
+    const place = (name) => this.view.toScreen(points[name].x, points[name].y).join(" ");
+    const d = skeleton.filter((pair) => pair.every(isPlaced)).map(([a, b]) => `M${place(a)}L${place(b)}`).join("");
+    for (const path of this.lines.children) path.setAttribute("d", d);
   }
 
   drawOne(name, point, isSelected, onTouch) {
@@ -75,7 +84,7 @@ class Points {
     group.classList.toggle("open", isOpen(point));
     group.classList.toggle("hiddenpoint", point.state === HIDDEN);
     group.classList.toggle("selected", isSelected);
-    group.classList.toggle("named", this.allNames || isSelected);
+    group.classList.toggle("named", this.shows.names || isSelected);
     group.classList.toggle("touched", isSelected && onTouch);
     const [, , halo, mark, cross, text] = group.children;
     halo.setAttribute("r", size + (isSelected ? 8 : 1.5));

@@ -12,11 +12,55 @@ class Refused extends Error {
   }
 }
 
-/* Asks the server. Every request has the token; what it refuses is thrown as Refused, TypeError means: it is gone. */
+/* Asks the server, whose methods say what it can be asked for. Every request has the token; what it refuses is thrown as
+   Refused, TypeError means: it is gone. */
 class Server {
   constructor(token) {
     this.token = token;
     this.window = newId();
+  }
+
+  open(take) {
+    return this.post("/api/open", { take });
+  }
+
+  ping() {
+    return this.post("/api/ping", {});
+  }
+
+  leave() {
+    return this.post("/api/leave", {}, { keepalive: true });
+  }
+
+  /* The ids of those edits that are on the disk. */
+  async keep(edits) {
+    return (await this.post("/api/edits", { edits })).kept;
+  }
+
+  /* A scaled copy of a picture, and the picture's own size. */
+  async picture(index) {
+    const response = await this.get(`/api/picture/${index}`);
+    const [width, height] = response.headers.get("X-Size").split(" ").map(Number);
+    return { bitmap: await createImageBitmap(await response.blob()), width, height };
+  }
+
+  /* A sharp part of a picture; see Tiles. */
+  async tile(index, scale, column, row) {
+    return createImageBitmap(await (await this.get(`/api/tile/${index}/${scale}/${column}/${row}`)).blob());
+  }
+
+  async proposed(index) {
+    return (await this.get(`/api/proposed/${index}`)).json();
+  }
+
+  /* Where the points `rest` go, when the points `source` go to `target`. */
+  fitted(source, target, rest) {
+    return this.post("/api/fit", { source, target, rest });
+  }
+
+  /* Writes the training folder; what it says of it. */
+  async write() {
+    return (await this.post("/api/write", {})).said;
   }
 
   async get(path) {
@@ -62,8 +106,7 @@ class Outbox {
     this.sending = true;
     try {
       while (this.waiting.length) {
-        const { kept } = await this.server.post("/api/edits", { edits: this.waiting.slice(0, 200) });
-        const ids = new Set(kept);
+        const ids = new Set(await this.server.keep(this.waiting.slice(0, 200)));
         this.waiting = this.waiting.filter((edit) => !ids.has(edit.id));
         this.say(null);
       }
@@ -75,7 +118,7 @@ class Outbox {
 
   async ping() {
     try {
-      await this.server.post("/api/ping", {});
+      await this.server.ping();
       if (!this.waiting.length) this.say(null); // else what becomes of them says it
       this.send();
     } catch (error) {

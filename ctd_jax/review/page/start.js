@@ -12,7 +12,7 @@ function wire(page) {
   };
   for (const [id, does] of Object.entries(clicks)) at(id).addEventListener("click", does);
   for (const button of document.querySelectorAll(".states button")) button.addEventListener("click", () => page.edits.setState(button.dataset.state));
-  at("names").addEventListener("change", () => page.toggleNames());
+  for (const what of ["names", "lines"]) at(what).addEventListener("change", () => page.toggle(what));
   for (const name of ["size", "opacity"]) {
     at(name).addEventListener("input", () => {
       page.drawn[name] = Number(at(name).value);
@@ -26,7 +26,7 @@ function wire(page) {
   document.addEventListener("click", (event) => {
     if (event.detail && event.target.closest("main button, footer button")) at("stage").focus({ preventScroll: true }); // keys mean the picture again
   });
-  window.addEventListener("pagehide", () => page.server.post("/api/leave", {}, { keepalive: true }).catch(() => {}));
+  window.addEventListener("pagehide", () => page.server.leave().catch(() => {}));
   window.addEventListener("beforeunload", (event) => {
     if (page.outbox.waiting.length) event.preventDefault();
   });

@@ -7,7 +7,8 @@ class View {
     this.stage = stage;
     this.canvas = canvas;
     this.bitmap = null;
-    this.width = this.height = 1; // of the picture, also where the bitmap is a scaled copy
+    this.tiles = null; // where the bitmap is a scaled copy
+    this.width = this.height = 1; // of the picture
     this.zoom = 1;
     this.left = this.top = 0; // of the picture's corner
     this.isFitted = true;
@@ -23,20 +24,15 @@ class View {
   }
 
   /* Shows a picture. Another one of the same size stays where the last one was, if `keep` says so. */
-  show(bitmap, width, height, keep) {
+  show({ bitmap, width, height }, tiles, keep) {
     const same = this.width === width && this.height === height && this.bitmap;
-    Object.assign(this, { bitmap, width, height });
+    Object.assign(this, { bitmap, width, height, tiles });
     if (!(same && (keep || !this.isFitted))) this.fit();
     this.draw();
   }
 
-  replace(bitmap) {
-    this.bitmap = bitmap;
-    this.draw();
-  }
-
   clear() {
-    this.bitmap = null;
+    this.bitmap = this.tiles = null;
     this.draw();
   }
 
@@ -94,12 +90,18 @@ class View {
     const context = this.canvas.getContext("2d");
     context.setTransform(density, 0, 0, density, 0, 0);
     context.clearRect(0, 0, clientWidth, clientHeight);
-    if (this.bitmap) {
-      context.imageSmoothingEnabled = this.zoom < 4;
-      context.imageSmoothingQuality = "high";
-      context.drawImage(this.bitmap, this.left, this.top, this.width * this.zoom, this.height * this.zoom);
-    }
+    context.imageSmoothingEnabled = this.zoom < 4;
+    this.drawPicture(context, this.left, this.top, this.zoom, [clientWidth, clientHeight]);
     this.canvas.style.filter = this.filter();
+  }
+
+  /* The picture with its corner at (left, top), on a canvas of this size in CSS pixels. */
+  drawPicture(context, left, top, zoom, size) {
+    if (!this.bitmap) return;
+    context.imageSmoothingQuality = "high";
+    context.drawImage(this.bitmap, left, top, this.width * zoom, this.height * zoom);
+    const density = window.devicePixelRatio || 1;
+    if (this.tiles && zoom * density > this.bitmap.width / this.width) this.tiles.draw(context, left, top, zoom, size, density);
   }
 
   /* A round part of the picture about a point, larger, on another canvas of `size` CSS pixels. */
@@ -110,10 +112,7 @@ class View {
     const context = canvas.getContext("2d");
     context.setTransform(density, 0, 0, density, 0, 0);
     context.imageSmoothingEnabled = zoom < 8;
-    if (this.bitmap) {
-      const [left, top] = [size / 2 - (x + 0.5) * zoom, size / 2 - (y + 0.5) * zoom];
-      context.drawImage(this.bitmap, left, top, this.width * zoom, this.height * zoom);
-    }
+    this.drawPicture(context, size / 2 - (x + 0.5) * zoom, size / 2 - (y + 0.5) * zoom, zoom, [size, size]);
     canvas.style.filter = this.filter();
   }
 }
