@@ -94,6 +94,8 @@ def _demo() -> ConfigDict:
     config.model.decoder_channels = (64, 64)  # one stride-2 deconvolution each
     config.model.deconv = "phases"  # or "transpose" (lax.conv_transpose): same numbers, other speed
     config.model.sigma = 1.5  # of the Gaussian in the heatmap, in heatmap cells
+    config.model.start = ""  # workdir of a run, finished or not, of the same landmarks or classes: its whole network is
+    # where this one starts from, averaged weights where it has them; the optimizer starts anew
     config.model.hourglass = ConfigDict()
     config.model.hourglass.stacks = 2
     config.model.hourglass.channels = 64

@@ -45,10 +45,14 @@ def settled(
     config, train = _copy(config), pictures.split("train")
     chosen = []
     if not config.data.image_size:
-        seen = _median_side(train)
-        config.data.image_size = min(image_size(seen, platform), largest or LARGEST_ELSEWHERE)
+        if config.model.start:
+            size, why = config_of_run(pathlib.Path(config.model.start)).data.image_size, "as in model.start"
+        else:
+            seen = _median_side(train)
+            size, why = image_size(seen, platform), f"the pictures have {seen:.0f} pixels"
+        config.data.image_size = min(size, largest or size)
         pictures = pictures.resized(config.data.image_size)
-        why = f"the pictures have {seen:.0f} pixels" + (", larger ones need more memory than there is" * bool(largest))
+        why += ", larger ones need more memory than there is" * bool(largest)
         chosen.append(f"data.image_size={config.data.image_size} ({why})")
     if not config.train.steps:
         config.train.steps = steps(len(train))

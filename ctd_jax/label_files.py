@@ -13,7 +13,8 @@ guess is said. Labels name pictures by their path below --images; where the fold
 that name below --images is taken, and that is said. A .zip with pictures in it, as CVAT exports, needs no --images.
 
 from-review writes such a folder, too: of the pictures that were marked done on the page of `ctd-jax review`, and of
-those that were labelled before. Val and test stay as the folder's column `split` has them, or --workdir's run.
+those that were labelled before. Val and test stay as the folder's column `split` has them, or --workdir's run; the
+command that it prints trains on the folder, with --workdir from the network of that run.
 
 export writes a landmark folder, or a table as in a run's predictions.csv, in the format --to. Formats:
 

@@ -12,6 +12,9 @@ as --config.KEY=VALUE:
 DIR is a folder with landmarks.csv, dataset.json and pictures; tfds:NAME in its place is a TFDS data set that is
 prepared on this machine, and --config.data.tfds... say which of its features are meant (docs/data.md).
 
+Another run's network is where a training starts from with --config.model.start=RUN, to take in further or corrected
+pictures.
+
 See first what the network will see, 16 training pictures with random augmentation (--config.augment...=, in
 configs/default.py); this writes WORKDIR/augmented.html and trains nothing:
 

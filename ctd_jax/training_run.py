@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import json
 import logging
 import pathlib
 import platform
@@ -17,6 +18,7 @@ from ml_collections import ConfigDict
 from ctd_jax import automatic, data, files, report, run_folder, tasks
 from ctd_jax.config import check_config
 from ctd_jax.errors import UserError
+from ctd_jax.tasks import start_run
 from ctd_jax.tasks.teacher import NO_TEACHER
 from ctd_jax.training import checkpoint, devices, feed, finite, hosts, memory, step
 from ctd_jax.training.log import NoLog, TrainingLog
@@ -126,9 +128,11 @@ def _claim_split(workdir: pathlib.Path, pictures: data.SplitPictures) -> None:
         )
 
 
-def _begin(workdir: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
-    run_folder.begin(workdir, config, pictures.rows())
-    data.twins.write(workdir, pictures.twins)
+def _begin(workdir: pathlib.Path, task: tasks.Task) -> None:
+    run_folder.begin(workdir, task.config, task.pictures.rows())
+    data.twins.write(workdir, task.pictures.twins)
+    if task.start:
+        files.write_text(workdir / start_run.FILE, json.dumps(task.start, indent=1))
 
 
 def prepare(
@@ -194,7 +198,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
 
     start, saved, whole = hosts.together(lambda: checkpoint.resume(workdir, template, task.meta))
     hosts.check_same({"checkpoint": start})
-    hosts.by_first(lambda: _begin(workdir, config, task.pictures))
+    hosts.by_first(lambda: _begin(workdir, task))
     if start:
         state = parallel.replicate(saved)
         _log.warning("continuing %s from step %d of %d", workdir, start, steps)
@@ -302,6 +306,8 @@ def _checked(config: ConfigDict) -> ConfigDict:
     missing += [NO_TEACHER] if not config.teacher.weights else []
     if missing:
         raise UserError("\n".join(missing))
+    if config.model.start and not (pathlib.Path(config.model.start) / "config.json").is_file():
+        raise UserError(f"model.start is {config.model.start}; expected the --workdir of a training")
     return check_config(config)
 
 

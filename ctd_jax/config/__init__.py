@@ -5,6 +5,7 @@ are older (`of_run.py`).
 """
 
 from ctd_jax.config.keys import (
+    NETWORK_KEYS,
     PATH_KEYS,
     config_hash,
     content_of,
@@ -12,12 +13,14 @@ from ctd_jax.config.keys import (
     differences,
     each_path,
     flatten,
+    written,
 )
 from ctd_jax.config.loading import load_config
 from ctd_jax.config.of_run import REMEDY, config_of_run, notes_of_run
 from ctd_jax.config.ranges import POSITIVE, WEIGHT, Range, check_config, one_of
 
 __all__ = [
+    "NETWORK_KEYS",
     "PATH_KEYS",
     "POSITIVE",
     "REMEDY",
@@ -34,4 +37,5 @@ __all__ = [
     "load_config",
     "notes_of_run",
     "one_of",
+    "written",
 ]

@@ -12,7 +12,20 @@ from ml_collections import ConfigDict
 # These keys say how a run is carried out, not what it is: a run may continue with other values.
 FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch_size", "train.remat")
 # These name files and folders: a run may continue where they lie elsewhere, if they hold the same.
-PATH_KEYS = ("data.root", "data.split", "data.unlabelled", "teacher.weights", "teacher.run", "domains.start")
+PATH_KEYS = (
+    "data.root",
+    "data.split",
+    "data.unlabelled",
+    "model.start",
+    "teacher.weights",
+    "teacher.run",
+    "domains.start",
+)
+# model.network -> the keys that say which network of this kind it is, beside its encoder
+NETWORK_KEYS = {
+    "encoder_decoder": ("model.decoder", "model.decoder_channels"),
+    "hourglass": ("model.hourglass.stacks", "model.hourglass.channels", "model.hourglass.depth"),
+}
 
 
 def flatten(config: ConfigDict) -> dict[str, Any]:
@@ -27,6 +40,13 @@ def items(node: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
             yield from items(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
+
+
+def written(value: Any) -> str:
+    """A value of `flatten`, as the command line has it."""
+    if isinstance(value, list):
+        return ",".join(map(str, value)) + "," * (len(value) == 1)
+    return str(value)
 
 
 def config_hash(config: ConfigDict) -> str:

@@ -81,6 +81,8 @@ ADDED: dict[str, Any] = {
     "data.tfds.order": "xy",
     # landmarks that are absent: today's weight, which an older run had no landmarks for
     "presence.weight": 0.03,
+    # a run that goes on from another
+    "model.start": "",
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from ctd_jax import files
-from ctd_jax.config import config_of_run
-from ctd_jax.data import folder, landmark_folder, splits, tables
+from ctd_jax.config import NETWORK_KEYS, config_of_run, flatten, load_config, written
+from ctd_jax.data import folder, landmark_folder, roots, splits, tables
 from ctd_jax.data.boxes import BOX
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
@@ -24,6 +24,7 @@ from ctd_jax.review.edits import Review
 from ctd_jax.review.folder import Point, Reviewed
 
 _log = logging.getLogger(__name__)
+RECIPE = "recipe:own"  # the configuration of the command that trains on a folder
 
 
 def rater_of(root: pathlib.Path, rater: str) -> str:
@@ -235,6 +236,16 @@ def _check(new: pathlib.Path, xy: np.ndarray, hidden: np.ndarray) -> None:
 
 
 def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:
-    weights = config_of_run(workdir).teacher.weights if workdir else "imagenet"
-    words = ["ctd-jax", "train", "--config=recipe:own", f"--workdir=runs/{out.name}", f"--config.data.root={out}"]
-    return "Train on it: " + shlex.join([*words, f"--config.teacher.weights={weights}"])
+    """The command that trains on the folder, from the network of a run, if one is given whose network the recipe can go
+    on from."""
+    words = ["ctd-jax", "train", f"--config={RECIPE}", f"--workdir=runs/{out.name}", f"--config.data.root={out}"]
+    if not workdir:
+        return "Train on it: " + shlex.join([*words, "--config.teacher.weights=imagenet"])
+    config = config_of_run(workdir)
+    words.append(f"--config.teacher.weights={config.teacher.weights}")
+    before, now = flatten(config), flatten(load_config(RECIPE))
+    if before["model.network"] != now["model.network"] or len(roots.listed(config.data)) > 1:
+        return "Train on it: " + shlex.join(words)
+    keys = ("model.encoder", *NETWORK_KEYS[now["model.network"]], "model.sigma", "data.margin")
+    words += [f"--config.{key}={written(before[key])}" for key in keys if before[key] != now[key]]
+    return f"Train on, from the network of {workdir}: {shlex.join([*words, f'--config.model.start={workdir}'])}"

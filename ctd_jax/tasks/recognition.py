@@ -54,6 +54,7 @@ class RecognitionTask:
     gradient_terms: tuple[str, ...] = ()
     term_weights: Mapping[str, float] = {}
     constants: Mapping[str, Tree] = {}
+    start: Mapping[str, Any] = {}
 
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
         self.config, self.pictures = config, pictures
@@ -73,6 +74,11 @@ class RecognitionTask:
         jax.eval_shape(self.init, 0)  # a picture size that the network can't take is found here
 
     def _check(self) -> None:
+        if self.config.model.start:
+            raise UserError(
+                f"model.start is {self.config.model.start}, but the task is recognition, which goes on from no run; "
+                "leave it empty"
+            )
         number = len(self.pictures.everything.domains)
         if number > 1:
             raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")

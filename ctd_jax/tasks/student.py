@@ -20,6 +20,7 @@ from ctd_jax import data, models
 from ctd_jax.errors import UserError
 from ctd_jax.losses.terms import Terms
 from ctd_jax.tasks.added_domains import AddedDomains
+from ctd_jax.tasks.start_run import StartRun
 from ctd_jax.tasks.teacher import TeacherNetwork, load_teacher, missing_run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import AXIS, Parallel
@@ -37,12 +38,19 @@ class Facts:
       began: `time.monotonic()` at the start of the run.
       gflops: see `cost.gflops`; None: they are not counted.
       digest: of the network's variables, see `checkpoint.digest`.
+      start: what metrics.json says of the run that it went on from, `run` and `config_hash`; none: there is none.
     """
 
     n_params: int
     began: float
     gflops: float | None = None
     digest: str = ""
+    start: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    @property
+    def of_start(self) -> dict[str, Any]:
+        """The part of metrics.json that `start` is."""
+        return {"start": dict(self.start)} if self.start else {}
 
 
 class StudentTask(abc.ABC):
@@ -101,6 +109,10 @@ class StudentTask(abc.ABC):
         if config.domains.start:
             self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input)
             self.train = self._added_domains.only_new(self.train)
+        self._start = None
+        if config.model.start:
+            names = outputs or {"": pictures.targets.landmarks.names}
+            self._start = StartRun.read(config, names, self.encoder, self.teacher.input, pictures)
         reads_run = config.teacher.run and self._constraints.of_teacher
         self._run = self.read_teacher_run(config, pictures) if reads_run else None
 
@@ -226,7 +238,7 @@ class StudentTask(abc.ABC):
                 f"constraints.{of_encoder[0]}.weight is not 0, but train.encoder_layers is none: a frozen "
                 "encoder stays the teacher's without it; set it to 0"
             )
-        if not self._starts_from_teacher and layers != "all":
+        if not (self._starts_from_teacher or self._start) and layers != "all":
             raise UserError(
                 f"train.encoder_layers is {layers}, but the encoder does not start from a teacher: random layers would "
                 "be frozen; set it to all, or give teacher.weights and teacher.start=True"
@@ -238,7 +250,7 @@ class StudentTask(abc.ABC):
                 f"and no constraint ties them, so they would be of no use; set model.encoder to {found} or auto, or "
                 "teacher.weights to none"
             )
-        if terms.of_start and not self._starts_from_teacher:
+        if terms.of_start and not (self._starts_from_teacher or self._start):
             raise UserError(
                 f"constraints.{terms.of_start[0]}.weight needs a student that starts from the teacher's weights"
             )
@@ -297,7 +309,7 @@ class StudentTask(abc.ABC):
         """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
 
         The head is not among them: it is the teacher's throughout. With batch norm per domain, that of each domain
-        starts as the teacher's.
+        starts as the teacher's. With `model.start` it is the network of that run instead.
         """
         key = jax.random.key(seed)
         picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
@@ -311,7 +323,24 @@ class StudentTask(abc.ABC):
         if self._constraints.with_adapters:
             adapters = self._constraints.adapters(*self.feature_shapes, key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
-        return self._added_domains.into(variables) if self._added_domains else variables
+        if self._added_domains:
+            variables = self._added_domains.into(variables)
+        variables["params"] = variables["params"] | self.heads(key)
+        return self._start.into(variables) if self._start else variables
+
+    def heads(self, key: Array) -> Params:
+        """The parameters before the first step of the task's heads beside the network's own."""
+        return {}
+
+    @property
+    def start(self) -> Mapping[str, Any]:
+        """See `Task.start`."""
+        return self._start.noted if self._start else {}
+
+    @property
+    def start_named(self) -> dict[str, str]:
+        """`start` of `Facts`."""
+        return {key: self.start[key] for key in ("run", "config_hash") if self.start}
 
     def _spread(self, variables: Variables) -> Variables:
         """The teacher's variables, as they are in the student."""

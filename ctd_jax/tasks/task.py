@@ -34,6 +34,7 @@ class Task(Protocol):
       term_weights: weight in the loss of each of `gradient_terms`.
       constants: what `loss` reads and training never changes, on the host: a teacher, weights of terms. (A step adds
         the variables of the moving average, as `average`, where there is one.)
+      start: what start.json says of the run that this one goes on from, see `start_run`; none: it goes on from none.
       meta: what a checkpoint says beside the numbers: what prediction needs, and what may not change during a run.
     """
 
@@ -64,6 +65,9 @@ class Task(Protocol):
 
     @property
     def constants(self) -> Mapping[str, Tree]: ...
+
+    @property
+    def start(self) -> Mapping[str, Any]: ...
 
     @property
     def meta(self) -> dict[str, Any]: ...

@@ -334,6 +334,32 @@ def check_writable(flag: str, out: pathlib.Path, overlays: pathlib.Path | None) 
         raise UserError(f"the results can't be written ({error}); give another --{flag} or --overlays") from error
 
 
+def difference_of_names(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[str]) -> str:
+    """How the landmarks or classes of a run differ from those of the data, in words; "": not at all."""
+    if list(theirs) == list(ours):
+        return ""
+    only = {f"only in {run}": set(theirs) - set(ours), "only in the data": set(ours) - set(theirs)}
+    differ = [
+        f"{len(names)} {where} ({', '.join(sorted(names)[:MAX_NAMES])})" for where, names in only.items() if names
+    ]
+    return "; ".join(differ) or f"another order: {', '.join(theirs)} in {run}, {', '.join(ours)} in the data"
+
+
+def warn_of_grey(title: str, theirs: Grey, ours: Grey) -> None:
+    """Says where a run has seen pictures of more than 8 bits in another grey range.
+
+    Args:
+      title: the key that names the run, and the run.
+      theirs, ours: the ranges of the run, and of the pictures here.
+    """
+    for kind, bounds in ours.items():
+        if kind in theirs and tuple(theirs[kind]) != tuple(bounds):
+            _log.warning(
+                "%s, which learned with the grey range %g to %g of pictures of more than 8 bits, and sees %g to %g "
+                "here: the same tissue is another grey to it", title, *theirs[kind], *bounds,
+            )  # fmt: skip
+
+
 def warn_of_unlike(images: Sequence[str] | np.ndarray, unlike: np.ndarray) -> None:
     """Says which pictures are unlike those of the training; `unlike` is `[N]`, see `trust.unlike`."""
     beyond = [i for i in np.argsort(-unlike) if unlike[i] > 1]

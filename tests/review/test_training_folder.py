@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 
+from ctd_jax.config import load_config
 from ctd_jax.data import landmark_folder as reader
 from ctd_jax.errors import UserError
 from ctd_jax.review import folder, training_folder
@@ -149,3 +150,33 @@ def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
     small = tiny.arguments(teacher_file, train__steps=2, data__root=str(tmp_path / "new"))
     code, _, error = cli("ctd_jax.main", "--config=ctd_ed", f"--workdir={tmp_path / 'run'}", *small)
     assert code == 0, error
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, ["--config.model.start=", "--config.teacher.weights=weights.safetensors"]),
+        ({"model.decoder": "separable", "model.decoder_channels": (8,), "data.margin": 0.5, "model.sigma": 3.0},
+         ["--config.model.decoder=separable", "--config.model.decoder_channels=8,", "--config.data.margin=0.5",
+          "--config.model.start="]),
+        ({"model.network": "hourglass"}, []),
+        ({"data.root": "faces,hands"}, []),
+    ],
+)  # fmt: skip
+def test_the_command_goes_on_from_the_network_of_the_run(root, tmp_path, changes, words):
+    config, run = load_config("recipe:own"), tmp_path / "a run"
+    config.update_from_flattened_dict({"data.root": "faces", "teacher.weights": "weights.safetensors"} | changes)
+    run.mkdir()
+    (run / "config.json").write_text(json.dumps(config.to_dict()))
+    (run / "split.csv").write_text("image,subject,split,sha256\n")
+    done = [edit("images/000.png", done=True)]
+    said = training_folder.write(folder.read(root), done, tmp_path / "new", workdir=run)
+    command = shlex.split(said.splitlines()[-1].partition(": ")[2])
+    first = ["ctd-jax", "train", "--config=recipe:own", "--workdir=runs/new", f"--config.data.root={tmp_path / 'new'}"]
+    assert command[:5] == first
+    start = [f"{word}{run}" if word == "--config.model.start=" else word for word in words]
+    assert set(start) <= set(command) and ("--config.model.start" in said) == bool(words)
+    made = load_config("recipe:own", [word.removeprefix("--config.") for word in command[4:]])
+    if words:
+        made.model.start = ""
+        assert (made.model, made.data.margin) == (config.model, config.data.margin)

@@ -21,7 +21,7 @@ from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
 from ctd_jax.tasks import landmarks
-from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps
+from ctd_jax.tasks.landmarks import LandmarkTask, domains, evaluate, heatmaps
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.trained import Run
@@ -278,6 +278,24 @@ def test_a_run_of_several_domains_teaches_each(finished):
     xy, _ = heatmaps.decode(teacher.features(teacher.variables, batch["picture"])["heatmaps"], stride=4)
     table = metrics.read_predictions(run / "px" / "predictions.csv")
     np.testing.assert_allclose(table.xy[1], (np.asarray(xy)[0] - batch["offset"]) / batch["scale"], atol=2e-3)
+
+
+def test_a_run_of_several_domains_is_gone_on_from_with_all_of_them(finished):
+    run, config, _ = finished
+    config = config.copy_and_resolve_references()
+    config.model.start = str(run)
+    made = LandmarkTask(config, data.load(config.data, run / "tfds"))
+    start, known = flatten_dict(made.init(1)), flatten_dict(checkpoint.best(run)[0])
+    assert start.keys() == known.keys() and all(np.array_equal(start[path], known[path]) for path in known)
+    for key, value, message in (
+        ("data.root", config.data.root.split(",")[1], "whose domains are mm, px, and here they are none"),
+        ("data.domains", ("px", "mm"), "whose domains are mm, px, and here they are px, mm; .*same order"),
+        ("domains.heads", False, "where domains.heads is True, and here it is False"),
+    ):
+        changed = config.copy_and_resolve_references()
+        changed.update_from_flattened_dict({key: value})
+        with pytest.raises(UserError, match=message):
+            LandmarkTask(changed, data.load(changed.data, run / "tfds"))
 
 
 def test_predict_refuses_a_domain_where_there_is_none(finished_run, cli, tmp_path):

@@ -241,6 +241,16 @@ def folder_run(tmp_path_factory, teacher_file):
     return root, workdir, run(workdir, teacher_file, data__root=str(root))
 
 
+def test_a_run_is_gone_on_from_with_all_of_its_network(folder_run):
+    _, workdir, _ = folder_run
+    config = config_of_run(workdir)
+    config.model.start = str(workdir)
+    made = SegmentationTask(config, data.load(config.data, workdir / "tfds", targets=data.CLASS_MAPS))
+    start, known = flatten_dict(made.init(1)), flatten_dict(checkpoint.best(workdir)[0])
+    assert start.keys() == known.keys() and all(np.array_equal(start[path], known[path]) for path in known)
+    assert made.start_named["run"] == str(workdir) and made.meta["start"] == made.start["network"]
+
+
 def test_the_files_of_a_run(folder_run):
     root, workdir, result = folder_run
     names = {p.name for p in workdir.iterdir()}

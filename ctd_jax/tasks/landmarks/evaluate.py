@@ -248,6 +248,7 @@ def _write_all(
             "n_params": facts.n_params,
             "gflops": facts.gflops,
             "config_hash": config_hash(config),
+            **facts.of_start,
             "versions": versions.describe(),
             "seconds": round(time.monotonic() - facts.began, 1),
         }
@@ -284,6 +285,7 @@ def _write(
         "n_params": facts.n_params,
         "gflops": None if facts.gflops is None else round(facts.gflops, 6),
         "config_hash": config_hash(config),
+        **facts.of_start,
         "versions": versions.describe(),
     }
 

@@ -72,19 +72,17 @@ class LandmarkTask(StudentTask):
     def read_teacher_run(cls, config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
         return load_teacher_run(config, pictures)
 
-    def init(self, seed: int) -> Variables:
-        variables = super().init(seed)
+    def heads(self, key: Array) -> Params:
+        heads = {}
         if "coordinates" in self._added:
             shape = self.feature_shapes[0]["encoder"].shape[-1], 2 * len(self.landmarks.names)
-            head = {
-                "kernel": nn.initializers.normal(0.001)(jax.random.key(seed), shape),
+            heads["coordinates"] = {
+                "kernel": nn.initializers.normal(0.001)(key, shape),
                 "bias": jnp.full(shape[1], 0.5),
             }
-            variables["params"] = variables["params"] | {"coordinates": head}
         if presence.NAME in self._added:
-            head = presence.init(jax.random.key(seed), self.feature_shapes[0], self._heads)
-            variables["params"] = variables["params"] | {presence.NAME: head}
-        return variables
+            heads[presence.NAME] = presence.init(key, self.feature_shapes[0], self._heads)
+        return heads
 
     def augmented(self, batch: Batch, keys: Array) -> tuple[Array, tuple[Array, Array, Array]]:
         picture, xy = self._moved(batch, keys)
@@ -215,6 +213,7 @@ class LandmarkTask(StudentTask):
             "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
             "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
+            "start": self.start.get("network"),
         }
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
@@ -223,7 +222,7 @@ class LandmarkTask(StudentTask):
         variables, n_params = self.for_prediction(variables, parallel)
         body = self._compiled(parallel, look)
         passes = 2 if self._flip_order else 1  # of a picture through the network
-        facts = Facts(n_params, began, passes * cost.gflops(self.model, self.size), digest)
+        facts = Facts(n_params, began, passes * cost.gflops(self.model, self.size), digest, self.start_named)
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod

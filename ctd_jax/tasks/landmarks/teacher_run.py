@@ -1,21 +1,16 @@
 """A teacher that knows the landmarks: the whole network of a finished landmark run."""
 
-import logging
 import pathlib
-from collections.abc import Sequence
 
 from ml_collections import ConfigDict
 
 from ctd_jax import data
 from ctd_jax.config import config_of_run
-from ctd_jax.data import splits
-from ctd_jax.data.grey_range import Grey
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
+from ctd_jax.tasks.start_run import trained_on
 from ctd_jax.tasks.teacher import TeacherNetwork, missing_run
-from ctd_jax.tasks.trained import Run
-
-_log = logging.getLogger(__name__)
+from ctd_jax.tasks.trained import Run, difference_of_names, warn_of_grey
 
 
 def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
@@ -42,8 +37,10 @@ def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> Teache
     of_run.dtype = config.dtype
     finished = Run.read(run)
     network = TrainedLandmarks.read(finished, _domain(finished, config, pictures), of_run)
-    _warn_of_grey(run, network.grey, pictures)
-    _check_landmarks(run, network.names, pictures.targets.landmarks.names)
+    for ours in pictures.grey.values():
+        warn_of_grey(f"teacher.run is {run}", network.grey, ours)
+    if difference := difference_of_names(run, network.names, pictures.targets.landmarks.names):
+        raise UserError(f"teacher.run: its landmarks are not those of the data; {difference}")
     _check_pictures(run, config, pictures)
     return TeacherNetwork(network.model, network.input, network.variables)
 
@@ -57,27 +54,8 @@ def _domain(run: Run, config: ConfigDict, pictures: data.SplitPictures) -> str |
     return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
 
 
-def _warn_of_grey(run: pathlib.Path, theirs: Grey, pictures: data.SplitPictures) -> None:
-    for kind, ours in [item for one in pictures.grey.values() for item in one.items()]:
-        if kind in theirs and tuple(theirs[kind]) != tuple(ours):
-            _log.warning(
-                "teacher.run: %s learned with the grey range %g to %g of pictures of more than 8 bits, and sees the "
-                "student's, %g to %g: the same tissue is another grey to it", run, *theirs[kind], *ours,
-            )  # fmt: skip
-
-
-def _check_landmarks(run: pathlib.Path, theirs: Sequence[str], ours: Sequence[str]) -> None:
-    if list(theirs) == list(ours):
-        return
-    only = {f"only in {run}": set(theirs) - set(ours), "only in the data": set(ours) - set(theirs)}
-    differ = [f"{len(names)} {where} ({', '.join(sorted(names)[:5])})" for where, names in only.items() if names]
-    differ = differ or [f"another order: {', '.join(theirs)} in {run}, {', '.join(ours)} in the data"]
-    raise UserError(f"teacher.run: its landmarks are not those of the data; {'; '.join(differ)}")
-
-
 def _check_pictures(run: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
-    unlabelled = [splits.UNLABELLED] if config_of_run(run).data.unlabelled else []
-    trained = {row[3] for row in splits.read(run / "split.csv") if row[2] in ("train", *unlabelled)}
+    trained = {row[3] for row in trained_on(run)}
     judging = {"val", *pictures.splits_called(config.eval.split)}
     seen = [row[0] for row in pictures.rows() if row[2] in judging and row[3] in trained]
     if seen:

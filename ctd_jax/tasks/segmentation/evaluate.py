@@ -165,6 +165,7 @@ def _write(
     summary |= {
         "n_params": facts.n_params,
         "config_hash": config_hash(config),
+        **facts.of_start,
         "versions": versions.describe(),
         "seconds": round(time.monotonic() - facts.began, 1),
     }

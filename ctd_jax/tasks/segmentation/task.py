@@ -138,13 +138,14 @@ class SegmentationTask(StudentTask):
             "input": self.teacher.input,
             "grey": self.pictures.grey_of_run,
             "teacher weights": checkpoint.digest(self.teacher.variables),
+            "start": self.start.get("network"),
         }
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Reads the test pictures and writes the results; returns what metrics.json holds."""
         digest = checkpoint.digest(checkpoint.network_of(variables))
         variables, n_params = self.for_prediction(variables, parallel)
-        body, facts = self._compiled(parallel), Facts(n_params, began, digest=digest)
+        body, facts = self._compiled(parallel), Facts(n_params, began, digest=digest, start=self.start_named)
         looking = look(self.model, self.teacher.input, self.layout)
         features = parallel.compile(lambda *seen: looking(*seen)["features"], sharded=True)
         evaluate.learn(features, variables, self.pictures, parallel, self.config, workdir, facts)

@@ -1,0 +1,200 @@
+"""A training that goes on from another run: with all of its network, and knowing which pictures that has learned."""
+
+import dataclasses
+import logging
+import pathlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict
+from ml_collections import ConfigDict
+
+from ctd_jax import data, files
+from ctd_jax.config import NETWORK_KEYS, config_hash, config_of_run, flatten, written
+from ctd_jax.data import splits, tables
+from ctd_jax.errors import UserError
+from ctd_jax.tasks.trained import Run, difference_of_names, warn_of_grey
+from ctd_jax.training import checkpoint
+from ctd_jax.typing import EncoderSpec, InputSpec, Variables
+
+_log = logging.getLogger(__name__)
+FILE = "start.json"  # of a run that went on from another
+HEADS = ("adapters", "coordinates", "presence")  # of the parameters, those that only one of two networks may have
+OF_DOMAINS = ("domains.norm", "domains.heads")
+
+
+@dataclasses.dataclass(frozen=True)
+class StartRun:
+    """The network that a training starts from.
+
+    Attributes:
+      workdir: of its run.
+      variables: of its best checkpoint, see `step.averaged`, with those that only training needs.
+      noted: what `FILE` says: `run`, its folder; `config_hash`; `network`, the digest of `variables`; `trained_on`, see
+        the function of that name.
+    """
+
+    workdir: pathlib.Path
+    variables: Variables
+    noted: dict[str, Any]
+
+    @classmethod
+    def read(
+        cls,
+        config: ConfigDict,
+        outputs: Mapping[str, Sequence[str]],
+        encoder: EncoderSpec,
+        input_spec: InputSpec,
+        pictures: data.SplitPictures,
+    ) -> "StartRun":
+        """The network of `model.start`, from a run that is finished or was interrupted.
+
+        Args:
+          config: of the run that starts from it.
+          outputs: domain, "" where there are none -> names of the landmarks or classes.
+          encoder, input_spec: of its teacher.
+          pictures: its pictures.
+
+        Raises:
+          UserError: there is no such run, or no checkpoint of it; it has another network, or finds something else; or
+            it has learned from subjects whose pictures this one is judged by.
+        """
+        workdir = pathlib.Path(config.model.start)
+        title = f"model.start is {workdir}"
+        if config.domains.start:
+            raise UserError(f"{title}, and domains.start {config.domains.start}; give one of them")
+        of_run = config_of_run(workdir)
+        if of_run.task != config.task:
+            raise UserError(f"{title}, which learned {of_run.task}; give a run that learned {config.task}")
+        run = Run(workdir, of_run, *checkpoint.best_of_training(workdir))
+        _check_outputs(title, run, outputs)
+        _check_network(title, run, config, encoder, input_spec, several=len(outputs) > 1)
+        learned = trained_on(workdir)
+        _check_judged(title, workdir, learned, pictures)
+        for domain, ours in pictures.grey.items():
+            warn_of_grey(title, run.grey(domain or None), ours)
+        noted = {
+            "run": str(workdir),
+            "config_hash": config_hash(of_run),
+            "network": checkpoint.digest(run.variables),
+            "trained_on": learned,
+        }
+        return cls(workdir, run.variables, noted)
+
+    def into(self, variables: Variables) -> Variables:
+        """`variables` before the first step, with those of the run in their places. One of `HEADS` starts anew where
+        the run has none like it, which is said.
+
+        Raises:
+          UserError: the network is another.
+        """
+        ours, theirs = flatten_dict(variables), flatten_dict(self.variables)
+        differ = [path for path in ours.keys() | theirs.keys() if _shape(ours, path) != _shape(theirs, path)]
+        foreign = sorted(path for path in differ if path[1] not in HEADS)
+        if foreign:
+            raise UserError(
+                f"model.start is {self.workdir}, whose network is another: {'/'.join(foreign[0])} and "
+                f"{len(foreign) - 1} more do not fit; give the model keys of that run"
+            )
+        params = {}
+        for name, tree in variables["params"].items():
+            known = self.variables["params"].get(name)
+            if jax.tree.map(np.shape, known) == jax.tree.map(np.shape, tree):
+                params[name] = known
+            else:
+                _log.warning("model.start: %s has no head `%s` like this one's; it starts anew", self.workdir, name)
+                params[name] = tree
+        return {"params": params, "batch_stats": self.variables["batch_stats"]}
+
+
+def trained_on(workdir: pathlib.Path) -> list[list[str]]:
+    """Rows of a split.csv: the pictures that the network of a run has learned from, with labels or without, in this run
+    or in those before it that it went on from.
+
+    Raises:
+      UserError: a file of the run is missing or damaged.
+    """
+    config = config_of_run(workdir)
+    used = ("train", splits.UNLABELLED) if config.data.unlabelled else ("train",)
+    rows = [list(row) for row in splits.read(workdir / "split.csv") if row[2] in used]
+    if config.model.start:
+        noted = files.read_json(workdir / FILE, "restore it, or start from another run")
+        rows = [list(row) for row in dict.fromkeys(map(tuple, [*rows, *noted["trained_on"]]))]
+    return rows
+
+
+def _shape(leaves: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> tuple[int, ...] | None:
+    return np.shape(leaves[path]) if path in leaves else None
+
+
+def _check_outputs(title: str, run: Run, ours: Mapping[str, Sequence[str]]) -> None:
+    """Raises UserError if the run finds something else, or in another order."""
+    theirs = {name: one.get("classes") or one["landmarks"] for name, one in run.domains.items()}
+    theirs = theirs or {"": run.meta["landmarks"]}
+    if list(theirs) != list(ours):
+        found, expected = (tables.listed([name for name in names if name]) or "none" for names in (theirs, ours))
+        raise UserError(
+            f"{title}, whose domains are {found}, and here they are {expected}; expected the same in the same order "
+            "(domains.start goes on from a run with further ones)"
+        )
+    for domain, names in ours.items():
+        where = f" of {domain}" if domain else ""
+        if difference := difference_of_names(run.workdir, theirs[domain], names):
+            raise UserError(
+                f"{title}, whose landmarks or classes{where} are not those of the data: {difference}; expected the "
+                "same in the same order"
+            )
+
+
+def _check_network(
+    title: str, run: Run, config: ConfigDict, encoder: EncoderSpec, input_spec: InputSpec, *, several: bool
+) -> None:
+    """Raises UserError if a key makes another network than the run's."""
+    before, now = flatten(run.config), flatten(config)
+    network = before["model.network"]
+    keys = ("model.network", *NETWORK_KEYS[network], *(OF_DOMAINS if several else ()))
+    for key in keys:
+        if before[key] != now[key]:
+            raise UserError(
+                f"{title}, where {key} is {before[key]!r}, and here it is {now[key]!r}; give "
+                f"--config.{key}={written(before[key])}"
+            )
+    facts = {"input": (run.meta["input"], input_spec)}
+    if network == "encoder_decoder":
+        facts["encoder"] = (_without_head(run.meta["encoder"]), _without_head(encoder))
+    for name, (theirs, mine) in facts.items():
+        if theirs != mine:
+            raise UserError(
+                f"{title}, whose {name} is {theirs}, and here it is {mine}; give "
+                f"--config.teacher.weights={before['teacher.weights']} and "
+                f"--config.model.encoder={before['model.encoder']}"
+            )
+
+
+def _without_head(encoder: EncoderSpec) -> dict[str, Any]:
+    return {key: value for key, value in encoder.items() if key != "num_outputs"}
+
+
+def _check_judged(
+    title: str, workdir: pathlib.Path, learned: Sequence[Sequence[str]], pictures: data.SplitPictures
+) -> None:
+    """Raises UserError if the run has learned from a picture of val or test, or from another of its subject; the latter
+    not, where the run was judged by the same picture, so that going on from it flatters nothing."""
+    hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned}
+    judged_there = {
+        row[3] for row in splits.read(workdir / "split.csv") if row[2] == "val" or row[2].startswith("test")
+    }
+    judging = {name for name in pictures.names if name != "train"}
+    rows = [row for row in pictures.rows() if row[2] in judging]
+    seen = [
+        row for row in rows if row[3] in hashes or (splits.plainest(row[1]) in subjects and row[3] not in judged_there)
+    ]
+    if seen:
+        names = tables.listed(sorted({row[1] for row in seen}))
+        raise UserError(
+            f"{title}, which was trained on {len(seen)} of the {len(rows)} pictures of val and test, or on others of "
+            f"their subjects: {names}; expected nobody whom it knows: give these the split train, where they were. "
+            "`ctd-jax labels from-review --workdir` keeps splits (people who only share a name need other names)"
+        )
