@@ -15,6 +15,7 @@ COMMANDS = {  # name -> module, what it does
     "train": ("main", "train, evaluate and report one configuration; again: continue"),
     "check": ("check", "a folder of data: faults, mistaken labels, pictures that are alike, on one page"),
     "review": ("reviewing", "a page in the browser: look at points, correct them, place the first ones"),
+    "next": ("next_pictures", "which pictures of a folder to label next, by a run"),
     "labels": ("label_files", "label files of other programs: in as a landmark folder, and out"),
     "predict": ("predict", "landmarks or class maps of new pictures, by a run"),
     "export": ("export", "a run's network as StableHLO, ONNX or TF-Lite"),

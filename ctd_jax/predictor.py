@@ -65,6 +65,7 @@ class Predictor:
       domain: which of the run's domains the pictures are of, if it has several.
       mirror: whether what the network says of a picture and of its mirror image is averaged; None: as in the run's
         evaluation, its `eval.mirror`.
+      further_doubt: the sign of doubt that `look` gives where radii need none: "mirror" or "width".
 
     Raises:
       UserError: no run, one that has learned something else, no whole checkpoint, no such domain; its pictures are
@@ -77,6 +78,7 @@ class Predictor:
         *,
         domain: str | None = None,
         mirror: bool | None = None,
+        further_doubt: str | None = None,
     ):
         workdirs = [workdir] if isinstance(workdir, str | os.PathLike) else list(workdir)
         if not workdirs:
@@ -95,7 +97,7 @@ class Predictor:
             )
         self.batch_size = min(MAX_BATCH, *(one.config.eval.batch_size for one in self.networks))
         doubt = self.trained.evidence.radius.doubt if self.trained.evidence else None
-        self._compiled = [_Network(one, self.batch_size, doubt) for one in self.networks]
+        self._compiled = [_Network(one, self.batch_size, doubt or further_doubt) for one in self.networks]
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -158,7 +160,11 @@ class Predictor:
           pictures: name -> `[H, W, 3]` uint8; at most `batch_size`.
           boxes: of the pictures; empty: they are seen as a whole.
         """
-        return self.trained.read_off([network.see(pictures, boxes) for network in self._compiled], pictures)
+        return self.trained.read_off(self.look(pictures, boxes), pictures)
+
+    def look(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> list[Seen]:
+        """What each network says of pictures, which `Trained.read_off` reads; arguments as of `see`."""
+        return [network.see(pictures, boxes) for network in self._compiled]
 
     def _boxes(self, boxes: np.ndarray | None) -> np.ndarray | None:
         run = self.trained.workdir

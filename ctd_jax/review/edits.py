@@ -5,6 +5,7 @@ An entry has an `id`, a `kind`, the time `at`, and
     open            landmarks, a list of names: which points a rater began with
     edit            image; points, name -> point (null: back to what was proposed); done, true, false or null (unsaid)
     undo, redo      nothing else: the last edit that is not yet undone, of whatever picture
+    order           run, images, random, sign: the list of a run, and which of its pictures were drawn; see `sorting`
 
 A point has x and y in pixels of the picture (null where it is absent), a state of `labels.table.STATES`, and `how` it
 came there: by hand, accepted (a proposal that was found right) or fitted (moved along with others, not yet accepted).
@@ -17,7 +18,7 @@ from typing import Any
 from ctd_jax.errors import UserError
 from ctd_jax.labels.table import ABSENT, STATES
 
-KINDS = ("open", "edit", "undo", "redo")
+KINDS = ("open", "edit", "undo", "redo", "order")
 HOW = ("hand", "accepted", "fitted")
 LONGEST_ID = 64
 FURTHEST = 1e6  # pixels from the picture's first
@@ -68,7 +69,7 @@ def checked(entry: Any, images: Container[str], names: Container[str]) -> dict[s
       UserError: the rest of it; nothing that a page of ours would send.
     """
     found = readable(entry)
-    if found["kind"] == "open":
+    if found["kind"] in ("open", "order"):
         raise UserError("a page sends edits, undo and redo alone")
     if found["kind"] == "edit":
         if found["image"] not in images:
@@ -92,6 +93,8 @@ def readable(entry: Any) -> dict[str, Any]:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"expected landmarks, a list of names, found {_shown(names)}")
         return {"id": id_, "kind": kind, "landmarks": names}
+    if kind == "order":
+        return {"id": id_, "kind": kind, **_order(entry)}
     if kind != "edit":
         return {"id": id_, "kind": kind}
     image, points = entry.get("image"), entry.get("points", {})
@@ -104,6 +107,16 @@ def readable(entry: Any) -> dict[str, Any]:
             raise UserError(f"done is true, false or null, found {_shown(entry['done'])}")
         found["done"] = entry["done"]
     return found
+
+
+def _order(entry: Mapping[str, Any]) -> dict[str, Any]:
+    words = {key: entry.get(key) for key in ("run", "sign")}
+    lists = {key: entry.get(key) for key in ("images", "random")}
+    if not all(isinstance(word, str) for word in words.values()) or not all(
+        isinstance(names, list) and all(isinstance(name, str) for name in names) for names in lists.values()
+    ):
+        raise UserError(f"expected run, sign, images and random, found {_shown(entry)}")
+    return words | lists
 
 
 def _point(point: Any, name: str) -> dict[str, Any]:

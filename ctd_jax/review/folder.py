@@ -85,6 +85,18 @@ def _spacing(root: pathlib.Path, images: Sequence[str], table: LandmarkTable | N
     return np.concatenate([known, dicom_spacing.of_files(others, detector=False, advice=advice).reshape(-1, 2)])
 
 
+def pictures(root: pathlib.Path) -> tuple[tuple[str, ...], Mapping[str, Mapping[str, Point]], LandmarkTable | None]:
+    """`images`, `labels` and `table` of a folder whose landmarks need no names.
+
+    Raises:
+      UserError: see `read`.
+    """
+    faults = Faults(str(root))
+    table = landmark_folder.read_rows(root, faults) if os.path.isfile(root / landmark_folder.FILE) else None
+    faults.raise_if_any()
+    return _images(root, table), _labels(table) if table else {}, table
+
+
 def _declared(root: pathlib.Path, faults: Faults) -> Landmarks:
     """The landmarks of a dataset.json without a table."""
     path = root / landmark_folder.ABOUT

@@ -28,13 +28,22 @@ class Proposals:
         self._reviewed, self._predict = reviewed, predict
         self._worker = concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="predicting")
         self._found: dict[str, concurrent.futures.Future[Mapping[str, Point]]] = {}
+        self._predicted: dict[str, concurrent.futures.Future[Mapping[str, Point]]] = {}
 
     def of(self, image: str) -> concurrent.futures.Future[Mapping[str, Point]]:
         """Name -> point, once they are known; raises UserError or OSError where the picture can't be read."""
+        labels = self._reviewed.labels.get(image)
+        if not labels:
+            return self.predicted(image)
         if image not in self._found:
-            labels = self._reviewed.labels.get(image)
-            self._found[image] = self._worker.submit((lambda _: labels) if labels else self._predict, image)
+            self._found[image] = self._worker.submit(lambda: labels)
         return self._found[image]
+
+    def predicted(self, image: str) -> concurrent.futures.Future[Mapping[str, Point]]:
+        """As `of`, without regard to labels."""
+        if image not in self._predicted:
+            self._predicted[image] = self._worker.submit(self._predict, image)
+        return self._predicted[image]
 
     def close(self) -> None:
         self._worker.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,94 @@
+"""Which pictures of a folder may be labelled next, as a run sees them: neither labelled, nor of its training, val or
+test, nor of anybody who is there."""
+
+import dataclasses
+import hashlib
+import pathlib
+from collections.abc import Collection, Mapping, Sequence
+
+from ctd_jax.data import splits
+from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.prefetch import map_in_threads
+
+LABELLED, OF_THE_RUN, OF_ITS_PEOPLE = "labelled", "of the run", "of its people"
+REASONS = {
+    LABELLED: "are labelled already",
+    OF_THE_RUN: "are in the training, val or test of the run",
+    OF_ITS_PEOPLE: "are of people (column `subject`) who are in the training, val or test of the run",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidates:
+    """The pictures of a folder.
+
+    Attributes:
+      free: those that may be labelled next.
+      subjects: of each of these.
+      trained_on: those that the run was trained on.
+      left_out: reason, a key of `REASONS` -> the others.
+    """
+
+    free: tuple[str, ...]
+    subjects: tuple[str, ...]
+    trained_on: tuple[str, ...]
+    left_out: Mapping[str, tuple[str, ...]]
+
+    @property
+    def said(self) -> list[str]:
+        """A sentence for each reason."""
+        return [f"left out: {len(images)} pictures that {REASONS[why]}" for why, images in self.left_out.items()]
+
+
+def find(
+    root: pathlib.Path,
+    images: Sequence[str],
+    table: LandmarkTable | None,
+    labelled: Collection[str],
+    workdirs: Sequence[pathlib.Path],
+    domain: str | None = None,
+) -> Candidates:
+    """Sorts the pictures of a folder out.
+
+    Args:
+      root: the folder.
+      images: below it.
+      table: of landmarks.csv, which says who is on them; a picture that it does not have is one by itself.
+      labelled: those that have points.
+      workdirs: of the run, or of several.
+      domain: of the run that the pictures are of; None: it has one kind.
+
+    Raises:
+      UserError: a run has no split.csv, or a damaged one.
+    """
+    rows = [row for workdir in workdirs for row in splits.read(workdir / "split.csv") if splits.is_known(row[2])]
+    split_of = {digest: split for _, _, split, digest in rows}
+    before = f"{domain}/" if domain else ""
+    people = {subject.removeprefix(before) for image, subject, _, _ in rows if subject not in ("", image)}
+    subject_of = dict(zip(table.images, table.subjects, strict=True)) if table else {}
+    digests = map_in_threads(lambda image: _digest(root / image), images)
+    free, trained_on = [], []
+    left_out: dict[str, list[str]] = {}
+    for image, digest in zip(images, digests, strict=True):
+        if split_of.get(digest) == "train":
+            trained_on.append(image)
+        if image in labelled:
+            left_out.setdefault(LABELLED, []).append(image)
+        elif digest in split_of:
+            left_out.setdefault(OF_THE_RUN, []).append(image)
+        elif subject_of.get(image, image) in people:
+            left_out.setdefault(OF_ITS_PEOPLE, []).append(image)
+        else:
+            free.append(image)
+    subjects = tuple(subject_of.get(image) or image for image in free)
+    return Candidates(
+        tuple(free), subjects, tuple(trained_on), {why: tuple(left_out[why]) for why in REASONS if why in left_out}
+    )
+
+
+def _digest(path: pathlib.Path) -> str:
+    """As in split.csv; "": it can't be read, which is said when it is looked at."""
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError:
+        return ""

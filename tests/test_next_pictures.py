@@ -1,0 +1,154 @@
+"""The command `next`; the order itself is tested in `review/test_order.py`."""
+
+import csv
+import json
+import shutil
+
+import numpy as np
+import pytest
+import tiny
+from PIL import Image
+
+from ctd_jax import Predictor
+from ctd_jax.data import splits
+
+MODULE = "ctd_jax.next_pictures"
+
+
+def rows(path):
+    with path.open(newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+@pytest.fixture(scope="module")
+def folder(landmark_folder):
+    """24 drawn pictures of 12 people without labels: the first 16 are those of `finished_run`, number 16 is of one of
+    its people, and number 23 alone is labelled."""
+    root = landmark_folder(people=12, size=48)
+    table = rows(root / "landmarks.csv")
+    for i, row in enumerate(table):
+        for column in row:
+            if i != 23 and column not in ("image", "subject"):
+                row[column] = ""
+        del row["split"]
+    table[16]["subject"] = table[0]["subject"]
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+    return root
+
+
+@pytest.fixture(scope="module")
+def mirrored_run(finished_run, tmp_path_factory):
+    """The finished run, as if mirror images were averaged."""
+    run = tmp_path_factory.mktemp("mirrored") / "run"
+    shutil.copytree(finished_run[0], run)
+    content = json.loads((run / "config.json").read_text())
+    content["eval"]["mirror"] = True
+    (run / "config.json").write_text(json.dumps(content))
+    return run
+
+
+@pytest.fixture
+def ask(cli, folder, tmp_path):
+    """The rows of the list, what is printed, and the exit code."""
+
+    def call(run, *arguments, pictures=folder):
+        code, out, error = cli(MODULE, f"--workdir={run}", pictures, f"--out={tmp_path / 'next.csv'}", *arguments)
+        return (rows(tmp_path / "next.csv") if (tmp_path / "next.csv").exists() else []), out + error, code
+
+    return call
+
+
+def test_what_is_labelled_or_of_the_run_s_people_is_left_out_and_said(ask, mirrored_run):
+    found, said, code = ask(mirrored_run, "--n=99")
+    assert code == 0
+    assert sorted(row["picture"] for row in found) == [f"images/{i:03d}.png" for i in range(17, 23)]
+    assert "16 pictures that are in the training, val or test of the run" in said
+    assert "1 pictures that are labelled already" in said
+    assert "1 pictures that are of people (column `subject`)" in said
+    assert [row["rank"] for row in found] == [str(i) for i in range(1, 7)]
+    assert [row["why"] for row in found] == ["random", *["expected error"] * 3, "random", "expected error"]
+
+
+def test_the_error_is_how_far_a_picture_and_its_mirror_image_are_apart(ask, mirrored_run, folder):
+    """From the predictions for the picture and for its mirror image, made one by one without any averaging."""
+    found, said, _ = ask(mirrored_run, "--n=99")
+    assert "the points of a picture from those of its mirror image" in said
+    predictor = Predictor(mirrored_run, mirror=False)
+    order = _swapped(folder, predictor.names)
+    for row in found:
+        picture = np.asarray(Image.open(folder / row["picture"]).convert("RGB"))
+        here, there = predictor([picture, np.ascontiguousarray(picture[:, ::-1])]).xy
+        turned = there[order] * [-1, 1] + [picture.shape[1] - 1, 0]
+        expected = np.linalg.norm(here - turned, axis=-1).mean()
+        assert float(row["expected_error_px"]) == pytest.approx(expected, abs=0.02)
+
+
+def _swapped(folder, names):
+    """Index of each landmark's other side."""
+    other = {a: b for pair in json.loads((folder / "dataset.json").read_text())["flip_pairs"] for a, b in
+             (pair, pair[::-1])}  # fmt: skip
+    return [names.index(other.get(name, name)) for name in names]
+
+
+def test_several_networks_and_how_far_apart_they_are(ask, finished_run, folder, tmp_path):
+    run = finished_run[0]
+    other = tiny.other_weights(run, tmp_path / "other", 1)
+    found, said, code = ask(f"{run},{other}", "--n=3", "--share=0")
+    assert code == 0 and "the points of several networks from their mean" in said
+    assert [row["why"] for row in found] == ["expected error"] * 3
+    spread = Predictor([run, other])([folder / row["picture"] for row in found]).spread.mean(axis=1)
+    assert [float(row["expected_error_px"]) for row in found] == pytest.approx(spread.tolist(), abs=0.002)
+
+
+def test_a_run_that_knows_no_error_lists_pictures_that_are_unlike(ask, finished_run):
+    found, said, code = ask(finished_run[0], "--n=5")
+    assert code == 0 and "not known" in said
+    assert [row["why"] for row in found] == ["random", *["unlike the others"] * 3, "random"]
+    assert {row["expected_error_px"] for row in found} == {""}
+
+
+def test_the_same_list_again_and_a_longer_one_begins_alike(ask, mirrored_run):
+    few, *_ = ask(mirrored_run, "--n=4")
+    assert few == ask(mirrored_run, "--n=4")[0] == ask(mirrored_run, "--n=6")[0][:4]
+    drawn = {tuple(row["picture"] for row in ask(mirrored_run, "--n=6", "--share=1", f"--seed={i}")[0]) for i in (0, 1)}
+    assert len(drawn) == 2
+
+
+def test_a_picture_that_can_t_be_read_is_named_and_the_others_are_listed(ask, mirrored_run, folder, tmp_path):
+    copy = tmp_path / "copy"
+    shutil.copytree(folder, copy)
+    (copy / "images/018.png").write_bytes(b"no picture")
+    found, said, code = ask(mirrored_run, "--n=99", pictures=copy)
+    assert code == 2 and "018.png" in said
+    assert sorted(row["picture"][-7:] for row in found) == ["017.png", *(f"0{i}.png" for i in range(19, 23))]
+
+
+def test_mistakes(ask, cli, mirrored_run, folder, tmp_path):
+    assert "expected one folder" in cli(MODULE, f"--workdir={mirrored_run}")[2]
+    assert "no such folder" in cli(MODULE, f"--workdir={mirrored_run}", tmp_path / "no")[2]
+    assert "--workdir is missing" in cli(MODULE, folder)[2]
+    assert "leave out --boxes" in ask(mirrored_run, "--boxes=b.csv")[1]
+    few = tmp_path / "few"
+    (few / "images").mkdir(parents=True)
+    shutil.copyfile(folder / "images/000.png", few / "images/000.png")
+    found, said, code = ask(mirrored_run, pictures=few)
+    assert code == 2 and not found
+    assert "no picture to label next; left out: 1 pictures that are in the training" in said
+
+
+def test_domains_have_their_people(tmp_path):
+    """Of a run of several domains, whose names stand before those of pictures and people."""
+    from ctd_jax.review import candidates
+
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "split.csv").write_text(splits.text([("hips/x.png", "hips/anna", "train", "0" * 64)]))
+
+    class Table:
+        images, subjects = ("a.png",), ("anna",)
+
+    found = candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path], "hips")
+    assert found.free == () and found.left_out == {"of its people": ("a.png",)}
+    assert candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path]).free == ("a.png",)
