@@ -13,6 +13,10 @@ Every edit is kept at once in FOLDER/review/RATER.jsonl, which is only ever appe
 start: the state, and what undo and redo do, is what this file says. The same command finds the same address again, so
 that a page that is still open goes on.
 
+With --workdir the list is sorted as `ctd-jax next` does it, while the page is used already: what the run's next
+training has most to learn from comes first, and a quarter is random. By the random pictures that are done the page says
+how wrong the run is on new ones.
+
 Pictures marked done become a folder that trains, by a button or by
 
     python -m ctd_jax.label_files from-review FOLDER --out=NEW
@@ -43,6 +47,14 @@ _PORT = flags.DEFINE_integer(
     "port", 0, "Where the page is found; 0: as before, or any that is free.", 0, 65535, flag_values=_FLAGS
 )
 _OPEN = flags.DEFINE_bool("open", True, "Open the page; --noopen prints its address alone.", flag_values=_FLAGS)
+_ORDER = flags.DEFINE_enum(
+    "order",
+    None,
+    ["next", "random", "folder"],
+    "What comes first: next, from what --workdir's next training has most to learn; random; folder, as in it. Default: "
+    "next with --workdir, else folder.",
+    flag_values=_FLAGS,
+)
 _paths: list[str] = []
 
 
@@ -51,6 +63,8 @@ def main() -> None:
         raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
     if _WORKDIR.value and _PREDICTIONS.value:
         raise UserError("--workdir and --predictions both propose points; give one of them")
+    if _ORDER.value == "next" and not _WORKDIR.value:
+        raise UserError("--order=next asks a run; add --workdir=RUN")
     lacking = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if lacking:
         raise UserError(f"the review page needs {' and '.join(lacking)}: pip install -e '.[review]'")
@@ -58,7 +72,7 @@ def main() -> None:
 
 
 def _review(root: pathlib.Path, rater: str) -> None:
-    from ctd_jax.review import folder, journal, proposals, server
+    from ctd_jax.review import folder, journal, proposals, server, sorting
 
     path = journal.path_of(root, rater)
     if not root.is_dir():
@@ -74,12 +88,16 @@ def _review(root: pathlib.Path, rater: str) -> None:
         elif _PREDICTIONS.value:
             predict = proposals.of_table(pathlib.Path(_PREDICTIONS.value), reviewed)
         proposed = proposals.Proposals(reviewed, predict)
-        answers = server.Answers(reviewed, kept, rater, proposed, workdir)
+        how = _ORDER.value or (sorting.NEXT if workdir else sorting.FOLDER)
+        listed = sorting.Sorting(reviewed, kept.entries, how, workdir)
+        answers = server.Answers(reviewed, kept, rater, proposed, workdir, listed)
+        listed.start()
         try:
             with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it when it is interrupted, or just ends
                 server.serve(answers, private / "address.json", _PORT.value, _ready)
             print(f"\nstopped; every edit is in {path}")
         finally:
+            listed.stop()
             proposed.close()
 
 

@@ -3,18 +3,19 @@
     python -m experiments.which_next faces_fgnet ceph_isbi2015 --folder=../shared/data --teacher=teacher.safetensors \
         --runs=runs/which_next
 
-Each way of choosing begins with the same 10 random pictures of a seed. The network looks at the training pictures of
-other people, the next 10 of these are chosen as `ctd-jax next` does, a network is trained from the teacher on all that
-are labelled by then, with the same number of steps, and so on. The ways are
+Each way of choosing begins with the same network, trained on 10 random pictures of a seed. It looks at the training
+pictures of other people, the next 10 of these are chosen as `ctd-jax next` does, it trains on with all that are
+labelled by then, with the same number of steps for every way, and so on. The ways are
 
     random      every picture is random
     next        what `ctd-jax next` does: expected error times distance, and a quarter of random pictures
     error       the same without the distance
     diversity   the same without the error
 
-Val gives the radii, and chooses nothing: the last variables count. Every network reads test once. What a network found
-is kept in the folder of the runs, and not made again. Writes experiments/which_next.csv (a line for each network) and
-.json: the error of each way, and its paired difference from random over subjects, with these seeds.
+Val gives the radii, and chooses nothing: the last variables count. Every network reads test once. Of each split every
+second picture is used. What a network found is kept in the folder of the runs, and not made again. Writes
+experiments/which_next.csv (a line for each network) and .json: the error of each way, and its paired difference from
+random over subjects, with these seeds.
 """
 
 import argparse
@@ -27,6 +28,8 @@ from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
+from flax import serialization
+from ml_collections import ConfigDict
 
 from configs import recipe
 from ctd_jax import data, files, metrics, training_run, trust
@@ -41,8 +44,10 @@ HERE = pathlib.Path(__file__).parent
 RANDOM = "random"
 WAYS = (RANDOM, "next", "error", "diversity")
 STEP, MOST = 10, 50  # labels
+FIRST_STEPS = 160  # of training with the first labels; later "train.steps" each time
+THIN = 2  # one picture in so many
 SETTINGS = {
-    "data.image_size": 64, "train.steps": 100, "train.batch_size": 8, "eval.batch_size": 50,
+    "data.image_size": 64, "train.steps": 80, "train.batch_size": 8, "eval.batch_size": 50,
     "constraints.delta.weight": 0.0, "augment.flip": 0.5, "eval.mirror": True,
 }  # fmt: skip
 OF_FOLDER = {"faces_fgnet": {}, "ceph_isbi2015": {"augment.flip": 0.0, "eval.mirror": False}}
@@ -79,7 +84,9 @@ class Folder:
         self._task, self._parallel = training_run.prepare(config, runs / "tfds")
         self.config, self.pictures = self._task.config, self._task.pictures
         self._every = self.pictures.everything
-        self.pool = np.flatnonzero([split == "train" for split in self.pictures.split_of])
+        of_split = data.splits.parts(self.pictures.split_of)
+        self.pool = of_split["train"][::THIN]
+        self._thin = {name: self._every.take(rows[::THIN]) for name, rows in of_split.items()}
         known = self.pictures.targets.landmarks
         self.measure_of = {"normalizer": known.normalizer, "thresholds": config.eval.threshold.to_dict(),
                            "radii_mm": known.success_radii_mm}  # fmt: skip
@@ -98,20 +105,34 @@ class Folder:
         ]
 
     def train(self, stage: Stage, labelled: np.ndarray) -> Any:
-        """A network's variables, as it predicts."""
-        variables = self._task.init(stage.seed)
+        """A network's variables, as it predicts; it trains on from that of the stage before."""
+        before = self._before(stage)
+        variables = self._variables(before) if before else self._task.init(stage.seed)
+        steps = self.config.train.steps if before else FIRST_STEPS
         state = step.TrainState(
             jnp.zeros((), jnp.int32), variables["params"], variables["batch_stats"],
             self._optimizer.init(variables["params"]), None,
         )  # fmt: skip
-        constants = step.constants(stage.seed, self.config.train, self._task.constants)
+        train = ConfigDict(self.config.train.to_dict() | {"steps": steps})
+        constants = step.constants(stage.seed, train, self._task.constants)
         state, constants = self._parallel.replicate((state, constants))
         turns = self._every.take(labelled).training_order(batch_size=self.config.train.batch_size, seed=stage.seed)
-        for number in range(self.config.train.steps):
+        for number in range(steps):
             batch = self._every.batch(labelled[turns[number]])
             state, _ = self._step(state, constants, self._parallel.shard(batch))
         last = self._parallel.first({"params": state.params, "batch_stats": state.batch_stats})
+        files.write_bytes(self._weights(stage), serialization.to_bytes(last))
         return self._task.for_prediction(last, self._parallel)[0]
+
+    def _before(self, stage: Stage) -> Stage | None:
+        labels = stage.labels - STEP
+        return Stage(stage.way if labels > STEP else RANDOM, labels, stage.seed) if labels else None
+
+    def _weights(self, stage: Stage) -> pathlib.Path:
+        return self._runs / f"{stage.name}.msgpack"
+
+    def _variables(self, stage: Stage) -> Any:
+        return serialization.from_bytes(self._task.init(stage.seed), self._weights(stage).read_bytes())
 
     def see(self, variables: Any, dataset: data.Dataset) -> evaluate.Looked:
         return evaluate.look_at(self._look, variables, dataset, self._parallel, self.config.eval.batch_size)
@@ -125,7 +146,7 @@ class Folder:
             return found
         began = time.process_time()
         variables = self.train(stage, labelled)
-        tests = [self.see(variables, self.pictures.split(name)).table for name in self.pictures.splits_called("test")]
+        tests = [self.see(variables, self._thin[name]).table for name in self.pictures.splits_called("test")]
         metrics.write_predictions(self.table(stage), metrics.concatenate(tests))
         found = {"labelled": labelled.tolist()} | self._choose(stage, variables, labelled, ways)
         found["processor_seconds"] = round(time.process_time() - began, 1)
@@ -135,10 +156,10 @@ class Folder:
     def _choose(self, stage: Stage, variables: Any, labelled: np.ndarray, ways: Sequence[str]) -> dict[str, Any]:
         if not ways:
             return {"next": {}, "sign": ""}
-        val = self.see(variables, self.pictures.split("val"))
+        val = self.see(variables, self._thin["val"])
         off = np.linalg.norm(val.table.xy - val.table.true_xy, axis=-1) / val.side[:, None]
         radius = trust.Radius.fit(off, val.doubts, metrics.subject_units(val.table))
-        pool = self.see(variables, self.pictures.split("train"))
+        pool = self.see(variables, self._thin["train"])
         error = expected.error(radius, pool.doubts, np.ones(off.shape[1], bool))
         sign = expected.sign_of(radius, pool.doubts)
         error = np.where(np.isfinite(error), error, 1.0)
@@ -235,10 +256,10 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "which_next.json", help="a .csv is beside it")
     args = parser.parse_args()
-    folders = [Folder(args.folder / name, args.teacher, args.runs) for name in args.names]
-    done: dict[str, list[Stage]] = {folder.name: [] for folder in folders}
+    folders: dict[str, Folder] = {}
+    done: dict[str, list[Stage]] = {name: [] for name in args.names}
     lines: list[dict[str, Any]] = []
-    total = len(folders) * args.seeds * (1 + len(args.ways) * (MOST // STEP - 1))
+    total = len(args.names) * args.seeds * (1 + len(args.ways) * (MOST // STEP - 1))
 
     def said(folder: Folder, stage: Stage, found: dict[str, Any]) -> None:
         lines.append(folder.line(stage, found))
@@ -246,9 +267,11 @@ def main() -> None:
         print(f"{len(lines)} of {total}: {folder.name} {stage.name}: {lines[-1]['error']:.4f}", file=sys.stderr)
 
     for seed in range(args.seeds):
-        for folder in folders:
-            done[folder.name] += folder.run_seed(seed, args.ways, said)
-        summary = {folder.name: folder.summarize(done[folder.name]) for folder in folders}
+        for name in args.names:
+            if name not in folders:
+                folders[name] = Folder(args.folder / name, args.teacher, args.runs)
+            done[name] += list(folders[name].run_seed(seed, args.ways, said))
+        summary = {name: folder.summarize(done[name]) for name, folder in folders.items()}
         content = {"settings": SETTINGS, "of_folder": OF_FOLDER, "seeds": seed + 1, "folders": summary}
         files.write_text(args.out, json.dumps(content, indent=1) + "\n")
         print(text(summary), flush=True)

@@ -8,7 +8,7 @@ import time
 
 import uvicorn
 
-from ctd_jax.review import folder, journal, proposals, server
+from ctd_jax.review import folder, journal, proposals, server, sorting
 
 TOKEN = "a_token_of_tests"
 
@@ -16,12 +16,14 @@ TOKEN = "a_token_of_tests"
 class Serving:
     """A server that runs until `stop`."""
 
-    def __init__(self, root, *, names=(), predict=proposals.nothing, rater="anna", workdir=None, port=0):
+    def __init__(self, root, *, names=(), predict=proposals.nothing, rater="anna", workdir=None, port=0, order=None):
         self.root, self.path = root, journal.path_of(root, rater)
         self.journal = journal.Journal(self.path)
         self.reviewed = folder.read(root, names, self.journal.entries)
         self._proposals = proposals.Proposals(self.reviewed, predict)
-        answers = server.Answers(self.reviewed, self.journal, rater, self._proposals, workdir)
+        self.sorting = sorting.Sorting(self.reviewed, self.journal.entries, order or sorting.FOLDER, workdir)
+        answers = server.Answers(self.reviewed, self.journal, rater, self._proposals, workdir, self.sorting)
+        self.sorting.start()
         config = uvicorn.Config(
             server.application(answers, TOKEN), host=server.HOST, port=port, log_config=None, lifespan="off",
             timeout_graceful_shutdown=1,
@@ -37,6 +39,7 @@ class Serving:
     def stop(self):
         self._server.should_exit = True
         self._thread.join()
+        self.sorting.stop()
         self._proposals.close()
 
     def ask(self, method, path, content=None, *, headers=None, host=None):

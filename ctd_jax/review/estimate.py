@@ -6,7 +6,6 @@ estimate is too small then, and by how much nobody knows.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-
 from typing import Any
 
 import numpy as np
@@ -54,7 +53,7 @@ def said(
             f"({len(predicted)} so far)"
         )
     table = _table(reviewed, review, predicted)
-    normalizer = reviewed.table.landmarks.normalizer if reviewed.table else None
+    normalizer = reviewed.landmarks.normalizer
     errors = metrics.image_errors(table, normalizer)
     if not errors:
         return "The run's error on new pictures: no point that it finds is placed in the random pictures that are done"
@@ -78,17 +77,15 @@ def said(
 
 def _table(reviewed: Reviewed, review: Review, predicted: Mapping[str, Mapping[str, Point]]) -> Predictions:
     images, table = list(predicted), reviewed.table
-    row_of = {image: i for i, image in enumerate(table.images)} if table else {}
-    unknown = np.full(2, np.nan)
-    subjects = [table.subjects[row_of[image]] if table and image in row_of else image for image in images]
-    spacing = [table.spacing[row_of[image]] if table and image in row_of else unknown for image in images]
+    subject_of = dict(zip(table.images, table.subjects, strict=True)) if table else {}
+    spacing_of = dict(zip(reviewed.images, reviewed.spacing, strict=True))
     return Predictions.from_points(
         images,
-        subjects,
+        [subject_of.get(image) or image for image in images],
         reviewed.names,
         np.array([_points(predicted[image], reviewed.names) for image in images]),
         true_xy=np.array([_points(review.points.get(image, {}), reviewed.names) for image in images]),
-        spacing=np.array(spacing),
+        spacing=np.array([spacing_of[image] for image in images]),
     )
 
 

@@ -10,8 +10,8 @@ import markupsafe
 FOLDER = pathlib.Path(__file__).parent / "page"
 PROGRAMS = (  # in this order; start.js is last
     "element.js", "journal.js", "server.js", "pictures.js", "tiles.js", "view.js", "tone.js", "points.js",
-    "pointers.js", "edits.js", "shape.js", "measurements.js", "lists.js", "status.js", "keys.js", "page.js",
-    "start.js",
+    "pointers.js", "edits.js", "shape.js", "measurements.js", "lists.js", "order.js", "status.js", "keys.js",
+    "page.js", "start.js",
 )  # fmt: skip
 
 

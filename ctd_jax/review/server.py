@@ -29,11 +29,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ctd_jax import errors
 from ctd_jax.errors import UserError
-from ctd_jax.review import edits, fitting, page, pictures, training_folder
+from ctd_jax.review import edits, estimate, fitting, page, pictures, training_folder
 from ctd_jax.review.folder import Reviewed
 from ctd_jax.review.journal import Journal
 from ctd_jax.review.lease import Lease
 from ctd_jax.review.proposals import Proposals
+from ctd_jax.review.sorting import FOLDER, Sorting
 
 HOST = "127.0.0.1"
 HOSTS = (HOST, "localhost")  # by which the browser on this machine, or on the near end of an SSH tunnel, calls it
@@ -61,20 +62,28 @@ class Answers:
       rater: the name.
       proposals: points of pictures that have none yet.
       workdir: the run that predicts and that a training would go on from; None: none.
+      sorting: of the list; None: it is as in the folder.
     """
 
     def __init__(
-        self, reviewed: Reviewed, journal: Journal, rater: str, proposals: Proposals, workdir: pathlib.Path | None
+        self,
+        reviewed: Reviewed,
+        journal: Journal,
+        rater: str,
+        proposals: Proposals,
+        workdir: pathlib.Path | None,
+        sorting: Sorting | None = None,
     ):
         self._reviewed, self._journal, self._rater = reviewed, journal, rater
         self._proposals, self._workdir = proposals, workdir
+        self._sorting = sorting or Sorting(reviewed, (), FOLDER, None)
         self._images, self._names = set(reviewed.images), set(reviewed.names)
         self._pictures = pictures.Pictures(reviewed.root, reviewed.images)
         self._lease = Lease()
 
     def routes(self) -> list[Route]:
         posts = {"open": self.open, "ping": self.ping, "leave": self.leave, "edits": self.keep, "fit": self.fit,
-                 "write": self.write}  # fmt: skip
+                 "write": self.write, "order": self.order}  # fmt: skip
         return [
             Route("/", self.show),
             *(Route(f"/api/{name}", answer, methods=["POST"]) for name, answer in posts.items()),
@@ -100,6 +109,7 @@ class Answers:
                 **of_folder(reviewed),
                 "labelled": list(reviewed.labels),
                 "entries": self._journal.entries,
+                "order": self._order(),
             }
         )
 
@@ -127,7 +137,28 @@ class Answers:
 
     def _keep(self, entries: list[dict[str, Any]], at: str) -> None:
         first = {"id": "open", "kind": "open", "landmarks": self._reviewed.names, "at": at}
-        self._journal.append([first, *entries])
+        self._journal.append([first, *self._sorting.new_entries(), *entries])
+
+    async def order(self, request: Request) -> Response:
+        """What comes first in the list, and what its random pictures tell of the run."""
+        found = self._order()
+        return JSONResponse(found | {"estimate": await self._estimate() if self._sorting.estimates else ""})
+
+    def _order(self) -> dict[str, Any]:
+        sorting = self._sorting
+        is_ready = sorting.is_ready  # before the images, which come first
+        return {"said": sorting.said, "ready": is_ready, "images": sorting.images, "random": list(sorting.random)}
+
+    async def _estimate(self) -> str:
+        sorting = self._sorting
+        review = await run_in_threadpool(edits.Review, self._journal.entries)
+        done, passed_over = estimate.done(review, sorting.images, sorting.random)
+        asked = [asyncio.wrap_future(self._proposals.predicted(image)) for image in done]
+        answers = await asyncio.gather(*asked, return_exceptions=True)
+        predicted = {
+            image: points for image, points in zip(done, answers, strict=True) if not isinstance(points, BaseException)
+        }
+        return estimate.said(self._reviewed, review, predicted, passed_over, len(sorting.random))
 
     async def picture(self, request: Request) -> Response:
         """A picture, scaled where it is large, and its size before that."""

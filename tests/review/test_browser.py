@@ -4,6 +4,7 @@ One start of chromium, about two seconds. Skipped where there is none.
 """
 
 import csv
+import hashlib
 import json
 import pathlib
 
@@ -15,7 +16,7 @@ from review_server import serving
 
 from ctd_jax.data import landmark_folder as reader
 from ctd_jax.metrics import definitions, measurements
-from ctd_jax.review import fitting, journal
+from ctd_jax.review import fitting, journal, sorting
 from ctd_jax.review.edits import Review
 
 pytestmark = chromium.needed
@@ -589,6 +590,53 @@ def test_measurements_are_those_of_the_evaluation(used):
         assert [one["unit"] for one in found] == units[n].tolist()
         assert [one["group"] for one in found] == [one[n] for one in classes]
     assert len({reason for reason in expected.reason.ravel()}) > 12 and np.isfinite(expected.value).mean() > 0.8
+
+
+def test_the_list_is_in_its_order_and_says_what_is_random(browser, folder):
+    root, predict = folder
+    images = [f"images/{number:03d}.png" for number in (2, 0, 3, 1)]
+    order = {"id": "o", "kind": "order", "run": hashlib.sha256(b"random").hexdigest()[:16], "sign": "radius"}
+    order |= {"images": images, "random": [images[0]]}
+    path = journal.path_of(root, "anna")
+    path.parent.mkdir()
+    path.write_text(json.dumps(order) + "\n")
+    with serving(root, predict=predict, order=sorting.RANDOM) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        assert page("page.image") == images[0]  # the first of the list, and not that of the folder
+        listed = "[...document.querySelectorAll('#picture_list button')].map(one => one.getAttribute('aria-label'))"
+        labelled = [f"images/{number:03d}.png, labelled before" for number in range(4, 8)]
+        assert page(listed) == [
+            f"{images[0]}, not done, random",
+            *(f"{one}, not done" for one in images[1:]),
+            *labelled,
+        ]
+        assert page("at('progress').textContent").startswith("1 of 8")
+        assert page("[at('before').disabled, at('next').disabled]") == [True, False]
+        assert page("at('order').textContent") == "In random order"
+        seen = []
+        for _ in range(4):
+            seen.append(page("page.image"))
+            page.press("d")
+            page.wait(READY)
+        assert seen == images
+        go(page, images[1])
+        page.press(" ")  # done, and on to the next that is not
+        page.wait(f"page.image === '{images[2]}' && {READY}")
+        page("page.go(page.order.sequence[7])")
+        page.wait(f"page.image === 'images/007.png' && {READY}")
+        assert page("[at('before').disabled, at('next').disabled]") == [False, True]
+        page.close()
+
+
+def test_the_picture_that_is_open_stays_when_the_list_is_sorted(used):
+    page, server = used
+    page("page.select('chin')")
+    names = json.dumps(["images/003.png", FIRST])
+    page(f"page.order.take({{said: 'sorted', ready: true, images: {names}, random: ['{FIRST}']}}); page.redraw()")
+    assert page("[page.image, page.selected, at('progress').textContent.slice(0, 6)]") == [FIRST, "chin", "2 of 8"]
+    current = "document.querySelector('#picture_list [aria-current=true]').getAttribute('aria-label')"
+    assert page(current) == f"{FIRST}, not done, random"
 
 
 def test_the_page_and_the_server_add_up_alike(used):

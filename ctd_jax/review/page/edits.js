@@ -98,8 +98,7 @@ class Edits {
       return page.say(`Place ${lacking[0]}, or mark it absent (3)${lacking.length > 1 ? `; ${lacking.length} points are open` : ""}`);
     }
     if (page.isDone(page.image) !== true || Object.keys(this.accepted()).length) this.edit(this.accepted(), { done: true });
-    const order = [...page.images.keys()];
-    const next = [...order.slice(page.index + 1), ...order.slice(0, page.index)].find((index) => !page.isDone(page.images[index]));
+    const next = page.order.following(page.index).find((index) => !page.isDone(page.images[index]));
     if (next !== undefined) page.go(next);
     else page.say("All pictures are done");
   }

@@ -8,7 +8,7 @@ class Lists {
 
   fill() {
     const { page } = this;
-    at("picture_list").replaceChildren(...page.images.map((image, index) => row(image, () => (page.showDrawer(null), page.go(index)))));
+    at("picture_list").replaceChildren(...page.order.sequence.map((index) => row(page.images[index], () => (page.showDrawer(null), page.go(index)))));
     at("point_list").replaceChildren(...page.landmarks.map((name) => row(name, () => page.select(name))));
     at("measured").hidden = !page.measurements.length;
     at("measured_list").replaceChildren(...page.measurements.map(({ name }) => element("li", "", element("span", name), element("output", ""))));
@@ -17,11 +17,14 @@ class Lists {
   showPictures() {
     const { page } = this;
     const signs = { true: ["✓", "done"], before: ["◦", "labelled before"], false: ["·", "not done"], null: ["·", "not done"] };
-    [...at("picture_list").children].forEach((item, index) => {
-      const [sign, said] = signs[page.isDone(page.images[index])];
-      write(item, sign, "", `${page.images[index]}, ${said}`, index === page.index, sign === "✓");
+    [...at("picture_list").children].forEach((item, place) => {
+      const index = page.order.sequence[place];
+      const image = page.images[index];
+      const [sign, said] = signs[page.isDone(image)];
+      const drawn = page.order.random.has(image) ? "random" : "";
+      write(item, sign, drawn, `${image}, ${said}${drawn && ", random"}`, index === page.index, sign === "✓");
     });
-    const here = at("picture_list").children[page.index];
+    const here = at("picture_list").children[page.order.place(page.index)];
     if (here && this.listedAt !== page.index) here.scrollIntoView({ block: "nearest" });
     this.listedAt = page.index;
   }

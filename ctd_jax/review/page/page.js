@@ -14,6 +14,7 @@ class Page {
     this.tone = new Tone(this.view);
     this.lists = new Lists(this);
     this.status = new Status(this);
+    this.order = new Order(this);
     this.images = [];
     this.index = 0;
     this.selected = null;
@@ -32,6 +33,7 @@ class Page {
       document.title = `${found.folder} · ${found.rater}`;
       this.outbox.say(null);
       this.outbox.send();
+      this.order.take(found.order);
       this.lists.fill();
       await this.go(this.shown === undefined ? this.firstOpen() : this.index);
     } catch (error) {
@@ -57,7 +59,8 @@ class Page {
   }
 
   firstOpen() {
-    return Math.max(0, this.images.findIndex((image) => !this.isDone(image)));
+    const { sequence } = this.order;
+    return sequence.find((index) => !this.isDone(this.images[index])) ?? sequence[0];
   }
 
   /* {name: point, or null where there is none} of the picture: what the rater says, else what is proposed. */
@@ -112,8 +115,8 @@ class Page {
     if (!stillHere()) return;
     if (!this.selected) this.selectFirst();
     this.redraw();
-    const next = index + 1;
-    if (next < this.images.length) Promise.all([this.pictures.load(next), this.pictures.propose(next)]).catch(() => this.pictures.forget(next));
+    const next = this.order.after(index, 1);
+    if (next !== undefined) Promise.all([this.pictures.load(next), this.pictures.propose(next)]).catch(() => this.pictures.forget(next));
   }
 
   /* The sharp parts of a picture that came as a scaled copy; null: it came as it is. */
@@ -127,8 +130,8 @@ class Page {
   }
 
   step(by) {
-    const next = this.index + by;
-    if (next >= 0 && next < this.images.length) this.go(next);
+    const next = this.order.after(this.index, by);
+    if (next !== undefined) this.go(next);
   }
 
   // ------------------------------------------------------------ which point

@@ -58,6 +58,11 @@ class Server {
     return this.post("/api/fit", { source, target, rest });
   }
 
+  /* What comes first in the list, and why; what its random pictures tell of the run. */
+  order() {
+    return this.post("/api/order", {});
+  }
+
   /* Writes the training folder; what it says of it. */
   async write() {
     return (await this.post("/api/write", {})).said;

@@ -30,7 +30,10 @@ function wire(page) {
   window.addEventListener("beforeunload", (event) => {
     if (page.outbox.waiting.length) event.preventDefault();
   });
-  setInterval(() => page.ask(), PING);
+  setInterval(() => {
+    page.ask();
+    page.order.ask();
+  }, PING);
 }
 
 const page = new Page(new URLSearchParams(location.search).get("token") || "");

@@ -23,7 +23,7 @@ class Status {
     at("picture_name").textContent = page.image;
     const count = (state) => page.images.filter((image) => page.isDone(image) === state).length;
     const before = count("before") ? `, ${count("before")} labelled before` : "";
-    at("progress").textContent = `${page.index + 1} of ${page.images.length} · ${count(true)} done`;
+    at("progress").textContent = `${page.order.place(page.index) + 1} of ${page.images.length} · ${count(true)} done`;
     at("before_that").textContent = before;
   }
 
@@ -41,8 +41,8 @@ class Status {
     at("accept").disabled = !Object.keys(page.edits.accepted()).length;
     at("shape").setAttribute("aria-pressed", page.shape.isOn);
     at("shape").disabled = !page.shape.isPossible;
-    at("before").disabled = page.index === 0;
-    at("next").disabled = page.index + 1 >= page.images.length;
+    at("before").disabled = page.order.after(page.index, -1) === undefined;
+    at("next").disabled = page.order.after(page.index, 1) === undefined;
     at("done").textContent = page.isDone(page.image) === true ? "Done ✓" : "Done";
   }
 }
