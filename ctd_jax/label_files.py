@@ -6,6 +6,7 @@
     python -m ctd_jax.label_files export eyes --to=labelme --out=labels
     python -m ctd_jax.label_files export predictions.csv --to=coco --images=PICTURES --out=predicted.json
     python -m ctd_jax.label_files from-review PICTURES --out=eyes
+    python -m ctd_jax.label_files import review_points.csv --key=review.key.csv --images=PICTURES --out=eyes
 
 import reads a file, or a folder of files, and writes a folder that trains: landmarks.csv, dataset.json, and copies of
 the pictures, so that it is whole and can be moved. --from says the format; without it the format is guessed, and the
@@ -15,6 +16,9 @@ that name below --images is taken, and that is said. A .zip with pictures in it,
 from-review writes such a folder, too: of the pictures that were marked done on the page of `ctd-jax review`, and of
 those that were labelled before. Val and test stay as the folder's column `split` has them, or --workdir's run; the
 command that it prints trains on the folder, with --workdir from the network of that run.
+
+import with --key does the same with the csv file that comes back from a page in one file (`ctd-jax review --portable`);
+with --rater as well, the points become that rater's review of --images.
 
 export writes a landmark folder, or a table as in a run's predictions.csv, in the format --to. Formats:
 
@@ -54,6 +58,9 @@ _NEGATIVE = flags.DEFINE_bool(
 _RATER = flags.DEFINE_string(
     "rater", "", "Whose review, where several people have reviewed a folder.", flag_values=_FLAGS
 )
+_KEY = flags.DEFINE_string(
+    "key", None, "Which picture is which, where the csv file of a portable review page comes back.", flag_values=_FLAGS
+)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run, whose val and test a folder from a review keeps.", flag_values=_FLAGS
 )
@@ -76,6 +83,8 @@ def _import(source: pathlib.Path, out: pathlib.Path) -> str:
     if _TO.value:
         raise UserError("--to is for export; import has --from")
     files.expect("out", out, "")
+    if _KEY.value:
+        return _import_mailed(source, pathlib.Path(_KEY.value), out)
     if _IMAGES.value:
         return _import_with(pathlib.Path(_IMAGES.value), source, out)
     if source.suffix.lower() != ".zip" or not source.is_file():
@@ -96,6 +105,23 @@ def _import_with(images: pathlib.Path, source: pathlib.Path, out: pathlib.Path) 
         _log.warning("%s is taken for %s; if that is wrong, --from says the format", source, name)
     found = by_name.read(source, name, context)
     return importing.write_folder(found, context, out, title=str(source), who=_WHO.value, force=_FORCE.value)
+
+
+def _import_mailed(source: pathlib.Path, key: pathlib.Path, out: pathlib.Path) -> str:
+    from ctd_jax.review import journal, mailed, training_folder
+
+    if not _IMAGES.value:
+        raise UserError("--images is missing: the folder that was reviewed")
+    images = pathlib.Path(_IMAGES.value)
+    path = journal.path_of(images, _RATER.value) if _RATER.value else None
+    if path and path.exists():
+        raise UserError(f"--rater: {path} is there already; give the rater another name")
+    reviewed, entries = mailed.read(source, key, images)
+    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+    said = training_folder.write(reviewed, entries, out, workdir=workdir, force=_FORCE.value)
+    if path:
+        journal.Journal(path).append(entries)
+    return said
 
 
 def _export(source: pathlib.Path, out: pathlib.Path) -> str:

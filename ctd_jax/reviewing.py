@@ -9,6 +9,12 @@ landmarks.csv is never changed, or a folder of pictures; then --landmarks, or a 
 Where a picture has no labels, the page begins with the points that --workdir's network finds, or that --predictions
 has, drawn hollow until they are accepted or moved.
 
+    python -m ctd_jax.reviewing FOLDER --portable=review.html
+
+writes one file for a rater elsewhere, to be sent by mail: the page with the pictures in it, scaled, under numbers
+instead of their names, and without the labels of the folder. It needs no server and asks for nothing. The rater saves
+a csv file and sends it back; `python -m ctd_jax.label_files import` takes it, with the key that stays here.
+
 Every edit is kept at once in FOLDER/review/RATER.jsonl, which is only ever appended to, and read again at the next
 start: the state, and what undo and redo do, is what this file says. The same command finds the same address again, so
 that a page that is still open goes on.
@@ -28,11 +34,16 @@ import contextlib
 import importlib.util
 import pathlib
 import webbrowser
+from typing import TYPE_CHECKING
 
 from absl import flags
 
 from ctd_jax import command, lock
 from ctd_jax.errors import UserError
+
+if TYPE_CHECKING:
+    from ctd_jax.review.folder import Reviewed
+    from ctd_jax.review.proposals import Predict
 
 _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run, whose network proposes points.", flag_values=_FLAGS)
@@ -55,6 +66,13 @@ _ORDER = flags.DEFINE_enum(
     "next with --workdir, else folder.",
     flag_values=_FLAGS,
 )
+_PORTABLE = flags.DEFINE_string(
+    "portable", None, "Write the page with its pictures into this one file, .html, for a rater elsewhere.",
+    flag_values=_FLAGS,
+)  # fmt: skip
+_SIDE = flags.DEFINE_integer(
+    "portable_side", 1024, "Longer side of a picture in that file, pixels.", 64, 8192, flag_values=_FLAGS
+)
 _paths: list[str] = []
 
 
@@ -65,6 +83,9 @@ def main() -> None:
         raise UserError("--workdir and --predictions both propose points; give one of them")
     if _ORDER.value == "next" and not _WORKDIR.value:
         raise UserError("--order=next asks a run; add --workdir=RUN")
+    if _PORTABLE.value:
+        _write(pathlib.Path(_paths[0]), pathlib.Path(_PORTABLE.value))
+        return
     lacking = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if lacking:
         raise UserError(f"the review page needs {' and '.join(lacking)}: pip install -e '.[review]'")
@@ -82,12 +103,7 @@ def _review(root: pathlib.Path, rater: str) -> None:
         kept = journal.Journal(path)
         reviewed = folder.read(root, [name.strip() for name in _LANDMARKS.value], kept.entries)
         workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
-        predict: proposals.Predict = proposals.nothing
-        if workdir:
-            predict = proposals.of_run(workdir, reviewed)
-        elif _PREDICTIONS.value:
-            predict = proposals.of_table(pathlib.Path(_PREDICTIONS.value), reviewed)
-        proposed = proposals.Proposals(reviewed, predict)
+        proposed = proposals.Proposals(reviewed, _predict(reviewed))
         how = _ORDER.value or (sorting.NEXT if workdir else sorting.FOLDER)
         listed = sorting.Sorting(reviewed, kept.entries, how, workdir)
         answers = server.Answers(reviewed, kept, rater, proposed, workdir, listed)
@@ -99,6 +115,23 @@ def _review(root: pathlib.Path, rater: str) -> None:
         finally:
             listed.stop()
             proposed.close()
+
+
+def _write(root: pathlib.Path, out: pathlib.Path) -> None:
+    from ctd_jax.review import folder, portable
+
+    reviewed = folder.read(root, [name.strip() for name in _LANDMARKS.value])
+    print(portable.write(reviewed, _predict(reviewed), out, _SIDE.value))
+
+
+def _predict(reviewed: "Reviewed") -> "Predict":
+    from ctd_jax.review import proposals
+
+    if _WORKDIR.value:
+        return proposals.of_run(pathlib.Path(_WORKDIR.value), reviewed)
+    if _PREDICTIONS.value:
+        return proposals.of_table(pathlib.Path(_PREDICTIONS.value), reviewed)
+    return proposals.nothing
 
 
 def _ready(address: str) -> None:

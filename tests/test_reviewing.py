@@ -67,6 +67,17 @@ def test_mistakes_end_with_2_and_nothing_is_left(tmp_path, monkeypatch, cli, arg
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
 
 
+def test_a_page_in_one_file_is_written(landmark_folder, cli, tmp_path):
+    root = landmark_folder(people=2, shots=1, size=16)
+    out = tmp_path / "page.html"
+    code, said, error = cli(MODULE, root, f"--portable={out}", "--portable_side=64")
+    assert (code, error) == (0, "") and "2 pictures of at most 64 pixels" in said
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "page.key.csv"]
+    assert not (root / "review").exists()
+    code, _, error = cli(MODULE, root, f"--portable={out}")
+    assert code == 2 and "is there already" in error
+
+
 def test_the_packages_that_it_needs_are_named(tmp_path, monkeypatch, cli):
     import importlib.util
 

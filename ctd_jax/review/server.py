@@ -9,7 +9,6 @@ import asyncio
 import datetime
 import hmac
 import json
-import math
 import os
 import pathlib
 import secrets
@@ -106,7 +105,7 @@ class Answers:
             {
                 "folder": reviewed.root.resolve().name,
                 "rater": self._rater,
-                **of_folder(reviewed),
+                **page.of_folder(reviewed),
                 "labelled": list(reviewed.labels),
                 "entries": self._journal.entries,
                 "order": self._order(),
@@ -203,20 +202,6 @@ class Answers:
         if index >= len(self._reviewed.images):
             raise UserError(f"there are {len(self._reviewed.images)} pictures, asked for number {index + 1}")
         return self._reviewed.images[index]
-
-
-def of_folder(reviewed: Reviewed) -> dict[str, Any]:
-    """What the page has to know of the pictures and their landmarks."""
-    return {
-        "images": reviewed.images,
-        "landmarks": reviewed.names,
-        "skeleton": reviewed.landmarks.skeleton,
-        "measurements": [
-            {"name": one.name, "quantity": one.quantity, "definition": one.definition}
-            for one in reviewed.landmarks.measurements
-        ],
-        "spacing": [None if math.isnan(mm[0]) else mm for mm in reviewed.spacing.tolist()],
-    }
 
 
 def application(answers: Answers, token: str) -> ASGIApp:

@@ -7,6 +7,7 @@ import csv
 import hashlib
 import json
 import pathlib
+import time
 
 import chromium
 import numpy as np
@@ -16,7 +17,8 @@ from review_server import serving
 
 from ctd_jax.data import landmark_folder as reader
 from ctd_jax.metrics import definitions, measurements
-from ctd_jax.review import fitting, journal, sorting
+from ctd_jax.review import fitting, journal, mailed, portable, sorting
+from ctd_jax.review import folder as reviewed_folder
 from ctd_jax.review.edits import Review
 
 pytestmark = chromium.needed
@@ -637,6 +639,87 @@ def test_the_picture_that_is_open_stays_when_the_list_is_sorted(used):
     assert page("[page.image, page.selected, at('progress').textContent.slice(0, 6)]") == [FIRST, "chin", "2 of 8"]
     current = "document.querySelector('#picture_list [aria-current=true]').getAttribute('aria-label')"
     assert page(current) == f"{FIRST}, not done, random"
+
+
+def test_a_page_in_one_file_is_sent_and_comes_back(browser, folder, tmp_path):
+    """Points are placed in a file without a server, kept by the browser, saved, loaded, and taken by the lab."""
+    root, predict = folder
+    out = tmp_path / "mailed.html"
+    portable.write(reviewed_folder.read(root), predict, out, 100)
+    page = browser.page(out.as_uri())
+    page.size(1200, 800)
+    page.wait(READY)
+    assert page("[page.view.width, page.view.bitmap.width, page.images.length]") == [160, 100, 8]
+    assert page("at('write').offsetParent === null && at('save').offsetParent !== null")
+    index = reviewed_folder.read(root).images.index(FIRST)
+    page(f"page.go({index})")
+    page.wait(f"page.index === {index} && {READY}")
+    assert page("[page.image.slice(5), page.labelled.size, document.title]") == [f"-{index + 1}", 0, "mailed"]
+    assert point(page, "chin")["how"] == "predicted"
+    zoom(page, "chin", 3)
+    before, (x, y) = point(page, "chin"), place(page, "chin")
+    page.drag((x, y), (x - 30, y - 60))
+    page("page.select('nasion')")
+    page.press("3")
+    page("page.select('left_ala')")
+    page.press("2")
+    page.press(" ")
+    page.wait(f"page.index !== {index} && {READY}")
+    page.reload()
+    page.wait(f"{READY} && at('saved').textContent === 'kept in this browser'")
+    assert page(f"page.isDone(page.images[{index}])") is True
+    page.downloads(tmp_path)
+    page("at('save').click()")
+    saved = tmp_path / "mailed_points.csv"
+    page.wait("at('written').textContent.startsWith('mailed_points.csv')")
+    until = time.monotonic() + 30
+    while not saved.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    page("localStorage.clear()")
+    page.reload()
+    page.wait(READY)
+    assert page(f"page.isDone(page.images[{index}])") is None
+    page.choose("#csv", saved)
+    page.wait("at('written').textContent === '1 pictures have changed.'")
+    page.choose("#csv", saved)  # it is so already
+    page.wait("at('written').textContent === '0 pictures have changed.'")
+    page("page.edits.undo()")
+    page.wait(READY)
+    assert page(f"page.isDone(page.images[{index}])") is None
+    page("page.edits.redo()")
+    page.wait("at('saved').textContent === 'kept in this browser'")
+    asked = [one for one in page.requests() if not one.startswith((out.as_uri(), "blob:", "data:"))]
+    assert asked == [] and page.complaints() == []
+    said, entries = mailed.read(saved, portable.key_of(out), root)
+    found = Review(entries)
+    assert found.done == {FIRST: True} and set(found.points) == {FIRST}
+    chin = found.points[FIRST]["chin"]
+    assert [chin["x"], chin["y"]] == pytest.approx([before["x"] - 10, before["y"] - 20], abs=0.05)
+    assert found.points[FIRST]["nasion"]["state"] == "absent"
+    assert found.points[FIRST]["left_ala"]["state"] == "hidden but placed"
+    accepted, proposed = found.points[FIRST]["right_ala"], predict(FIRST)["right_ala"]
+    assert [accepted["x"], accepted["y"]] == pytest.approx([proposed["x"], proposed["y"]], abs=1e-3)
+    page("Storage.prototype.setItem = () => { throw new Error('full') }")
+    page("page.select('chin')")
+    page.press("ArrowRight")
+    page.wait("at('trouble').textContent.includes('save the csv before you close it')")
+    page.close()
+
+
+def test_a_csv_file_that_a_spreadsheet_has_changed_is_taken_and_another_is_not(used):
+    page, _ = used
+    text = page("csvOf(page)").replace(",", ";")
+    row = next(line for line in text.splitlines() if line.startswith(FIRST))
+    changed = row.replace(f"{FIRST};;;;", f'"{FIRST}";1;12,5;7;placed', 1).removesuffix(";")
+    assert page(f"takeCsv({json.dumps(text.replace(row, changed))}, page)") == 1
+    first = page("page.landmarks[0]")
+    assert point(page, first) == {"x": 12.5, "y": 7, "state": "placed", "how": "hand"}
+    assert page("page.isDone(page.image)") is True
+    for other in ("", "image,x,y\na.png,1,2\n", text.replace(FIRST, "other.png")):
+        script = (
+            f"(() => {{ try {{ takeCsv({json.dumps(other)}, page) }} catch (error) {{ return error.message }} }})()"
+        )
+        assert page(script) == "This is no file that this page has saved."
 
 
 def test_the_page_and_the_server_add_up_alike(used):

@@ -2,8 +2,8 @@
 
 /* What is open: the pictures, which of them is shown, its points and the selected one. */
 class Page {
-  constructor(token) {
-    this.server = new Server(token);
+  constructor(server) {
+    this.server = server;
     this.outbox = new Outbox(this.server, () => this.status.showSaved());
     this.pictures = new Pictures(this.server);
     this.view = new View(at("stage"), at("canvas"));
@@ -30,7 +30,8 @@ class Page {
       Object.assign(this, { images, landmarks, skeleton, measurements, spacing, labelled: new Set(found.labelled) });
       this.outbox.forget(found.entries);
       this.review = new Review([...found.entries, ...this.outbox.waiting]);
-      document.title = `${found.folder} · ${found.rater}`;
+      this.folder = found.folder;
+      document.title = [found.folder, found.rater].filter(Boolean).join(" · ");
       this.outbox.say(null);
       this.outbox.send();
       this.order.take(found.order);
@@ -119,9 +120,10 @@ class Page {
     if (next !== undefined) Promise.all([this.pictures.load(next), this.pictures.propose(next)]).catch(() => this.pictures.forget(next));
   }
 
-  /* The sharp parts of a picture that came as a scaled copy; null: it came as it is. */
+  /* The sharp parts of a picture that came as a scaled copy; null: it came as it is, or
+     there are none. */
   tilesOf(index, { bitmap, width, height }) {
-    if (bitmap.width >= width) return null;
+    if (bitmap.width >= width || !this.server.tile) return null;
     const come = () => {
       this.view.draw();
       this.pointers.showLoupe();

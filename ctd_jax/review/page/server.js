@@ -17,6 +17,7 @@ class Refused extends Error {
 class Server {
   constructor(token) {
     this.token = token;
+    this.kept = "saved"; // what is said when it keeps all edits
     this.window = newId();
   }
 

@@ -19,6 +19,12 @@ function wire(page) {
       page.redraw();
     });
   }
+  const isFile = page.server instanceof Enclosed;
+  at("of_server").hidden = at("fit_rest").hidden = isFile;
+  at("of_file").hidden = !isFile;
+  at("save").addEventListener("click", () => saveCsv(page));
+  at("load").addEventListener("click", () => at("csv").click());
+  at("csv").addEventListener("change", () => loadCsv(page, at("csv")));
   page.tone.listen();
   page.pointers.listen();
   listKeys();
@@ -36,6 +42,6 @@ function wire(page) {
   }, PING);
 }
 
-const page = new Page(new URLSearchParams(location.search).get("token") || "");
+const page = new Page(at("enclosed") ? new Enclosed(JSON.parse(at("enclosed").textContent)) : new Server(new URLSearchParams(location.search).get("token") || ""));
 wire(page);
 page.open();

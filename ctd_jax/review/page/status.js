@@ -9,7 +9,7 @@ class Status {
   showSaved() {
     const { waiting, trouble } = this.page.outbox;
     const edits = waiting.length === 1 ? "1 edit is" : `${waiting.length} edits are`;
-    at("saved").textContent = waiting.length ? (trouble ? "not saved" : "saving…") : this.page.review ? "saved" : "";
+    at("saved").textContent = waiting.length ? (trouble ? "not saved" : "saving…") : this.page.review ? this.page.server.kept : "";
     at("trouble").hidden = !trouble;
     at("take_over").hidden = !trouble || trouble.kind !== "taken";
     if (!trouble) return;

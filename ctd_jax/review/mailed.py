@@ -1,0 +1,89 @@
+"""What a rater has placed on a portable page, from the csv file that the page saves."""
+
+import math
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+from ctd_jax import files
+from ctd_jax.data import tables
+from ctd_jax.data.cells import Cells
+from ctd_jax.data.faults import Fault, Faults
+from ctd_jax.errors import UserError
+from ctd_jax.labels.table import ABSENT, HIDDEN, PLACED
+from ctd_jax.review import folder, portable
+from ctd_jax.review.folder import Point, Reviewed
+
+STATE, DONE = "_state", "done"  # the end of a column of each landmark; a column
+STATES = {"placed": PLACED, "hidden": HIDDEN, "absent": ABSENT}
+
+
+def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Reviewed, list[dict[str, Any]]]:
+    """The folder, and the entries of a journal that say the same as a csv file.
+
+    Args:
+      path: the csv file.
+      key: which picture has which number, as `portable` wrote it.
+      root: the folder that was reviewed.
+
+    Raises:
+      UserError: all that is wrong with the files, or they don't belong to each other or to the folder.
+    """
+    faults = Faults(str(path))
+    image_of = _key(key)
+    sheet = tables.read(path, "picture")
+    names = [column.removesuffix(STATE) for column in sheet.columns if column.endswith(STATE)]
+    lacking = [f"{name}_{axis}" for name in names for axis in "xy" if f"{name}_{axis}" not in sheet.columns]
+    if not names or lacking or DONE not in sheet.columns:
+        raise UserError(f"{path}: expected the columns picture, {DONE}, and NAME_x, NAME_y, NAME{STATE} of each point, "
+                        f"found {tables.listed(sheet.columns)}; take the file that the page saves")  # fmt: skip
+    entries: list[dict[str, Any]] = [{"id": "open", "kind": "open", "landmarks": names}]
+    reviewed = folder.read(root, opened=entries)
+    if set(names) != set(reviewed.names):
+        raise UserError(f"{path}: expected points of {root}, {tables.listed(reviewed.names)}, found "
+                        f"{tables.listed(names)}")  # fmt: skip
+    cells, seen = Cells(sheet, faults), set[str]()
+    for number, row in sheet.rows(faults):
+        at, picture = f"{path}, row {number}", row["picture"]
+        with faults.collecting("row"):
+            if picture not in image_of:
+                raise Fault("picture", f"{at}: {picture!r} is not in the key {key}; is it that of another page?")
+            if image_of[picture] not in reviewed.images:
+                raise Fault("picture", f"{at}: {picture} is {image_of[picture]}, which is not in {root}")
+            if picture in seen:
+                raise Fault("picture", f"{at}: {picture} stands in the file twice; take out one of its rows")
+            seen.add(picture)
+            points = {name: _point(cells, row, name, at) for name in names}
+            said = {name: point for name, point in points.items() if point}
+            is_done = row[DONE] == "1"
+            if said or is_done:
+                entries.append({"id": f"csv {picture}", "kind": "edit", "image": image_of[picture], "points": said,
+                                "done": is_done})  # fmt: skip
+    faults.raise_if_any()
+    return reviewed, entries
+
+
+def _key(path: pathlib.Path) -> dict[str, str]:
+    faults = Faults(str(path))
+    sheet = tables.read(path, "picture")
+    if not {*portable.KEY} <= {*sheet.columns}:
+        raise UserError(f"{path}: expected the columns {' and '.join(portable.KEY)}, found "
+                        f"{tables.listed(sheet.columns)}; take the key that was written beside the page")  # fmt: skip
+    found = {row["picture"]: files.plain(row["image"]) for _, row in sheet.rows(faults)}
+    faults.raise_if_any()
+    return found
+
+
+def _point(cells: Cells, row: Mapping[str, str], name: str, at: str) -> Point | None:
+    """A point as the page says it; None: nothing was said of it."""
+    state = row[f"{name}{STATE}"]
+    if not state:
+        return None
+    if state not in STATES:
+        raise Fault("state", f"{at}: {name}{STATE} is {state!r}; expected {', '.join(STATES)}, or nothing")
+    x, y = (cells.number(row[f"{name}_{axis}"], f"{name}_{axis}", at) for axis in "xy")
+    if STATES[state] == ABSENT:
+        return {"x": None, "y": None, "state": ABSENT, "how": "hand"}
+    if not (math.isfinite(x) and math.isfinite(y)):
+        raise Fault("state", f"{at}: {name} is {state}, but its x and y are no numbers")
+    return {"x": x, "y": y, "state": STATES[state], "how": "hand"}
