@@ -6,7 +6,10 @@ import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping
 
+import numpy as np
+
 from ctd_jax.data import pictures, tables
+from ctd_jax.data.boxes import BOX, Box
 from ctd_jax.errors import UserError
 from ctd_jax.labels.table import PLACED
 from ctd_jax.metrics.predictions import read_predictions
@@ -55,26 +58,39 @@ def nothing(_: str) -> Mapping[str, Point]:
 
 
 def of_run(workdir: pathlib.Path, reviewed: Reviewed) -> Predict:
-    """The points that the network of a finished run finds.
+    """The points that the network of a finished run finds; where it was trained on boxes, in the pictures whose rows of
+    landmarks.csv have one.
 
     Raises:
-      UserError: there is none, or it can't be asked for these landmarks.
+      UserError: there is none, or it can't be asked for these landmarks; no picture has a box, and it needs them.
     """
     from ctd_jax import Predictor
 
     predictor = Predictor(workdir)
     predictor.check_points()
-    if predictor.trained.boxes:
-        raise UserError(f"{workdir} was trained on boxes in the pictures, which the page doesn't know; predict first, "
-                        "and give --predictions=FILE.csv")  # fmt: skip
+    boxes = _boxes(reviewed) if predictor.trained.boxes else None
+    if boxes == {}:
+        raise UserError(
+            f"{workdir} was trained on boxes in the pictures: expected the columns {', '.join(BOX)} in "
+            f"{reviewed.root}/landmarks.csv; else predict first, and give --predictions=FILE.csv"
+        )
     _check_names(predictor.names, reviewed, f"--workdir={workdir}")
 
     def predict(image: str) -> Mapping[str, Point]:
         path = reviewed.root / image
+        if boxes is not None and image not in boxes:
+            return {}
         picture = pictures.decode(path.read_bytes(), image, predictor.trained.grey)
-        return _points(predictor.names, predictor.see({path: picture}, {}).xy[0].tolist(), reviewed)
+        found = predictor.see({path: picture}, {path: boxes[image]} if boxes else {})
+        return _points(predictor.names, found.xy[0].tolist(), reviewed)
 
     return predict
+
+
+def _boxes(reviewed: Reviewed) -> dict[str, Box]:
+    table = reviewed.table
+    rows = zip(table.images, table.boxes, table.where, strict=True) if table else ()
+    return {image: Box(box, where) for image, box, where in rows if np.isfinite(box).all()}
 
 
 def of_table(path: pathlib.Path, reviewed: Reviewed) -> Predict:

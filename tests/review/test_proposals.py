@@ -10,6 +10,7 @@ from ctd_jax.data import about
 from ctd_jax.errors import UserError
 from ctd_jax.metrics.predictions import Predictions, write_predictions
 from ctd_jax.review import folder, proposals
+from ctd_jax.training import checkpoint
 
 
 def table(path, images, names, xy):
@@ -55,3 +56,20 @@ def test_a_run_proposes_what_it_predicts(reviewed, finished_run):
     other = dataclasses.replace(reviewed, landmarks=about.Landmarks(("tip",)), labels={}, table=None)
     with pytest.raises(UserError, match="expected landmarks of the folder, tip, found"):
         proposals.of_run(run, other)
+
+
+def test_a_run_that_was_trained_on_boxes_sees_what_is_in_them(landmark_folder, finished_run, monkeypatch):
+    run, best = finished_run[0], checkpoint.best
+    monkeypatch.setattr(checkpoint, "best", lambda workdir: (best(workdir)[0], best(workdir)[1] | {"boxes": True}))
+    root = landmark_folder(people=3, shots=1, size=48)
+    with pytest.raises(UserError, match="expected the columns box_x0, box_y0, box_x1, box_y1 in "):
+        proposals.of_run(run, folder.read(root))
+    head, first, *_ = (root / "landmarks.csv").read_text().splitlines()
+    boxed = [f"{head},box_x0,box_y0,box_x1,box_y1", f"{first},4,6,40,44"]
+    (root / "landmarks.csv").write_text("\n".join(boxed) + "\n")
+    reviewed = folder.read(root)
+    predict = proposals.of_run(run, reviewed)
+    found, image = predict(reviewed.images[0]), root / reviewed.images[0]
+    expected = Predictor(run)([image], boxes=np.array([[4, 6, 40, 44]])).xy[0]
+    np.testing.assert_array_equal([[one["x"], one["y"]] for one in found.values()], expected)
+    assert predict(reviewed.images[1]) == {}  # it is not in the table
