@@ -84,6 +84,8 @@ def main() -> None:
     if _ORDER.value == "next" and not _WORKDIR.value:
         raise UserError("--order=next asks a run; add --workdir=RUN")
     if _PORTABLE.value:
+        if _ORDER.value:
+            raise UserError("--order sorts the list of a server's page; leave it out with --portable")
         _write(pathlib.Path(_paths[0]), pathlib.Path(_PORTABLE.value))
         return
     lacking = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
