@@ -50,6 +50,8 @@ def _demo() -> ConfigDict:
     config.data.unlabelled = ""  # pictures that are trained on without labels, beside the labelled ones: "rows", those
     # of train without points; "rest", these and the training pictures that budget or share leave out; or a folder of
     # pictures, and "rows". Pictures and subjects of val and test are never among them
+    config.data.raters = "mean"  # where several people annotated: what is trained on is their mean; or "draw": what one
+    # of them annotated, drawn each time a picture is seen. Evaluation is by the mean
     config.data.image_size = 96  # pixels; side of the square picture that the network sees; 0: as the pictures are
     config.data.margin = 0.25  # of the box's longer side, added on each side; only where landmarks.csv has box columns
     config.data.cache_mib = (

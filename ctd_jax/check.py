@@ -9,6 +9,7 @@ FOLDER is what `data.root` names: a landmark folder or a segmentation folder. Th
 * counts by split, subject and rater, and missing points by landmark
 * label slips, the worst first, with what they would be: left and right exchanged, two landmarks exchanged, a point far
   from where the other points and pictures expect it; the pairs of left and right, guessed where none are declared
+* raters who mean another picture or the other side, points that they place far apart
 * subjects in two splits, and near-identical pictures, side by side
 * of class maps: how large each class is, of how many pieces, and where that is unlike the others
 * pictures of another size, spacing, brightness or sharpness than the others

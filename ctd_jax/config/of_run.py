@@ -83,6 +83,8 @@ ADDED: dict[str, Any] = {
     "presence.weight": 0.03,
     # a run that goes on from another
     "model.start": "",
+    # several raters
+    "data.raters": "mean",
 }
 # Keys that are gone. None of them says anything about a network: this one, how many resamples an interval had.
 GONE = ("eval.bootstrap",)

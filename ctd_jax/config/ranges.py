@@ -48,6 +48,7 @@ RANGES = {
     "data.budget": NOT_NEGATIVE,
     "data.share": Range(lambda value: 0 < value <= 1, "expected more than 0, and 1 at most"),
     "data.budget_seed": NOT_NEGATIVE,
+    "data.raters": one_of("mean", "draw"),
     "data.image_size": OPEN,
     "data.margin": NOT_NEGATIVE,
     "data.cache_mib": NOT_NEGATIVE,

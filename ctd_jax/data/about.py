@@ -36,7 +36,7 @@ class Landmarks:
     normalizer: tuple[str, str] | None = None
     success_radii_mm: tuple[float, ...] = (2.0, 2.5, 3.0, 4.0)
     measurements: tuple[Measurement, ...] = ()
-    raters: tuple[str, ...] = ()  # whose own annotations lie beside landmarks.csv
+    raters: tuple[str, ...] = ()  # whose own annotations are known, see `data.raters`
     absent: tuple[str, ...] = ()  # those whose empty cells say that they are not in the picture
     skeleton: tuple[tuple[str, str], ...] = ()  # between which lines are drawn
 
@@ -68,7 +68,11 @@ def read(path: pathlib.Path, columns: Sequence[str], faults: Faults) -> Landmark
     if not isinstance(names, list) or (found and not names) or not all(isinstance(n, str) for n in names):
         raise UserError(f"{path}: expected `landmarks`, a list of names, for instance {found}")
     _warn_of_keys(path, content)
-    return dataclasses.replace(parse(content, str(path), faults), raters=_raters(path, content.get("raters") or []))
+    named = content.get("raters") or []
+    if named and "rater" in ends:
+        _log.warning("%s: `raters` is not read, since landmarks.csv has a column `rater`", path)
+        named = []
+    return dataclasses.replace(parse(content, str(path), faults), raters=_raters(path, named))
 
 
 def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:

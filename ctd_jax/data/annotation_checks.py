@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax.data import shapes, twins
+from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -62,6 +63,16 @@ def without_marks(xy: np.ndarray, names: Sequence[str], where: Sequence[str]) ->
             )  # fmt: skip
             xy[marked] = np.nan
     return xy
+
+
+def check_points(points: np.ndarray, names: Sequence[str], at: str, faults: Faults) -> None:
+    """Adds a fault for each of the `points`, `[K, 2]`, that has one coordinate only; it becomes NaN, as do infinite
+    ones."""
+    half = np.isnan(points).sum(-1) == 1
+    for i in np.flatnonzero(half).tolist():
+        message = f"{at}: {names[i]} has only one of its two coordinates; fill both cells or empty both"
+        faults.add("half a point", message)
+    points[half | np.isinf(points).any(-1)] = np.nan
 
 
 def check(table: Any, split_of: Sequence[str], looks: np.ndarray) -> None:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-GEOMETRY, GREYS = 3, 4  # `fold_in` of a picture's key; 0 to 2 are what `split` gives for flip, scale and shift
+# `fold_in` of a picture's key; 0 to 2 are what `split` gives for flip, scale and shift
+GEOMETRY, GREYS, RATER = 3, 4, 5
 
 
 @dataclasses.dataclass(frozen=True)

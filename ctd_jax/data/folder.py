@@ -99,7 +99,12 @@ class Row:
 
 
 def read_rows(
-    root: pathlib.Path, sheet: tables.Sheet, read_annotation: Callable[[Row], Annotation | None], faults: Faults
+    root: pathlib.Path,
+    sheet: tables.Sheet,
+    read_annotation: Callable[[Row], Annotation | None],
+    faults: Faults,
+    *,
+    apart: str = "",
 ) -> tuple[dict[str, Any], list[Annotation]]:
     """The rows whose pictures exist; what is wrong in a row is added to the faults and becomes NaN.
 
@@ -108,6 +113,7 @@ def read_rows(
       sheet: the table, its columns known by name.
       read_annotation: what a row says beside the columns that every table has; None: the row can't be used.
       faults: takes what is wrong.
+      apart: a column that tells rows of the same picture apart; "": a picture has one row.
 
     Returns:
       The fields of `Table`, and the annotations of these rows.
@@ -116,7 +122,7 @@ def read_rows(
       UserError: there are DICOM files, and pydicom is not installed.
     """
     cells, found = Cells(sheet, faults), PictureFiles(root)
-    seen: dict[str, str] = {}  # path -> file and row
+    seen: dict[str, dict[str, str]] = {}  # what tells rows apart -> path -> file and row
     images: list[str] = []
     subjects: list[str] = []
     split_of: list[str] = []
@@ -128,7 +134,7 @@ def read_rows(
         annotation, mm, split = read_annotation(row), _read_spacing(row), row.word("split")
         with faults.collecting("split"):
             splits.check_name(split, row.at)
-        image = _find_once(row, seen)
+        image = _find_once(row, seen.setdefault(row.values.get(apart, ""), {}))
         if image is None or annotation is None:
             continue
         images.append(image)

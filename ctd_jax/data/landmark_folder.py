@@ -9,7 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from ctd_jax.data import about, annotation_checks, columns, folder, pictures, tables
+from ctd_jax.data import about, annotation_checks, columns, folder, pictures, raters, tables
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.boxes import BOX, Box, check_box
 from ctd_jax.data.faults import Fault, Faults
@@ -34,6 +34,7 @@ class LandmarkTable(Table):
     boxes: np.ndarray  # [N, 4] x0, y0, x1, y1, pixels
     hidden: np.ndarray | None = None  # [N, K] something lies before the landmark, so that its place was inferred; None:
     # none is
+    of_raters: np.ndarray | None = None  # [N, R, K, 2] what each of `landmarks.raters` annotated; None: there are none
 
     def check_picture(self, index: int, root: pathlib.Path) -> np.ndarray:
         path = root / self.images[index]
@@ -45,13 +46,20 @@ class LandmarkTable(Table):
         """Raises Fault if the landmarks or the box of a row don't belong to its picture, `[H, W, 3]`."""
         at = f"{self.where[index]}, {self.images[index]}"
         height, width = picture.shape[:2]
+        self._check_inside(self.xy[index], width, height, at)
+        if self.of_raters is not None:
+            for rater, points in zip(self.landmarks.raters, self.of_raters[index], strict=True):
+                self._check_inside(points, width, height, f"{at}, rater {rater}")
+        Box(self.boxes[index], at).check_inside(width, height)
+
+    def _check_inside(self, xy: np.ndarray, width: int, height: int, at: str) -> None:
         size = np.array([width, height])
-        outside = np.maximum(-0.5 - self.xy[index], self.xy[index] - (size - 0.5)) / size
+        outside = np.maximum(-0.5 - xy, xy - (size - 0.5)) / size
         outside = np.nan_to_num(outside, nan=-1.0).max(-1)
         if (outside > 0).any():
             worst = int(np.argmax(outside))
             message = (
-                f"{at}: {self.landmarks.names[worst]} lies at {tuple(self.xy[index, worst].tolist())}, "
+                f"{at}: {self.landmarks.names[worst]} lies at {tuple(xy[worst].tolist())}, "
                 f"outside the picture of {width} x {height} pixels"
             )
             if outside[worst] > OUTSIDE:
@@ -60,7 +68,6 @@ class LandmarkTable(Table):
                     f"{message} by more than a tenth of it; correct the row, or empty its two cells",
                 )
             _log.warning(message)
-        Box(self.boxes[index], at).check_inside(width, height)
 
     def features(self) -> dict[str, Any]:
         from tensorflow_datasets import features
@@ -89,6 +96,7 @@ class _Annotation(NamedTuple):
     points: np.ndarray  # [K, 2]
     box: np.ndarray  # [4]
     hidden: np.ndarray  # [K]
+    rater: str
 
 
 def read(root: pathlib.Path) -> LandmarkTable:
@@ -115,20 +123,34 @@ def read_rows(root: pathlib.Path, faults: Faults) -> LandmarkTable:
     landmarks = about.read(root / ABOUT, sheet.columns, faults)
     points = {name: (f"{name}_x", f"{name}_y") for name in landmarks.names}
     of_points = [column for pair in points.values() for column in pair]
-    known = [*folder.COLUMNS, *BOX, *of_points, *(f"{name}{HIDDEN}" for name in landmarks.names)]
+    known = [*folder.COLUMNS, raters.COLUMN, *BOX, *of_points, *(f"{name}{HIDDEN}" for name in landmarks.names)]
     sheet = columns.match(sheet, known, faults)
     there = set(sheet.columns)
-    _check_columns(sheet, points, faults)
+    is_of_files = bool(landmarks.raters) and there.isdisjoint(of_points)  # each rater has a file, and nobody has both
+    if not is_of_files:
+        _check_columns(sheet, points, faults)
     points = {name: pair for name, pair in points.items() if there.issuperset(pair)}
-    fields, annotations = folder.read_rows(root, sheet, lambda row: _annotation(row, points, landmarks), faults)
-    xy = np.array([one.points for one in annotations]).reshape(len(annotations), len(landmarks.names), 2)
+    fields, annotations = folder.read_rows(
+        root, sheet, lambda row: _annotation(row, points, landmarks), faults, apart=raters.COLUMN
+    )
+    shape = len(annotations), len(landmarks.names)
+    xy = np.array([one.points for one in annotations]).reshape(*shape, 2)
+    xy = annotation_checks.without_marks(xy, landmarks.names, fields["where"])
+    hidden = np.array([one.hidden for one in annotations], bool).reshape(shape)
+    fields["boxes"] = np.array([one.box for one in annotations]).reshape(len(annotations), 4)
+    of_raters, may_be_absent = None, np.isin(landmarks.names, landmarks.absent)
+    if raters.COLUMN in there:
+        fields, names, row_of = raters.by_picture(fields, [one.rater for one in annotations], faults)
+        landmarks = dataclasses.replace(landmarks, raters=names)
+        of_raters = np.where((row_of >= 0)[..., None, None], xy[row_of], np.nan)
+        xy = raters.mean(of_raters, may_be_absent)
+        hidden = raters.most(hidden[row_of], of_raters)
+    elif landmarks.raters:
+        of_raters = raters.of_files(root, landmarks, fields["images"], faults)
+        xy = raters.mean(of_raters, may_be_absent) if is_of_files else xy
+    files = () if raters.COLUMN in there else map(raters.file_of, landmarks.raters)
     return LandmarkTable(
-        landmarks=landmarks,
-        xy=annotation_checks.without_marks(xy, landmarks.names, fields["where"]),
-        boxes=np.array([one.box for one in annotations]).reshape(len(annotations), 4),
-        hidden=np.array([one.hidden for one in annotations], bool).reshape(xy.shape[:2]),
-        files=(FILE, ABOUT),
-        **fields,
+        landmarks=landmarks, xy=xy, hidden=hidden, of_raters=of_raters, files=(FILE, ABOUT, *files), **fields
     )
 
 
@@ -147,12 +169,16 @@ def _annotation(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: 
     for k, name in enumerate(landmarks.names):
         if name in columns_of:
             points[k] = [row.number(column) for column in columns_of[name]]
-    check_points(points, landmarks, row.at, row.faults)
+    annotation_checks.check_points(points, landmarks.names, row.at, row.faults)
     box = np.array([row.number(column) for column in BOX])
     if any(column in row.values for column in BOX) and not np.isinf(box).any():
         with row.faults.collecting("box"):
             check_box(box, row.at)
-    return _Annotation(points, box, _hidden(row, points, landmarks))
+    rater = row.word(raters.COLUMN)
+    if raters.COLUMN in row.values and not (rater and rater.isprintable() and len(rater) <= raters.LONGEST):
+        expected = f"expected who annotated the row, in at most {raters.LONGEST} characters"
+        row.faults.add("rater", f"{row.at}: {raters.COLUMN} is {rater[:80]!r}; {expected}")
+    return _Annotation(points, box, _hidden(row, points, landmarks), rater)
 
 
 def _hidden(row: Row, points: np.ndarray, landmarks: Landmarks) -> np.ndarray:
@@ -169,13 +195,3 @@ def _hidden(row: Row, points: np.ndarray, landmarks: Landmarks) -> np.ndarray:
             )
         hidden[k] = word == "1"
     return hidden
-
-
-def check_points(points: np.ndarray, landmarks: Landmarks, at: str, faults: Faults) -> None:
-    """Adds a fault for each of the `points`, `[K, 2]`, that has one coordinate only; it becomes NaN, as do infinite
-    ones."""
-    half = np.isnan(points).sum(-1) == 1
-    for i in np.flatnonzero(half):
-        message = f"{at}: {landmarks.names[i]} has only one of its two coordinates; fill both cells or empty both"
-        faults.add("half a point", message)
-    points[half | np.isinf(points).any(-1)] = np.nan

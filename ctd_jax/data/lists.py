@@ -20,7 +20,6 @@ from ctd_jax.data import (
     domains,
     folder,
     given,
-    landmark_folder,
     picture_files,
     pictures,
     split_file,
@@ -165,7 +164,7 @@ def _table(
         if isinstance(listed[i], str | os.PathLike):
             with faults.collecting("picture listed twice"):
                 folder.check_once(images[i], images[i], at, places)
-        landmark_folder.check_points(xy[i], landmarks, at, faults)
+        annotation_checks.check_points(xy[i], landmarks.names, at, faults)
         if np.isfinite(spacing[i]).any():
             folder.check_spacing(spacing[i], at, faults)
         if np.isfinite(boxes[i]).any():

@@ -35,30 +35,48 @@ class Points:
 
     landmarks: Landmarks
     xy: np.ndarray  # [N, K, 2] pixels of the original picture; NaN: not annotated
+    of_raters: np.ndarray | None = None  # [N, R, K, 2] what each of R people annotated; None: that is not known
+    draws: bool = False  # whether a training draws one of them, see `raters.draw`
     channels: ClassVar[int] = 0
 
     def take(self, indices: np.ndarray) -> "Points":
-        return dataclasses.replace(self, xy=self.xy[indices])
+        return self._changed(lambda xy: xy[indices])
 
     def hidden(self, indices: Sequence[int]) -> "Points":
         """The places, unknown in those pictures."""
-        xy = self.xy.copy()
-        xy[list(indices)] = np.nan
-        return dataclasses.replace(self, xy=xy)
+
+        def hide(xy: np.ndarray) -> np.ndarray:
+            xy = xy.copy()
+            xy[list(indices)] = np.nan
+            return xy
+
+        return self._changed(hide)
 
     def with_unknown(self, number: int) -> "Points":
         """The places, and after them unknown ones in as many pictures."""
-        unknown = np.full((number, *self.xy.shape[1:]), np.nan)
-        return dataclasses.replace(self, xy=np.concatenate([self.xy, unknown]))
+        return self._changed(lambda xy: np.concatenate([xy, np.full((number, *xy.shape[1:]), np.nan)]))
+
+    def _changed(self, change: Callable[[np.ndarray], np.ndarray]) -> "Points":
+        of_raters = None if self.of_raters is None else change(self.of_raters)
+        return dataclasses.replace(self, xy=change(self.xy), of_raters=of_raters)
 
     def maps(self, index: int, frame: Frame) -> np.ndarray:
         return np.empty((frame.size, frame.size, 0), np.uint8)
 
     def batch(self, indices: np.ndarray, maps: np.ndarray, scale: np.ndarray, offset: np.ndarray) -> HostBatch:
-        """`xy` [B, K, 2] float32 network pixels, 0 where not annotated, and `mask` [B, K] bool: annotated."""
-        xy = self.xy[indices] * scale[:, None, None] + offset[:, None]
-        mask = ~np.isnan(xy).any(-1)
-        return {"xy": np.where(mask[..., None], xy, 0).astype(np.float32), "mask": mask}
+        """`xy` [B, K, 2] float32 network pixels, 0 where not annotated, and `mask` [B, K] bool: annotated; where raters
+        are drawn, `raters_xy` [B, R, K, 2] and `raters_mask` [B, R, K] as well."""
+
+        def known(xy: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+            mask = ~np.isnan(xy).any(-1)
+            return np.where(mask[..., None], xy, 0).astype(np.float32), mask
+
+        xy, mask = known(self.xy[indices] * scale[:, None, None] + offset[:, None])
+        batch = {"xy": xy, "mask": mask}
+        if self.draws and self.of_raters is not None:
+            seen = self.of_raters[indices] * scale[:, None, None, None] + offset[:, None, None]
+            batch["raters_xy"], batch["raters_mask"] = known(seen)
+        return batch
 
     @classmethod
     def joined(cls, parts: Mapping[str, "Points"], counts: Sequence[int]) -> "Points":
@@ -68,15 +86,23 @@ class Points:
         domain = np.repeat(np.arange(len(parts)), counts)
         columns = np.repeat(np.arange(len(parts)), [len(one.names) for one in known.values()])
         xy = np.full((len(domain), len(columns), 2), np.nan)
+        drawn = {
+            d: part.of_raters for d, part in enumerate(parts.values()) if part.draws and part.of_raters is not None
+        }
+        number = max((theirs.shape[1] for theirs in drawn.values()), default=0)
+        of_raters = np.full((len(domain), number, len(columns), 2), np.nan)
         for d, part in enumerate(parts.values()):
             xy[np.ix_(domain == d, columns == d)] = part.xy
+        for d, theirs in drawn.items():
+            of_raters[np.ix_(domain == d, range(theirs.shape[1]), columns == d)] = theirs
         names = tuple(f"{domain}/{name}" for domain, one in known.items() for name in one.names)
         pairs = tuple(
             (f"{domain}/{a}", f"{domain}/{b}") for domain, one in known.items() for a, b in one.flip_pairs or ()
         )
         mirrored = any(one.flip_pairs is not None for one in known.values())
         absent = tuple(f"{domain}/{name}" for domain, one in known.items() for name in one.absent)
-        return cls(Landmarks(names, pairs if mirrored else None, absent=absent), xy)
+        landmarks = Landmarks(names, pairs if mirrored else None, absent=absent)
+        return cls(landmarks, xy, of_raters if drawn else None, bool(drawn))
 
 
 # ---------------------------------------------------------------- where they come from
@@ -168,9 +194,12 @@ class LandmarkFolders(Generic[T]):
     def _dataset(
         self, table: LandmarkTable, config: ConfigDict, encoded: Callable[[int], bytes], grey: Grey
     ) -> Dataset[T]:
+        targets = self.targets(table.landmarks, table.xy, table.subjects)
+        if isinstance(targets, Points):
+            targets = dataclasses.replace(targets, of_raters=table.of_raters, draws=_draws(table, config))
         return Dataset.of(
             config,
-            self.targets(table.landmarks, table.xy, table.subjects),
+            targets,
             images=table.images,
             subjects=table.subjects,
             original=lambda i: pictures.decode(encoded(i), table.images[i], grey),
@@ -195,6 +224,18 @@ class LandmarkFolders(Generic[T]):
             return Prepared(dataset, tuple(hashlib.sha256(picture.tobytes()).hexdigest() for picture in shown))
 
         return Listed(images, tuple(faces["subjects"]), np.repeat(people, shots).tolist(), None, prepare, drawn=True)
+
+
+def _draws(table: LandmarkTable, config: ConfigDict) -> bool:
+    """Whether a training draws one of the raters; `config`: `data` of configs/default.py."""
+    draws = config.raters == "draw"
+    number = len(table.landmarks.raters)
+    if draws and number < 2:
+        _log.warning(
+            "%s: data.raters is draw, but %s: nothing is drawn; docs/data.md says how several raters are written",
+            table.title, f"{table.landmarks.raters[0]} is the only rater" if number else "it has no raters",
+        )  # fmt: skip
+    return draws and number > 1
 
 
 def read_folder(root: pathlib.Path) -> LandmarkTable:

@@ -72,6 +72,23 @@ def by_rater(root: pathlib.Path, images: Sequence[str], names: Sequence[str], xy
     return found
 
 
+def by_column(names: Sequence[str], of_raters: np.ndarray, xy: np.ndarray) -> list[Rater]:
+    """The raters of the column `rater`.
+
+    Args:
+      names: of R raters.
+      of_raters: `[N, R, K, 2]`, NaN where one placed none.
+      xy: `[N, K, 2]` what is trained on.
+    """
+    distance = np.linalg.norm(of_raters - xy[:, None], axis=-1)
+    pictures = np.isfinite(of_raters).all(-1).any(-1).sum(0)
+    found = []
+    for r, name in enumerate(names):
+        both = distance[:, r][np.isfinite(distance[:, r])]
+        found.append(Rater(name, int(pictures[r]), float(np.median(both)) if len(both) else np.nan))
+    return found
+
+
 def _number(cell: str) -> float:
     try:
         return float(cell)

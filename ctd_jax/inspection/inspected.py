@@ -6,7 +6,16 @@ import pathlib
 import numpy as np
 
 from ctd_jax.data.landmark_folder import LandmarkTable
-from ctd_jax.inspection import class_maps, contradicted, flip_pairs, outliers, overlap, reading, slips_shown
+from ctd_jax.inspection import (
+    class_maps,
+    contradicted,
+    disagreement,
+    flip_pairs,
+    outliers,
+    overlap,
+    reading,
+    slips_shown,
+)
 from ctd_jax.inspection.findings import Finding, Item
 from ctd_jax.inspection.flip_pairs import FlipPairs
 from ctd_jax.inspection.painting import Painter
@@ -49,6 +58,7 @@ def inspect(root: pathlib.Path, workdir: pathlib.Path | None = None) -> Inspecte
     if isinstance(table, LandmarkTable):
         pairs = flip_pairs.find(table.landmarks.names, table.landmarks.flip_pairs, table.xy)
         found += slips_shown.findings(table, pairs.order if pairs else None, painter, SHOWN)
+        found += disagreement.findings(table, pairs.order if pairs else None, painter, SHOWN)
         found += flip_pairs.findings(table.landmarks.names, pairs)
     found += _overlaps(folder, painter)
     for domain, rows in domains(folder).items():

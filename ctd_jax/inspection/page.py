@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ctd_jax.data import raters
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.inspection import class_maps, counts
 from ctd_jax.inspection.inspected import SHOWN, Inspected, domains, points
@@ -53,7 +54,7 @@ def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
         number=len(folder),
         subjects=counts.of_subjects(table.subjects),
         splits=counts.by_split(folder.split_of, table.subjects, xy),
-        raters=counts.by_rater(folder.root, table.images, landmarks, xy),
+        raters=_raters(found),
         missing=[(name, int((~known[:, k]).sum())) for k, name in enumerate(landmarks)],
         landmarks=landmarks,
         classes=_classes(found),
@@ -63,6 +64,16 @@ def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
         thumbnails=[_thumbnail(found, xy, row, named.get(row, [])) for row in sorted(order)],
         pictures={row: parts.jpeg_file(folder.looks[row].thumbnail) for row in _shown_rows(found)},
     )
+
+
+def _raters(found: Inspected) -> list[counts.Rater]:
+    """Those of the column `rater`, else those who have files."""
+    table, xy = found.folder.table, points(found.folder)
+    if not isinstance(table, LandmarkTable):
+        return []
+    if table.of_raters is not None and raters.file_of(table.landmarks.raters[0]) not in table.files:
+        return counts.by_column(table.landmarks.raters, table.of_raters, xy)
+    return counts.by_rater(found.folder.root, table.images, table.landmarks.names, xy)
 
 
 def _classes(found: Inspected) -> dict[str, list[tuple[str, int, float, int]]]:

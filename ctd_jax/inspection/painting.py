@@ -35,8 +35,11 @@ class Painter:
             true = pictures.decode_classes((folder.root / table.masks[index]).read_bytes(), table.masks[index])
         return parts.jpeg(overlays.paint_outlines(picture, found, true, side=SIDE), QUALITY)
 
-    def points(self, index: int, xy: np.ndarray, names: Sequence[str] | None = None) -> str:
-        """A picture with its annotated points and others, `[K, 2]`; NaN: none."""
+    def points(
+        self, index: int, xy: np.ndarray, names: Sequence[str] | None = None, *, true_xy: np.ndarray | None = None
+    ) -> str:
+        """A picture with its annotated points (or `true_xy`) and others, `[K, 2]`; NaN: none."""
         table = self._folder.table
-        true_xy = table.xy[index] if isinstance(table, LandmarkTable) else None
+        if true_xy is None and isinstance(table, LandmarkTable):
+            true_xy = table.xy[index]
         return parts.jpeg(overlays.paint_points(self._folder.picture(index), xy, true_xy, names, side=SIDE), QUALITY)

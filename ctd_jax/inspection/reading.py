@@ -32,7 +32,19 @@ from ctd_jax.errors import UserError
 from ctd_jax.inspection.class_maps import Regions, regions
 from ctd_jax.inspection.looks import Look, look, outlined
 
-OF_A_ROW = ("images", "subjects", "splits", "spacing", "where", "xy", "boxes", "masks", "domains")  # fields of a table
+OF_A_ROW = (
+    "images",
+    "subjects",
+    "splits",
+    "spacing",
+    "where",
+    "xy",
+    "boxes",
+    "masks",
+    "domains",
+    "hidden",
+    "of_raters",
+)  # fields of a table
 AnyTable = LandmarkTable | ClassMapTable
 
 

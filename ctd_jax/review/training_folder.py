@@ -13,7 +13,7 @@ import numpy as np
 
 from ctd_jax import files
 from ctd_jax.config import NETWORK_KEYS, config_of_run, flatten, load_config, written
-from ctd_jax.data import folder, landmark_folder, roots, splits, tables
+from ctd_jax.data import folder, landmark_folder, raters, roots, splits, tables
 from ctd_jax.data.boxes import BOX
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
@@ -214,7 +214,8 @@ def _write_about(reviewed: Reviewed, new: pathlib.Path, name: str) -> None:
         content = {"name": name, "landmarks": reviewed.names, "flip_pairs": None, "normalizer": None}
         files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     for rater in reviewed.table.landmarks.raters if reviewed.table else ():
-        shutil.copyfile(reviewed.root / f"landmarks_{rater}.csv", new / f"landmarks_{rater}.csv")
+        if os.path.isfile(reviewed.root / raters.file_of(rater)):
+            shutil.copyfile(reviewed.root / raters.file_of(rater), new / raters.file_of(rater))
 
 
 def _check(new: pathlib.Path, xy: np.ndarray, hidden: np.ndarray) -> None:

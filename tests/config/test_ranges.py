@@ -38,6 +38,7 @@ from ctd_jax.errors import UserError
         ("augment.occlusion", 1.0, "1.0; expected 0 (off) or more, and less than 1"),
         ("model.decoder_channels", (8, 0), "(8, 0); expected whole numbers above 0"),
         ("data.synthetic.shots", (1, 2), "(1, 2); expected three whole numbers: for train, val and test"),
+        ("data.raters", "median", "'median'; expected mean or draw"),
         ("data.tfds.coordinates", "percent", "'percent'; expected auto, pixels or fractions"),
         ("data.tfds.order", "x", "'x'; expected xy or yx"),
         ("domains.schedule", "balancd", "'balancd'; expected proportional, balanced or temperature"),

@@ -26,3 +26,9 @@ def test_by_rater(tmp_path):
     anna, ben = counts.by_rater(tmp_path, ["a.png", "b.png"], ["nose", "chin"], xy)
     assert anna == ("anna", 2, 5.0)  # distances 5, 5 and 2
     assert ben[:2] == ("ben", 1) and np.isnan(ben.distance)
+
+
+def test_by_column():
+    of_raters = np.array([[[[4, 5], [8, 9]], [[1, 1], [NAN, NAN]]], [[[2, 4], [NAN, NAN]], np.full((2, 2), NAN)]])
+    xy = np.array([[[1, 1], [5, 5]], [[2, 2], [6, 6]]], float)
+    assert counts.by_column(["anna", "ben"], of_raters, xy) == [("anna", 2, 5.0), ("ben", 1, 0.0)]

@@ -307,7 +307,7 @@ def _write(
                 measured.rows(np.isin(measured.images, table.images)),
                 known.measurements,
             )
-        summary |= _of_raters(table, pictures, list(parts), config)
+        summary |= _of_raters(table, pictures)
         summary["seconds"] = round(time.monotonic() - facts.began, 1)
         files.write_text(workdir / file, json.dumps(summary, indent=1))
 
@@ -318,27 +318,22 @@ def _write(
     report.landmarks.write(workdir, pictures.picture)
 
 
-def _of_raters(
-    table: Predictions, pictures: data.SplitPictures, splits: Sequence[str], config: ConfigDict
-) -> dict[str, Any]:
+def _of_raters(table: Predictions, pictures: data.SplitPictures) -> dict[str, Any]:
     """The `raters` of metrics.json: see `raters.summarize` and `procrustes.between_raters`. Empty where the folder has
-    none, and with several folders.
+    none.
 
     Args:
-      table: of pictures of these splits.
-      pictures: of the run.
-      splits: names of splits.
-      config: of the run.
+      table: of some pictures.
+      pictures: all of a domain.
     """
-    known = pictures.targets.landmarks
-    if not known.raters or len(folders := data.roots.listed(config.data)) > 1:
+    if pictures.targets.of_raters is None:
         return {}
-    points = data.raters.points(pathlib.Path(folders[0]), known, table.images.tolist())
-    parts = [pictures.split(name) for name in splits]
-    spacing = {image: mm for part in parts for image, mm in zip(part.images, part.spacing, strict=True)}
-    of_pictures = np.array([spacing[image] for image in table.images])
-    found = raters.summarize(table, points, known.raters, of_pictures)
-    shape = procrustes.between_raters(table, points, of_pictures)
+    everything = pictures.everything
+    place = {image: i for i, image in enumerate(everything.images)}
+    rows = [place[image] for image in table.images.tolist()]
+    points, spacing = np.moveaxis(pictures.targets.of_raters[rows], 1, 0), everything.spacing[rows]
+    found = raters.summarize(table, points, pictures.targets.landmarks.raters, spacing)
+    shape = procrustes.between_raters(table, points, spacing)
     return {"raters": found | ({"shape": shape} if shape else {})} if found else {}
 
 

@@ -92,6 +92,8 @@ class LandmarkTask(StudentTask):
     def _moved(self, batch: Batch, keys: Array) -> tuple[Array, Array]:
         """Pictures under random keys, `[B, S, S, 3]` float32, and their landmarks `[B, K, 2]` in pixels of them; one
         that is not annotated is at infinity, one that is absent at minus infinity."""
+        if "raters_xy" in batch:
+            batch = data.raters.draw(keys, batch)
         augmentation, flip_order = self.augmentation, self.landmarks.flip_order
         nowhere = jnp.where(self._absent(batch), -jnp.inf, jnp.inf)[..., None]
 
@@ -199,6 +201,7 @@ class LandmarkTask(StudentTask):
     def meta(self) -> dict[str, Any]:
         """What `predict` needs beside the weights and the configuration, and what may not change during a run."""
         everything = self.pictures.everything
+        of_raters = [everything.targets.of_raters] if everything.targets.draws else []
         return {
             "landmarks": list(self.landmarks.names),
             "encoder": self.encoder,
@@ -210,7 +213,7 @@ class LandmarkTask(StudentTask):
             "absent": list(self.landmarks.absent) or None,
             "never_annotated": np.array(self.landmarks.names)[~self._learned].tolist() or None,
             "domains": domains.meta(self.pictures),
-            "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes]),
+            "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes, *of_raters]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
             "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
             "start": self.start.get("network"),
