@@ -16,18 +16,22 @@ from ctd_jax.report import tables
 from ctd_jax.report.tables import Metrics
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito
+PEOPLE = ("#000000", "#009E73")
 DASHES = ("-", "--", ":", "-.")  # these differ in grey, too
 COLOURS = (BLUE, ORANGE, "#009E73", "#CC79A7", "#000000", "#E69F00")
 _NOT_TERMS = ("_lr", "_per_s", "seconds")  # ends of the columns of the log that are no terms of the loss
 
 
-def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Metrics) -> Figure:
+def ced(
+    errors: np.ndarray, subjects: np.ndarray, metrics: Metrics, people: Mapping[str, np.ndarray] | None = None
+) -> Figure:
     """The CED of the pictures with its threshold and, over subjects, the pointwise 95 % band.
 
     Args:
       errors: `[N]` error of each picture in the unit of `metrics["ced_measure"]`; NaN is left out.
       subjects: `[N]` names.
       metrics: what `metrics.json` holds.
+      people: label -> the same of people, `[N]`, whose curves are drawn beside it.
     """
     subjects, errors = subjects[np.isfinite(errors)], errors[np.isfinite(errors)]
     words = tables.quantity(metrics["ced_measure"], metrics)
@@ -50,6 +54,10 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Metrics) -> Figure:
         f"{name} {_with_interval(key, metrics)}" for name, key in (("AUC", auc), ("FR", fr))
     )
     axes.step(x * words.scale, y * 100, where="post", color=BLUE, lw=1.8, label=label)
+    for (label, each), colour, dashes in zip((people or {}).items(), PEOPLE, DASHES[2:], strict=False):
+        x, y = landmarks.ced(each)
+        x, y = np.append(x, max(end, x[-1])), np.append(y, y[-1])
+        axes.step(x * words.scale, y * 100, where="post", color=colour, ls=dashes, lw=1.6, label=label)
     axes.axvline(
         threshold * words.scale,
         color=ORANGE,
@@ -62,7 +70,7 @@ def ced(errors: np.ndarray, subjects: np.ndarray, metrics: Metrics) -> Figure:
         unit += " of the distance " + " to ".join(metrics["normalizer"])
     axes.set(xlim=(0, end * words.scale), ylim=(0, 101), xlabel=_plain(f"mean error of a picture, {unit}"))
     axes.set_ylabel("pictures with at most this error, %")
-    _legend(axes, 3)
+    _legend(axes, 2 if people else 3)
     return figure
 
 
@@ -84,7 +92,8 @@ def reliability(radius: Metrics) -> Figure:
 
 def bland_altman(measured: Measured, metrics: Metrics) -> Figure:
     """A panel for each measurement: the difference predicted - annotated of every picture, over the mean of both; bias,
-    limits of agreement, and their 95 % intervals as bands (Bland and Altman 1986).
+    limits of agreement, and their 95 % intervals as bands (Bland and Altman 1986); where several people annotated, what
+    95 % of their differences are less than.
 
     Args:
       measured: values of every picture.
@@ -109,6 +118,10 @@ def bland_altman(measured: Measured, metrics: Metrics) -> Figure:
             axes.axhline(level, color=colour, ls=dashes, lw=1.4, label=label)
             if band:
                 axes.axhspan(*band, color=colour, alpha=0.15, lw=0)
+        if "reproducibility" in one.get("raters", {}):
+            limit = one["raters"]["reproducibility"]
+            for level in (-limit, limit):
+                axes.axhline(level, color=PEOPLE[0], ls=":", lw=1.4, label="two annotators differ by less (95 %)")
         handles, labels = axes.get_legend_handles_labels()
         legend |= dict(zip(labels, handles, strict=True))
         unit = f", {words.unit.removesuffix(' unsigned')}" if words.unit else ""

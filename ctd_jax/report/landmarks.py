@@ -14,6 +14,7 @@ from ctd_jax.metrics import (
     image_error,
     measurements,
     presence,
+    raters,
     read_predictions,
     subject_units,
 )
@@ -28,9 +29,9 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     `measurements.png`, and where there are radii, `reliability.png` into the workdir.
 
     Args:
-      workdir: holds `config.json`, `predictions.csv`, `metrics.json` (with "split" and "normalizer"), and
-        `measurements.csv` if the latter has measurements; also, if there are any, `metrics_<split>.json`, `log.csv`,
-        `split.csv` and `twins.csv`.
+      workdir: holds `config.json`, `predictions.csv`, `metrics.json` (with "split" and "normalizer"), and, if the
+        latter has measurements and raters, `measurements.csv` and `raters.csv`; also, if there are any,
+        `metrics_<split>.json`, `log.csv`, `split.csv` and `twins.csv`.
       pictures: gives the original picture of an image name, `[H, W, 3]` uint8; it is called for the few that are shown.
 
     Returns:
@@ -50,7 +51,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     panels = list(_panels(table, errors, metrics, pictures))
     sheet = overlays.montage(panels, PANEL_SIDE, overlays.legend_of_points)
     files.write_bytes(workdir / "overlays.png", parts.png_bytes(sheet))
-    parts.save(curves.ced(errors, subjects, metrics), workdir / "ced.png")
+    parts.save(curves.ced(errors, subjects, metrics, _people(workdir, table, metrics)), workdir / "ced.png")
     parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
     figures = ["ced", "curves"]
     if "measurements" in metrics:
@@ -99,6 +100,16 @@ def _panels(
             )
             overlays.paint_lines(image, picture, measurements.lines(measured, names, there.xy[i], unknown))
             yield overlays.Panel(group, name, words.text(errors[i]), image)
+
+
+def _people(workdir: Path, table: Predictions, metrics: Metrics) -> dict[str, np.ndarray]:
+    """Label -> `[N]` error of each picture, of people; empty where fewer than two annotated it."""
+    if "people" not in metrics.get("raters", {}):
+        return {}
+    distances = raters.read(workdir / "raters.csv", table)
+    normalizer = tuple(metrics["normalizer"]) if metrics.get("normalizer") else None
+    pairs = {"an annotator from another": distances.of_people, "the network from an annotator": distances.of_network}
+    return {label: distances.image_error(table, of, normalizer, metrics["ced_measure"]) for label, of in pairs.items()}
 
 
 def _split(workdir: Path, table: Predictions) -> list[dict[str, str]]:

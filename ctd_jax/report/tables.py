@@ -80,6 +80,20 @@ def class_agreement(name: str, metrics: Metrics) -> str:
     )
 
 
+AGREEMENT = ("true_mean", "bias", "loa", "mae", "slope", "icc")
+
+
+def people_agreement(name: str, metrics: Metrics) -> str:
+    """How well annotators agree in one measurement, in words; "" where that is unknown."""
+    one = metrics["measurements"][name].get("raters", {})
+    if "reproducibility" not in one:
+        return ""
+    number = measurement(name, metrics).number
+    icc = f"; ICC {one['icc']:.2f}" if "icc" in one else ""
+    apart = f"{number(one['mae'])} on average, less than {number(one['reproducibility'])} in 95 %"
+    return f"two annotators differ by {apart}{icc}"
+
+
 def agreement(name: str, metrics: Metrics) -> list[tuple[str, list[str]]]:
     """Mean, bias, limits, mean absolute error, slope and ICC of one measurement, each as text with its intervals; ""
     where it is unknown."""
@@ -91,7 +105,7 @@ def agreement(name: str, metrics: Metrics) -> list[tuple[str, list[str]]]:
         return f"{value:.2f}" if key in ("slope", "icc") else number(value)
 
     cells = []
-    for key in ("true_mean", "bias", "loa", "mae", "slope", "icc"):
+    for key in AGREEMENT:
         pairs = one["ci95"].get(key, [])
         if pairs and key != "loa":
             pairs = [pairs]
@@ -135,6 +149,25 @@ def verdict(metrics: Metrics) -> str:
         nearer = "nearer" if raters["beaten"] else "no nearer"
         said.append(f"is {nearer} to an annotator ({network}) than another annotator is ({between})")
     return f"The network {' and '.join(said)}." if said else ""
+
+
+def beside_people(metrics: Metrics) -> list[tuple[str, Metrics]]:
+    """Who is compared with whom -> metrics of it, of the points that all annotators have; empty where there are fewer
+    than two."""
+    raters = metrics.get("raters", {})
+    if "people" not in raters:
+        return []
+    rows = [(f"network, from {name}", one) for name, one in raters["network_to"].items()]
+    rows += [(f"{one['raters'][0]}, from {one['raters'][1]}", one) for one in raters["pairs"]]
+    if len(raters["pairs"]) > 1:
+        rows.append(("an annotator from another, mean", raters["people"]))
+    return [("network, from what it is evaluated by", raters["annotation"]), *rows]
+
+
+def people_keys(metrics: Metrics) -> list[str]:
+    """The keys of that table: the main error, the NME, and the success rates."""
+    chosen = [key for key in keys(metrics) if key == main_key(metrics) or key.startswith(("nme_", "sdr_le_"))]
+    return [key for key in chosen if any(key in one for _, one in beside_people(metrics))]
 
 
 def by_error(metrics: Metrics) -> list[str]:
@@ -191,6 +224,9 @@ def _result(metrics: Metrics) -> str:
     known = [name for name in by_error(metrics) if key in metrics["per_landmark"][name]]
     worst = (f"{name} {quantity(key, metrics).text(metrics['per_landmark'][name][key])}" for name in known[:3])
     lines.append(f"largest mean errors: {', '.join(worst)}")
+    for who, one in beside_people(metrics):
+        if key in one:
+            lines.append(f"{who}: {quantity(key, metrics).text(one[key])}")
     there = metrics.get("presence", {})
     if "recall" in there and "absent_recall" in there:
         lines.append(

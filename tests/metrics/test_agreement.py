@@ -53,6 +53,22 @@ def test_icc_is_that_of_shrout_and_fleiss():
     assert far["icc"] == pytest.approx(icc_by_anova(np.transpose([LARGE, MINI])), rel=1e-6)
 
 
+def test_several_raters_are_those_of_shrout_and_fleiss():
+    found = agreement.between(np.array(JUDGES, float))
+    assert found["icc"] == pytest.approx(0.29, abs=0.005) and found["n"] == 6
+    assert found["icc"] == pytest.approx(icc_by_anova(np.array(JUDGES, float)))
+
+
+def test_reproducibility_of_two_is_that_of_their_differences():
+    """Of two raters s_w is the root mean square difference over the root of 2: 1.96 times it remains."""
+    values = np.array([[10.0, 12], [20, 19], [30, 32], [np.nan, 1]])
+    found = agreement.between(values)
+    assert found["reproducibility"] == pytest.approx(1.96 * np.sqrt((4 + 1 + 4) / 3))
+    assert found["mae"] == pytest.approx(5 / 3) and found["n"] == 3
+    assert agreement.between(np.full((3, 2), np.nan)) == {"n": 0} and agreement.between(np.ones((3, 1))) == {"n": 3}
+    assert "icc" not in agreement.between(np.ones((3, 2)))
+
+
 def test_too_few_or_all_the_same():
     one = agreement.agreement(np.array([3.0]), np.array([3.5]))
     assert one["bias"] == one["mae"] == 0.5

@@ -9,6 +9,7 @@ from point_tables import NAN, table
 from scipy import stats
 
 from ctd_jax import metrics
+from ctd_jax.errors import UserError
 from ctd_jax.metrics import raters
 
 NAMES = ("ann", "bob")
@@ -57,6 +58,63 @@ def test_one_subject_has_no_interval_and_one_rater_no_comparison():
     assert raters.summarize(one, two_raters(one, [[NAN, NAN]]), NAMES, np.ones((1, 2))) == {}
 
 
+SETTINGS = {"normalizer": None, "thresholds": {"nme": 0.1, "mm": 4.0, "px": 4.0}, "radii_mm": (2.0,)}
+
+
+def three_raters():
+    """A network beside three people, who are at 0, 4 and 10 px; the second picture has one point that all have, which
+    the network finds exactly. A pixel is half a millimetre."""
+    predictions = table([[1, 3], [0, 50]], mm_per_px=0.5)
+    points = np.stack([two_raters(predictions, np.full((2, 2), shift))[1] for shift in (0.0, 4.0, 10.0)])
+    points[1, 1, 1] = NAN
+    names = ("ann", "bob", "cat")
+    return predictions, raters.Distances.of(predictions.xy, points, names, np.full((2, 2), 0.5))
+
+
+def test_every_pair_beside_the_network():
+    predictions, distances = three_raters()
+    found = raters.beside(predictions, distances, measure="me_mm", **SETTINGS)
+    # ann: 1, 3 and 0 px, mean (2 + 0) / 2; bob: 3, 1 and 4 px, (2 + 4) / 2; cat: 9, 7 and 10 px, (8 + 10) / 2
+    assert [one["me_px"] for one in found["network_to"].values()] == [1.0, 3.0, 9.0]
+    assert found["network_to"]["cat"]["me_mm"] == 4.5 and found["network_to"]["ann"]["sdr_le_2mm"] == 1.0
+    assert found["annotation"]["me_px"] == 1.0 and found["annotation"]["n_points"] == 3  # not the 50 px
+    assert [one["raters"] for one in found["pairs"]] == [["ann", "bob"], ["ann", "cat"], ["bob", "cat"]]
+    assert [one["me_mm"] for one in found["pairs"]] == [2.0, 5.0, 3.0]
+    people = found["people"]
+    assert people["me_mm"] == pytest.approx(10 / 3) and people["sdr_le_2mm"] == pytest.approx(1 / 3)
+    assert people["fr@4"] == pytest.approx(1 / 3)  # of three pairs, one is more than 4 mm apart
+    assert list(people["per_landmark"]) == ["p0", "p1"]
+    assert people["per_landmark"]["p1"] == pytest.approx({"me_px": 20 / 3, "me_mm": 10 / 3})
+    errors = distances.image_error(predictions, distances.of_network, None, "me_px")
+    np.testing.assert_allclose(errors, [(2 + 2 + 8) / 3, (0 + 4 + 10) / 3])
+
+
+def test_people_are_normalised_by_what_is_annotated():
+    predictions, distances = three_raters()
+    found = raters.beside(predictions, distances, measure="nme_p0_p1", **SETTINGS | {"normalizer": ("p0", "p1")})
+    assert [one["nme_p0_p1"] for one in found["pairs"]] == pytest.approx([4 / 50, 10 / 50, 6 / 50])
+
+
+def test_distances_as_they_are_written(tmp_path):
+    predictions, distances = three_raters()
+    raters.write(tmp_path / "raters.csv", predictions, distances)
+    lines = (tmp_path / "raters.csv").read_text().splitlines()
+    assert lines[:2] == ["image,landmark,from,rater,distance_px,distance_mm", "0.png,p0,,ann,1.0000,0.5000"]
+    assert len(lines) == 1 + 3 * 6
+    again = raters.read(tmp_path / "raters.csv", predictions)
+    assert list(again.px) == list(distances.px) and again.of_people == distances.of_people
+    for pair in distances.px:
+        np.testing.assert_array_equal(again.px[pair], distances.px[pair])
+        np.testing.assert_array_equal(again.mm[pair], distances.mm[pair])
+    for spoilt in ("0.png,p0,,ann,1.0,0.5", "0.png,p9,,ann,1,1", "0.png,p0,,ann,x,1"):
+        (tmp_path / "raters.csv").write_text(f"{lines[0]}\n{spoilt}\n")
+        if spoilt.endswith("1.0,0.5"):
+            assert raters.read(tmp_path / "raters.csv", predictions).px["", "ann"][0, 0] == 1
+            continue
+        with pytest.raises(UserError, match="raters.csv, line 2: expected"):
+            raters.read(tmp_path / "raters.csv", predictions)
+
+
 def test_a_run_on_a_folder_with_raters(finished_run):
     workdir, *_ = finished_run
     predictions = metrics.read_predictions(workdir / "predictions.csv")
@@ -75,4 +133,10 @@ def test_a_run_on_a_folder_with_raters(finished_run):
     )  # one rater's points are the other's, shifted
     assert found["shape"]["network"]["procrustes_distance"] > 0.01
     assert {"raters"} <= set(json.loads((workdir / "metrics_test1.json").read_text()))
+    assert [one["me_mm"] for one in found["pairs"]] == pytest.approx([1.0])
+    assert [one["me_mm"] for one in found["network_to"].values()] == pytest.approx(apart, rel=1e-4)
+    page = (workdir / "report.html").read_text("utf-8")
+    assert "Beside people" in page and "one, from two" in page and "network, from one" in page
+    width = json.loads((workdir / "metrics.json").read_text())["measurements"]
+    assert all(one["raters"]["reproducibility"] == pytest.approx(0, abs=1e-4) for one in width.values())
     assert "than another annotator is (1.00 mm)" in (workdir / "report.html").read_text("utf-8")

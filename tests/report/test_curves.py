@@ -1,6 +1,7 @@
 """The figures: their lines are the numbers they show."""
 
 import numpy as np
+from point_tables import NAN
 from report_files import MEASUREMENTS, make_run
 
 from ctd_jax.metrics import agreement
@@ -48,6 +49,22 @@ def test_ced_figure_shows_the_curve_in_percent(tmp_path):
     np.testing.assert_allclose(curve.get_xydata()[1:4], [[2, 100 / 3], [4, 200 / 3], [20, 100]])
     assert curve.get_drawstyle() == "steps-post"
     assert axes.get_xlabel() == "mean error of a picture, % of the distance left to right"
+
+
+def test_people_have_curves_and_limits_beside_the_network(tmp_path):
+    summary = make_run(tmp_path, measured=MEASUREMENTS)
+    people = {"an annotator from another": np.array([0.1, 0.3]), "the network from an annotator": np.array([0.2, NAN])}
+    axes = curves.ced(np.array([0.02, 0.04]), np.array(list("ab")), summary, people).axes[0]
+    lines = {line.get_label(): line.get_xydata() for line in axes.lines}
+    np.testing.assert_allclose(lines["an annotator from another"][1:3], [[10, 50], [30, 100]])
+    np.testing.assert_allclose(lines["the network from an annotator"][1], [20, 100])
+    summary["measurements"]["width"]["raters"] = {"n": 3, "reproducibility": 7.5, "mae": 3.0}
+    width, height = curves.bland_altman(agreement.read(tmp_path / "measurements.csv"), summary).axes[:2]
+    levels = [
+        [line.get_ydata()[0] for line in axes.lines if "annotators" in str(line.get_label())]
+        for axes in (width, height)
+    ]
+    assert levels == [[-7.5, 7.5], []]
 
 
 def test_reliability_figure():

@@ -4,7 +4,7 @@ import dataclasses
 import json
 import pathlib
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -272,6 +272,7 @@ def _write(
     known = pictures.targets.landmarks
     pooled = _pooled(workdir / "predictions.csv", [one.table for one in parts.values()])
     blind = _pooled(workdir / "mean_shape.csv", [one.blind for one in parts.values()])
+    people = _people(workdir / "raters.csv", pooled, pictures)
     compared = coverage.concatenate([one.compared for one in parts.values()])
     spacing = np.concatenate([pictures.split(name).spacing for name in parts])
     if known.measurements:
@@ -307,7 +308,13 @@ def _write(
                 measured.rows(np.isin(measured.images, table.images)),
                 known.measurements,
             )
-        summary |= _of_raters(table, pictures)
+        if people is not None:
+            theirs = people.rows(here)
+            summary |= _of_raters(table, theirs, summary, _settings(known, config))
+            for measurement, one in agreement.between_raters(
+                theirs.points, table, known.measurements, theirs.spacing
+            ).items():
+                summary["measurements"][measurement]["raters"] = one
         summary["seconds"] = round(time.monotonic() - facts.began, 1)
         files.write_text(workdir / file, json.dumps(summary, indent=1))
 
@@ -318,23 +325,58 @@ def _write(
     report.landmarks.write(workdir, pictures.picture)
 
 
-def _of_raters(table: Predictions, pictures: data.SplitPictures) -> dict[str, Any]:
-    """The `raters` of metrics.json: see `raters.summarize` and `procrustes.between_raters`. Empty where the folder has
-    none.
+@dataclasses.dataclass(frozen=True)
+class People:
+    """What R raters annotated in N pictures, and how far they are from the network and from each other.
+
+    Attributes:
+      names: of the raters.
+      points: `[R, N, K, 2]`, NaN where one annotated none.
+      spacing: `[N, 2]` mm per pixel, NaN where unknown.
+      distances: of these pictures.
+    """
+
+    names: tuple[str, ...]
+    points: np.ndarray
+    spacing: np.ndarray
+    distances: raters.Distances
+
+    def rows(self, chosen: np.ndarray) -> "People":
+        return People(self.names, self.points[:, chosen], self.spacing[chosen], self.distances.rows(chosen))
+
+
+def _people(path: pathlib.Path, table: Predictions, pictures: data.SplitPictures) -> People | None:
+    """The raters of the pictures of `table`, whose distances are written; None where there are fewer than two, or no
+    point that all annotated. `pictures`: all of a domain."""
+    of_raters, names = pictures.targets.of_raters, pictures.targets.landmarks.raters
+    if of_raters is None or len(names) < 2:
+        return None
+    place = {image: i for i, image in enumerate(pictures.everything.images)}
+    rows = [place[image] for image in table.images.tolist()]
+    points, spacing = np.moveaxis(of_raters[rows], 1, 0), pictures.everything.spacing[rows]
+    found = raters.Distances.of(table.xy, points, names, spacing)
+    if not found.known.any():
+        return None
+    raters.write(path, table, found)
+    return People(names, points, spacing, raters.read(path, table))
+
+
+def _of_raters(table: Predictions, people: People, summary: Mapping[str, Any], settings: Mapping[str, Any]) -> Any:
+    """The `raters` of metrics.json: see `raters.summarize`, `raters.beside` and `procrustes.between_raters`; empty
+    where no point of these pictures is annotated by all.
 
     Args:
-      table: of some pictures.
-      pictures: all of a domain.
+      table: of N pictures.
+      people: of these pictures.
+      summary: of the same pictures.
+      settings: of `metrics.summarize`.
     """
-    if pictures.targets.of_raters is None:
+    found = raters.summarize(table, people.points, people.names, people.spacing)
+    if not found:
         return {}
-    everything = pictures.everything
-    place = {image: i for i, image in enumerate(everything.images)}
-    rows = [place[image] for image in table.images.tolist()]
-    points, spacing = np.moveaxis(pictures.targets.of_raters[rows], 1, 0), everything.spacing[rows]
-    found = raters.summarize(table, points, pictures.targets.landmarks.raters, spacing)
-    shape = procrustes.between_raters(table, points, spacing)
-    return {"raters": found | ({"shape": shape} if shape else {})} if found else {}
+    found |= raters.beside(table, people.distances, measure=summary["ced_measure"], **settings)
+    shape = procrustes.between_raters(table, people.points, people.spacing)
+    return {"raters": found | ({"shape": shape} if shape else {})}
 
 
 def _pooled(path: pathlib.Path, tables: Sequence[Predictions]) -> Predictions:
