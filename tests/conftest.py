@@ -1,6 +1,7 @@
 """Before JAX is imported: four simulated devices, and a compilation cache that outlives the run."""
 
 import csv
+import gc
 import json
 import logging
 import os
@@ -20,8 +21,33 @@ os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "ctd_jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.5")
 os.environ.pop("TFDS_DATA_DIR", None)
 
+# A tenth of the time was the search for garbage: what JAX has traced and compiled are millions of objects that stay.
+gc.set_threshold(20_000, 10, 10)
+
+import jax  # noqa: E402
+import psutil  # noqa: E402
 import pytest  # noqa: E402
 import tiny  # noqa: E402
+
+from ctd_jax import lock  # noqa: E402
+
+RUNS = {"finished_run", "sure_run"}  # fixtures that train: what uses them is slow
+MAX_RESIDENT = 2**31  # bytes of a process that runs tests; beyond it, what JAX has compiled is forgotten
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if RUNS.intersection(item.fixturenames):
+            item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _bounded_memory():
+    """JAX keeps each program that it has compiled: of the whole suite, more than 5 GB."""
+    yield
+    if psutil.Process().memory_info().rss > MAX_RESIDENT:
+        jax.clear_caches()
+        gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -72,11 +98,22 @@ def cli(monkeypatch, capsys):
 
 
 @pytest.fixture(scope="session")
-def finished_run(landmark_folder, teacher_file, tmp_path_factory):
+def finished_run(tmp_path_factory, worker_id):
     """The workdir, standard output and error of a run on a landmark folder with spacing, the splits train, val, test1
     and test2, one landmark of one test picture missing, and two raters, one of them 2 px to the right. Its command line
-    is in `arguments.json` beside it."""
-    root, folder = landmark_folder(size=48), tmp_path_factory.mktemp("finished")
+    is in `arguments.json` beside it. The first process of xdist that asks for it trains it, for all of them."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "finished"
+    with lock.held(folder, wait=True):
+        if not (folder / "stderr").exists():
+            _train(folder)
+    return folder / "run", (folder / "stdout").read_text("utf-8"), (folder / "stderr").read_text("utf-8")
+
+
+def _train(folder: pathlib.Path) -> None:
+    """See `finished_run`."""
+    root = tiny.write_folder(folder / "faces", size=48)
+    teacher_file = tiny.write_teacher(folder / "teacher.safetensors")
     with (root / "landmarks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for rater, shift in (("one", 0), ("two", 2)):
@@ -102,4 +139,5 @@ def finished_run(landmark_folder, teacher_file, tmp_path_factory):
     command = [sys.executable, "-m", "ctd_jax.main", *arguments]
     done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    return folder / "run", done.stdout, done.stderr
+    (folder / "stdout").write_text(done.stdout, "utf-8")
+    (folder / "stderr").write_text(done.stderr, "utf-8")

@@ -24,6 +24,8 @@ from ctd_jax.errors import UserError
 from ctd_jax.losses import terms
 from ctd_jax.models import layers
 
+pytestmark = pytest.mark.slow
+
 
 def log(workdir):
     """The rows of log.csv: name of a column -> text."""

@@ -12,6 +12,8 @@ from ctd_jax.data import roots
 from ctd_jax.errors import UserError
 from ctd_jax.training import memory
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize(
     ("side", "platform", "size"),

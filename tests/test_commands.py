@@ -45,6 +45,7 @@ def test_each_command_is_that_of_its_module(name):
     assert done.stdout == direct.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", converters.CONVERTERS)
 def test_each_converter_is_found(name):
     done = ctd_jax("convert", name, "no_such_file", "--out=x.safetensors")

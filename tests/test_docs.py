@@ -134,7 +134,9 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
 
 def _check_tests(words: list[str]) -> None:
     """The tests that are named exist; they run where all tests do."""
-    for name in words[2:] if words[:1] == ["-n"] else words:  # number of processes
+    with_value = ("-n", "--dist", "-m")
+    before = ["", *words]
+    for name in [word for i, word in enumerate(words) if word not in with_value and before[i] not in with_value]:
         file, _, function = name.partition("::")
         assert (REPO / file).is_file(), name
         known = [n.name for n in ast.parse((REPO / file).read_text("utf-8")).body if isinstance(n, ast.FunctionDef)]
@@ -153,6 +155,7 @@ def _check_script(words: list[str]) -> None:
     assert (REPO / words[0]).is_file(), words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", NAMES)
 def test_commands_run(name, place, run, finished_run):
     """Every command of a page that is not marked, in their order."""

@@ -18,6 +18,8 @@ from ctd_jax import training_run
 from ctd_jax.data import synthetic
 from ctd_jax.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 REPO = pathlib.Path(__file__).parents[1]
 GRID = '--config.grid=("train.encoder_lr=1e-3","train.encoder_lr=1e-2")'
 CHOOSING = "1000"

@@ -24,6 +24,8 @@ from ctd_jax.training import checkpoint, memory, step
 from ctd_jax.training.log import SPEEDS
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 REPO = pathlib.Path(__file__).parents[1]
 ANOTHER = {"model__encoder": "resnet18", "data__image_size": 64}  # than the tiny teacher's
 UNTAUGHT = {"teacher__weights": "none", "model__encoder": "resnet8", "constraints__ed__weight": 0.0}

@@ -14,6 +14,8 @@ import ctd_jax
 from ctd_jax.config import load_config
 from ctd_jax.errors import UserError
 
+pytestmark = pytest.mark.slow
+
 REPO = pathlib.Path(__file__).parents[1]
 
 

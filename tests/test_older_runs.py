@@ -9,6 +9,8 @@ from PIL import Image
 
 from ctd_jax import Predictor
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def picture(tmp_path):

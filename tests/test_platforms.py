@@ -6,7 +6,10 @@ import pathlib
 import subprocess
 import sys
 
+import pytest
 import tiny
+
+pytestmark = pytest.mark.slow
 
 REPO = pathlib.Path(__file__).parents[1]
 ELSEWHERE = """

@@ -17,6 +17,8 @@ from ctd_jax.config import config_hash, load_config
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.tasks.teacher import IMAGENET, Teacher, TeacherNetwork
 
+pytestmark = pytest.mark.slow
+
 FOLDER = pathlib.Path(__file__).parents[1] / "configs"
 MODULES = {p.stem: importlib.import_module(f"configs.{p.stem}") for p in sorted(FOLDER.glob("[a-z]*.py"))}
 ROWS = [name for name, m in MODULES.items() if name != "default" and m.get_config().task == "landmarks"]

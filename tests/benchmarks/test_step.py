@@ -16,6 +16,7 @@ def ours():
     jax.config.update("jax_enable_compilation_cache", cached)
 
 
+@pytest.mark.slow
 def test_a_call_is_a_training_step_or_a_prediction(ours):
     before = jax.device_get(ours._state)
     ours.train()

@@ -32,6 +32,7 @@ def as_ours(key, value):
     return value.transpose((2, 3, 0, 1) if key.startswith("decoder") else (2, 3, 1, 0))
 
 
+@pytest.mark.slow
 def test_the_baseline_is_the_same_network():
     from benchmarks import torch_baseline
 

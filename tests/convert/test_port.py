@@ -25,6 +25,7 @@ def convert(path, state):
     return port.convert(path, mobilefacenet.original)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path, capsys):
     state = {f"module.{key}": value for key, value in mobilefacenet_state().items()}
     (tmp_path / "face.pt").write_bytes(torch_legacy(state))
@@ -48,6 +49,7 @@ def test_the_original_is_computed_in_numpy_where_there_is_no_torch(tmp_path, wit
     assert 0 < max(differences.values()) < 1e-4
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torch", [True, False], ids=["PyTorch", "NumPy"])
 def test_a_wrong_port_is_refused(tmp_path, monkeypatch, torch):
     """Two layers of equal shapes change places: only the comparison of numbers can see it."""
@@ -77,6 +79,7 @@ def test_a_file_that_fits_in_part_is_refused(tmp_path):
         assert part in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
 def test_damaged_numbers_are_refused(value, tmp_path):
     (tmp_path / "w.pkl").write_bytes(pickle.dumps(mobilefacenet_state() | {"conv3.bias": np.full(128, value)}))

@@ -63,6 +63,7 @@ def convert(converter, path, content):
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["VGGFace2-pytorch", "MatConvNet"])
 def test_vggface2(form, tmp_path, capsys):
     is_matconvnet, arrays = form == "MatConvNet", state("resnet50_caffe")
@@ -100,6 +101,7 @@ def test_every_style_gives_the_same_variables(write, tmp_path):
     jax.tree.map(np.testing.assert_array_equal, variables, want)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", ["resnet18", "resnet34", "resnet50"])
 def test_torchvision_is_recognised(case, tmp_path):
     meta = check_against_pytorch(convert(torchvision, tmp_path / "w.pt", state_files.torch_zip(state(case))), case)
@@ -198,6 +200,7 @@ def test_the_number_of_classes_tells_imagenet_from_vggface2(tmp_path):
 # ---------------------------------------------------------------- backbones, and other files
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["without fc", "sequential", "in a safetensors file"])
 def test_a_backbone_without_its_classifier(style, tmp_path, capsys):
     """PyTorch's own numbers, but for the classifier's, which the file lacks."""

@@ -272,6 +272,7 @@ BIG = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", BIG)
 def test_a_small_file_cannot_take_much_memory(name, tmp_path):
     content, message = BIG[name]()

@@ -130,23 +130,27 @@ def imagenet(picture_rgb):
     return (picture_rgb / 255 - mean) / std
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", STYLES)
 def test_vggface2(style, make, tmp_path, capsys):
     net = trained(make.ResNet((3, 4, 6, 3), True, 11, width=8, stride_in_1x1=True, pool_padding="ceil"))
     check(net, vggface2, style, tmp_path, capsys, lambda rgb: (rgb - RGB)[..., ::-1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["zip", "legacy", "module. in state_dict"])
 def test_vggface2_by_way_of_matconvnet(style, tmp_path, capsys):
     check(trained(Caffe()), vggface2, style, tmp_path, capsys, lambda rgb: rgb - RGB)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "depth"), [("resnet18", "2222"), ("resnet34", "3463"), ("resnet50", "3463")])
 def test_torchvision(name, depth, make, tmp_path, capsys):
     net = trained(make.ResNet(tuple(map(int, depth)), name == "resnet50", 11, width=8))
     assert check(net, torchvision, "zip", tmp_path, capsys, imagenet)["encoder"]["name"] == name
 
 
+@pytest.mark.slow
 def test_efficientnet_lite(tmp_path, capsys):
     """Against the network of PyPI's efficientnet-lite-pytorch, which pads for any size of picture."""
     lite = pytest.importorskip("efficientnet_lite_pytorch")
@@ -159,6 +163,7 @@ def test_efficientnet_lite(tmp_path, capsys):
     check(net, efficientnet_lite, "zip", tmp_path, capsys, lambda rgb: (rgb - 127) / 128)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("style", ["zip", "legacy"])
 def test_mobilefacenet(style, make, tmp_path, capsys):
     check(trained(make.MobileFaceNet()), mobilefacenet, style, tmp_path, capsys, imagenet, size=(112, 112))

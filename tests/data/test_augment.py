@@ -125,6 +125,7 @@ def test_the_draws_of_older_runs():
     np.testing.assert_allclose(pictures[:, 20, ::20, 0], row, atol=1e-2)
 
 
+@pytest.mark.slow
 def test_scale_and_shift_as_jax_has_them():
     """The whole picture, its border too."""
     picture = noisy()
@@ -226,6 +227,7 @@ def test_classes_as_the_nearest_pixel_has_them():
             assert found[row, column] == (classes[nearest] if inside else -1)
 
 
+@pytest.mark.slow
 def test_one_map_for_points_and_heatmaps_of_another_resolution():
     """Heatmaps of a quarter of the side, moved, are those of the moved points."""
     for one in drawn(10, seed=2, scale=0.1, shift=0.05, rotation=20.0, aspect=0.1, flip=0.5):
@@ -356,6 +358,7 @@ def test_greys_stay_in_their_range():
     assert found.min() == 0 and found.max() == 255
 
 
+@pytest.mark.slow
 def test_a_key_changes_greys_one_way_whatever_else_is_on():
     """Brightness is that of the key, with the other changes or without; and it does not go with the place."""
     picture = np.full((8, 8, 3), 120, np.uint8)

@@ -151,6 +151,7 @@ print(len(builder.pictures(root, read_folder(root), cache)[0]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_prepare_the_same_at_once(road, prepared, tmp_path):
     root, _ = prepared
     command = [sys.executable, "-c", PREPARE, str(root), str(tmp_path), road]

@@ -96,6 +96,7 @@ def moved_together(key, picture, classes, **options):
     return augment.move_picture(affine, picture), augment.move_classes(affine, classes, outside=255)
 
 
+@pytest.mark.slow
 def test_classes_move_with_their_picture():
     """The picture is its own class map: at full pixels both agree wherever no edge is near."""
     classes = np.kron(np.arange(16).reshape(4, 4) % 3, np.ones((8, 8))).astype(np.uint8)
@@ -114,6 +115,7 @@ def test_classes_move_with_their_picture():
     assert min(gone) > 0.8
 
 
+@pytest.mark.slow
 def test_a_move_of_whole_pixels_by_hand():
     """factor 1, moved: every class is found that many pixels on; mirrored where the key says so."""
     classes = np.arange(64, dtype=np.uint8).reshape(8, 8)

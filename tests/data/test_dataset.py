@@ -254,6 +254,7 @@ def test_from_file_to_original_pixels(tmp_path, boxes):
     np.testing.assert_allclose(table.xy, dataset.targets.xy, atol=0.1)
 
 
+@pytest.mark.slow
 def test_drawn_faces_have_no_leak(caplog):
     config = config_of(root="synthetic")
     pictures = data.load(config, cache=None)

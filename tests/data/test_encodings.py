@@ -52,6 +52,7 @@ print(ascii(pictures.everything.subjects[0]))
 """
 
 
+@pytest.mark.slow
 def test_umlauts_in_another_locale(tmp_path):
     if not CASE.is_dir():
         pytest.skip(f"needs {CASE}, which is not part of the repository")

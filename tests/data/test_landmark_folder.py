@@ -513,6 +513,7 @@ def real(name):
     return REAL / name
 
 
+@pytest.mark.slow
 def test_faces_fgnet(caplog):
     root = real("faces_fgnet")
     table = read_folder(root)
@@ -557,6 +558,7 @@ def test_fetal_head_us():
         table.check_picture(index, root)
 
 
+@pytest.mark.slow
 def test_faces_ytf(caplog):
     """Its split `teacher`, where some frames repeat, takes no part; a few points lie a little outside."""
     root = real("faces_ytf")

@@ -17,6 +17,7 @@ def drawn():
     return synthetic.faces(range(PEOPLE), SHOTS, size=SIZE, seed=0)
 
 
+@pytest.mark.slow
 def test_in_a_clinic_faces_are_nearer_and_turned_less(drawn):
     """A head that is turned is narrower between the eyes, and its nose is not below their middle."""
     clinic = synthetic.faces(range(PEOPLE), SHOTS, size=SIZE, seed=0, setting=synthetic.CLINIC)

@@ -303,6 +303,7 @@ def test_damaged_files_are_named(home, tmp_path, what):
     assert str(place) in said and ("can't be read" in said or "can't read" in said)
 
 
+@pytest.mark.slow
 def test_a_training_on_it(home, teacher_file, tmp_path, cli):
     small = tiny.arguments(teacher_file, data__root=f"tfds:{home / 'toy_faces'}", train__steps=2)
     workdir = tmp_path / "run"

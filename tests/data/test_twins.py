@@ -276,6 +276,7 @@ def test_our_cephalogram_split_has_none_across(ceph):
     assert dict(found.counts) == {("test1", "test1", False): 3}
 
 
+@pytest.mark.slow
 def test_multidomain():
     """Two patients of ACDC are one, in both phases; nerve_us repeats a picture, and has two in succession."""
     root = real("multidomain")
@@ -291,6 +292,7 @@ def test_multidomain():
     }
 
 
+@pytest.mark.slow
 def test_faces_fgnet():
     root = real("faces_fgnet")
     table = read_folder(root)

@@ -205,6 +205,7 @@ def teachers(run, trained, monkeypatch, *flags):
     return run("teachers", roots, "--teacher=mfn.safetensors", *flags, file="teachers")
 
 
+@pytest.mark.slow
 def test_teachers(run, trained, monkeypatch):
     folder = teachers(run, trained, monkeypatch, "--seeds=2", "--labels=10,50")
     assert len(trained) == 3 * 2 * 4 * (3 + 2)

@@ -14,6 +14,8 @@ from ctd_jax.config import config_hash, load_config
 from ctd_jax.data import splits
 from experiments import recipe
 
+pytestmark = pytest.mark.slow
+
 LANDMARKS = ("a", "b")
 PARTS = {"shift": ["augment.shift=0"], "mirror": ["augment.flip=0", "augment.scale=0"]}
 # The recipe of these tests: two rates to choose from.

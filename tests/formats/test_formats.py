@@ -9,6 +9,8 @@ from jax import export
 
 from ctd_jax import formats
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("to", formats.FORMATS)

@@ -12,6 +12,7 @@ from jax import export
 from ctd_jax.errors import UserError
 
 
+@pytest.mark.slow
 def test_onnx_is_made_of_what_onnxruntime_joins_with_a_convolution():
     """MobileFaceNet and its decoder have 32 ReLU6 and 4 ReLU; no padding, no cut and no matrix product is left."""
     form, (body, variables) = form_of("onnx"), network("mobilefacenet")

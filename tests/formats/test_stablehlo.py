@@ -2,10 +2,12 @@
 
 import jax
 import jax.numpy as jnp
+import pytest
 from exported import POINTS, S, form_of, network
 from jax import export
 
 
+@pytest.mark.slow
 def test_stablehlo_is_for_all_platforms_in_the_forms_of_each():
     """MobileFaceNet and its decoder have 16 depthwise convolutions, 33 of 1x1, the stem, and 4 for each deconvolution.
     For accelerators all are convolutions, on a CPU the stem and, its maps being large, the second deconvolution."""

@@ -16,6 +16,8 @@ from ctd_jax.data import boxes, landmark_folder, pictures
 from ctd_jax.errors import UserError
 from tests.fuzz import doors, hostile, label_doors
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def every_door(tmp_path_factory):

@@ -10,6 +10,8 @@ import tiny
 import ctd_jax
 from ctd_jax.data import synthetic
 
+pytestmark = pytest.mark.slow
+
 MM, SIDE = 0.5, 48  # of a pixel; pixels of a picture
 
 

@@ -147,6 +147,7 @@ def test_attention_transfer_takes_rounding_for_equality():
         np.testing.assert_array_equal(result, 0)
 
 
+@pytest.mark.slow
 def test_relations_do_not_see_shift_scale_or_rotation():
     teacher = np.random.default_rng(0).normal(size=(4, 3)).astype(np.float32)
     student = 7 * teacher @ np.float32([[0, 1, 0, 0], [0, 0, 0, 1], [1, 0, 0, 0]]) + 2  # wider than the teacher

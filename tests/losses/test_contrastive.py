@@ -43,6 +43,7 @@ def test_two_pairs_by_hand():
     np.testing.assert_allclose(mixed, np.full(4, np.log(2 + np.exp(2))), rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("features", [np.zeros((4, 3)), np.ones((4, 3)), np.ones((1, 3)), 1e4 * np.eye(4)])
 def test_finite_in_the_corners(features):
     def mean(features):
@@ -77,6 +78,7 @@ def multi_scale(teacher_file):
     return task, batch, tiny.trainer(task, tx=optax.identity())([batch])
 
 
+@pytest.mark.slow
 def test_the_mean_over_the_layers_with_the_domains_as_labels(multi_scale):
     task, batch, (_, (means,)) = multi_scale
     picture = (batch["picture"] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
@@ -94,6 +96,7 @@ def test_the_mean_over_the_layers_with_the_domains_as_labels(multi_scale):
     assert means["loss"] == pytest.approx(means["heatmap"] + 0.5 * means["contrastive"], rel=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kind", "devices"), [("shard_map", 2), ("shard_map", 4), ("pmap", 4)])
 def test_several_devices_do_what_one_does(multi_scale, kind, devices):
     """Values and gradients, of the term and of batch norm per domain."""

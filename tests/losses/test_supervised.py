@@ -83,6 +83,7 @@ def test_adaptive_wing_counts_the_neighbours_of_a_peak_too():
     np.testing.assert_allclose(beside, 11 * away, rtol=1e-4)
 
 
+@pytest.mark.slow
 def test_adaptive_wing_averages_what_counts_and_has_a_gradient_everywhere(batch):
     heatmaps, true_heatmaps, mask = batch
     true_heatmaps = np.clip(true_heatmaps, 0, 1)
@@ -164,6 +165,7 @@ def test_soft_dice_of_a_hand_calculation():
     assert float(supervised.soft_dice(sure, classes, foreground)[0]) == pytest.approx(0, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_the_gradients_of_class_losses_are_finite(pixels):
     logits, classes = pixels
     logits = np.array(logits)

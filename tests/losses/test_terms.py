@@ -22,6 +22,8 @@ from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import AXIS
 
+pytestmark = pytest.mark.slow
+
 B = 4
 SIZES = {"stage1": (4, 4, 6), "encoder": (2, 2, 8), "head": (5,), "late": (4, 4, 6)}
 WEIGHTS = {

@@ -146,6 +146,7 @@ def test_what_is_no_point(case):
     assert str(caught.value).startswith("f.json: derived") and expected in str(caught.value)
 
 
+@pytest.mark.slow
 def test_points_too_deep_in_each_other():
     derived = {f"p{i + 1}": {"midpoint": [f"p{i}", "b"]} for i in range(1000)} | {"p0": "a"}
     with pytest.raises(UserError, match="f.json: definitions too deep in each other"):

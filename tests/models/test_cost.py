@@ -51,6 +51,7 @@ def test_multiply_adds_of_a_network_by_hand():
     assert multiply_adds(light, 32) == want + 6 * 3 * 64 + 9 * 3 * 256 + 3 * 5 * 256
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("encoder", STUDENTS)
 def test_a_tiny_student_keeps_its_bounds(encoder):
     channels, n_params, most, gflops, by_hand = STUDENTS[encoder]
@@ -63,6 +64,7 @@ def test_a_tiny_student_keeps_its_bounds(encoder):
     assert cost.gflops(net, 128) == pytest.approx(found / 4, rel=1e-3)
 
 
+@pytest.mark.slow
 def test_the_compiler_counts_two_for_a_multiply_add():
     """All but batch norm and activations; less where a tap meets padding, which the dense deconvolution has most of."""
     for net in (network("resnet18", (128, 128, 128), "dense"), network("mobilefacenet", (64, 64))):

@@ -73,6 +73,7 @@ def test_a_mixed_batch_is_that_of_each_domain_alone(variables, train, devices):
         np.testing.assert_array_equal(absent[key][0], value)
 
 
+@pytest.mark.slow
 def test_gradients_stay_within_their_domain(variables):
     def loss(params, x):
         y, _ = Net().apply(variables | {"params": params}, x, DOMAIN, train=True, mutable=["batch_stats"])

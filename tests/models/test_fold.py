@@ -63,6 +63,7 @@ def apply(model, variables, domain=0) -> dict:
     return features(variables)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "model",
     [

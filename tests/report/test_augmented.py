@@ -34,6 +34,7 @@ def circles(picture):
     return blue(picture).sum()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", ["ctd_ed", "mtmd", "source"])
 def test_a_page_of_each_task(row, teacher_file, tmp_path):
     changes = {"teacher__weights": "none", "model__encoder": "resnet8"} if row == "source" else {}
@@ -47,6 +48,7 @@ def test_a_page_of_each_task(row, teacher_file, tmp_path):
         assert all((circles(one) > 20) == (row != "source") for one in (plain, *drawn))
 
 
+@pytest.mark.slow
 def test_circles_lie_where_the_landmarks_are_moved_to(teacher_file):
     """In mirror images; and there is none of a landmark that is not annotated."""
     task = tiny.task(teacher_file, **tiny.STILL | {"augment__flip": 1.0})
@@ -76,6 +78,7 @@ def test_without_augmentation_all_pictures_of_a_row_are_those_of_its_name(teache
     assert len({*shown}) == 3 and {*shown} <= {*names} and "then 3 random draws each" in text
 
 
+@pytest.mark.slow
 def test_the_page_comes_before_the_run_and_leaves_it_alone(cli, monkeypatch, tmp_path, teacher_file):
     monkeypatch.chdir(tmp_path)
     command = ["--config=ctd_ed", "--workdir=run", *tiny.arguments(teacher_file, **tiny.CHANGING)]

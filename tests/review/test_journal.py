@@ -128,6 +128,7 @@ class Killed:
 KILLS = int(os.environ.get("CTD_JAX_KILLS", 3))  # of the server; 50 take two minutes
 
 
+@pytest.mark.slow
 def test_every_acknowledged_edit_outlives_kill_9(landmark_folder):
     root = landmark_folder(people=2, shots=1, size=16)
     chance = random.Random(0)

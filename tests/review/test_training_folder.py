@@ -140,6 +140,7 @@ def test_whose_review_and_where_to(root):
     assert training_folder.free_place(root).name == f"{root.name}_reviewed_2"
 
 
+@pytest.mark.slow
 def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
     reviewed = folder.read(root)
     entries = [edit("images/001.png", reviewed.labels["images/000.png"] | {}, done=True)]

@@ -18,6 +18,8 @@ from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import averaged
 
+pytestmark = pytest.mark.slow
+
 REPO = pathlib.Path(__file__).parents[2]
 OUTPUTS = ("xy", "confidence", "spread")
 

@@ -16,6 +16,8 @@ from ctd_jax import data, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask, heatmaps
 
+pytestmark = pytest.mark.slow
+
 ON = {"constraints__consistency__weight": 1.0, "train__average": 0.9}
 UNLABELLED = {"data__budget": 4, "data__unlabelled": "rest", "train__unlabelled_batch_size": 4}
 SIZE, STRIDE = 32, 4

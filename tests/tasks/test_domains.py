@@ -28,6 +28,8 @@ from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint, step
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 BOTH = ("synthetic", "synthetic_film")
 PLAIN = {"constraints__contrastive__weight": 0.0}
 

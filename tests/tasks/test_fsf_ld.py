@@ -22,6 +22,8 @@ from ctd_jax.tasks.landmarks import LandmarkTask, heatmaps
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 SMALL = {"model__encoder": "resnet8", "model__decoder": "dense", "teacher__weights": "none"}
 NARROW = {"model__encoder": "mobilenet_micro", "model__decoder_channels": (8, 8, 8), "data__image_size": 64}
 LEVELS = ("stage2", "deconv2=deconv1")

@@ -22,6 +22,8 @@ from ctd_jax.tasks import landmarks, segmentation
 from ctd_jax.tasks.landmarks import domains, heatmaps
 from ctd_jax.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 RGB = {"channels": "RGB", "scale": 255.0, "mean": [0.0, 0.0, 0.0], "std": [1.0, 1.0, 1.0]}
 S = 32
 SWAPPED = [

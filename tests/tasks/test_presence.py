@@ -24,6 +24,8 @@ from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 
+pytestmark = pytest.mark.slow
+
 K = len(synthetic.LANDMARKS)
 NOSE, CHIN, NEVER = (synthetic.LANDMARKS.index(name) for name in (*absent_points.MAY_BE_ABSENT, absent_points.NEVER))
 

@@ -29,6 +29,8 @@ from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 REPO = pathlib.Path(__file__).parents[2]
 CLASSES = {"heads": ("background", "skull", "brain"), "spines": ("background", "disc")}
 SMALL = {"data__synthetic__shots": (1, 1, 1)}

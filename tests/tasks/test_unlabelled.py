@@ -14,6 +14,8 @@ from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 KEYS = {"data__budget": 4, "data__unlabelled": "rest", "train__unlabelled_batch_size": 4}
 SIZE, STRIDE = 32, 4
 

@@ -13,6 +13,8 @@ from ctd_jax.errors import UserError
 from ctd_jax.training import feed
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 STEPS = {"train__steps": 13, "eval__every": 4, "data__synthetic__identities": (8, 2, 2)}
 
 

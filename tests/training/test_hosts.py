@@ -24,6 +24,8 @@ from ctd_jax.training import checkpoint, hosts
 from ctd_jax.training.log import SPEEDS
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 REPO = pathlib.Path(__file__).parents[2]
 CONFIG = f"--config={REPO / 'configs' / 'source.py'}"
 VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")

@@ -16,6 +16,8 @@ from ctd_jax.tasks.landmarks import heatmaps
 from ctd_jax.training import pace, step
 from ctd_jax.training.parallel import Parallel
 
+pytestmark = pytest.mark.slow
+
 BATCH = 8
 
 
