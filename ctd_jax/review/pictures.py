@@ -9,6 +9,7 @@ import pathlib
 import threading
 from collections.abc import Sequence
 
+import numpy as np
 from PIL import Image
 
 from ctd_jax.data import grey_range, pictures, survey
@@ -43,8 +44,8 @@ class Pictures:
         picture = self._of(image)
         size = picture.size
         if max(size) > longest:
-            picture = picture.copy()
-            picture.thumbnail((longest, longest), Image.Resampling.LANCZOS)
+            scaled = [max(1, round(side * longest / max(size))) for side in size]
+            picture = picture.resize((scaled[0], scaled[1]), Image.Resampling.LANCZOS)
         return picture, size
 
     def tile(self, image: str, scale: int, column: int, row: int) -> Image.Image:
@@ -67,7 +68,9 @@ class Pictures:
             return self._kept(image, changed)
 
     def _decoded(self, image: str, changed: int) -> Image.Image:
-        return Image.fromarray(pictures.decode((self._root / image).read_bytes(), image, self._grey))
+        values = pictures.decode((self._root / image).read_bytes(), image, self._grey)
+        is_grey = (values[..., :1] == values[..., 1:]).all()  # then one channel does, a third of the work
+        return Image.fromarray(np.ascontiguousarray(values[..., 0]) if is_grey else values)
 
 
 def grey_of(paths: Sequence[pathlib.Path]) -> grey_range.Grey:

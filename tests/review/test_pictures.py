@@ -41,4 +41,11 @@ def test_a_picture_that_has_changed_is_read_again(tmp_path):
     shown = Pictures(tmp_path, ["a.png"])
     for grey in (10, 90):
         Image.new("L", (5, 4), grey).save(path)
-        assert shown.whole("a.png")[0].getpixel((0, 0)) == (grey,) * 3
+        assert shown.whole("a.png")[0].getpixel((0, 0)) == grey
+
+
+def test_colour_in_a_single_pixel_is_kept(tmp_path):
+    picture = Image.new("RGB", (5, 4), (7, 7, 7))
+    picture.putpixel((3, 2), (7, 7, 8))
+    picture.save(tmp_path / "a.png")
+    assert Pictures(tmp_path, ["a.png"]).whole("a.png")[0].getpixel((3, 2)) == (7, 7, 8)
