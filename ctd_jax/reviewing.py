@@ -23,6 +23,11 @@ With --workdir the list is sorted as `ctd-jax next` does it, while the page is u
 training has most to learn from comes first, and a quarter is random. By the random pictures that are done the page says
 how wrong the run is on new ones.
 
+A second rater works blinded: where others have placed points in FOLDER/review, or are raters of the folder, the page
+shows neither the points of landmarks.csv nor predictions; --noblinded shows them, --blinded hides them from the first
+rater too, and a line says which holds. --repeat=0.1 shows a tenth of the pictures a second time, later and without
+saying so (names are hidden, and the list is not sorted then): how far a rater is from himself.
+
 Pictures marked done become a folder that trains, by a button or by
 
     python -m ctd_jax.label_files from-review FOLDER --out=NEW
@@ -31,6 +36,7 @@ Exit code: 0 done; 2 something you can mend, the message says how; 1 anything el
 """
 
 import contextlib
+import functools
 import importlib.util
 import pathlib
 import webbrowser
@@ -73,6 +79,14 @@ _PORTABLE = flags.DEFINE_string(
 _SIDE = flags.DEFINE_integer(
     "portable_side", 1024, "Longer side of a picture in that file, pixels.", 64, 8192, flag_values=_FLAGS
 )
+_BLINDED = flags.DEFINE_bool(
+    "blinded", None, "Show neither labels nor predictions; by default to those who are not the first rater.",
+    flag_values=_FLAGS,
+)  # fmt: skip
+_REPEAT = flags.DEFINE_float(
+    "repeat", None, "Share of the pictures that come again, for the error within one rater; implies --blinded.", 0, 1,
+    flag_values=_FLAGS,
+)  # fmt: skip
 _paths: list[str] = []
 
 
@@ -95,7 +109,7 @@ def main() -> None:
 
 
 def _review(root: pathlib.Path, rater: str) -> None:
-    from ctd_jax.review import folder, journal, proposals, server, sorting
+    from ctd_jax.review import blinding, folder, journal, proposals, server, sorting
 
     path = journal.path_of(root, rater)
     if not root.is_dir():
@@ -106,13 +120,22 @@ def _review(root: pathlib.Path, rater: str) -> None:
         reviewed = folder.read(root, [name.strip() for name in _LANDMARKS.value], kept.entries)
         workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
         proposed = proposals.Proposals(reviewed, _predict(reviewed))
-        how = _ORDER.value or (sorting.NEXT if workdir else sorting.FOLDER)
+        others = blinding.others(root, rater, reviewed)
+        repeat = blinding.repeat_of(_REPEAT.value, kept.entries)
+        is_blinded = blinding.is_blinded(_BLINDED.value, kept.entries, others, repeat)
+        said = blinding.said(is_blinded, others, proposes=bool(workdir or _PREDICTIONS.value))
+        shown = blinding.shown(reviewed, rater, blinded=is_blinded, repeat=repeat)
+        how = _ORDER.value or (sorting.NEXT if workdir and not repeat else sorting.FOLDER)
+        if repeat and how != sorting.FOLDER:
+            raise UserError(
+                f"--order={how} sorts pictures, and --repeat has an order of its own; leave out one of them"
+            )
         listed = sorting.Sorting(reviewed, kept.entries, how, workdir)
-        answers = server.Answers(reviewed, kept, rater, proposed, workdir, listed)
+        answers = server.Answers(reviewed, kept, rater, proposed, workdir, listed, shown)
         listed.start()
         try:
             with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it when it is interrupted, or just ends
-                server.serve(answers, private / "address.json", _PORT.value, _ready)
+                server.serve(answers, private / "address.json", _PORT.value, functools.partial(_ready, said))
             print(f"\nstopped; every edit is in {path}")
         finally:
             listed.stop()
@@ -136,8 +159,8 @@ def _predict(reviewed: "Reviewed") -> "Predict":
     return proposals.nothing
 
 
-def _ready(address: str) -> None:
-    print(f"{address}\nopen until Ctrl-C", flush=True)
+def _ready(said: str, address: str) -> None:
+    print(f"{address}\n{said}\nopen until Ctrl-C", flush=True)
     if _OPEN.value:
         webbrowser.open_new_tab(address)
 

@@ -8,7 +8,7 @@ import time
 
 import uvicorn
 
-from ctd_jax.review import folder, journal, proposals, server, sorting
+from ctd_jax.review import blinding, folder, journal, proposals, server, sorting
 
 TOKEN = "a_token_of_tests"
 
@@ -16,13 +16,16 @@ TOKEN = "a_token_of_tests"
 class Serving:
     """A server that runs until `stop`."""
 
-    def __init__(self, root, *, names=(), predict=proposals.nothing, rater="anna", workdir=None, port=0, order=None):
+    def __init__(self, root, *, names=(), predict=proposals.nothing, rater="anna", workdir=None, port=0, order=None,
+                 blinded=False, repeat=0.0):  # fmt: skip
         self.root, self.path = root, journal.path_of(root, rater)
         self.journal = journal.Journal(self.path)
         self.reviewed = folder.read(root, names, self.journal.entries)
         self._proposals = proposals.Proposals(self.reviewed, predict)
+        self.shown = blinding.shown(self.reviewed, rater, blinded=blinded, repeat=repeat)
         self.sorting = sorting.Sorting(self.reviewed, self.journal.entries, order or sorting.FOLDER, workdir)
-        answers = server.Answers(self.reviewed, self.journal, rater, self._proposals, workdir, self.sorting)
+        answers = server.Answers(self.reviewed, self.journal, rater, self._proposals, workdir, self.sorting,
+                                 self.shown)  # fmt: skip
         self.sorting.start()
         config = uvicorn.Config(
             server.application(answers, TOKEN), host=server.HOST, port=port, log_config=None, lifespan="off",

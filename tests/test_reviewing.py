@@ -41,9 +41,11 @@ def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landm
     finally:
         code, out, error = first.stop()
     assert (code, error) == (0, "") and f"stopped; every edit is in {root}/review/rater1.jsonl" in out
-    second = Started(root)
+    second = Started(root, "--repeat=0.5")
+    said = second.process.stdout.readline()
     second.stop()
     assert second.address == first.address
+    assert said.startswith("blinded: the points of landmarks.csv are not shown; --noblinded shows")
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,18 @@
 
 An entry has an `id`, a `kind`, the time `at`, and
 
-    open            landmarks, a list of names: which points a rater began with
-    edit            image; points, name -> point (null: back to what was proposed); done, true, false or null (unsaid)
+    open            landmarks, a list of names: which points a rater began with; blinded, whether what others say was
+                    hidden, and repeat, the share of pictures that come again (see `blinding`); another one where these
+                    have changed
+    edit            image; points, name -> point (null: back to what was proposed); done, true, false or null (unsaid);
+                    seconds since the picture came up, or since the edit before
     undo, redo      nothing else: the last edit that is not yet undone, of whatever picture
     order           run, images, random, sign: the list of a run, and which of its pictures were drawn; see `sorting`
 
 A point has x and y in pixels of the picture (null where it is absent), a state of `labels.table.STATES`, and `how` it
-came there: by hand, accepted (a proposal that was found right) or fitted (moved along with others, not yet accepted).
+came there: by hand, accepted (a proposal that was found right) or fitted (moved along with others, not yet accepted);
+and `moved`, how far from what was proposed, in pixels, where anything was. Older journals lack blinded,
+repeat, seconds and moved.
 """
 
 import math
@@ -92,6 +97,10 @@ def readable(entry: Any) -> dict[str, Any]:
         names = entry.get("landmarks")
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise UserError(f"expected landmarks, a list of names, found {_shown(names)}")
+        if not isinstance(entry.get("blinded", False), bool):
+            raise UserError(f"blinded is true or false, found {_shown(entry['blinded'])}")
+        if _amount(entry.get("repeat", 0.0), "repeat") > 1:
+            raise UserError(f"repeat is a share, found {_shown(entry['repeat'])}")
         return {"id": id_, "kind": kind, "landmarks": names}
     if kind == "order":
         return {"id": id_, "kind": kind, **_order(entry)}
@@ -102,6 +111,8 @@ def readable(entry: Any) -> dict[str, Any]:
         raise UserError(f"expected an image and points by their names, found {_shown(entry)}")
     places = {name: None if point is None else _point(point, name) for name, point in points.items()}
     found = {"id": id_, "kind": kind, "image": image, "points": places}
+    if "seconds" in entry:
+        found["seconds"] = _amount(entry["seconds"], "seconds")
     if "done" in entry:
         if not isinstance(entry["done"], bool | None):
             raise UserError(f"done is true, false or null, found {_shown(entry['done'])}")
@@ -125,7 +136,14 @@ def _point(point: Any, name: str) -> dict[str, Any]:
         return {"x": None, "y": None, "state": ABSENT, "how": point["how"]}
     if not known or not all(_is_coordinate(point.get(axis)) for axis in "xy"):
         raise UserError(f"{name} is no point with x, y, a state and how it came there: {_shown(point)}")
-    return {"x": float(point["x"]), "y": float(point["y"]), "state": point["state"], "how": point["how"]}
+    found = {"x": float(point["x"]), "y": float(point["y"]), "state": point["state"], "how": point["how"]}
+    return found | ({"moved": _amount(point["moved"], "moved")} if "moved" in point else {})
+
+
+def _amount(value: Any, name: str) -> float:
+    if not isinstance(value, int | float) or isinstance(value, bool) or not 0 <= value < math.inf:
+        raise UserError(f"{name} is a number of 0 or more, found {_shown(value)}")
+    return float(value)
 
 
 def _is_coordinate(value: Any) -> bool:

@@ -28,7 +28,8 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ctd_jax import errors
 from ctd_jax.errors import UserError
-from ctd_jax.review import edits, estimate, fitting, page, pictures, training_folder
+from ctd_jax.review import blinding, edits, estimate, fitting, page, pictures, training_folder
+from ctd_jax.review.blinding import Shown
 from ctd_jax.review.folder import Reviewed
 from ctd_jax.review.journal import Journal
 from ctd_jax.review.lease import Lease
@@ -62,6 +63,7 @@ class Answers:
       proposals: points of pictures that have none yet.
       workdir: the run that predicts and that a training would go on from; None: none.
       sorting: of the list; None: it is as in the folder.
+      shown: which pictures the page shows, and whether the rater is blinded; None: all as they are.
     """
 
     def __init__(
@@ -72,11 +74,14 @@ class Answers:
         proposals: Proposals,
         workdir: pathlib.Path | None,
         sorting: Sorting | None = None,
+        shown: Shown | None = None,
     ):
         self._reviewed, self._journal, self._rater = reviewed, journal, rater
+        self._shown = shown or Shown(reviewed.images, reviewed.images, blinded=False)
+        self._key_of = dict(zip(self._shown.titles, self._shown.keys, strict=True))
         self._proposals, self._workdir = proposals, workdir
         self._sorting = sorting or Sorting(reviewed, (), FOLDER, None)
-        self._images, self._names = set(reviewed.images), set(reviewed.names)
+        self._names = set(reviewed.names)
         self._pictures = pictures.Pictures(reviewed.root, reviewed.images)
         self._lease = Lease()
 
@@ -104,10 +109,12 @@ class Answers:
         return JSONResponse(
             {
                 "folder": reviewed.root.resolve().name,
-                "rater": self._rater,
+                "rater": f"{self._rater}, blinded" if self._shown.blinded else self._rater,
                 **page.of_folder(reviewed),
-                "labelled": list(reviewed.labels),
-                "entries": self._journal.entries,
+                "images": self._shown.titles,
+                "spacing": self._spacing(),
+                "labelled": [] if self._shown.blinded else list(map(self._shown.title, reviewed.labels)),
+                "entries": [self._titled(entry) for entry in self._journal.entries if entry["kind"] != "order"],
                 "order": self._order(),
             }
         )
@@ -130,13 +137,30 @@ class Answers:
         if not isinstance(given, list):
             raise UserError("expected a list of edits")
         at = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-        entries = [edits.checked(one, self._images, self._names) | {"at": at} for one in given]
+        entries = [self._keyed(edits.checked(one, self._key_of, self._names)) | {"at": at} for one in given]
         await run_in_threadpool(self._keep, entries, at)
         return JSONResponse({"kept": [entry["id"] for entry in entries]})
 
     def _keep(self, entries: list[dict[str, Any]], at: str) -> None:
-        first = {"id": "open", "kind": "open", "landmarks": self._reviewed.names, "at": at}
-        self._journal.append([first, *self._sorting.new_entries(), *entries])
+        opened = [entry for entry in self._journal.entries if entry["kind"] == "open"]
+        first = []
+        if blinding.has_changed(opened, self._shown):
+            word = f"open {len(opened) + 1}" if opened else "open"
+            holds = {"blinded": self._shown.blinded, "repeat": self._shown.repeat}
+            first = [{"id": word, "kind": "open", "landmarks": self._reviewed.names, **holds, "at": at}]
+        self._journal.append([*first, *self._sorting.new_entries(), *entries])
+
+    def _titled(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry as the page has it."""
+        return entry | {"image": self._shown.title(entry["image"])} if "image" in entry else entry
+
+    def _keyed(self, entry: dict[str, Any]) -> dict[str, Any]:
+        """An entry as the journal has it."""
+        return entry | {"image": self._key_of[entry["image"]]} if "image" in entry else entry
+
+    def _spacing(self) -> list[Any]:
+        of_image = dict(zip(self._reviewed.images, page.of_folder(self._reviewed)["spacing"], strict=True))
+        return [of_image[blinding.picture_of(key)] for key in self._shown.keys]
 
     async def order(self, request: Request) -> Response:
         """What comes first in the list, and what its random pictures tell of the run."""
@@ -179,7 +203,10 @@ class Answers:
 
     async def proposed(self, request: Request) -> Response:
         """The points to begin with."""
-        return JSONResponse(await asyncio.wrap_future(self._proposals.of(self._image(request))))
+        image = self._image(request)
+        if self._shown.blinded:
+            return JSONResponse({})
+        return JSONResponse(await asyncio.wrap_future(self._proposals.of(image)))
 
     async def fit(self, request: Request) -> Response:
         asked = await _body(request)
@@ -199,9 +226,9 @@ class Answers:
 
     def _image(self, request: Request) -> str:
         index: int = request.path_params["index"]
-        if index >= len(self._reviewed.images):
-            raise UserError(f"there are {len(self._reviewed.images)} pictures, asked for number {index + 1}")
-        return self._reviewed.images[index]
+        if index >= len(self._shown.keys):
+            raise UserError(f"there are {len(self._shown.keys)} pictures, asked for number {index + 1}")
+        return blinding.picture_of(self._shown.keys[index])
 
 
 def application(answers: Answers, token: str) -> ASGIApp:

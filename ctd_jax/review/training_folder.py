@@ -19,7 +19,7 @@ from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
 from ctd_jax.labels.table import ABSENT, HIDDEN
-from ctd_jax.review import journal
+from ctd_jax.review import blinding, journal
 from ctd_jax.review.edits import Review
 from ctd_jax.review.folder import Point, Reviewed
 
@@ -133,7 +133,8 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
     if unsaid:
         _log.warning("%d points of pictures marked done are neither placed nor absent, and left empty: %s", len(unsaid),
                      tables.listed(unsaid, 3))  # fmt: skip
-    gone = [image for image, is_done in review.done.items() if is_done and image not in reviewed.images]
+    gone = [image for image, is_done in review.done.items()
+            if is_done and blinding.picture_of(image) not in reviewed.images]  # fmt: skip
     if gone:
         _log.warning("%d pictures marked done are no longer in %s: %s", len(gone), reviewed.root,
                      tables.listed(gone, 3))  # fmt: skip

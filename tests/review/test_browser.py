@@ -130,12 +130,15 @@ def test_a_dragged_point_is_on_the_disk_to_a_twentieth_of_a_pixel(used):
         assert found["x"] == pytest.approx(before["x"] + dx / factor, abs=0.05)
         assert found["y"] == pytest.approx(before["y"] + dy / factor, abs=0.05)
         assert (found["state"], found["how"]) == ("placed", "hand")
+        assert found["moved"] == pytest.approx(np.hypot(dx, dy) / factor, abs=0.05)
         page.wait(SAVED)
         assert on_disk(server).points[FIRST][name] == found
     page.reload()
     page.wait(READY)
     go(page, FIRST)
     assert {name: point(page, name) for name in names[:10]} == on_disk(server).points[FIRST]
+    seconds = [entry["seconds"] for entry in journal.read(server.path) if entry["kind"] == "edit"]
+    assert len(seconds) == 10 and min(seconds) > 0
 
 
 def test_the_picture_and_its_points_move_as_one(used):

@@ -70,6 +70,10 @@ def test_an_edit_is_kept_as_it_is_allowed():
         (edit("1", {"a": at(1.0, "predicted")}), "no point"),
         (edit("1", {"a": 3}), "no point"),
         (edit("1", {}, done=1), "done is"),
+        (edit("1", {"a": at(1.0) | {"moved": -1}}), "moved is a number of 0 or more"),
+        (edit("1", {}, seconds="2"), "seconds is a number of 0 or more"),
+        ({"id": "a", "kind": "open", "landmarks": [], "blinded": 1}, "blinded is true or false"),
+        ({"id": "a", "kind": "open", "landmarks": [], "repeat": 2}, "repeat is a share"),
     ],
 )
 def test_anything_else_is_refused(entry, said):

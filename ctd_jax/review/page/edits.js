@@ -6,6 +6,12 @@ const OUTSIDE = 0.1; // of the picture's size: so far outside it a point may lie
 class Edits {
   constructor(page) {
     this.page = page;
+    this.since = 0; // ms; of the picture's coming up, or the edit before
+  }
+
+  /* A picture has come up. */
+  begin() {
+    this.since = performance.now();
   }
 
   add(edit) {
@@ -18,8 +24,21 @@ class Edits {
   }
 
   edit(points, more = {}) {
-    this.add({ kind: "edit", image: this.page.image, points, ...more });
+    const seconds = Math.round(performance.now() - this.since) / 1000;
+    this.begin();
+    this.add({ kind: "edit", image: this.page.image, points: this.withMoved(points), seconds, ...more });
     this.page.redraw();
+  }
+
+  /* The points with how far they lie from what was proposed, pixels. */
+  withMoved(points) {
+    const { page } = this;
+    const moved = ([name, point]) => {
+      const base = page.base(name);
+      if (!page.isPlaced(point) || !page.isPlaced(base)) return [name, point];
+      return [name, { ...point, moved: Math.round(1000 * Math.hypot(point.x - base.x, point.y - base.y)) / 1000 }];
+    };
+    return Object.fromEntries(Object.entries(points).map(moved));
   }
 
   by(kind) {

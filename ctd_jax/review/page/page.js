@@ -98,6 +98,7 @@ class Page {
       this.view.show(found, this.tilesOf(index, found), at("keep").checked);
       this.shown = index;
       this.measured = new Measurements(this.measurements, this.spacing[index]);
+      this.edits.begin();
       if (!this.pictures.proposed.has(index)) this.hint = "Finding its points…";
       this.redraw();
     } catch (error) {
