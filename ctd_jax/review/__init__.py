@@ -2,8 +2,8 @@
 
 `journal.py` keeps every edit on disk, `edits.py` says what they add up to, `folder.py` which pictures and landmarks
 there are, `proposals.py` what the page shows before anybody has placed a point, `fitting.py` moves the rest of a shape
-along, `blinding.py` what is hidden from a second rater, `lease.py` lets one window edit at a time, `server.py` answers the page, which `page.py` puts together from the
-files of `page/`, and `training_folder.py` writes the result.
+along, `blinding.py` says what is hidden from a second rater, `lease.py` lets one window edit at a time, `server.py`
+answers the page, which `page.py` puts together from the files of `page/`, and `training_folder.py` writes the result.
 
 Which picture comes next: `candidates.py` says which may, `expected.py` what a run expects of them, `order.py` is the
 rule, `listing.py` the list that follows, `sorting.py` makes it beside the page, and `estimate.py` reads off its random
