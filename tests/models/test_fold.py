@@ -85,6 +85,7 @@ def test_every_feature_is_that_of_the_trained_network_and_no_batch_norm_is_left(
         np.testing.assert_allclose(got[name], feature, rtol=0, atol=1e-6 * float(jnp.abs(feature).max()))
 
 
+@pytest.mark.slow
 def test_batch_norm_before_a_convolution_stays():
     model = hourglass()
     variables = trained(model)
@@ -94,6 +95,7 @@ def test_batch_norm_before_a_convolution_stays():
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6 * float(jnp.abs(want).max()))
 
 
+@pytest.mark.slow
 def test_batch_norm_of_several_domains_stays():
     model = network("resnet8", norms=("a", "b"))
     variables = trained(model)

@@ -59,6 +59,7 @@ def test_training_matches_pytorch(variables, golden):
     np.testing.assert_allclose(got, golden["train_mean"], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_parameter_count_of_the_paper_by_hand():
     """256 channels, depth 4, two stacks, 16 landmarks."""
     residual = 2 * 256 + 256 * 128 + 2 * 128 + 9 * 128 * 128 + 2 * 128 + 128 * 256
@@ -73,6 +74,7 @@ def test_parameter_count_of_the_paper_by_hand():
     assert count(shapes(StackedHourglass(16, stacks=8), 256)["params"]) == stem + 8 * stack + 7 * merge
 
 
+@pytest.mark.slow
 def test_gradients_reach_every_stack(variables):
     """From the first heatmaps to the first stack alone; from the last to both, through what is merged."""
 

@@ -36,6 +36,7 @@ def test_max_pool_and_its_gradient_are_those_of_the_plain_one(padding, height, w
     np.testing.assert_allclose(ours(g)[0], pull(g)[0], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (2, 1), (5, 2)])
 @pytest.mark.parametrize("size", [4, 7, 12])
 def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride, size):
@@ -53,6 +54,7 @@ def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [3, 40])
 def test_deconvolution_and_its_gradients_are_those_of_the_transposed_convolution(channels):
     rng = np.random.default_rng(0)
@@ -78,6 +80,7 @@ def test_a_separable_deconvolution_by_hand():
     np.testing.assert_allclose(net.apply({"params": params}, x)[0], want, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 2])
 def test_a_large_depthwise_kernel_and_its_gradients_are_those_of_xla(padding, stride):
@@ -98,6 +101,7 @@ def test_a_large_depthwise_kernel_and_its_gradients_are_those_of_xla(padding, st
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("shape", [(8, 8), (7, 5)])
 @pytest.mark.parametrize("size", [3, 5])
@@ -119,6 +123,7 @@ def test_padding_as_in_tensorflow_is_that_of_xla(size, shape, stride):
     np.testing.assert_allclose(conv.apply(params, x), plain(x, params["params"]["kernel"], 1), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_depthwise_and_its_gradients_match_pytorch(stride, golden):
     x = draw("depthwise/x", (2, 5, 9, 8)).transpose(0, 2, 3, 1)
