@@ -1,13 +1,16 @@
-"""Which pictures to label next: those from which a run's next training has most to learn.
+"""Which pictures to label next: some that are new to a run, of as many subjects as possible.
 
     python -m ctd_jax.next_pictures --workdir=RUN PICTURES --n=20
-    python -m ctd_jax.next_pictures --workdir=RUN,RUN,RUN PICTURES --n=20 --out=next.csv
+    python -m ctd_jax.next_pictures --workdir=RUN PICTURES --n=20 --order=error --out=next.csv
 
-Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. Most are those
-on which the network is probably most wrong, that are unlike each other and unlike what it was trained on, and of as
-many subjects as possible. What tells the error: the calibrated radius of the run, where it differs between pictures;
-else how far apart several networks are; else a picture and its mirror image. A quarter of the list is random, and says
-so: only on random pictures can you read off how wrong the run is on new ones. `ctd-jax review` sorts its list alike.
+Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. The list is
+random, because in our trials it gained nothing to choose (docs/results.md), and because only on random pictures can you
+read off how wrong the run is on new ones. `ctd-jax review` begins with the same list.
+
+With --order=error the network looks at the pictures. Most of the list are then those on which it is probably most
+wrong, that are unlike each other and unlike what it was trained on. What tells the error: the calibrated radius of the
+run, where it differs between pictures; else how far apart several networks are (--workdir=RUN,RUN,RUN); else a picture
+and its mirror image. A quarter of the list is random all the same.
 
 Left out, and said: pictures that PICTURES/landmarks.csv has labels of, and those of the run's training, val and test,
 which are known by their content; and where landmarks.csv has a column `subject`, all pictures of people who are there.
@@ -28,6 +31,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.text_table import text_table
 
 if TYPE_CHECKING:
+    from ctd_jax.review.candidates import Candidates
     from ctd_jax.review.listing import Listing
 
 _FLAGS = command.new_flags()
@@ -35,8 +39,11 @@ _WORKDIR = flags.DEFINE_string(
     "workdir", "", "A finished run that finds landmarks; or several, with commas between.", flag_values=_FLAGS
 )
 _N = flags.DEFINE_integer("n", 20, "How many pictures.", 1, flag_values=_FLAGS)
+_ORDER = flags.DEFINE_enum(
+    "order", "random", ["random", "error"], "random; or error: by the error that is expected.", flag_values=_FLAGS
+)
 _SHARE = flags.DEFINE_float(
-    "share", None, "Of the list that is random. Default: 0.25; 1: all.", 0, 1, flag_values=_FLAGS
+    "share", None, "With --order=error, the part of the list that is random. Default: 0.25.", 0, 1, flag_values=_FLAGS
 )
 _SEED = flags.DEFINE_integer("seed", 0, "Of the random pictures.", 0, flag_values=_FLAGS)
 _OUT = flags.DEFINE_string("out", "next.csv", "The csv file to write.", flag_values=_FLAGS)
@@ -62,18 +69,29 @@ def main() -> None:
 
 
 def _list(root: pathlib.Path, workdirs: list[pathlib.Path], out: pathlib.Path) -> None:
+    from ctd_jax.review import candidates, folder, listing
+
+    images, labels, table = folder.pictures(root)
+    found = candidates.find(root, images, table, labels, workdirs, _DOMAIN.value)
+    if not found.free:
+        raise UserError(f"{root}: no picture to label next; {'; '.join(found.said)}. Give a folder with new ones")
+    if _ORDER.value == "random":
+        if _SHARE.value is not None or _BOXES.value:
+            raise UserError(f"--{'share' if _BOXES.value is None else 'boxes'} goes with --order=error; add it")
+        _write(listing.drawn(found, number=_N.value, seed=_SEED.value), found, root, workdirs[0], out)
+    else:
+        _choose(found, root, workdirs, out)
+
+
+def _choose(found: "Candidates", root: pathlib.Path, workdirs: list[pathlib.Path], out: pathlib.Path) -> None:
     from ctd_jax.data.given import Given
-    from ctd_jax.review import candidates, expected, folder, listing, order
+    from ctd_jax.review import expected, listing, order
 
     predictor = expected.predictor(workdirs, _DOMAIN.value)
     if predictor.trained.boxes and not _BOXES.value:
         raise UserError(f"{workdirs[0]} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     if _BOXES.value and not predictor.trained.boxes:
         raise UserError(f"{workdirs[0]} was trained on whole pictures; leave out --boxes")
-    images, labels, table = folder.pictures(root)
-    found = candidates.find(root, images, table, labels, workdirs, _DOMAIN.value)
-    if not found.free:
-        raise UserError(f"{root}: no picture to label next; {'; '.join(found.said)}. Give a folder with new ones")
     image_of = {root / image: image for image in listing.looked_at(found)}
     boxes = pathlib.Path(_BOXES.value) if _BOXES.value else None
     given = Given.of([str(path) for path in image_of], boxes=boxes, grey=predictor.trained.grey)
@@ -85,31 +103,31 @@ def _list(root: pathlib.Path, workdirs: list[pathlib.Path], out: pathlib.Path) -
     if parts:
         share = order.SHARE if _SHARE.value is None else _SHARE.value
         made = listing.make(found, read, expected.join(parts), sign, number=_N.value, seed=_SEED.value, share=share)
-        _write(made, out)
-        for line in found.said:
-            print(line)
-        print(_said(made, root, len(found.free), out, workdirs[0]))
+        _write(made, found, root, workdirs[0], out)
+        print(f"The expected error is {expected.MEANINGS[sign]}")
     given.check_done(out)
 
 
-def _write(made: "Listing", out: pathlib.Path) -> None:
+def _write(made: "Listing", found: "Candidates", root: pathlib.Path, workdir: pathlib.Path, out: pathlib.Path) -> None:
+    """Writes the list, prints it, and says what it is.
+
+    Args:
+      made: the list.
+      found: the pictures that it is of.
+      root: of them.
+      workdir: of the run.
+      out: the csv file.
+    """
     px = ["" if np.isnan(value) else f"{value:.3f}" for value in made.px]
-    rows = [
-        (str(rank), image, why, cell)
-        for rank, (image, why, cell) in enumerate(zip(made.images, made.why, px, strict=True), 1)
-    ]
-    files.write_csv(out, COLUMNS, [(rank, files.cell(image), why, cell) for rank, image, why, cell in rows])
+    ranks = map(str, range(1, len(px) + 1))
+    rows = list(zip(ranks, map(files.cell, made.images), made.why, px, strict=True))
+    files.write_csv(out, COLUMNS, rows)
     print("\n".join(text_table([("rank", "picture", "why", "expected error, px"), *rows], ">  <  <  >", rule=True)))
-
-
-def _said(made: "Listing", root: pathlib.Path, free: int, out: pathlib.Path, workdir: pathlib.Path) -> str:
-    from ctd_jax.review import expected
-
-    review = shlex.join(["ctd-jax", "review", str(root), f"--workdir={workdir}"])
-    return (
-        f"{len(made.images)} of {free} pictures, {int(made.is_random.sum())} of them random: {out}\n"
-        f"The expected error is {expected.MEANINGS[made.sign]}.\nLabel them: {review}"
-    )
+    for line in found.said:
+        print(line)
+    review = shlex.join(["ctd-jax", "review", str(root), f"--workdir={workdir}", f"--order={_ORDER.value}"])
+    print(f"{len(made.images)} of {len(found.free)} pictures, {int(made.is_random.sum())} of them random: {out}")
+    print(f"Label them: {review}")
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ Every edit is kept at once in FOLDER/review/RATER.jsonl, which is only ever appe
 start: the state, and what undo and redo do, is what this file says. The same command finds the same address again, so
 that a page that is still open goes on.
 
-With --workdir the list is sorted as `ctd-jax next` does it, while the page is used already: what the run's next
-training has most to learn from comes first, and a quarter is random. By the random pictures that are done the page says
-how wrong the run is on new ones.
+With --workdir the list begins as that of `ctd-jax next`, with pictures that are new to the run, in random order; with
+--order=error those come first that it is probably most wrong about, and a quarter is random. By the random pictures
+that are done the page says how wrong the run is on new ones.
 
 A second rater works blinded: where others have placed points in FOLDER/review, or are raters of the folder, the page
 shows neither the points of landmarks.csv nor predictions; --noblinded shows them, --blinded hides them from the first
@@ -67,9 +67,9 @@ _OPEN = flags.DEFINE_bool("open", True, "Open the page; --noopen prints its addr
 _ORDER = flags.DEFINE_enum(
     "order",
     None,
-    ["next", "random", "folder"],
-    "What comes first: next, from what --workdir's next training has most to learn; random; folder, as in it. Default: "
-    "next with --workdir, else folder.",
+    ["random", "error", "folder"],
+    "What comes first: random; error, what --workdir is probably most wrong about; folder, as in it. Default: random "
+    "with --workdir, else folder.",
     flag_values=_FLAGS,
 )
 _PORTABLE = flags.DEFINE_string(
@@ -95,8 +95,8 @@ def main() -> None:
         raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
     if _WORKDIR.value and _PREDICTIONS.value:
         raise UserError("--workdir and --predictions both propose points; give one of them")
-    if _ORDER.value == "next" and not _WORKDIR.value:
-        raise UserError("--order=next asks a run; add --workdir=RUN")
+    if _ORDER.value == "error" and not _WORKDIR.value:
+        raise UserError("--order=error asks a run; add --workdir=RUN")
     if _PORTABLE.value:
         if _ORDER.value:
             raise UserError("--order sorts the list of a server's page; leave it out with --portable")
@@ -125,7 +125,7 @@ def _review(root: pathlib.Path, rater: str) -> None:
         is_blinded = blinding.is_blinded(_BLINDED.value, kept.entries, others, repeat)
         said = blinding.said(is_blinded, others, proposes=bool(workdir or _PREDICTIONS.value))
         shown = blinding.shown(reviewed, rater, blinded=is_blinded, repeat=repeat)
-        how = _ORDER.value or (sorting.NEXT if workdir and not repeat else sorting.FOLDER)
+        how = _ORDER.value or (sorting.RANDOM if workdir and not repeat else sorting.FOLDER)
         if repeat and how != sorting.FOLDER:
             raise UserError(
                 f"--order={how} sorts pictures, and --repeat has an order of its own; leave out one of them"

@@ -1,6 +1,7 @@
 """The command `next`; the order itself is tested in `review/test_order.py`."""
 
 import csv
+import hashlib
 import json
 import shutil
 
@@ -55,7 +56,8 @@ def ask(cli, folder, tmp_path):
     """The rows of the list, what is printed, and the exit code."""
 
     def call(run, *arguments, pictures=folder):
-        code, out, error = cli(MODULE, f"--workdir={run}", pictures, f"--out={tmp_path / 'next.csv'}", *arguments)
+        given = arguments if "--order=random" in arguments else ("--order=error", *arguments)
+        code, out, error = cli(MODULE, f"--workdir={run}", pictures, f"--out={tmp_path / 'next.csv'}", *given)
         return (rows(tmp_path / "next.csv") if (tmp_path / "next.csv").exists() else []), out + error, code
 
     return call
@@ -110,6 +112,20 @@ def test_a_run_that_knows_no_error_lists_pictures_that_are_unlike(ask, finished_
     assert {row["expected_error_px"] for row in found} == {""}
 
 
+def test_a_random_list_asks_no_network(ask, finished_run, cli, folder, tmp_path, monkeypatch):
+    def never(*_):
+        raise AssertionError("it was asked")
+
+    monkeypatch.setattr(Predictor, "__init__", never)
+    found, said, code = ask(finished_run[0], "--order=random", "--n=5")
+    assert code == 0 and "5 of 6 pictures, 5 of them random" in said
+    assert {(row["why"], row["expected_error_px"]) for row in found} == {("random", "")}
+    monkeypatch.chdir(tmp_path)
+    assert cli(MODULE, f"--workdir={finished_run[0]}", folder, "--n=5")[0] == 0  # as without the flag
+    assert rows(tmp_path / "next.csv") == found
+    assert "--share goes with --order=error" in ask(finished_run[0], "--order=random", "--share=1")[1]
+
+
 def test_the_same_list_again_and_a_longer_one_begins_alike(ask, mirrored_run):
     few, *_ = ask(mirrored_run, "--n=4")
     assert few == ask(mirrored_run, "--n=4")[0] == ask(mirrored_run, "--n=6")[0][:4]
@@ -137,6 +153,20 @@ def test_mistakes(ask, cli, mirrored_run, folder, tmp_path):
     found, said, code = ask(mirrored_run, pictures=few)
     assert code == 2 and not found
     assert "no picture to label next; left out: 1 pictures that are in the training" in said
+
+
+def test_what_a_run_before_has_learned_is_left_out_too(ask, mirrored_run, folder, tmp_path):
+    run = tmp_path / "run"
+    shutil.copytree(mirrored_run, run)
+    config = json.loads((run / "config.json").read_text())
+    config["model"]["start"] = "before"
+    (run / "config.json").write_text(json.dumps(config))
+    digest = hashlib.sha256((folder / "images/018.png").read_bytes()).hexdigest()
+    known = {"run": "before", "trained_on": [["x.png", "x.png", "train", digest]]}
+    (run / "start.json").write_text(json.dumps(known))
+    found, said, code = ask(run, "--n=99")
+    assert code == 0, said
+    assert sorted(row["picture"][-7:-4] for row in found) == ["017", "019", "020", "021", "022"]
 
 
 def test_domains_have_their_people(tmp_path):

@@ -57,6 +57,7 @@ def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landm
         ([".", "--landmarks=a", "--predictions=no.csv"], "no.csv: no such file"),
         ([".", "--landmarks=a", "--workdir=no"], "no"),
         ([".", "--workdir=a", "--predictions=b"], "give one of them"),
+        ([".", "--landmarks=a", "--order=error"], "--order=error asks a run; add --workdir=RUN"),
         (["."], "give their names, --landmarks=a,b,c"),
         ([".", "--landmarks=a", "--port=99999999"], "port"),
     ],

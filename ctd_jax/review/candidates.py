@@ -55,16 +55,16 @@ def find(
       images: below it.
       table: of landmarks.csv, which says who is on them; a picture that it does not have is one by itself.
       labelled: those that have points.
-      workdirs: of the run, or of several.
+      workdirs: of the run, or of several; what a run knows that it went on from counts too.
       domain: of the run that the pictures are of; None: it has one kind.
 
     Raises:
       UserError: a run has no split.csv, or a damaged one.
     """
-    rows = [row for workdir in workdirs for row in splits.read(workdir / "split.csv") if splits.is_known(row[2])]
+    rows = [row for workdir in workdirs for row in _rows(workdir) if splits.is_known(row[2])]
     split_of = {digest: split for _, _, split, digest in rows}
     before = f"{domain}/" if domain else ""
-    people = {subject.removeprefix(before) for image, subject, _, _ in rows if subject not in ("", image)}
+    people = {splits.plainest(one.removeprefix(before)) for image, one, _, _ in rows if one not in ("", image)}
     subject_of = dict(zip(table.images, table.subjects, strict=True)) if table else {}
     digests = map_in_threads(lambda image: _digest(root / image), images)
     free, trained_on = [], []
@@ -76,7 +76,7 @@ def find(
             left_out.setdefault(LABELLED, []).append(image)
         elif digest in split_of:
             left_out.setdefault(OF_THE_RUN, []).append(image)
-        elif subject_of.get(image, image) in people:
+        elif splits.plainest(subject_of.get(image, image)) in people:
             left_out.setdefault(OF_ITS_PEOPLE, []).append(image)
         else:
             free.append(image)
@@ -84,6 +84,14 @@ def find(
     return Candidates(
         tuple(free), subjects, tuple(trained_on), {why: tuple(left_out[why]) for why in REASONS if why in left_out}
     )
+
+
+def _rows(workdir: pathlib.Path) -> list[Sequence[str]]:
+    """Of split.csv, and of the trainings that this one went on from."""
+    from ctd_jax.tasks import start_run
+
+    before = start_run.trained_on(workdir) if (workdir / start_run.FILE).exists() else []
+    return [*splits.read(workdir / "split.csv"), *before]
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -48,30 +48,28 @@ def said(
       drawn: number of the random pictures in the list.
     """
     if len(predicted) < MIN_PICTURES:
-        return (
-            f"The run's error on new pictures: known once {MIN_PICTURES} of the {drawn} random pictures are done "
-            f"({len(predicted)} so far)"
-        )
+        so_far = f"{len(predicted)} so far"
+        return f"Error on new pictures: known once {MIN_PICTURES} of the {drawn} random ones are done ({so_far})"
     table = _table(reviewed, review, predicted)
     normalizer = reviewed.landmarks.normalizer
     errors = metrics.image_errors(table, normalizer)
     if not errors:
-        return "The run's error on new pictures: no point that it finds is placed in the random pictures that are done"
+        return "Error on new pictures: not known, as nobody has placed a point that the run finds in the random ones"
     measure = metrics.ced_measure(errors)
     known = np.isfinite(errors[measure])
     units = metrics.subject_units(table)[known]
     of = intervals.of_ratios(errors[measure][known][:, None], np.ones((known.sum(), 1)), units)
     low, high = intervals.bounds(of, "level")[:, 0]
-    unit, factor = UNITS.get(measure, (f"% of the distance of {' and '.join(normalizer or ())}", 100.0))
-    interval = f" (95 % interval {factor * low:.2f} to {factor * high:.2f})" if np.isfinite([low, high]).all() else ""
+    unit, factor = UNITS.get(measure, (f"% of {' to '.join(normalizer or ())}", 100.0))
+    interval = f" (95 %: {factor * low:.2f} to {factor * high:.2f})" if np.isfinite([low, high]).all() else ""
     text = (
-        f"The run's error on new pictures: {factor * float(of.value[0]):.2f} {unit}{interval}, by {known.sum()} random "
-        f"pictures of {len(np.unique(units))} people that are done"
+        f"Error on new pictures: {factor * float(of.value[0]):.2f} {unit}{interval}, by {known.sum()} random pictures "
+        f"of {len(np.unique(units))} people"
     )
     if passed_over:
-        text += f"; {passed_over} before them were passed over"
+        text += f"; {passed_over} were passed over"
     if share := _accepted(review, predicted):
-        text += f". {100 * share:.0f} % of their points were accepted as they were proposed, and count as errors of 0"
+        text += f". {100 * share:.0f} % of their points were accepted as proposed: errors of 0"
     return text
 
 

@@ -42,6 +42,13 @@ def looked_at(candidates: Candidates) -> tuple[str, ...]:
     return (*candidates.free, *(candidates.trained_on[i] for i in few if candidates.trained_on))
 
 
+def drawn(candidates: Candidates, *, number: int, seed: int) -> Listing:
+    """A list of random pictures alone, for which no network is needed; arguments as of `make`."""
+    n = len(candidates.free)
+    nothing = Expected(np.ones(n), np.full(n, np.nan), np.empty((n, 0)))
+    return make(candidates, candidates.free, nothing, "", number=number, seed=seed, share=1.0)
+
+
 def make(
     candidates: Candidates, images: Sequence[str], what: Expected, sign: str, *, number: int, seed: int, share: float
 ) -> Listing:

@@ -20,9 +20,10 @@ if TYPE_CHECKING:
     from ctd_jax.review.listing import Listing
 
 _log = logging.getLogger(__name__)
-NEXT, RANDOM, FOLDER = "next", "random", "folder"  # what --order may be
+ERROR, RANDOM, FOLDER = "error", "random", "folder"  # what --order may be
 LONGEST = 200  # pictures that are put in order; the others come after them as they are in the folder
 SEED = 0  # as of `ctd-jax next`
+GAINED_NOTHING = "to choose by the error that is expected gained nothing over it in our trials"  # docs/results.md
 
 
 class Sorting:
@@ -31,8 +32,8 @@ class Sorting:
     Args:
       reviewed: the folder.
       entries: of the journal, whose `order` of the same run counts again.
-      how: `NEXT`, `RANDOM` or `FOLDER`.
-      workdir: of the run; None: there is none, and `how` is not `NEXT`.
+      how: `ERROR`, `RANDOM` or `FOLDER`.
+      workdir: of the run; None: there is none, and `how` is not `ERROR`.
 
     Attributes:
       images: in their order, once they are; until then none.
@@ -112,15 +113,15 @@ class Sorting:
             return "As in the folder: no picture of it is new to the run"
         drawn = f"{len(entry['random'])} of the first {len(entry['images'])}"
         if self._how == RANDOM:
-            return "In random order"
+            why = f": {GAINED_NOTHING}; --order=error does it" if self._workdir else ""
+            return f"In random order, first one picture of everybody{why}"
         wrong, unlike = "where the run is probably most wrong", "which are most unlike what it was trained on"
         first = wrong if entry["sign"] else unlike
-        return f"First those {first}, unlike each other; {drawn} are random (marked ?)"
+        return f"First those {first}, unlike each other; {drawn} are random, and marked so"
 
     def _made(self) -> "Listing | None":
         """None: it was stopped."""
         from ctd_jax.review import listing
-        from ctd_jax.review.expected import Expected
 
         reviewed = self._reviewed
         finished = [image for image, is_done in Review(self._entries).done.items() if is_done]
@@ -128,9 +129,7 @@ class Sorting:
         workdirs = [self._workdir] if self._workdir else []
         found = candidates.find(reviewed.root, reviewed.images, reviewed.table, known, workdirs)
         if self._how == RANDOM:
-            n = len(found.free)
-            nothing = Expected(np.ones(n), np.full(n, np.nan), np.empty((n, 0)))
-            return listing.make(found, found.free, nothing, "", number=LONGEST, seed=SEED, share=1.0)
+            return listing.drawn(found, number=LONGEST, seed=SEED)
         return self._looked(found, workdirs)
 
     def _looked(self, found: Candidates, workdirs: list[pathlib.Path]) -> "Listing | None":

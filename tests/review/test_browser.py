@@ -618,7 +618,7 @@ def test_the_list_is_in_its_order_and_says_what_is_random(browser, folder):
         ]
         assert page("at('progress').textContent").startswith("1 of 8")
         assert page("[at('before').disabled, at('next').disabled]") == [True, False]
-        assert page("at('order').textContent") == "In random order"
+        assert page("at('order').textContent") == "In random order, first one picture of everybody"
         seen = []
         for _ in range(4):
             seen.append(page("page.image"))

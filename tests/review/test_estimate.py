@@ -48,16 +48,13 @@ def test_it_is_the_mean_over_the_pictures_with_its_interval(reviewed):
     half = stats.t(2).ppf(0.975) * se / mean
     low, high = mean * np.exp([-half, half])  # on the scale of logarithms, as everywhere
     said = estimate.said(reviewed, review(), predicted(), 0, 5)
-    assert said == (
-        f"The run's error on new pictures: 4.00 px (95 % interval {low:.2f} to {high:.2f}), by 3 random pictures of 3 "
-        "people that are done"
-    )
+    assert said == (f"Error on new pictures: 4.00 px (95 %: {low:.2f} to {high:.2f}), by 3 random pictures of 3 people")
 
 
 def test_accepted_points_and_pictures_passed_over_are_said(reviewed):
     accepted = review(base=point(0.0, how="accepted"))
     said = estimate.said(reviewed, accepted, predicted(), 2, 5)
-    assert "; 2 before them were passed over. 50 % of their points were accepted as they were proposed" in said
+    assert "; 2 were passed over. 50 % of their points were accepted as proposed: errors of 0" in said
 
 
 def test_absent_points_do_not_count(reviewed):
@@ -67,7 +64,7 @@ def test_absent_points_do_not_count(reviewed):
 
 def test_one_picture_is_too_few(reviewed):
     assert estimate.said(reviewed, review(), predicted(["a.png"]), 0, 5).endswith(
-        "known once 2 of the 5 random pictures are done (1 so far)"
+        "known once 2 of the 5 random ones are done (1 so far)"
     )
 
 

@@ -42,10 +42,10 @@ def mark_done(server, image, points, number):
 
 def test_the_list_is_that_of_the_command_and_the_journal_keeps_it(faces, cli, tmp_path):
     root, run = faces
-    cli("ctd_jax.next_pictures", f"--workdir={run}", root, "--n=8", f"--out={tmp_path / 'next.csv'}")
+    cli("ctd_jax.next_pictures", f"--workdir={run}", root, "--n=8", "--order=error", f"--out={tmp_path / 'next.csv'}")
     with (tmp_path / "next.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
-    with review_server.serving(root, workdir=run, order=sorting.NEXT) as server:
+    with review_server.serving(root, workdir=run, order=sorting.ERROR) as server:
         found = ready(server)
         assert found["images"] == [row["picture"] for row in rows]
         assert sorted(found["random"]) == sorted(row["picture"] for row in rows if row["why"] == "random")
@@ -54,7 +54,7 @@ def test_the_list_is_that_of_the_command_and_the_journal_keeps_it(faces, cli, tm
         mark_done(server, found["images"][0], {}, 0)
     (kept,) = [one for one in journal.read(server.path) if one["kind"] == "order"]
     assert (kept["images"], sorted(kept["random"])) == (found["images"], sorted(found["random"]))
-    with review_server.serving(root, workdir=run, order=sorting.NEXT) as again:  # at once, though one of them is done
+    with review_server.serving(root, workdir=run, order=sorting.ERROR) as again:  # at once, though one of them is done
         opened = again.ask("POST", "/api/open", {"window": "w"})[2]["order"]
         assert opened["ready"] and opened["images"] == found["images"]
         mark_done(again, found["images"][1], {}, 1)
@@ -65,12 +65,12 @@ def test_another_training_of_the_same_workdir_gets_another_list(faces, tmp_path)
     root, run = faces
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
-    with review_server.serving(root, workdir=copy, order=sorting.NEXT) as server:
+    with review_server.serving(root, workdir=copy, order=sorting.ERROR) as server:
         first = ready(server)
         mark_done(server, first["images"][0], {}, 0)
     content = json.loads((copy / "config.json").read_text())
     (copy / "config.json").write_text(json.dumps(content | {"seed": 5}))
-    with review_server.serving(root, workdir=copy, order=sorting.NEXT) as server:
+    with review_server.serving(root, workdir=copy, order=sorting.ERROR) as server:
         assert set(ready(server)["images"]) == set(first["images"][1:])
 
 
@@ -82,9 +82,9 @@ def test_the_error_on_new_pictures_is_that_of_the_random_ones_alone(faces):
     def predict(image):
         return {name: {"x": 1.0, "y": 2.0, "state": "placed", "how": "predicted"} for name in predictor.names}
 
-    with review_server.serving(root, workdir=run, order=sorting.NEXT, predict=predict) as server:
+    with review_server.serving(root, workdir=run, order=sorting.ERROR, predict=predict) as server:
         found = ready(server)
-        assert "known once 2 of the 2 random pictures are done (0 so far)" in found["estimate"]
+        assert "known once 2 of the 2 random ones are done (0 so far)" in found["estimate"]
         for number, image in enumerate(found["images"]):  # off by 10 times as much where they are not random
             shift[image] = (number + 1) * (1 if image in found["random"] else 10)
             where = {"x": 1.0 + shift[image], "y": 2.0, "state": "placed", "how": "hand"}
@@ -104,7 +104,7 @@ def test_without_a_run_it_is_as_in_the_folder_or_random(faces):
     with review_server.serving(root, order=sorting.RANDOM) as server:
         found = ready(server)
         assert len(found["images"]) == 24 and found["images"] != sorted(found["images"])
-        assert found["said"] == "In random order" and found["estimate"] == ""
+        assert found["said"] == "In random order, first one picture of everybody" and found["estimate"] == ""
 
 
 def test_a_run_that_can_t_be_asked_leaves_the_list_as_it_is(faces, tmp_path):
@@ -112,7 +112,7 @@ def test_a_run_that_can_t_be_asked_leaves_the_list_as_it_is(faces, tmp_path):
     copy = tmp_path / "run"
     shutil.copytree(run, copy)
     (copy / "split.csv").write_text("nonsense")
-    with review_server.serving(root, workdir=copy, order=sorting.NEXT) as server:
+    with review_server.serving(root, workdir=copy, order=sorting.ERROR) as server:
         found = ready(server)
         assert found["said"].startswith("Not sorted: ") and "split.csv is damaged" in found["said"]
         assert found["images"] == []
