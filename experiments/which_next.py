@@ -88,8 +88,11 @@ class Folder:
         self.pool = of_split["train"][::THIN]
         self._thin = {name: self._every.take(rows[::THIN]) for name, rows in of_split.items()}
         known = self.pictures.targets.landmarks
-        self.measure_of = {"normalizer": known.normalizer, "thresholds": config.eval.threshold.to_dict(),
-                           "radii_mm": known.success_radii_mm}  # fmt: skip
+        self.measure_of = {
+            "normalizer": known.normalizer,
+            "thresholds": config.eval.threshold.to_dict(),
+            "radii_mm": (),
+        }
         self._look = self._parallel.compile(
             look(self._task.model, self._task.teacher.input, flip_order_of(self.config, known)), sharded=True
         )
