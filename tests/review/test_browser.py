@@ -90,6 +90,14 @@ def go(page, image):
     page.wait(f"page.image === {json.dumps(image)} && {READY}")
 
 
+def hold(page):
+    """The page on a phone, once the lists have slid away: until then they would get what a finger does."""
+    page.size(390, 844, phone=True)
+    gone = " && ".join(f"getComputedStyle(at('{name}')).visibility === 'hidden'" for name in ("pictures", "panel"))
+    page.wait(f"innerWidth === 390 && at('stage').clientWidth === 390 && {gone}")
+    page("page.fit()")
+
+
 def place(page, name, dy=0):
     """Where a point is in the window."""
     script = "(() => {{ const p = page.points()[{0}], b = at('stage').getBoundingClientRect(); "
@@ -422,9 +430,7 @@ def test_names_are_no_part_of_the_page(browser, tmp_path):
 
 def test_a_finger_drags_a_handle_beside_the_point(used):
     page, server = used
-    page.size(390, 844, phone=True)
-    page.wait("innerWidth === 390 && at('stage').clientWidth === 390")
-    page("page.fit()")
+    hold(page)
     x, y = place(page, "chin")
     page.touch("touchStart", (x, y))
     page.touch("touchEnd")
@@ -443,9 +449,7 @@ def test_a_finger_drags_a_handle_beside_the_point(used):
 
 def test_two_fingers_zoom(used):
     page, _ = used
-    page.size(390, 844, phone=True)
-    page.wait("innerWidth === 390 && at('stage').clientWidth === 390")
-    page("page.fit()")
+    hold(page)
     size, box = page("page.view.zoom"), page("at('stage').getBoundingClientRect().top")
     before = page(f"page.view.toPicture(195, 300 - {box})")
     page.touch("touchStart", (175, 300), (215, 300))
