@@ -4,7 +4,7 @@
     python -m ctd_jax.next_pictures --workdir=RUN PICTURES --n=20 --order=error --out=next.csv
 
 Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. The list is
-random, because in our trials it gained nothing to choose (docs/results.md), and because only on random pictures can you
+random, because in our trials choosing gained 1 % at most (docs/results.md), and because only on random pictures can you
 read off how wrong the run is on new ones. `ctd-jax review` begins with the same list.
 
 With --order=error the network looks at the pictures. Most of the list are then those on which it is probably most

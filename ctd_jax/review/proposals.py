@@ -68,7 +68,7 @@ def of_run(workdir: pathlib.Path, reviewed: Reviewed) -> Predict:
 
     predictor = Predictor(workdir)
     predictor.check_points()
-    boxes = _boxes(reviewed) if predictor.trained.boxes else None
+    boxes = boxes_of(reviewed) if predictor.trained.boxes else None
     if boxes == {}:
         raise UserError(
             f"{workdir} was trained on boxes in the pictures: expected the columns {', '.join(BOX)} in "
@@ -87,7 +87,8 @@ def of_run(workdir: pathlib.Path, reviewed: Reviewed) -> Predict:
     return predict
 
 
-def _boxes(reviewed: Reviewed) -> dict[str, Box]:
+def boxes_of(reviewed: Reviewed) -> dict[str, Box]:
+    """The boxes of landmarks.csv, of the pictures that have one."""
     table = reviewed.table
     rows = zip(table.images, table.boxes, table.where, strict=True) if table else ()
     return {image: Box(box, where) for image, box, where in rows if np.isfinite(box).all()}

@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 ERROR, RANDOM, FOLDER = "error", "random", "folder"  # what --order may be
 LONGEST = 200  # pictures that are put in order; the others come after them as they are in the folder
 SEED = 0  # as of `ctd-jax next`
-GAINED_NOTHING = "to choose by the error that is expected gained nothing over it in our trials"  # docs/results.md
+WHY_RANDOM = "to choose by the error that is expected gained 1 % at most in our trials"  # docs/results.md
 
 
 class Sorting:
@@ -113,7 +113,7 @@ class Sorting:
             return "As in the folder: no picture of it is new to the run"
         drawn = f"{len(entry['random'])} of the first {len(entry['images'])}"
         if self._how == RANDOM:
-            why = f": {GAINED_NOTHING}; --order=error does it" if self._workdir else ""
+            why = f": {WHY_RANDOM}; --order=error does it" if self._workdir else ""
             return f"In random order, first one picture of everybody{why}"
         wrong, unlike = "where the run is probably most wrong", "which are most unlike what it was trained on"
         first = wrong if entry["sign"] else unlike
@@ -133,12 +133,15 @@ class Sorting:
         return self._looked(found, workdirs)
 
     def _looked(self, found: Candidates, workdirs: list[pathlib.Path]) -> "Listing | None":
-        from ctd_jax.review import expected, listing, order
+        from ctd_jax.review import expected, listing, order, proposals
 
         if not found.free:
             return listing.Listing((), np.empty(0, bool), np.empty(0), "")
         predictor = expected.predictor(workdirs)
         images, size = listing.looked_at(found), predictor.batch_size
+        boxes = proposals.boxes_of(self._reviewed) if predictor.trained.boxes else {}
+        if predictor.trained.boxes:
+            images = tuple(image for image in images if image in boxes)
         read: list[str] = []
         parts, sign = [], ""
         for start in range(0, len(images), size):
@@ -146,13 +149,15 @@ class Sorting:
                 return None
             self._said = f"Sorting: {start} of {len(images)} pictures seen…"
             some = {image: self._decoded(image, predictor.trained.grey) for image in images[start : start + size]}
-            here = {self._reviewed.root / image: picture for image, picture in some.items() if picture is not None}
-            if here:
-                what, sign = expected.look(predictor, here, {})
+            good = {image: picture for image, picture in some.items() if picture is not None}
+            if good:
+                root = self._reviewed.root
+                by_path = {root / image: picture for image, picture in good.items()}
+                what, sign = expected.look(predictor, by_path, {root / image: boxes[image] for image in good if boxes})
                 parts.append(what)
-                read += [image for image, picture in some.items() if picture is not None]
+                read += good
         if not parts:
-            raise UserError(f"none of the {len(images)} pictures can be read")
+            raise UserError(f"none of the {len(images)} pictures can be looked at")
         what = expected.join(parts)
         return listing.make(found, read, what, sign, number=LONGEST, seed=SEED, share=order.SHARE)
 

@@ -9,7 +9,8 @@ import pytest
 import review_server
 
 from ctd_jax import Predictor
-from ctd_jax.review import edits, journal, sorting
+from ctd_jax.review import edits, expected, journal, sorting
+from ctd_jax.training import checkpoint
 
 
 @pytest.fixture
@@ -105,6 +106,20 @@ def test_without_a_run_it_is_as_in_the_folder_or_random(faces):
         found = ready(server)
         assert len(found["images"]) == 24 and found["images"] != sorted(found["images"])
         assert found["said"] == "In random order, first one picture of everybody" and found["estimate"] == ""
+
+
+def test_a_run_that_was_trained_on_boxes_looks_into_them(faces, monkeypatch):
+    root, run = faces
+    best, looked = checkpoint.best, []
+    monkeypatch.setattr(checkpoint, "best", lambda workdir: (best(workdir)[0], best(workdir)[1] | {"boxes": True}))
+    look = expected.look
+    monkeypatch.setattr(expected, "look", lambda *given: looked.append(given[2]) or look(*given))
+    head, *lines = (root / "landmarks.csv").read_text().splitlines()
+    boxed = [f"{head},box_x0,box_y0,box_x1,box_y1", *(f"{line},4,6,40,44" for line in lines[:18])]
+    (root / "landmarks.csv").write_text("\n".join(boxed) + "\n")
+    with review_server.serving(root, workdir=run, order=sorting.ERROR) as server:
+        assert sorted(ready(server)["images"]) == ["images/016.png", "images/017.png"]  # the others have no box
+    assert {tuple(box.box) for boxes in looked for box in boxes.values()} == {(4, 6, 40, 44)}
 
 
 def test_a_run_that_can_t_be_asked_leaves_the_list_as_it_is(faces, tmp_path):
