@@ -260,6 +260,7 @@ def serve(answers: Answers, address: pathlib.Path, port: int, ready: Callable[[s
             application(answers, token), log_config=None, access_log=False, lifespan="off", ws="none",
             timeout_graceful_shutdown=2, server_header=False,
         )  # fmt: skip
+        config.load()  # its imports, in which an interruption may get lost
         ready(f"http://{HOST}:{found}/?token={token}")
         uvicorn.Server(config).run(sockets=[listening])
 
