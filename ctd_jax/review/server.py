@@ -6,14 +6,16 @@ that leads to this machine) or from another origin is refused.
 """
 
 import asyncio
+import contextlib
 import datetime
 import hmac
 import json
 import os
 import pathlib
 import secrets
+import signal
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -260,9 +262,24 @@ def serve(answers: Answers, address: pathlib.Path, port: int, ready: Callable[[s
             application(answers, token), log_config=None, access_log=False, lifespan="off", ws="none",
             timeout_graceful_shutdown=2, server_header=False,
         )  # fmt: skip
-        config.load()  # its imports, in which an interruption may get lost
-        ready(f"http://{HOST}:{found}/?token={token}")
-        uvicorn.Server(config).run(sockets=[listening])
+        server = uvicorn.Server(config)
+        with _leaving_when_interrupted(server):
+            ready(f"http://{HOST}:{found}/?token={token}")
+            server.run(sockets=[listening])
+
+
+@contextlib.contextmanager
+def _leaving_when_interrupted(server: uvicorn.Server) -> Iterator[None]:
+    """Ctrl-C ends the server, also before it listens to signals itself: asyncio loses one that comes in between."""
+
+    def leave(*_: Any) -> None:
+        server.should_exit = True
+
+    before = signal.signal(signal.SIGINT, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def listening_at(port: int, before: int) -> socket.socket:
