@@ -6,6 +6,7 @@
     python -m ctd_jax.label_files export eyes --to=labelme --out=labels
     python -m ctd_jax.label_files export predictions.csv --to=coco --images=PICTURES --out=predicted.json
     python -m ctd_jax.label_files from-review PICTURES --out=eyes
+    python -m ctd_jax.label_files raters PICTURES --out=eyes
     python -m ctd_jax.label_files import review_points.csv --key=review.key.csv --images=PICTURES --out=eyes
 
 import reads a file, or a folder of files, and writes a folder that trains: landmarks.csv, dataset.json, and copies of
@@ -19,6 +20,11 @@ command that it prints trains on the folder, with --workdir from the network of 
 
 import with --key does the same with the csv file that comes back from a page in one file (`ctd-jax review --portable`);
 with --rater as well, the points become that rater's review of --images.
+
+raters compares several people: those with pictures marked done on that page, and the raters of a folder. It writes a
+landmark folder with a row for each picture and person, whose mean is trained on, and a page in it, raters.html: how far
+they lie apart at each landmark, the bias and the limits of agreement, the pictures where they differ most, and how far
+each is from himself where pictures came again.
 
 export writes a landmark folder, or a table as in a run's predictions.csv, in the format --to. Formats:
 
@@ -61,6 +67,7 @@ _RATER = flags.DEFINE_string(
 _KEY = flags.DEFINE_string(
     "key", None, "Which picture is which, where the csv file of a portable review page comes back.", flag_values=_FLAGS
 )
+_RATERS = flags.DEFINE_list("raters", [], "Whom `raters` compares; else all there are.", flag_values=_FLAGS)
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A run, whose val and test a folder from a review keeps.", flag_values=_FLAGS
 )
@@ -71,7 +78,7 @@ _paths: list[str] = []
 
 
 def main() -> None:
-    ways = {"import": _import, "export": _export, "from-review": _from_review}
+    ways = {"import": _import, "export": _export, "from-review": _from_review, "raters": _raters}
     if len(_paths) != 2 or _paths[0] not in ways:
         raise UserError(f"expected {' or '.join(ways)}, and one file or folder, found {_paths}; --help shows examples")
     print(ways[_paths[0]](pathlib.Path(_paths[1]), pathlib.Path(_OUT.value)))
@@ -145,6 +152,14 @@ def _from_review(root: pathlib.Path, out: pathlib.Path) -> str:
     workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
     reviewed = folder.read(root, opened=entries)
     return training_folder.write(reviewed, entries, out, workdir=workdir, force=_FORCE.value)
+
+
+def _raters(root: pathlib.Path, out: pathlib.Path) -> str:
+    from ctd_jax.review import raters
+
+    files.expect("out", out, "")
+    reviewed, found = raters.read(root, [name.strip() for name in _RATERS.value])
+    return raters.write(reviewed, found, out, force=_FORCE.value)
 
 
 def _names() -> tuple[str, ...]:

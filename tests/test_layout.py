@@ -17,6 +17,7 @@ TESTED_IN = {
     "data/archive.py": "data/test_builder.py",
     "data/canvas.py": "data/test_synthetic.py",
     "data/cells.py": "data/test_tables.py",
+    "report/raters.py": "review/test_raters.py",
     "data/columns.py": "data/test_tables.py",
     "data/coverage.py": "data/test_landmark_folder.py",
     "data/drawn_anatomies.py": "data/test_class_maps.py",

@@ -81,8 +81,8 @@ def write(
     done = [image for image in reviewed.images if _is_taken(image, review, reviewed)]
     if not any(review.done.get(image) for image in done):
         raise UserError(f"{reviewed.root}: no picture is marked done; mark those whose points are right")
-    placing.check_free(out, force, lambda: _check_replaced(out, reviewed.root))
-    points = {image: _points(image, review, reviewed) for image in done}
+    placing.check_free(out, force, lambda: check_replaced(out, reviewed.root))
+    points = {image: points_of(image, review, reviewed) for image in done}
     xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
     hidden = np.array([[one["state"] == HIDDEN for one in of_image.values()] for of_image in points.values()])
     splits_of = split_of(reviewed, workdir)
@@ -91,8 +91,8 @@ def write(
         for image in done:
             (new / image).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(reviewed.root / image, new / image)
-        _write_about(reviewed, new, out.name)
-        files.write_csv(new / landmark_folder.FILE, *_table(reviewed, done, xy, hidden, splits_of))
+        write_about(reviewed, new, out.name)
+        files.write_csv(new / landmark_folder.FILE, *rows_of(reviewed, done, xy, hidden, splits_of))
         _check(new, xy, hidden)
     marked = sum(review.done.get(image) is True for image in done)
     before = f", {len(done) - marked} as they were labelled before" if marked < len(done) else ""
@@ -107,7 +107,7 @@ def _is_taken(image: str, review: Review, reviewed: Reviewed) -> bool:
     return image in reviewed.labels if done is None else done
 
 
-def _points(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
+def points_of(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
     """Name -> point, all of them; x and y None where absent."""
     labels = reviewed.labels.get(image, {})
     placed = review.points.get(image, {}) if review.done.get(image) else {}
@@ -115,7 +115,7 @@ def _points(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
     return {name: dict(placed.get(name) or labels.get(name) or nowhere) for name in reviewed.names}
 
 
-def _check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
+def check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
     if root.resolve().is_relative_to(out.resolve()):
         raise UserError(f"--out: {out} has the folder that is reviewed; give a new one")
     if not os.path.isfile(out / landmark_folder.FILE) or (out / journal.FOLDER).exists():
@@ -172,7 +172,7 @@ def _said_of_splits(splits_of: Mapping[str, str] | None, done: Iterable[str]) ->
 # ---------------------------------------------------------------- the files
 
 
-def _table(
+def rows_of(
     reviewed: Reviewed,
     done: Sequence[str],
     xy: np.ndarray,
@@ -180,7 +180,15 @@ def _table(
     splits_of: Mapping[str, str] | None,
 ) -> tuple[list[str], list[list[str]]]:
     """Header and rows of landmarks.csv; columns of subject, split, spacing, boxes and hidden points only where the
-    folder has them."""
+    folder has them.
+
+    Args:
+      reviewed: the folder.
+      done: the picture of each row.
+      xy: `[N, K, 2]` points of the rows.
+      hidden: `[N, K]` which of them are hidden but placed.
+      splits_of: image -> split; None: there is no such column.
+    """
     columns = {f"{name}_{axis}": _cells(xy[:, k, i]) for k, name in enumerate(reviewed.names)
                for i, axis in enumerate("xy")}  # fmt: skip
     columns |= {f"{reviewed.names[k]}{landmark_folder.HIDDEN}": ["1" if one else "" for one in hidden[:, k]]
@@ -206,15 +214,18 @@ def _cells(values: np.ndarray) -> list[str]:
     return ["" if np.isnan(value) else repr(float(value)) for value in values]
 
 
-def _write_about(reviewed: Reviewed, new: pathlib.Path, name: str) -> None:
-    """dataset.json, as the folder has it, and the files that it names."""
+def write_about(reviewed: Reviewed, new: pathlib.Path, name: str, *, with_raters: bool = True) -> None:
+    """dataset.json, as the folder has it, and the files of raters that it names; `with_raters` False: without these."""
     about = reviewed.root / landmark_folder.ABOUT
-    if os.path.isfile(about):
+    if os.path.isfile(about) and not with_raters:
+        content = {key: value for key, value in tables.load_json(about).items() if key != "raters"}
+        files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
+    elif os.path.isfile(about):
         shutil.copyfile(about, new / landmark_folder.ABOUT)
     else:
         content = {"name": name, "landmarks": reviewed.names, "flip_pairs": None, "normalizer": None}
         files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-    for rater in reviewed.table.landmarks.raters if reviewed.table else ():
+    for rater in reviewed.table.landmarks.raters if reviewed.table and with_raters else ():
         if os.path.isfile(reviewed.root / raters.file_of(rater)):
             shutil.copyfile(reviewed.root / raters.file_of(rater), new / raters.file_of(rater))
 

@@ -1,0 +1,153 @@
+"""What several raters of a folder say: a landmark folder that has them all, and a page that compares them."""
+
+import dataclasses
+import itertools
+import pathlib
+import shutil
+from collections.abc import Sequence
+
+import numpy as np
+
+from ctd_jax import files, report
+from ctd_jax.data import landmark_folder, pictures, raters, tables
+from ctd_jax.errors import UserError
+from ctd_jax.labels import placing
+from ctd_jax.labels.table import HIDDEN
+from ctd_jax.metrics import two_raters
+from ctd_jax.review import blinding, folder, journal, training_folder
+from ctd_jax.review.edits import Review
+from ctd_jax.review.folder import Reviewed
+
+PAGE = "raters.html"
+WORST = 6  # pictures of a pair that are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class Said:
+    """What one rater says of the N pictures of a folder.
+
+    Attributes:
+      xy: `[N, K, 2]` pixels, NaN where absent, and in pictures that are not done.
+      hidden: `[N, K]` which of them are hidden but placed.
+      done: `[N]` whether the rater is done with a picture.
+      again: `[N, K, 2]` the same of pictures that came again.
+    """
+
+    xy: np.ndarray
+    hidden: np.ndarray
+    done: np.ndarray
+    again: np.ndarray
+
+
+def read(root: pathlib.Path, chosen: Sequence[str] = ()) -> tuple[Reviewed, dict[str, Said]]:
+    """The folder, and its raters: those who have pictures marked done in a journal, and those of its own.
+
+    Args:
+      root: the folder.
+      chosen: names of some of them; none: all.
+
+    Raises:
+      UserError: fewer than two, a name that is none of them, or that two have.
+    """
+    journals = {path.stem: journal.read(path) for path in sorted((root / journal.FOLDER).glob("*.jsonl"))}
+    reviewed = folder.read(root, opened=next(iter(journals.values()), []))
+    found = {name: _of_journal(reviewed, Review(entries)) for name, entries in journals.items()}
+    found = {name: said for name, said in found.items() if said.done.any()}
+    table = reviewed.table
+    if table is not None and table.of_raters is not None:
+        if twice := sorted(found.keys() & set(table.landmarks.raters)):
+            raise UserError(f"{root}: {twice[0]} is a rater of the folder and has a journal; rename one of the two")
+        found |= {name: _of_table(reviewed, table.of_raters[:, r]) for r, name in enumerate(table.landmarks.raters)}
+    if unknown := [name for name in chosen if name not in found]:
+        raise UserError(f"--raters names {unknown[0]}; expected some of {tables.listed(list(found)) or 'nobody'}")
+    found = {name: found[name] for name in chosen or found}
+    if len(found) < 2:
+        raise UserError(
+            f"{root}: expected two raters with pictures marked done, or raters of the folder, found "
+            f"{', '.join(found) or 'none'}"
+        )
+    return reviewed, found
+
+
+def _of_journal(reviewed: Reviewed, review: Review) -> Said:
+    shape = len(reviewed.images), len(reviewed.names)
+    said = Said(
+        np.full((*shape, 2), np.nan), np.zeros(shape, bool), np.zeros(shape[0], bool), np.full((*shape, 2), np.nan)
+    )
+    for i, image in enumerate(reviewed.images):
+        if review.done.get(image):
+            points = training_folder.points_of(image, review, reviewed).values()
+            said.done[i] = True
+            said.xy[i] = [[one["x"], one["y"]] for one in points]
+            said.hidden[i] = [one["state"] == HIDDEN for one in points]
+        if review.done.get(blinding.AGAIN + image):
+            placed = review.points.get(blinding.AGAIN + image, {})
+            for k, name in enumerate(reviewed.names):
+                point = placed.get(name)
+                if point is not None and point["x"] is not None:
+                    said.again[i, k] = point["x"], point["y"]
+    return said
+
+
+def _of_table(reviewed: Reviewed, points: np.ndarray) -> Said:
+    n, k = len(reviewed.images), len(reviewed.names)
+    xy = np.full((n, k, 2), np.nan)
+    xy[: len(points)] = points  # the pictures of landmarks.csv come first
+    return Said(xy, np.zeros((n, k), bool), np.isfinite(xy).any((1, 2)), np.full((n, k, 2), np.nan))
+
+
+def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, force: bool = False) -> str:
+    """Writes a landmark folder whose landmarks.csv has a row for each picture and rater, so that what is trained on is
+    their mean, and the page in it.
+
+    Args:
+      reviewed: the folder.
+      found: its raters.
+      out: the new folder.
+      force: a landmark folder that is there is replaced.
+
+    Returns:
+      Lines that say what was written.
+
+    Raises:
+      UserError: no picture that two raters are done with, or the reader refuses what would be written.
+    """
+    if not (np.sum([said.done for said in found.values()], axis=0) > 1).any():
+        raise UserError(f"{reviewed.root}: no picture that two of {tables.listed(list(found))} are done with")
+    placing.check_free(out, force, lambda: training_folder.check_replaced(out, reviewed.root))
+    rows = [(name, i) for i in range(len(reviewed.images)) for name, said in found.items() if said.done[i]]
+    images = list(dict.fromkeys(reviewed.images[i] for _, i in rows))
+    xy = np.array([found[name].xy[i] for name, i in rows])
+    hidden = np.array([found[name].hidden[i] for name, i in rows])
+    listed = [reviewed.images[i] for _, i in rows]
+    header, cells = training_folder.rows_of(reviewed, listed, xy, hidden, training_folder.split_of(reviewed, None))
+    cells = [[row[0], files.cell(name), *row[1:]] for row, (name, _) in zip(cells, rows, strict=True)]
+    with placing.new_folder(out) as new:
+        for image in images:
+            (new / image).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(reviewed.root / image, new / image)
+        training_folder.write_about(reviewed, new, out.name, with_raters=False)
+        files.write_csv(new / landmark_folder.FILE, [header[0], raters.COLUMN, *header[1:]], cells)
+        landmark_folder.read(new)
+        compared = _compared(reviewed, found)
+        report.raters.write(
+            new / PAGE, out.name, compared, lambda i: _picture(reviewed, i), list(reviewed.images), WORST
+        )
+    lines = [f"{out}: {len(images)} pictures of {' and '.join(found)}; what is trained on is their mean"]
+    lines += [f"{one.title}: {one.found['distance']:.2f} {one.found['unit']} apart" for one in compared]
+    return "\n".join([*lines, str(out / PAGE)])
+
+
+def _compared(reviewed: Reviewed, found: dict[str, Said]) -> list["report.raters.Compared"]:
+    pairs = [(f"{a} and {b}", found[a].xy, found[b].xy) for a, b in itertools.combinations(found, 2)]
+    pairs += [(f"{name}, the second time", said.xy, said.again) for name, said in found.items()]
+    compared = [
+        report.raters.Compared(title, one, other, two_raters.compare(one, other, reviewed.names, reviewed.spacing))
+        for title, one, other in pairs
+    ]
+    return [one for one in compared if one.found["n"]]
+
+
+def _picture(reviewed: Reviewed, index: int) -> np.ndarray:
+    name = reviewed.images[index]
+    return pictures.decode((reviewed.root / name).read_bytes(), name)

@@ -1,0 +1,73 @@
+"""Several raters of one folder: compared, and their mean as a folder that trains."""
+
+import json
+
+import numpy as np
+import pytest
+
+from ctd_jax.data import landmark_folder
+from ctd_jax.errors import UserError
+from ctd_jax.review import journal, raters
+
+
+def review(root, rater, images, shift, *, again=()):
+    """A journal in which `images` are done, every point `shift` px to the right of (5, 5)."""
+    names = json.loads((root / "dataset.json").read_text())["landmarks"]
+    point = {"x": 5.0 + shift, "y": 5.0, "state": "placed", "how": "hand"}
+    second = point | {"x": point["x"] + 1}
+    edits = [(image, point) for image in images] + [(f"again:{image}", second) for image in again]
+    entries = [{"id": "open", "kind": "open", "landmarks": names, "blinded": True}]
+    for i, (image, one) in enumerate(edits):
+        entries.append(
+            {"id": str(i), "kind": "edit", "image": image, "points": dict.fromkeys(names, one), "done": True}
+        )
+    journal.Journal(journal.path_of(root, rater)).append(entries)
+
+
+@pytest.fixture
+def root(landmark_folder):
+    return landmark_folder(people=4, shots=1, size=16)
+
+
+IMAGES = [f"images/{i:03d}.png" for i in range(4)]
+
+
+def test_their_mean_is_a_folder_that_trains_and_the_page_says_how_far_they_are(root, tmp_path, cli):
+    review(root, "anna", IMAGES[:3], 0.0, again=IMAGES[:1])
+    review(root, "ben", IMAGES[1:], 2.0)
+    code, out, error = cli("ctd_jax.label_files", "raters", root, f"--out={tmp_path / 'both'}")
+    assert code == 0, error
+    assert "anna and ben: 2.00 px apart" in out and "anna, the second time: 1.00 px apart" in out
+    table = landmark_folder.read(tmp_path / "both")
+    assert table.images == tuple(IMAGES) and table.landmarks.raters == ("anna", "ben")
+    np.testing.assert_array_equal(table.xy[:, 0, 0], [5, 6, 6, 7])
+    assert table.splits == ("train", "train", "val", "test")
+    page = (tmp_path / "both/raters.html").read_text("utf-8")
+    assert "2.00 px" in page and page.count("<figure>") == 3 and "images/001.png" in page
+    assert "http" not in page.replace("http://www.w3.org", "")
+
+
+def test_raters_of_the_folder_are_among_them(root):
+    for name in ("senior", "junior"):
+        (root / f"landmarks_{name}.csv").write_text((root / "landmarks.csv").read_text())
+    content = json.loads((root / "dataset.json").read_text())
+    (root / "dataset.json").write_text(json.dumps(content | {"raters": ["senior", "junior"]}))
+    review(root, "anna", IMAGES[:1], 0.0)
+    _, found = raters.read(root)
+    assert list(found) == ["anna", "senior", "junior"] and found["senior"].done.all()
+    assert list(raters.read(root, ["junior", "anna"])[1]) == ["junior", "anna"]
+    review(root, "senior", IMAGES[:1], 0.0)
+    with pytest.raises(UserError, match="senior is a rater of the folder and has a journal"):
+        raters.read(root)
+
+
+def test_who_is_not_there_and_nothing_to_compare(root, tmp_path):
+    review(root, "anna", IMAGES[:1], 0.0)
+    with pytest.raises(UserError, match="expected two raters .* found anna"):
+        raters.read(root)
+    review(root, "ben", IMAGES[1:], 0.0)
+    with pytest.raises(UserError, match="--raters names eva; expected some of anna, ben"):
+        raters.read(root, ["eva"])
+    with pytest.raises(UserError, match="no picture that two of anna, ben are done with"):
+        raters.write(*raters.read(root), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
