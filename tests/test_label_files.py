@@ -33,7 +33,7 @@ def test_in_and_out(place, cli):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["labels.tps", "--out=f"], "expected import or export or from-review, and one file or folder"),
+        (["labels.tps", "--out=f"], "expected import or export or from-review or raters, and one file or folder"),
         (["import", "labels.tps", "--out=f"], "--images is missing"),
         (["import", "labels.tps", "--images=pictures"], "--out is missing"),
         (["import", "labels.tps", "--images=nowhere", "--out=f"], "--images: nowhere is no folder"),
