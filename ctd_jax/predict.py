@@ -38,20 +38,33 @@ their mean, in pixels of the picture. Of class maps the mean probabilities decid
 Pictures of more than 8 bits are read with the grey range of the run's pictures; where those had none, with one for all
 that are given together, and a warning.
 
+Of many pictures, what is done is kept in a folder beside --out, OUT.unfinished, batch by batch. A command that was
+stopped, however it was, goes on there when it is started again, and ends with the same files. --shard=1/4, 2/4, 3/4 and
+4/4 are processes, here or on other machines with the same disk, that share the work; the last to end writes --out:
+
+    python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --shard=1/4
+
 Exit code 0: every picture is done. 2: some could not be read, and one message names them; the others are done. Also 2,
 with nothing written: a mistake in the command. 1: anything else.
 """
 
+import hashlib
+import json
 import pathlib
+import sys
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from absl import flags
 
-from ctd_jax import command
+from ctd_jax import command, files, unfinished
 from ctd_jax.errors import UserError
+from ctd_jax.unfinished import Share, Unfinished
 
 if TYPE_CHECKING:
-    from ctd_jax.tasks.trained import Measuring
+    from ctd_jax.data.given import Given
+    from ctd_jax.predictor import Predictor
+    from ctd_jax.tasks.trained import Measuring, Writer
 
 _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string(
@@ -123,7 +136,14 @@ _IMAGER_SPACING = flags.DEFINE_enum(
     "larger than in the patient.",
     flag_values=_FLAGS,
 )
+_SHARD = flags.DEFINE_string(
+    "shard",
+    None,
+    "I/N: do the I-th of N parts (1/4, 2/4, ...); each is a process, and the last to end writes --out.",
+    flag_values=_FLAGS,
+)
 
+_READ = ("boxes", "spacing", "measure", "norms", "people")  # flags that may name a file to be read
 _paths: list[str] = []
 
 
@@ -132,7 +152,9 @@ def main() -> None:
     from ctd_jax.data.given import Given
     from ctd_jax.predictor import Predictor
 
-    out = pathlib.Path(_OUT.value)
+    out, share = pathlib.Path(_OUT.value), Share.parse(_SHARD.value) if _SHARD.value else Share()
+    if share.among > 1 and files.is_stream(out):
+        raise UserError(f"--shard: the parts meet beside --out, and {out} is no file; give the name of one")
     predictor = Predictor(command.workdirs(_WORKDIR.value), domain=_DOMAIN.value, mirror=_MIRROR.value)
     trained = predictor.trained
     workdir = trained.workdir
@@ -152,15 +174,68 @@ def main() -> None:
         )
     for writer in writers:
         given.check_kept(writer.outputs(given))
+    writers[0].prepare()
+    batches = len(predictor.batches(given))
+    with unfinished.beside(out, batches) as folder:
+        kept = Unfinished(folder, _facts(predictor, given) if batches > 1 else {}, share, batches)
+        with kept.held():
+            _predict(predictor, given, writers, kept)
+            lacking = kept.finish(lambda: _write(predictor, given, writers, kept))
+    if lacking:
+        left = f"{lacking} of all {batches} batches of {predictor.batch_size} pictures are not"
+        print(f"shard {share} is done, and {left}; the last process writes {out}")
+    else:
+        given.check_done(out)
+
+
+def _predict(predictor: "Predictor", given: "Given", writers: "Sequence[Writer]", kept: Unfinished) -> None:
+    """Predicts, and keeps, what is left of this process's share."""
+    if kept.lacking():  # else label files may be there: a process was stopped while it wrote them
+        for writer in writers[1:]:
+            writer.prepare()
+    if kept.done:
+        pictures = min(kept.done * predictor.batch_size, len(given.files))
+        print(f"{pictures} pictures are done already; going on where it was stopped", file=sys.stderr)
+    for batch in predictor.found(given, kept.to_do):
+        for writer in writers if batch.files else ():
+            writer.add(given, batch)
+        kept.append(batch.to_json(predictor.trained))
+
+
+def _write(predictor: "Predictor", given: "Given", writers: "Sequence[Writer]", kept: Unfinished) -> None:
+    """Writes what is a file of all pictures."""
+    from ctd_jax.tasks.trained import Done
+
+    def batches() -> Iterator[Done]:
+        return (Done.of_json(one, predictor.trained) for one in kept.read())
+
+    unread = {file: why for batch in batches() for file, why in batch.faults.items()}
+    given.faults = {file: why for file, why in given.faults.items() if file not in unread} | unread
     for writer in writers:
-        writer.prepare()
-    for pictures in given.read(predictor.batch_size):
-        found = predictor.see(pictures, given.boxes)
-        for writer in writers:
-            writer.add(given, pictures, found)
-    for writer in writers:
-        writer.close()
-    given.check_done(out)
+        writer.close(given, lambda: (batch for batch in batches() if batch.files))
+
+
+def _facts(predictor: "Predictor", given: "Given") -> dict[str, str]:
+    """What the result depends on, as digests. Files that flags name count by their content, pictures by their size and
+    time of change."""
+    from ctd_jax import versions
+    from ctd_jax.training import checkpoint
+
+    def content(name: str) -> str | None:
+        path = pathlib.Path(_FLAGS[name].value or "")
+        return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+
+    values = {name: _FLAGS[name].value for name in _FLAGS if name not in ("workdir", "out", "shard", "debug")}
+    stats = [(str(file), file.stat()) for file in given.files]
+    facts = {
+        "networks": [checkpoint.digest(one.variables) for one in predictor.networks],
+        "flags": [values, *map(content, _READ)],
+        "pictures": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
+        "programs": versions.describe(),
+    }
+    return {
+        name: hashlib.sha256(json.dumps(fact, sort_keys=True).encode()).hexdigest()[:16] for name, fact in facts.items()
+    }
 
 
 def _measuring() -> "Measuring | None":

@@ -10,10 +10,11 @@ result.to_csv("predictions.csv")
 """
 
 import dataclasses
+import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -23,15 +24,25 @@ from ctd_jax.config import config_of_run
 from ctd_jax.data import given_spacing
 from ctd_jax.data.boxes import Box
 from ctd_jax.data.given import Given
+from ctd_jax.data.prefetch import THREADS, map_in_threads, progress
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import averaged
-from ctd_jax.tasks.trained import Seen
+from ctd_jax.tasks.trained import Done, Seen
 from ctd_jax.training import inference
 from ctd_jax.training.parallel import Parallel
 
 _log = logging.getLogger(__name__)
 MAX_BATCH = 8  # pictures in the network; fewer are filled up, so that the same picture always gets the same bits
+View = tuple[np.ndarray, data.Frame]  # [S, S, 3] uint8
 Pictures = str | os.PathLike | np.ndarray | Iterable[str | os.PathLike | np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Viewed:
+    """Width and height of a picture, and what each network sees of it."""
+
+    size: tuple[int, int]
+    views: Sequence[View]
 
 
 class _Network:
@@ -43,17 +54,19 @@ class _Network:
         self._look = self._parallel.compile(trained.look_for(doubt), sharded=True)
         self._variables = self._parallel.replicate(trained.folded())
 
-    def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Seen:
-        """What it says of pictures; arguments as of `Predictor.see`."""
-        part = data.Dataset.unlabelled(
-            tuple(map(str, pictures)),
-            tuple(pictures.values()).__getitem__,
-            boxes=np.array([boxes[name].box if name in boxes else np.full(4, np.nan) for name in pictures]),
-            size=self._config.data.image_size,
-            margin=self._config.data.margin,
-        )
-        found = inference.apply(self._look, self._variables, part, self._parallel, self._batch_size)
-        return Seen(*found, size=self._config.data.image_size)
+    def view(self, picture: np.ndarray, box: Box | None) -> View:
+        """What it sees of a picture `[H, W, 3]` uint8, and the frame."""
+        known = self._config.data
+        box_xy = box.box if box else None
+        frame = data.Frame.fit(picture.shape[1], picture.shape[0], known.image_size, box_xy, known.margin)
+        return frame.resample(picture), frame
+
+    def see(self, views: Sequence[View], images: Sequence[str]) -> Seen:
+        """What it says of pictures of these names."""
+        batch = {"picture": np.stack([seen for seen, _ in views])}
+        found = inference.of_batch(self._look, self._variables, batch, self._parallel, self._batch_size, images)
+        offset, scale = ([getattr(frame, name) for _, frame in views] for name in ("offset", "scale"))
+        return Seen(found, np.array(offset, np.float32), np.array(scale, np.float32), self._config.data.image_size)
 
 
 class Predictor:
@@ -137,7 +150,7 @@ class Predictor:
             given.spacing = given_spacing.of_objects(
                 spacing, scale, given.files, self.names, detector=bool(imager_spacing)
             )
-        found = [self.see(batch, given.boxes) for batch in given.read(self.batch_size)]
+        found = [batch.found for batch in self.found(given, self.batches(given)) if batch.files]
         given.check_done("no result")
         result: Any = self.trained.result(tuple(map(str, given.files)), found)
         if not given.spacing:
@@ -153,6 +166,44 @@ class Predictor:
                 f"{run} finds {self.trained.what}, to which no spacing is needed; leave out spacing and scale"
             )
 
+    def batches(self, given: Given) -> range:
+        """The numbers of the batches that the pictures are seen in: always the same ones together."""
+        return range(-(-len(given.files) // self.batch_size))
+
+    def found(self, given: Given, batches: range) -> Iterator[Done]:
+        """What is found in pictures, batch after batch, with progress. While one batch is in the network, the next is
+        read, and what the caller does with the one before goes on.
+
+        Args:
+          given: the pictures; gets the `faults` of those that can't be read.
+          batches: numbers of batches, one after the other.
+        """
+        size = self.batch_size
+        files = given.files[batches.start * size : batches.stop * size]
+
+        def look(file: pathlib.Path, picture: np.ndarray) -> _Viewed:
+            views = [network.view(picture, given.boxes.get(file)) for network in self._compiled]
+            return _Viewed((picture.shape[1], picture.shape[0]), views)
+
+        viewed = given.each(look, files, max_ahead=size + THREADS)
+        total = min(batches.stop * size, len(given.files))
+        shown = progress(viewed, "predicting", total, done=batches.start * size)
+        chunks = (list(itertools.islice(shown, size)) for _ in batches)
+        return map_in_threads(lambda chunk: self._done(chunk, given), chunks, max_ahead=2, threads=1)
+
+    def _done(self, chunk: Sequence[tuple[pathlib.Path, "_Viewed | None"]], given: Given) -> Done:
+        seen = {file: one for file, one in chunk if one}
+        faults = {file: given.faults[file] for file, one in chunk if not one}
+        sizes = {file: one.size for file, one in seen.items()}
+        views = [one.views for one in seen.values()]
+        found = self.trained.read_off(self._look(tuple(map(str, seen)), views), sizes) if seen else None
+        return Done(sizes, found, faults)
+
+    def _look(self, images: Sequence[str], views: Sequence[Sequence[View]]) -> list[Seen]:
+        """What each network says of pictures of these names; `views` are, for each picture, those of the networks."""
+        of_each = zip(self._compiled, zip(*views, strict=True), strict=True)
+        return [network.see(seen, images) for network, seen in of_each]
+
     def see(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> Any:
         """What the network finds in pictures that are read, as `Trained.read_off` gives it.
 
@@ -160,11 +211,13 @@ class Predictor:
           pictures: name -> `[H, W, 3]` uint8; at most `batch_size`.
           boxes: of the pictures; empty: they are seen as a whole.
         """
-        return self.trained.read_off(self.look(pictures, boxes), pictures)
+        sizes = {name: (picture.shape[1], picture.shape[0]) for name, picture in pictures.items()}
+        return self.trained.read_off(self.look(pictures, boxes), sizes)
 
     def look(self, pictures: Mapping[pathlib.Path, np.ndarray], boxes: Mapping[pathlib.Path, Box]) -> list[Seen]:
         """What each network says of pictures, which `Trained.read_off` reads; arguments as of `see`."""
-        return [network.see(pictures, boxes) for network in self._compiled]
+        views = [[one.view(picture, boxes.get(name)) for one in self._compiled] for name, picture in pictures.items()]
+        return self._look(tuple(map(str, pictures)), views)
 
     def _boxes(self, boxes: np.ndarray | None) -> np.ndarray | None:
         run = self.trained.workdir

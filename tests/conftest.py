@@ -4,6 +4,7 @@ import csv
 import gc
 import json
 import logging
+import math
 import os
 import pathlib
 import runpy
@@ -84,6 +85,7 @@ def cli(monkeypatch, capsys):
         monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of a module that is imported already
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command has its own
         monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+        monkeypatch.setattr("ctd_jax.data.prefetch.EVERY", math.inf)  # no line on stderr where the machine is slow
         capsys.readouterr()
         try:
             runpy.run_module(module, run_name="__main__")

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import Predictor, data, metrics
+from ctd_jax import Predictor, metrics
 from ctd_jax.data import dicom, synthetic
 from ctd_jax.report.overlays import MEASURED
 from ctd_jax.training import checkpoint
@@ -272,16 +272,6 @@ def test_cases_of_pictures(predict, tmp_path, path):
                                                "reference" not in one[0]))  # fmt: skip
     (name,) = [file.name for file in path.iterdir() if file.name not in ("README", "reference.png")]
     assert name in error or np.abs(found - reference).max() < 0.5, error
-
-
-def test_each_picture_is_read_when_its_turn_comes(predict, finished_run, tmp_path, monkeypatch):
-    for i in range(9):
-        face(tmp_path / f"folder/{i}.png")
-    seen, batch = [], data.Dataset.batch
-    monkeypatch.setattr(data.Dataset, "batch", lambda part, indices: seen.append(len(indices)) or batch(part, indices))
-    assert predict("folder")[0] == 0
-    assert seen == [4, 4, 1]
-    assert len(rows(tmp_path / "out/predictions.csv")) == 9 * K
 
 
 @pytest.mark.parametrize(

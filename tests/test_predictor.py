@@ -11,6 +11,8 @@ import pytest
 from PIL import Image
 
 from ctd_jax import Predictor, metrics
+from ctd_jax.data.given import Given
+from ctd_jax.data.prefetch import THREADS
 from ctd_jax.errors import UserError
 
 REPO = pathlib.Path(__file__).parents[1]
@@ -148,6 +150,28 @@ def test_it_compiles_once(predictor, folder, monkeypatch):
     predictor([PICTURE] * 11)
     predictor(folder)
     assert {batch["picture"].shape for batch in compiled} == {(predictor.batch_size, 32, 32, 3)}
+
+
+def test_a_picture_has_the_same_numbers_wherever_it_stands(predictor):
+    """To the bit: at each place of a batch, among other pictures, and alone."""
+    one, *others = np.random.default_rng(1).integers(0, 256, (predictor.batch_size + 1, 40, 60, 3), np.uint8)
+    alone = predictor(one)
+    for i in range(predictor.batch_size):
+        among = predictor([*others[:i], one, *others[i + 1 :]])
+        np.testing.assert_array_equal(among.xy[i], alone.xy[0])
+        np.testing.assert_array_equal(among.confidence[i], alone.confidence[0])
+
+
+def test_few_pictures_are_in_memory(predictor, monkeypatch):
+    """However many there are: those that are read ahead, and three batches on their way."""
+    names = [pathlib.Path(str(i)) for i in range(20 * predictor.batch_size)]
+    given, begun, done, most = Given(names, {}, {}, {}), [], 0, 0
+    monkeypatch.setattr(given, "picture", lambda file: (begun.append(file), np.zeros((8, 8, 3), np.uint8))[1])
+    for batch in predictor.found(given, predictor.batches(given)):
+        done += len(batch.files)
+        most = max(most, len(begun) - done)
+    assert done == len(begun) == len(names) and begun != []
+    assert predictor.batch_size <= most <= 4 * predictor.batch_size + THREADS
 
 
 def test_importing_ctd_jax_loads_no_jax():

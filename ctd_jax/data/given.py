@@ -2,25 +2,26 @@
 
 import dataclasses
 import functools
+import itertools
 import logging
 import os
 import pathlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import TypeVar
 
 import numpy as np
-from rich.console import Console
-from rich.progress import track
 
 from ctd_jax.data import dicom, pictures, survey
 from ctd_jax.data.boxes import Box, read_boxes
 from ctd_jax.data.given_spacing import GivenSpacing
 from ctd_jax.data.grey_range import Grey
-from ctd_jax.data.prefetch import map_in_threads
+from ctd_jax.data.prefetch import map_in_threads, progress
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # pictures that a message names
 NOT_THE_USERS = "__MACOSX"  # beside what begins with a dot, as ._a.png and .ipynb_checkpoints/ do
+T = TypeVar("T")
 
 
 @dataclasses.dataclass
@@ -90,21 +91,44 @@ class Given:
             raise UserError(f"{shown(twice)} is given twice; give each picture once")
         return cls(files, faults, _boxes_of_array(boxes, files), _grey(files, grey, arrays), arrays)
 
+    def each(
+        self, look: Callable[[pathlib.Path, np.ndarray], T], files: Iterable[pathlib.Path], *, max_ahead: int
+    ) -> Iterator[tuple[pathlib.Path, T | None]]:
+        """Each of some files, in their order, with `look(file, picture)`; None: it can't be read, and is among
+        `faults`.
+
+        Args:
+          look: is called in threads, where the pictures are read.
+          files: of those that are given.
+          max_ahead: pictures that are begun before their turn.
+        """
+
+        def read(file: pathlib.Path) -> tuple[pathlib.Path, T | None, str]:
+            try:
+                return file, look(file, self.picture(file)), ""
+            except (UserError, OSError) as error:
+                return file, None, str(error)
+
+        for file, found, fault in map_in_threads(read, files, max_ahead=max_ahead):
+            if found is None:
+                self.faults[file] = fault
+            yield file, found
+
     def read(self, size: int) -> Iterator[dict[pathlib.Path, np.ndarray]]:
         """The pictures, `size` at a time, with progress; one that can't be read is left out and among `faults`."""
-        chunks = [self.files[i : i + size] for i in range(0, len(self.files), size)]
-        console = Console(stderr=True)
-        for chunk in track(chunks, "predicting", console=console, disable=not console.is_terminal):
-            read = {}
-            for file in chunk:
-                try:
-                    read[file] = self._picture(file)
-                except (UserError, OSError) as error:
-                    self.faults[file] = str(error)
-            if read:
-                yield read
+        read = self.each(lambda _, picture: picture, self.files, max_ahead=size)
+        shown = progress(read, "predicting", len(self.files))
+        for _ in range(0, len(self.files), size):
+            pictures = {file: one for file, one in itertools.islice(shown, size) if one is not None}
+            if pictures:
+                yield pictures
 
-    def _picture(self, file: pathlib.Path) -> np.ndarray:
+    def picture(self, file: pathlib.Path) -> np.ndarray:
+        """`[H, W, 3]` uint8 of a file.
+
+        Raises:
+          UserError, OSError: it can't be read, or its box is not inside.
+        """
         array = self.arrays.get(file)
         picture = (
             pictures.decode(file.read_bytes(), str(file), self.grey)

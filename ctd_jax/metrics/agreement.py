@@ -8,7 +8,7 @@ Bland and Altman 1986, Lancet 327:307-310 (bias, limits of agreement); Shrout an
 import dataclasses
 import math
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -114,15 +114,26 @@ def _reasons(predicted: np.ndarray, annotated: np.ndarray) -> np.ndarray:
 
 def write(path: str | os.PathLike, table: Measured) -> None:
     """Writes one row per picture x measurement, an empty cell where unknown, in place of a file already there."""
-    further: dict[str, Iterable[str]] = {}
-    words = dict(zip(WORDS, (table.classes, table.true_classes, table.reasons), strict=True))
-    if any((column != "").any() for column in words.values()):
-        further |= {name: map(files.cell, column) for name, column in words.items()}
+    columns = columns_of(table)
+    files.write_csv(path, columns, rows_of(table, columns))
+
+
+def columns_of(table: Measured) -> tuple[str, ...]:
+    """The columns of `write`."""
+    has_words = any((column != "").any() for column in (table.classes, table.true_classes, table.reasons))
+    return (*COLUMNS, *(WORDS if has_words else ()), *(() if table.z is None else SCORES))
+
+
+def rows_of(table: Measured, columns: Sequence[str]) -> Iterator[Sequence[str]]:
+    """The rows of `write` in these columns."""
+    texts = (table.images, table.subjects, table.names, table.units)
+    cells: list[Iterable[str]] = [*(map(files.cell, column) for column in texts)]
+    cells += [map(_cell, column) for column in (table.value, table.true_value)]
+    if WORDS[0] in columns:
+        cells += [map(files.cell, column) for column in (table.classes, table.true_classes, table.reasons)]
     if table.z is not None:
-        further |= {"z": map(_cell, table.z), "percentile": map(_cell, 100 * special.ndtr(table.z))}
-    cells = (map(files.cell, column) for column in (table.images, table.subjects, table.names, table.units))
-    values = (map(_cell, column) for column in (table.value, table.true_value))
-    files.write_csv(path, (*COLUMNS, *further), zip(*cells, *values, *further.values(), strict=True))
+        cells += [map(_cell, table.z), map(_cell, 100 * special.ndtr(table.z))]
+    return zip(*cells, strict=True)
 
 
 def _cell(value: float) -> str:

@@ -18,8 +18,9 @@ MM = ("x_mm", "y_mm")  # further columns of new pictures whose spacing is known:
 AT_DETECTOR = ("x_mm_at_detector", "y_mm_at_detector", "radius_mm_at_detector")  # instead, where mm are no others
 TRUST = ("radius_px", "radius_mm", "unlike")  # further columns, which older tables lack
 PRESENT = "present"  # a further column, where the run learned whether landmarks are there
-_DECIMALS = (3, 3, 3, 3, 4, 4, 4)  # of the columns from x on; 0.0005 px is far below what anybody can annotate
-_DECIMALS_OF = {SPREAD: 3, "radius_px": 4, "radius_mm": 4, "unlike": 3, PRESENT: 4}
+EVERY_COLUMN = (*COLUMNS, SPREAD, *TRUST, PRESENT, *MM, *AT_DETECTOR)  # in their order
+_THREE = ("x", "y", "true_x", "true_y", SPREAD, "unlike")  # columns with 3 decimals; the others have 4. 0.0005 px is
+# far below what anybody can annotate
 _REQUIRED = ("image", "landmark")
 
 
@@ -140,29 +141,38 @@ def write_predictions(
       spacing: `[N, 2]` mm per pixel, NaN where unknown: `MM` are written too, and `radius_mm`; None: they are not.
       at_detector: these are mm at the detector: `AT_DETECTOR` are written instead.
     """
-    if spacing is not None and not at_detector:
-        table = dataclasses.replace(table, radius_mm=table.radius_px * spacing.max(axis=1, keepdims=True))
+    columns = columns_of(table, spacing, at_detector=at_detector)
+    files.write_csv(path, columns, rows_of(table, columns, spacing, at_detector=at_detector))
+
+
+def columns_of(table: Predictions, spacing: np.ndarray | None, *, at_detector: bool = False) -> tuple[str, ...]:
+    """The columns of `write_predictions`, with the same arguments."""
     further = (() if np.isnan(table.spread_px).all() else (SPREAD,)) + TRUST
     further += () if np.isnan(table.present).all() else (PRESENT,)
+    in_mm: tuple[str, ...] = AT_DETECTOR if at_detector else MM
+    return (*COLUMNS, *further, *(() if spacing is None else in_mm))
+
+
+def rows_of(
+    table: Predictions, columns: Sequence[str], spacing: np.ndarray | None, *, at_detector: bool = False
+) -> Iterator[list[str]]:
+    """The rows of `write_predictions`, with the same arguments, in these columns."""
     unlike = np.broadcast_to(table.unlike[:, None], table.error_px.shape)
-    single = [table.error_px, table.error_mm, table.confidence]
-    single += [unlike if name == "unlike" else getattr(table, name) for name in further]
-    values = np.concatenate([table.xy, table.true_xy, np.stack(single, axis=-1)], axis=-1)  # [N, K, 10 to 12]
-    decimals = [*_DECIMALS, *(_DECIMALS_OF[name] for name in further)]
+    names = ("error_px", "error_mm", "confidence", SPREAD, "radius_px", "radius_mm", PRESENT)
+    of = {name: getattr(table, name) for name in names} | {"unlike": unlike}
+    for prefix, xy in (("", table.xy), ("true_", table.true_xy)):
+        of |= {f"{prefix}x": xy[..., 0], f"{prefix}y": xy[..., 1]}
     if spacing is not None:
-        values = np.concatenate([values, table.xy * spacing[:, None]], axis=-1)
-        further, decimals = further + (AT_DETECTOR if at_detector else MM), [*decimals, 4, 4]
-        if at_detector:
-            radius = table.radius_px * spacing.max(axis=1, keepdims=True)
-            values, decimals = np.concatenate([values, radius[..., None]], axis=-1), [*decimals, 4]
-
-    def rows() -> Iterator[list[str]]:
-        for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
-            for landmark, row in zip(table.landmarks, of_image, strict=True):
-                cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, decimals, strict=True))
-                yield [*map(files.cell, (image, subject, landmark)), *cells]
-
-    files.write_csv(path, [*COLUMNS, *further], rows())
+        x, y, radius = AT_DETECTOR if at_detector else (*MM, "radius_mm")
+        mm = table.xy * spacing[:, None]
+        of |= {x: mm[..., 0], y: mm[..., 1], radius: table.radius_px * spacing.max(axis=1, keepdims=True)}
+    numbers = columns[3:]
+    decimals = [3 if name in _THREE else 4 for name in numbers]
+    values = np.stack([of[name] for name in numbers], axis=-1)  # [N, K, columns]
+    for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
+        for landmark, row in zip(table.landmarks, of_image, strict=True):
+            cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, decimals, strict=True))
+            yield [*map(files.cell, (image, subject, landmark)), *cells]
 
 
 def read_rows(

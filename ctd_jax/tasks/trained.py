@@ -17,6 +17,7 @@ from ctd_jax import data, files, models
 from ctd_jax.config import config_of_run
 from ctd_jax.data.given import Given
 from ctd_jax.data.grey_range import Grey
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
 from ctd_jax.training import checkpoint
 from ctd_jax.trust import Evidence
@@ -147,6 +148,36 @@ class Seen:
 
 
 @dataclasses.dataclass(frozen=True)
+class Done:
+    """A batch that is done.
+
+    Attributes:
+      files: the pictures that could be read, with width and height.
+      found: what `read_off` says of them; None: there is none.
+      faults: why the others are not done.
+    """
+
+    files: Mapping[pathlib.Path, tuple[int, int]]
+    found: Any
+    faults: Mapping[pathlib.Path, str]
+
+    def to_json(self, trained: "Trained") -> dict[str, Any]:
+        """What `Writer.close` needs of it, with all digits, as JSON can hold it."""
+        return {
+            "files": [[str(file), *size] for file, size in self.files.items()],
+            "found": trained.to_json(self.found) if self.files else None,
+            "faults": {str(file): why for file, why in self.faults.items()},
+        }
+
+    @classmethod
+    def of_json(cls, content: Mapping[str, Any], trained: "Trained") -> "Done":
+        """The batch of `to_json`."""
+        sizes = {pathlib.Path(file): (width, height) for file, width, height in content["files"]}
+        found = trained.of_json(tuple(map(str, sizes)), content["found"]) if sizes else None
+        return cls(sizes, found, {pathlib.Path(file): why for file, why in content["faults"].items()})
+
+
+@dataclasses.dataclass(frozen=True)
 class Trained(abc.ABC):
     """One network for one kind of pictures; of a run of several domains, that of one of them. `averaged.as_one` makes
     one of several.
@@ -219,13 +250,21 @@ class Trained(abc.ABC):
         )
 
     @abc.abstractmethod
-    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Any:
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, tuple[int, int]]) -> Any:
         """What is found in n pictures, in their own pixels: a batch that `result` and `Writer.add` take.
 
         Args:
           seen: what this network says of them; or each of several, whose average is given.
-          pictures: name -> `[H, W, 3]` uint8.
+          pictures: name -> width and height.
         """
+
+    @abc.abstractmethod
+    def to_json(self, found: Any) -> dict[str, Any]:
+        """What `Writer.close` needs of a batch of `read_off`, with all digits, as JSON can hold it."""
+
+    @abc.abstractmethod
+    def of_json(self, images: Sequence[str], content: Mapping[str, Any]) -> Any:
+        """The batch of `to_json`, as `Writer.close` takes it; `images` are its names."""
 
     @abc.abstractmethod
     def mean(self, outputs: Sequence[tuple[Any, ...]]) -> tuple[Any, ...]:
@@ -300,12 +339,23 @@ class Writer(abc.ABC):
         """Makes sure that something can be written. Raises UserError."""
 
     @abc.abstractmethod
-    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Any) -> None:
-        """Takes a batch: the pictures, and what `read_off` says of them."""
+    def add(self, given: Given, batch: Done) -> None:
+        """Writes what is a file for each picture of a batch, in which some could be read."""
 
     @abc.abstractmethod
-    def close(self) -> None:
-        """Writes what is left, and says what was done."""
+    def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
+        """Writes what is a file of all pictures, and says what was done.
+
+        Args:
+          given: the pictures.
+          batches: gives all that are done, with what `of_json` gives; can be called again.
+        """
+
+
+def draw(batch: Done, paint: Callable[[int, pathlib.Path], None]) -> None:
+    """`paint(i, file)` of each picture of a batch, in threads."""
+    for _ in map_in_threads(lambda one: paint(*one), enumerate(batch.files)):
+        pass
 
 
 def copies(given: Given, overlays: pathlib.Path | None) -> dict[str, Iterable[pathlib.Path]]:
@@ -360,7 +410,7 @@ def warn_of_grey(title: str, theirs: Grey, ours: Grey) -> None:
             )  # fmt: skip
 
 
-def warn_of_unlike(images: Sequence[str] | np.ndarray, unlike: np.ndarray) -> None:
+def warn_of_unlike(images: Sequence[str], unlike: np.ndarray) -> None:
     """Says which pictures are unlike those of the training; `unlike` is `[N]`, see `trust.unlike`."""
     beyond = [i for i in np.argsort(-unlike) if unlike[i] > 1]
     if beyond:

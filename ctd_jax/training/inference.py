@@ -1,6 +1,6 @@
 """The outputs of a network for many pictures: in batches of one size, over all devices and hosts."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import numpy as np
@@ -8,7 +8,7 @@ import numpy as np
 from ctd_jax import data
 from ctd_jax.training import finite
 from ctd_jax.training.parallel import Parallel
-from ctd_jax.typing import Tree, Variables
+from ctd_jax.typing import HostBatch, Tree, Variables
 
 
 def each(
@@ -55,6 +55,28 @@ def apply(
     """
     results = each(body, variables, dataset, parallel, batch_size)
     return jax.tree.map(lambda *parts: np.concatenate(parts), *results)
+
+
+def of_batch(
+    body: Callable, variables: Variables, batch: HostBatch, parallel: Parallel, size: int, images: Sequence[str]
+) -> Tree:
+    """The outputs of `body` for one batch of n pictures, which is filled up; one process alone.
+
+    Args:
+      body, variables, parallel: see `each`.
+      batch: arrays `[n, ...]`.
+      size: number of pictures in the network, n at least; rounded up to a multiple of the number of devices.
+      images: n names.
+
+    Raises:
+      NotFinite: the arrays have NaN or infinite numbers.
+    """
+    devices = len(parallel.devices)
+    rows = np.minimum(np.arange(-(-size // devices) * devices), len(images) - 1)
+    filled = {key: array[rows] for key, array in batch.items()}
+    found = _first(len(images), parallel.gather(body(variables, parallel.shard(filled))))
+    finite.check_outputs(found, images)
+    return found
 
 
 def _first(n: int, tree: Tree) -> Tree:

@@ -1,9 +1,11 @@
 """Work in threads, in order and bounded."""
 
+import io
 import time
 import types
 
 import pytest
+from rich.console import Console
 
 from ctd_jax.data import prefetch
 
@@ -45,4 +47,18 @@ def test_progress_outside_a_terminal(monkeypatch, capsys):
     clock = iter([0, 6, 12, 18, 24])  # seconds: at the start and after each of the four
     monkeypatch.setattr(prefetch, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
     assert list(prefetch.progress("abcd", "reading", 4)) == list("abcd")
-    assert capsys.readouterr().err.splitlines() == ["reading 2/4  12 s left"]
+    assert capsys.readouterr().err.splitlines() == ["reading 2/4  0.167/s  0:00:12 left"]
+    clock = iter([0, 6, 12, 18, 24])
+    assert list(prefetch.progress("abcd", "reading", 9004, done=5000)) == list("abcd")
+    assert capsys.readouterr().err.splitlines() == [
+        "reading 5002/9004  0.167/s  6:40:12 left",
+        "reading 5004/9004  0.167/s  6:40:00 left",
+    ]
+
+
+def test_progress_on_a_terminal(monkeypatch):
+    shown = io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=100)
+    monkeypatch.setattr(prefetch, "Console", lambda stderr: console)
+    assert list(prefetch.progress("abcd", "reading", 9, done=5)) == list("abcd")
+    assert "reading" in shown.getvalue() and "9/9" in shown.getvalue()

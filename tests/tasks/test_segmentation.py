@@ -343,6 +343,27 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
         assert code == 2 and words in error and error.count("error: ") == 1
 
 
+def test_class_maps_of_shards_are_those_of_one_process(folder_run, cli, tmp_path):
+    root, workdir, result = folder_run
+    domain = next(iter(result["classes"]))
+    pictures = sorted((root / domain).glob("?.png"))
+
+    def call(name, *more):
+        kinds = (f"--out={tmp_path / name / 'maps'}", f"--overlays={tmp_path / name / 'seen'}", f"--domain={domain}")
+        code, said, error = cli("ctd_jax.predict", f"--workdir={workdir}", *pictures, *kinds, *more)
+        assert code == 0, error
+        return said
+
+    whole = call("one").replace("one/maps", "shards/maps")
+    assert call("shards", "--shard=2/2").startswith("shard 2-of-2 is done")
+    assert call("shards", "--shard=1/2") == whole
+    one, shards = (
+        {path.relative_to(tmp_path / name): path.read_bytes() for path in (tmp_path / name).rglob("*.*")}
+        for name in ("one", "shards")
+    )
+    assert one == shards and len(one) == 2 * len(pictures)
+
+
 def test_predict_reads_with_the_grey_range_of_the_domain(folder_run, cli, tmp_path, monkeypatch):
     _, workdir, result = folder_run
     domain, best = next(iter(result["classes"])), checkpoint.best

@@ -1,7 +1,8 @@
 """Landmarks of new pictures as the label files of other programs, with all of their digits."""
 
+import itertools
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
@@ -13,6 +14,7 @@ from ctd_jax.labels.table import Labelled, Labels
 from ctd_jax.metrics import Predictions
 from ctd_jax.metrics.presence import there_alone
 from ctd_jax.tasks import trained
+from ctd_jax.tasks.trained import Done
 
 
 class LabelFiles(trained.Writer):
@@ -34,7 +36,6 @@ class LabelFiles(trained.Writer):
             raise UserError(f"--format writes files beside --out, and {out} is no file; give the name of a csv file")
         self._names = tuple(names)
         self._places = {name: out.with_name(f"{out.stem}_{name}{FORMATS[name].suffix}") for name in formats}
-        self._pictures: list[Labelled] = []
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
         """See `trained.Writer`. The formats are tried with points of no meaning, so that what one lacks (a spacing, a
@@ -57,13 +58,16 @@ class LabelFiles(trained.Writer):
                     "--out"
                 )
 
-    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
-        sizes = [(picture.shape[1], picture.shape[0]) for picture in pictures.values()]
-        self._pictures += self._labelled(given, found, sizes)
+    def add(self, given: Given, batch: Done) -> None:
+        """Nothing: a format may have one file for all pictures."""
 
-    def close(self) -> None:
-        for name, place in self._places.items() if self._pictures else ():
-            print(exporting.write_files(Labels(self._names, tuple(self._pictures)), name, place))
+    def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
+        """What is there already was written by a process that was stopped here, of the same batches."""
+        labelled = (self._labelled(given, batch.found, tuple(batch.files.values())) for batch in batches())
+        labels = Labels(self._names, tuple(itertools.chain.from_iterable(labelled)))
+        for name, place in self._places.items() if labels.pictures else ():
+            if not place.exists():
+                print(exporting.write_files(labels, name, place))
 
     def _labelled(self, given: Given, table: Predictions, sizes: Sequence[tuple[int, int]]) -> tuple[Labelled, ...]:
         """The pictures of a table, named by their paths below the folder that all of them lie in; points that are said

@@ -27,6 +27,7 @@ TOLERANCE = 0.05  # pixels, of the original picture and of the network's
 PROBABILITY_TOLERANCE = 0.001
 UNKNOWN = -1.0  # in an export: a radius, a probability, x and y
 MIN_PEAK = 1e-3  # of a heatmap
+KEPT = ("xy", "confidence", "spread_px", "radius_px", "unlike", "present")  # of `Predictions` of new pictures
 
 
 @dataclasses.dataclass(frozen=True)
@@ -199,7 +200,7 @@ class TrainedLandmarks(trained.Trained):
             **known, absent=absent, never_annotated=never,
         )  # fmt: skip
 
-    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> Predictions:
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, tuple[int, int]]) -> Predictions:
         points = [original_xy(one.outputs["xy"], one.offset, one.scale) for one in seen]
         xy, square = mean_of_points(points)
         side = seen[0].side
@@ -219,6 +220,13 @@ class TrainedLandmarks(trained.Trained):
             spread_px=np.sqrt(square) if len(seen) > 1 else None, radius_px=radius, unlike=self.unlike(seen),
             present=present,
         ).masked(~np.isin(self.names, self.never_annotated))  # fmt: skip
+
+    def to_json(self, found: Predictions) -> dict[str, Any]:
+        return {name: getattr(found, name).tolist() for name in KEPT}
+
+    def of_json(self, images: Sequence[str], content: Mapping[str, Any]) -> Predictions:
+        kept: dict[str, Any] = {name: np.array(content[name], np.float64) for name in KEPT}
+        return Predictions.from_points(images, [""] * len(images), self.names, **kept)
 
     def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array, ...]:
         xy, square = mean_of_points([points for points, *_ in outputs])

@@ -1,21 +1,24 @@
 """What `predict` writes of landmarks: their table, what is measured on them, and pictures with them drawn in."""
 
+import itertools
 import os
 import pathlib
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
-from ctd_jax import files, metrics, report
+from ctd_jax import files, report
 from ctd_jax.data import tables
 from ctd_jax.data.given import Given
 from ctd_jax.data.norms import Norms
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import Predictions, agreement, definitions
+from ctd_jax.metrics import agreement, definitions
 from ctd_jax.metrics.measurements import Measurement, lines
+from ctd_jax.metrics.predictions import EVERY_COLUMN, columns_of, rows_of
 from ctd_jax.metrics.presence import there_alone
 from ctd_jax.tasks import trained
+from ctd_jax.tasks.trained import Done
 
 MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
 FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
@@ -45,9 +48,6 @@ class Table(trained.Writer):
     ):
         self._names, self._out, self._overlays = names, out, overlays
         self._measured, self._measurements, self._normal = measured, measurements, normal
-        self._tables: list[Predictions] = []
-        self._spacing: list[np.ndarray] = []  # of their pictures, where any is given
-        self._at_detector = False
 
     def _tables_to_write(self) -> dict[str, pathlib.Path]:
         named = {"out": self._out, "measurements": self._measured}
@@ -62,40 +62,56 @@ class Table(trained.Writer):
             if not files.is_stream(file):
                 trained.check_writable(flag, file, self._overlays)
 
-    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Predictions) -> None:
-        self._tables.append(found)
-        if given.spacing:
-            self._at_detector = given.spacing.at_detector
-            self._spacing.append(given.spacing.mm(tuple(pictures), self._names, found.xy))
-        if self._overlays:
-            names = self._names if len(self._names) <= MAX_NAMES else None
-            spacing = self._spacing[-1] if given.spacing else np.full((len(found.xy), 2), np.nan)
-            there = there_alone(found)
-            each = zip(pictures.items(), there.xy, there.radius_px, spacing, strict=True)
-            for (file, picture), xy, radius, mm in each:
-                painted = report.paint_points(picture, xy, names=names, radius=radius)
-                report.paint_lines(painted, picture, lines(self._measurements, self._names, xy, mm))
-                trained.save(painted, given.beside(self._overlays, file))
-
-    def close(self) -> None:
-        if not self._tables:
+    def add(self, given: Given, batch: Done) -> None:
+        if not self._overlays:
             return
-        table = metrics.concatenate(self._tables)
-        spacing = np.concatenate(self._spacing) if self._spacing else None
-        metrics.write_predictions(self._out, table, spacing, at_detector=self._at_detector)
-        mm = f"mm{agreement.AT_DETECTOR}" if self._at_detector else "mm"
-        unit = f"; mm are {mm}" if self._at_detector else ""
+        folder, names = self._overlays, self._names if len(self._names) <= MAX_NAMES else None
+        mm = self._mm(given, batch)
+        mm, there = np.full((len(batch.files), 2), np.nan) if mm is None else mm, there_alone(batch.found)
+
+        def paint(i: int, file: pathlib.Path) -> None:
+            picture = given.picture(file)
+            painted = report.paint_points(picture, there.xy[i], names=names, radius=there.radius_px[i])
+            report.paint_lines(painted, picture, lines(self._measurements, self._names, there.xy[i], mm[i]))
+            trained.save(painted, given.beside(folder, file))
+
+        trained.draw(batch, paint)
+
+    def _mm(self, given: Given, batch: Done) -> np.ndarray | None:
+        """`[n, 2]` mm of a pixel of the pictures of a batch, NaN where unknown; None: no spacing is given."""
+        return given.spacing.mm(tuple(batch.files), self._names, batch.found.xy) if given.spacing else None
+
+    def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
+        """The tables are written batch by batch: all of them together are never in memory."""
+        at_detector, has_columns, unlike = given.spacing.at_detector, set[str](), dict[str, float]()
+        for batch in batches():
+            has_columns |= set(columns_of(batch.found, self._mm(given, batch), at_detector=at_detector))
+            unlike |= dict(zip(map(str, batch.files), batch.found.unlike.tolist(), strict=True))
+        if not unlike:
+            return
+        columns = [name for name in EVERY_COLUMN if name in has_columns]
+        rows = (rows_of(batch.found, columns, self._mm(given, batch), at_detector=at_detector) for batch in batches())
+        files.write_csv(self._out, columns, itertools.chain.from_iterable(rows))
+        mm = f"mm{agreement.AT_DETECTOR}" if at_detector else "mm"
+        unit = f"; mm are {mm}" if at_detector else ""
         if self._measured:
-            unknown = np.full((len(table.images), 2), np.nan)
-            measured = agreement.Measured.from_predictions(
-                there_alone(table), tuple(self._measurements), unknown if spacing is None else spacing
-            )
-            measured = measured if spacing is None else measured.in_mm(at_detector=self._at_detector)
-            agreement.write(self._measured, self._normal.applied(measured) if self._normal else measured)
-            unit = f"; lengths are in {'pixels: no spacing is given' if spacing is None else mm}"
-        trained.warn_of_unlike(table.images, table.unlike)
-        text = f"{len(table.images)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
+            self._write_measured(self._measured, given, batches)
+            unit = f"; lengths are in {mm if given.spacing else 'pixels: no spacing is given'}"
+        trained.warn_of_unlike(tuple(unlike), np.array(list(unlike.values())))
+        text = f"{len(unlike)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
         print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
+
+    def _write_measured(self, out: pathlib.Path, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
+        def measure(batch: Done) -> agreement.Measured:
+            mm = self._mm(given, batch)
+            known = np.full((len(batch.files), 2), np.nan) if mm is None else mm
+            found = agreement.Measured.from_predictions(there_alone(batch.found), self._measurements, known)
+            found = found if mm is None else found.in_mm(at_detector=given.spacing.at_detector)
+            return self._normal.applied(found) if self._normal else found
+
+        columns = max((agreement.columns_of(measure(batch)) for batch in batches()), key=len)
+        rows = (agreement.rows_of(measure(batch), columns) for batch in batches())
+        files.write_csv(out, columns, itertools.chain.from_iterable(rows))
 
 
 def measurements_of(

@@ -14,14 +14,15 @@ from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import trained
 from ctd_jax.tasks.segmentation.network import Layout, build, forward, look, mirrors
-from ctd_jax.tasks.trained import Run, Seen
+from ctd_jax.tasks.trained import Done, Run, Seen
 
 TOLERANCE = 0.001  # of a probability
 
 
 @dataclasses.dataclass(frozen=True)
 class Batch:
-    """The class maps of a few pictures, and their scores; see `FoundClassMaps`."""
+    """The class maps of a few pictures (none, where they are written already), and their scores; see
+    `FoundClassMaps`."""
 
     class_maps: list[np.ndarray]
     unlike: np.ndarray
@@ -86,12 +87,18 @@ class TrainedClassMaps(trained.Trained):
             **run.evidence(domain, mirrored=mirrored),
         )  # fmt: skip
 
-    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, np.ndarray]) -> "Batch":
+    def read_off(self, seen: Sequence[Seen], pictures: Mapping[Any, tuple[int, int]]) -> "Batch":
         maps = [
-            mean_class_map([_of_picture(one, i) for one in seen], picture.shape[1], picture.shape[0])
-            for i, picture in enumerate(pictures.values())
+            mean_class_map([_of_picture(one, i) for one in seen], width, height)
+            for i, (width, height) in enumerate(pictures.values())
         ]
         return Batch(maps, self.unlike(seen))
+
+    def to_json(self, found: "Batch") -> dict[str, Any]:
+        return {"unlike": found.unlike.tolist()}
+
+    def of_json(self, images: Sequence[str], content: Mapping[str, Any]) -> "Batch":
+        return Batch([], np.array(content["unlike"], np.float64))
 
     def mean(self, outputs: Sequence[tuple[Array, ...]]) -> tuple[Array]:
         total: Any = sum(probabilities for (probabilities,) in outputs)
@@ -158,8 +165,6 @@ class Folder(trained.Writer):
 
     def __init__(self, names: Sequence[str], out: pathlib.Path, overlays: pathlib.Path | None):
         self._names, self._out, self._overlays = names, out, overlays
-        self._images: list[str] = []
-        self._unlike: list[np.ndarray] = []
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
         maps = [given.beside(self._out, file) for file in given.files]
@@ -168,17 +173,22 @@ class Folder(trained.Writer):
     def prepare(self) -> None:
         trained.check_writable("out", self._out / "class map", self._overlays)
 
-    def add(self, given: Given, pictures: Mapping[pathlib.Path, np.ndarray], found: Batch) -> None:
-        for (file, picture), classes in zip(pictures.items(), found.class_maps, strict=True):
+    def add(self, given: Given, batch: Done) -> None:
+        def paint(i: int, file: pathlib.Path) -> None:
+            classes = batch.found.class_maps[i]
             trained.save(Image.fromarray(classes), given.beside(self._out, file))
             if self._overlays:
+                picture = given.picture(file)
                 painted = report.paint_outlines(picture, classes, side=max(picture.shape))
                 trained.save(painted, given.beside(self._overlays, file))
-        self._images += map(str, pictures)
-        self._unlike.append(found.unlike)
 
-    def close(self) -> None:
-        if self._images:
-            trained.warn_of_unlike(self._images, np.concatenate(self._unlike))
+        trained.draw(batch, paint)
+
+    def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
+        unlike: dict[str, float] = {}
+        for batch in batches():
+            unlike |= dict(zip(map(str, batch.files), batch.found.unlike.tolist(), strict=True))
+        if unlike:
+            trained.warn_of_unlike(tuple(unlike), np.array(list(unlike.values())))
             names = ", ".join(f"{i} {name}" for i, name in enumerate(self._names))
-            print(f"{len(self._images)} pictures, a class map each ({names}): {self._out}")
+            print(f"{len(unlike)} pictures, a class map each ({names}): {self._out}")
