@@ -136,6 +136,12 @@ class Ours:
     def _argument(self) -> Any:
         return self._feed.example()
 
+    def need(self) -> Any:
+        """The `memory.Need` of a training step, compiled for this question."""
+        from ctd_jax.training import memory
+
+        return memory.Need.of(self._step.lower(self._state, self._inputs, self._argument()).compile(), self._state)
+
     def train(self) -> None:
         import jax
 
@@ -196,8 +202,12 @@ def peak_flops() -> float:
     return 5 * 2 * n**3 / (time.perf_counter() - start)
 
 
-def _peak_memory(library: str) -> int:
-    """Bytes: of the device where it counts them, else of the process."""
+def peak_memory(library: str) -> int:
+    """Bytes: of the device where it counts them, else of the process.
+
+    Args:
+      library: "torch" or "jax", of this process.
+    """
     if library == "torch":
         import torch
 
@@ -219,7 +229,7 @@ def _serve(connection: Connection, make: Callable[..., Any], case: dict[str, Any
         connection.send("ready")
         while (call := connection.recv()) != "end":
             if call == "memory":
-                connection.send(_peak_memory("torch" if make is Torch else "jax"))
+                connection.send(peak_memory("torch" if make is Torch else "jax"))
             else:
                 start = time.perf_counter()
                 answer = getattr(contestant, call)()
@@ -291,9 +301,10 @@ def measure(batch: int, kind: str, args: argparse.Namespace) -> dict[str, Any]:
     import jax
 
     case = {"batch": batch, "size": args.size, "landmarks": args.landmarks, "teacher": kind == "train"}
-    forms = {name: form for name, form in TORCH.items() if name != "torch.compile" or not args.no_compile}
+    forms = {} if args.no_torch else TORCH
+    forms = {name: form for name, form in forms.items() if name != "torch.compile" or not args.no_compile}
     ours = {"ctd_jax": {}} | (OURS_ON_ACCELERATORS if jax.default_backend() != "cpu" else {})
-    makers = {name: (Ours, case | form) for name, form in ours.items()} | {
+    makers = {name: (Ours, case | {"encoder": args.encoder} | form) for name, form in ours.items()} | {
         name: (Torch, case | form) for name, form in forms.items()
     }
     call = kind.split()[0]
@@ -364,6 +375,8 @@ def main() -> None:
     parser.add_argument("--kinds", default=",".join(KINDS), help=f"any of: {', '.join(KINDS)}")
     parser.add_argument("--repeats", type=int, default=7, help="measured calls of each contestant (7)")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out (it takes minutes)")
+    parser.add_argument("--no-torch", action="store_true", help="leave PyTorch out")
+    parser.add_argument("--encoder", default="resnet50", help="ours; PyTorch's is always the default (resnet50)")
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--compare", type=Path, help="a file that --json wrote: shows what has become slower")
     args = parser.parse_args()
