@@ -246,6 +246,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                         _warn_of_ineffective_terms(norms)
                     with log.pause():  # after its row: a run that stops in between loses neither
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
+                        memory.give_back()
                 if why := signals.asked(together=looking):
                     if not evaluating:
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, None)

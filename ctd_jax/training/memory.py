@@ -27,15 +27,25 @@ def keep() -> None:
     """Asks glibc to keep freed memory for the next step. Otherwise every step on a CPU gets its gigabytes anew from the
     kernel, page by page, which takes a seventh of the time of a step of ResNet-50. Call it before there are threads; it
     does nothing without Linux and glibc."""
+    if libc := _glibc():
+        libc.mallopt(_M_ARENA_MAX, 1)
+        libc.mallopt(_M_MMAP_MAX, 0)
+        libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
+
+
+def give_back() -> None:
+    """Gives the system what is free and was kept. For the ends of compiling and of evaluating, which leave more than a
+    gigabyte that no step uses, and holes too small for a step; the next step gets its own anew, once."""
+    if libc := _glibc():
+        libc.malloc_trim(ctypes.c_size_t(0))
+
+
+def _glibc() -> ctypes.CDLL | None:
     try:
         libc = ctypes.CDLL(None)
     except (OSError, TypeError):
-        return
-    if not hasattr(libc, "gnu_get_libc_version"):
-        return
-    libc.mallopt(_M_ARENA_MAX, 1)
-    libc.mallopt(_M_MMAP_MAX, 0)
-    libc.mallopt(_M_TRIM_THRESHOLD, -1)  # never
+        return None
+    return libc if hasattr(libc, "gnu_get_libc_version") else None
 
 
 class TooLarge(UserError):
@@ -105,6 +115,7 @@ def compile_step(
 
     with advising(train, devices):
         compiled = step.lower(state, constants, batch).compile()
+    give_back()
     need, free = Need.of(compiled, state), limit(devices)
     if jax.process_index() == 0:
         each = f" of each of {len(devices)} devices" if len(devices) > 1 else ""

@@ -1,5 +1,7 @@
 """What a step needs, what there is, and the advice."""
 
+import subprocess
+import sys
 import types
 
 import jax
@@ -129,3 +131,26 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     assert ("average 0.4 MiB" in need.text(None)) == averaged
     arrays = 3 * w + 4 * (50 + 5000 + 40 * 100 // devices) + need.average
     assert arrays <= need.total - need.activations <= arrays + 1000
+
+
+KEPT = """
+import numpy, psutil
+from ctd_jax.training import memory
+
+def resident():
+    return psutil.Process().memory_info().rss >> 20
+
+memory.keep()
+before = resident()
+arrays = [numpy.ones(2**17) for _ in range(200)]  # a MiB each
+del arrays[:-1]  # below one that stays
+kept = resident()
+memory.give_back()
+print(kept - before, resident() - before)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="what is kept is a setting of glibc")
+def test_free_memory_is_kept_until_it_is_given_back():
+    kept, given_back = map(int, subprocess.check_output([sys.executable, "-c", KEPT], text=True).split())
+    assert kept > 190 and given_back < 20
