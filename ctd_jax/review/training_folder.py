@@ -133,6 +133,11 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
     if unsaid:
         _log.warning("%d points of pictures marked done are neither placed nor absent, and left empty: %s", len(unsaid),
                      tables.listed(unsaid, 3))  # fmt: skip
+    of_rows = [rater for rater in (reviewed.table.landmarks.raters if reviewed.table else ())
+               if not os.path.isfile(reviewed.root / raters.file_of(rater))]  # fmt: skip
+    if of_rows:
+        _log.warning("%s has a row for each of its raters (%s); the new folder has one for each picture, with your "
+                     "points or their mean", reviewed.root / landmark_folder.FILE, tables.listed(of_rows))  # fmt: skip
     gone = [image for image, is_done in review.done.items()
             if is_done and blinding.picture_of(image) not in reviewed.images]  # fmt: skip
     if gone:

@@ -75,6 +75,25 @@ def test_done_and_labelled_pictures_are_written(root, tmp_path, caplog):
     assert "1 pictures marked done are no longer" in caplog.text
 
 
+def test_rows_of_several_raters_become_one_and_that_is_said(root, tmp_path, caplog):
+    with (root / "landmarks.csv").open(newline="") as file:
+        header, *rows = csv.reader(file)
+    first = header.index("subject") + 2  # behind image, subject and split
+    moved = [[*row[:first], *(cell and str(float(cell) + 2) for cell in row[first:])] for row in rows]
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(
+            [[*header, "rater"], *([*row, "anna"] for row in rows), *([*row, "ben"] for row in moved)]
+        )
+    reviewed = folder.read(root)
+    places = {name: point(1.5, 2.25) for name in reviewed.names}
+    training_folder.write(reviewed, [edit("images/001.png", places, done=True)], tmp_path / "new")
+    table = reader.read(tmp_path / "new")
+    assert table.images.count("images/001.png") == 1 and not table.landmarks.raters
+    of_first = np.array(rows[0][first:], float).reshape(-1, 2)
+    np.testing.assert_allclose(table.xy[table.images.index("images/000.png")], of_first + 1, atol=1e-3)
+    assert "has a row for each of its raters (anna, ben)" in caplog.text
+
+
 def test_the_split_of_a_run_goes_before_the_column(root, tmp_path):
     run = tmp_path / "run"
     run.mkdir()
