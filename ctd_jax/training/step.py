@@ -202,14 +202,15 @@ def gradient_norms(
     def norms(state: TrainState, constants: Constants, batch: Batch) -> dict[str, Array]:
         keys = _keys(constants, state.step, batch)
 
-        def mean_term(params: Params, name: str, batch: Batch, keys: Array) -> Array:
+        @jax.jit  # traced once for all terms
+        def means(params: Params, batch: Batch, keys: Array) -> dict[str, Array]:
             params = _stop_frozen(params, param_labels)
-            _, (_, terms) = loss(params, state.batch_stats, _read_by_loss(state, constants), batch, keys)
-            return terms[name].mean()
+            _, (_, found) = loss(params, state.batch_stats, _read_by_loss(state, constants), batch, keys)
+            return {name: found[name].mean() for name in terms}
 
         def norm(name: str) -> Array:
-            gradient = functools.partial(jax.grad(mean_term), state.params, name)
-            grads = _mean(gradient, accumulate_steps, batch, keys)
+            gradient = jax.grad(lambda *arguments: means(*arguments)[name])
+            grads = _mean(functools.partial(gradient, state.params), accumulate_steps, batch, keys)
             return optax.tree.norm(jax.tree.map(lambda g, part: g if part == "encoder" else 0.0, grads, param_labels))
 
         return {name: norm(name) for name in terms}
