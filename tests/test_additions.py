@@ -253,6 +253,7 @@ class BrightnessTask:
     gradient_terms = ()
     term_weights = {}
     constants = ()
+    start = {}
 
     def __init__(self, config, pictures):
         self.config, self.pictures, self.train = config, pictures, pictures.split("train")

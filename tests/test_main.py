@@ -92,7 +92,7 @@ def test_the_files_of_a_run(finished_run):
         *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "predictions.csv"),
         *("metrics.json", "metrics_test1.json", "metrics_test2.json", "report.html"),
         *("ced.png", "overlays.png", "curves.png", "measurements.png", "measurements.csv", "mean_shape.csv"),
-        "trust.safetensors",
+        *("trust.safetensors", "raters.csv"),
     }
     for name in ("ced.png", "overlays.png", "curves.png"):
         Image.open(run / name).verify()

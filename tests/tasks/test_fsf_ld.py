@@ -218,9 +218,7 @@ def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):
         monkeypatch.setattr(checkpoint, "best", lambda run, kept=kept: (best(run)[0], best(run)[1] | kept))
         caplog.clear()
         load_teacher_run(made.config, pictures)
-        said = [
-            record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.landmarks.teacher_run"
-        ]
+        said = [record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.trained"]
         assert len(said) == bool(words) and words in "".join(said)
 
 
