@@ -10,7 +10,6 @@ import segmentation_folder
 import tiny
 from PIL import Image
 
-from configs import ft
 from ctd_jax import data, tasks, training_run
 from ctd_jax.data import builder, drawn_anatomies, pictures, split_file, synthetic, twins
 from ctd_jax.data.points import read_folder
@@ -222,10 +221,10 @@ def test_twins_of_a_segmentation_folder(tmp_path):
     assert named(loaded.twins) == {("heads/0.png", "heads/7.png")}
 
 
-def test_a_run_lists_them_where_it_begins(landmark_folder, tmp_path):
+def test_a_run_lists_them_where_it_begins(landmark_folder, tmp_path, teacher_file):
     root = landmark_folder(people=8, shots=1, size=144)
     copied(root, "images/001.png", "images/007.png")
-    config = tiny.config("none", ft, data__root=str(root))
+    config = tiny.config(teacher_file, data__root=str(root))
     loaded = data.load(config.data, tmp_path / "tfds")
     training_run._begin(tmp_path, tasks.of(config)(config, loaded))
     (row,) = parts.rows(tmp_path / "twins.csv")
