@@ -64,7 +64,8 @@ from ctd_jax.unfinished import Share, Unfinished
 if TYPE_CHECKING:
     from ctd_jax.data.given import Given
     from ctd_jax.predictor import Predictor
-    from ctd_jax.tasks.trained import Measuring, Writer
+    from ctd_jax.tasks.trained import Measuring
+    from ctd_jax.tasks.writer import Writer
 
 _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string(
@@ -204,7 +205,7 @@ def _predict(predictor: "Predictor", given: "Given", writers: "Sequence[Writer]"
 
 def _write(predictor: "Predictor", given: "Given", writers: "Sequence[Writer]", kept: Unfinished) -> None:
     """Writes what is a file of all pictures."""
-    from ctd_jax.tasks.trained import Done
+    from ctd_jax.tasks.writer import Done
 
     def batches() -> Iterator[Done]:
         return (Done.of_json(one, predictor.trained) for one in kept.read())

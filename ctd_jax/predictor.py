@@ -27,7 +27,8 @@ from ctd_jax.data.given import Given
 from ctd_jax.data.prefetch import THREADS, map_in_threads, progress
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import averaged
-from ctd_jax.tasks.trained import Done, Seen
+from ctd_jax.tasks.trained import Seen
+from ctd_jax.tasks.writer import Done
 from ctd_jax.training import inference
 from ctd_jax.training.parallel import Parallel
 

@@ -103,9 +103,8 @@ class Folder:
 
     def first(self, seed: int) -> np.ndarray:
         """The random labels that all ways begin with."""
-        return np.array(order.in_turn(np.random.default_rng([seed, 10]).permutation(self.pool), self._every.subjects))[
-            :STEP
-        ]
+        drawn = np.random.default_rng([seed, 10]).permutation(self.pool)
+        return np.array(data.splits.in_turn(drawn, self._every.subjects)[:STEP])
 
     def train(self, stage: Stage, labelled: np.ndarray) -> Any:
         """A network's variables, as it predicts; it trains on from that of the stage before."""

@@ -85,6 +85,7 @@ TESTED_IN = {
     "tasks/student.py": "tasks/test_landmarks.py",
     "tasks/task.py": "test_additions.py",
     "tasks/trained.py": "tasks/test_domains.py",
+    "tasks/writer.py": "test_predict.py",
     "training_run.py": "test_main.py",
     "typing.py": "",  # names of types alone
 }

@@ -122,7 +122,7 @@ def assign(
     if share < 1:
         budget = max(1, round(share * len(train)))
     if budget:
-        for i in _in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
+        for i in in_turn(np.random.default_rng([budget_seed, 3]).permutation(train), subjects)[budget:]:
             splits[i] = UNLABELLED if unlabelled == REST else UNUSED
     _warn_of_spellings(subjects)
     _warn_of_leaks(images, subjects, splits)
@@ -233,14 +233,19 @@ def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Ge
             splits[i] = to
 
 
-def _in_turn(order: Sequence[int] | np.ndarray, subjects: Sequence[str]) -> list[int]:
-    """`order`, with the first picture of every subject before anybody's second."""
+def in_turn(order: Sequence[int] | np.ndarray, subjects: Sequence[str]) -> list[int]:
+    """`order`, indices of pictures, with the first picture of every subject before anybody's second; else as it was.
+
+    Args:
+      order: n of N indices.
+      subjects: of all N pictures.
+    """
     seen: collections.Counter[str] = collections.Counter()
     turn = []
     for i in order:
         turn.append(seen[subjects[i]])
         seen[subjects[i]] += 1
-    return [order[n] for n in np.argsort(turn, kind="stable")]
+    return [int(order[n]) for n in np.argsort(turn, kind="stable")]
 
 
 def _warn_of_leaks(images: Sequence[str], subjects: Sequence[str], splits: Sequence[str]) -> None:

@@ -14,11 +14,12 @@ Among those that the rule may take are only pictures of the subjects that have t
 pictures are drawn in turn as well: the first of every subject before anybody's second.
 """
 
-import collections
 import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
+
+from ctd_jax.data import splits
 
 SHARE = 0.25  # of the list that is random
 
@@ -57,7 +58,7 @@ def order(
       share: of these, 0 to 1.
       labelled: `[M, C]` features of pictures that are labelled; None: there are none.
     """
-    drawn = in_turn(np.random.default_rng(seed).permutation(len(error)), subjects)
+    drawn = splits.in_turn(np.random.default_rng(seed).permutation(len(error)), subjects)
     drawn = drawn[: int(np.ceil(share * len(error)))]
     greedy = _Greedy(error, features, subjects, labelled, reserved=drawn)
     taken: list[int] = []
@@ -70,16 +71,6 @@ def order(
         taken.append(greedy.best() if index is None else index)
         greedy.take(taken[-1])
     return Order(np.array(taken, int), np.array(is_random, bool))
-
-
-def in_turn(indices: Sequence[int] | np.ndarray, subjects: Sequence[str]) -> list[int]:
-    """`indices`, with the first picture of every subject before anybody's second; else in their order."""
-    seen: collections.Counter[str] = collections.Counter()
-    turn = []
-    for i in indices:
-        turn.append(seen[subjects[i]])
-        seen[subjects[i]] += 1
-    return [int(indices[place]) for place in np.argsort(turn, kind="stable")]
 
 
 class _Greedy:

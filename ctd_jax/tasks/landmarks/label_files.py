@@ -13,11 +13,11 @@ from ctd_jax.labels import FORMATS, by_name, exporting
 from ctd_jax.labels.table import Labelled, Labels
 from ctd_jax.metrics import Predictions
 from ctd_jax.metrics.presence import there_alone
-from ctd_jax.tasks import trained
-from ctd_jax.tasks.trained import Done
+from ctd_jax.tasks import writer
+from ctd_jax.tasks.writer import Done
 
 
-class LabelFiles(trained.Writer):
+class LabelFiles(writer.Writer):
     """A file or a folder of each format, beside the csv file of landmarks and called as it.
 
     Args:
@@ -38,7 +38,7 @@ class LabelFiles(trained.Writer):
         self._places = {name: out.with_name(f"{out.stem}_{name}{FORMATS[name].suffix}") for name in formats}
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
-        """See `trained.Writer`. The formats are tried with points of no meaning, so that what one lacks (a spacing, a
+        """See `writer.Writer`. The formats are tried with points of no meaning, so that what one lacks (a spacing, a
         package) is said before anything is predicted."""
         anywhere = np.broadcast_to(np.arange(len(self._names))[:, None], (len(given.files), len(self._names), 2))
         table = Predictions.from_points(

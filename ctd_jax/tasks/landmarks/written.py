@@ -17,14 +17,14 @@ from ctd_jax.metrics import agreement, definitions
 from ctd_jax.metrics.measurements import Measurement, lines
 from ctd_jax.metrics.predictions import EVERY_COLUMN, columns_of, rows_of
 from ctd_jax.metrics.presence import there_alone
-from ctd_jax.tasks import trained
-from ctd_jax.tasks.trained import Done
+from ctd_jax.tasks import writer
+from ctd_jax.tasks.writer import Done
 
 MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
 FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
 
 
-class Table(trained.Writer):
+class Table(writer.Writer):
     """The csv file of landmarks, that of what is measured on them, and pictures with the landmarks drawn in.
 
     Args:
@@ -54,13 +54,13 @@ class Table(trained.Writer):
         return {flag: file for flag, file in named.items() if file}
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
-        overlays = trained.copies(given, self._overlays)
+        overlays = writer.copies(given, self._overlays)
         return {f"--{flag}": [file] for flag, file in self._tables_to_write().items()} | overlays
 
     def prepare(self) -> None:
         for flag, file in self._tables_to_write().items():
             if not files.is_stream(file):
-                trained.check_writable(flag, file, self._overlays)
+                writer.check_writable(flag, file, self._overlays)
 
     def add(self, given: Given, batch: Done) -> None:
         if not self._overlays:
@@ -73,9 +73,9 @@ class Table(trained.Writer):
             picture = given.picture(file)
             painted = report.paint_points(picture, there.xy[i], names=names, radius=there.radius_px[i])
             report.paint_lines(painted, picture, lines(self._measurements, self._names, there.xy[i], mm[i]))
-            trained.save(painted, given.beside(folder, file))
+            writer.save(painted, given.beside(folder, file))
 
-        trained.draw(batch, paint)
+        writer.draw(batch, paint)
 
     def _mm(self, given: Given, batch: Done) -> np.ndarray | None:
         """`[n, 2]` mm of a pixel of the pictures of a batch, NaN where unknown; None: no spacing is given."""
@@ -97,7 +97,7 @@ class Table(trained.Writer):
         if self._measured:
             self._write_measured(self._measured, given, batches)
             unit = f"; lengths are in {mm if given.spacing else 'pixels: no spacing is given'}"
-        trained.warn_of_unlike(tuple(unlike), np.array(list(unlike.values())))
+        writer.warn_of_unlike(tuple(unlike), np.array(list(unlike.values())))
         text = f"{len(unlike)} pictures, {len(self._names)} landmarks each: {self._out}{unit}"
         print(text, file=sys.stderr if files.is_stream(self._out) else sys.stdout)
 

@@ -12,9 +12,10 @@ from PIL import Image
 from ctd_jax import data, report
 from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
-from ctd_jax.tasks import trained
+from ctd_jax.tasks import trained, writer
 from ctd_jax.tasks.segmentation.network import Layout, build, forward, look, mirrors
-from ctd_jax.tasks.trained import Done, Run, Seen
+from ctd_jax.tasks.trained import Run, Seen
+from ctd_jax.tasks.writer import Done
 
 TOLERANCE = 0.001  # of a probability
 
@@ -160,7 +161,7 @@ def _in_a_tuple(body: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     return outputs
 
 
-class Folder(trained.Writer):
+class Folder(writer.Writer):
     """A folder of class maps, 8-bit PNGs, and one of pictures with the classes painted in."""
 
     def __init__(self, names: Sequence[str], out: pathlib.Path, overlays: pathlib.Path | None):
@@ -168,27 +169,27 @@ class Folder(trained.Writer):
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
         maps = [given.beside(self._out, file) for file in given.files]
-        return {"--out": maps} | trained.copies(given, self._overlays)
+        return {"--out": maps} | writer.copies(given, self._overlays)
 
     def prepare(self) -> None:
-        trained.check_writable("out", self._out / "class map", self._overlays)
+        writer.check_writable("out", self._out / "class map", self._overlays)
 
     def add(self, given: Given, batch: Done) -> None:
         def paint(i: int, file: pathlib.Path) -> None:
             classes = batch.found.class_maps[i]
-            trained.save(Image.fromarray(classes), given.beside(self._out, file))
+            writer.save(Image.fromarray(classes), given.beside(self._out, file))
             if self._overlays:
                 picture = given.picture(file)
                 painted = report.paint_outlines(picture, classes, side=max(picture.shape))
-                trained.save(painted, given.beside(self._overlays, file))
+                writer.save(painted, given.beside(self._overlays, file))
 
-        trained.draw(batch, paint)
+        writer.draw(batch, paint)
 
     def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
         unlike: dict[str, float] = {}
         for batch in batches():
             unlike |= dict(zip(map(str, batch.files), batch.found.unlike.tolist(), strict=True))
         if unlike:
-            trained.warn_of_unlike(tuple(unlike), np.array(list(unlike.values())))
+            writer.warn_of_unlike(tuple(unlike), np.array(list(unlike.values())))
             names = ", ".join(f"{i} {name}" for i, name in enumerate(self._names))
             print(f"{len(unlike)} pictures, a class map each ({names}): {self._out}")
