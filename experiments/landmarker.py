@@ -22,13 +22,15 @@ square, `local_soft_argmax`. Otherwise than there:
 
 A minute is 120 s of processor time, of all threads of the process: what two cores give in a minute that nobody else
 takes from them. The clock runs while the network trains (augmentation, forward, backward, update), not while it is
-built, warmed up, or looked at on val. `recipe.py` measures ours by the same rule.
+built, warmed up, or looked at on val. `recipe.py` measures ours by the same rule. Where LM's PyTorch finds a GPU a
+minute is one of the clock, with two further processes that make its pictures.
 
 Points go out and come back in pixels of the picture as it is on disk, and are scored by the metrics of our own runs.
 Test is read once, by each run that is compared. A run is a folder with predictions.csv and metrics.json as ours have
 them. Interrupted, the same command continues; a finished run is not repeated.
 Writes landmarker.csv (a line per run; those of earlier calls stay) and .json (the table of this call) beside this file.
-With --ours=runs/recipe the table has the paired differences from a row of `recipe.py` (--row), p values too.
+With --ours=runs/recipe the table has the paired differences from a row of `recipe.py` (--row), p values too: from its
+runs of the same --minutes, or, where `recipe.py --steps` gave steps, from those that took at most as long by the clock.
 """
 
 import argparse
@@ -184,7 +186,7 @@ def score(workdir: pathlib.Path, source: data.SplitPictures[data.Points], config
             known = {"true_xy": part.targets.xy, "spacing": part.spacing}
             tables[name] = Predictions.from_points(part.images, part.subjects, landmarks.names, xy, **known)
     more = {"normalizer": landmarks.normalizer, "n_train": len(source.split("train")), "n_params": trained["n_params"]}
-    more |= {"steps": trained["steps"], "minutes": trained["processor_seconds"] / 60 / CORES}
+    more |= {"steps": trained["steps"], "minutes": trained["minutes"]}
     more |= {"val_error": trained["val_error"], "versions": trained["versions"]} | of_run
     files.write_text(workdir / "config.json", json.dumps(config.to_dict()))
     metrics.write_predictions(workdir / "predictions.csv", metrics.concatenate(list(tables.values())))
@@ -231,7 +233,7 @@ def ours(args: argparse.Namespace, name: str, labels: int) -> list[pathlib.Path]
     found = {
         int(line["seed"]): pathlib.Path(args.ours) / line["run"]
         for line in lines
-        if float(line["minutes"]) == args.minutes
+        if (float(line["minutes"]) == args.minutes if line["minutes"] else float(line["clock_minutes"]) <= args.minutes)
     }
     missing = sorted(set(args.seeds) - set(found))
     if missing:

@@ -5,7 +5,9 @@
 FOLDER has `job.json` (`size`, `rate`, `seed`, `minutes`, `cores`, `splits`) and the pictures of each split in
 `SPLIT.npz`: `picture0`, ... `[H, W]` or `[H, W, 3]` uint8, `xy` [N, K, 2] (x, y) in their pixels, `spacing` [N, 2] mm
 per pixel along x and y. It gets `predictions.npz`, for each of `splits` `[N, K, 2]` (x, y) in pixels of the pictures,
-and, last of all, `training.json`. What is taken from the example and what is not is said in `landmarker.py`.
+and, last of all, `training.json`. Where PyTorch finds a GPU, the network is there, `cores` further processes make its
+pictures, and a minute is one of the clock; elsewhere it is `cores` minutes of processor time. What is taken from the
+example and what is not is said in `landmarker.py`.
 """
 
 import copy
@@ -28,6 +30,7 @@ from landmarker.losses import GaussianHeatmapL2Loss
 from landmarker.metrics import point_error
 from landmarker.models.spatial_configuration_net import OriginalSpatialConfigurationNet
 from landmarker.utils import pixel_to_unit
+from monai.data.utils import worker_init_fn
 from monai.transforms import (
     Compose,
     RandAdjustContrastd,
@@ -42,6 +45,8 @@ from torch.utils.data import DataLoader
 KEY = ("image",)
 EXAMPLE_SIZE = 512  # pixels, side of the example's pictures
 EXAMPLE_PICTURES = 150  # in an epoch of the example
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+CLOCK = time.perf_counter if DEVICE == "cuda" else time.process_time
 
 
 def augmentation(size: int) -> Compose:
@@ -88,7 +93,7 @@ def decode(heatmaps: torch.Tensor) -> torch.Tensor:
 
 def picture_of(batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """The pictures without MONAI's notes, which would follow them through every layer."""
-    return torch.Tensor.as_subclass(batch["image"], torch.Tensor)
+    return torch.Tensor.as_subclass(batch["image"], torch.Tensor).to(DEVICE)
 
 
 class Training:
@@ -103,9 +108,13 @@ class Training:
 
     def __init__(self, channels: int, landmarks: int, size: int, rate: float):
         self.size = size
-        self.model = OriginalSpatialConfigurationNet(in_channels=channels, out_channels=landmarks)
+        self.model = OriginalSpatialConfigurationNet(in_channels=channels, out_channels=landmarks).to(DEVICE)
         self.generator = GaussianHeatmapGenerator(
-            nb_landmarks=landmarks, sigmas=3, gamma=100, heatmap_size=(size, size), learnable=True
+            nb_landmarks=landmarks,
+            sigmas=torch.tensor(3.0, device=DEVICE),
+            gamma=100,
+            heatmap_size=(size, size),
+            learnable=True,
         )
         self.criterion = GaussianHeatmapL2Loss(alpha=5)
         groups = [
@@ -119,7 +128,7 @@ class Training:
         )
 
     def loss(self, batch: dict[str, torch.Tensor], heatmaps: torch.Tensor) -> torch.Tensor:
-        return self.criterion(heatmaps, self.generator.sigmas, self.generator(batch["landmark"]))
+        return self.criterion(heatmaps, self.generator.sigmas, self.generator(batch["landmark"].to(DEVICE)))
 
     def warm_up(self, batch: dict[str, torch.Tensor]) -> None:
         """What a first step makes ready for all later ones, without an update."""
@@ -144,7 +153,7 @@ class Training:
             heatmaps = self.model(picture_of(batch))
             error = point_error(
                 batch["landmark"],
-                decode(heatmaps),
+                decode(heatmaps).cpu(),
                 (self.size, self.size),
                 batch["dim_original"],
                 batch["spacing"],
@@ -158,9 +167,8 @@ class Training:
     def predict(self, pictures: LandmarkDataset) -> np.ndarray:
         """`[N, K, 2]` (x, y) in pixels of the pictures as they came."""
         self.model.eval()
-        return np.concatenate(
-            [original_xy(decode(self.model(picture_of(batch))), batch, self.size) for batch in DataLoader(pictures)]
-        )
+        found = ((decode(self.model(picture_of(batch))).cpu(), batch) for batch in DataLoader(pictures))
+        return np.concatenate([original_xy(yx, batch, self.size) for yx, batch in found])
 
 
 def original_xy(yx: torch.Tensor, batch: dict[str, torch.Tensor], size: int) -> np.ndarray:
@@ -169,13 +177,26 @@ def original_xy(yx: torch.Tensor, batch: dict[str, torch.Tensor], size: int) -> 
     return found.numpy()[..., ::-1]
 
 
-def train(training: Training, pictures: dict[str, LandmarkDataset], budget: float) -> dict[str, Any]:
-    """Trains for `budget` seconds of processor time, and leaves the weights that are best on val.
+def train(training: Training, pictures: dict[str, LandmarkDataset], budget: float, makers: int) -> dict[str, Any]:
+    """Trains for `budget` seconds of `CLOCK`, and leaves the weights that are best on val.
+
+    Args:
+      training: what is trained.
+      pictures: of train and val.
+      budget: seconds.
+      makers: processes that make the training pictures; 0: this one.
 
     Returns:
-      `epochs`, with the state of each; `steps`, and `processor_seconds` of them all.
+      `epochs`, with the state of each; `steps`, and the `clock_seconds` of them all.
     """
-    loader = DataLoader(pictures["train"], batch_size=1, shuffle=True)
+    loader = DataLoader(
+        pictures["train"],
+        batch_size=1,
+        shuffle=True,
+        num_workers=makers,
+        persistent_workers=makers > 0,
+        worker_init_fn=worker_init_fn,  # or all processes would draw the same changes
+    )
     training.warm_up(next(iter(loader)))
     batches = itertools.chain.from_iterable(itertools.repeat(loader))
     in_epoch = max(round(EXAMPLE_PICTURES / len(loader)), 1) * len(loader)
@@ -183,17 +204,17 @@ def train(training: Training, pictures: dict[str, LandmarkDataset], budget: floa
     steps, used, lowest, best = 0, 0.0, math.inf, None
     while used < budget:
         losses: list[float] = []
-        began = time.process_time()
+        began = CLOCK()
         for batch in itertools.islice(batches, in_epoch):
             losses.append(training.step(batch))
-            if used + time.process_time() - began >= budget:
+            if used + CLOCK() - began >= budget:
                 break
-        used += time.process_time() - began
+        used += CLOCK() - began
         steps += len(losses)
         val_loss, val_error = training.validate(pictures["val"])
         rate = training.optimizer.param_groups[0]["lr"]
         training.scheduler.step(val_loss)
-        epochs.append({"step": steps, "processor_seconds": used, "rate": rate, "loss": float(np.mean(losses))})
+        epochs.append({"step": steps, "clock_seconds": used, "rate": rate, "loss": float(np.mean(losses))})
         epochs[-1] |= {"val_loss": val_loss, "val_error": val_error, "sigma": training.generator.sigmas.mean().item()}
         print(json.dumps(epochs[-1]), file=sys.stderr)
         if val_error < lowest:
@@ -201,7 +222,7 @@ def train(training: Training, pictures: dict[str, LandmarkDataset], budget: floa
     if best is None:
         sys.exit(f"after {steps} steps no error on val is finite: the training has diverged")
     training.model.load_state_dict(best)
-    return {"epochs": epochs, "steps": steps, "processor_seconds": used, "val_error": lowest}
+    return {"epochs": epochs, "steps": steps, "clock_seconds": used, "val_error": lowest}
 
 
 def main() -> None:
@@ -213,7 +234,10 @@ def main() -> None:
     transforms = {"train": augmentation(job["size"]).set_random_state(job["seed"]), "val": still}
     pictures = {name: dataset(folder / f"{name}.npz", job["size"], how) for name, how in transforms.items()}
     training = Training(len(pictures["val"].imgs[0]), pictures["val"].nb_landmarks, job["size"], job["rate"])
-    result = train(training, pictures, 60 * job["cores"] * job["minutes"])
+    on_gpu = DEVICE == "cuda"
+    seconds = 60 * (1 if on_gpu else job["cores"])  # of `CLOCK` in a minute
+    result = train(training, pictures, seconds * job["minutes"], job["cores"] if on_gpu else 0)
+    result["minutes"] = result.pop("clock_seconds") / seconds
     del pictures["train"]
     found = {}
     for name in job["splits"]:
@@ -221,7 +245,7 @@ def main() -> None:
         found[name] = training.predict(part)
     np.savez(folder / "predictions.npz", **found)
     result |= {"n_params": sum(p.numel() for p in training.model.parameters() if p.requires_grad)}
-    result |= {"versions": {one.__name__: one.__version__ for one in (landmarker, monai, torch)}}
+    result |= {"device": DEVICE, "versions": {one.__name__: one.__version__ for one in (landmarker, monai, torch)}}
     (folder / "training.json").write_text(json.dumps(result, indent=1), "utf-8")
 
 

@@ -12,7 +12,9 @@ switch this part of the recipe off.
    looked at on val (`landmarker.py` keeps the same rule). For each data set and row a training of --calibrate steps,
    with --choose_at labels, gives the processor time of a step (log.csv; ten steps before are not counted). Minutes over
    this are the steps of all runs of the row; they are kept in timing/ among the runs, so that a study that goes on has
-   the same steps. `minutes` in the table is what was asked for, `processor_minutes` what the run had.
+   the same steps. `minutes` in the table is what was asked for, `processor_minutes` what the run had, `clock_minutes`
+   what its steps took by the clock. --steps in its place gives all rows as many steps: on an accelerator the time of
+   a processor says nothing.
 2. Choosing, on val, with a seed of its own, at --choose_at labels, for each data set: what the files list as `grid`.
    `ft` first, over the encoder's learning rate; `delta` has FT's rate, and its own grid. `less:PART` has the recipe's
    setting.
@@ -170,18 +172,21 @@ class Recipe(Study[Method, str]):
     def trial(self, method: Method, setting: str, seed: int, split: str | None) -> Trial:
         config = self.configured(method.row, setting, method.data)
         set_data(config, pathlib.Path(self._args.folder), method.data, method.labels, seed)
-        seconds = self.seconds_per_step(method.data, method.row)
         config.seed, config.eval.split = seed, split or "test"
-        config.train.steps = max(round(self._args.minutes * 60 * CORES / seconds), 1)
+        config.train.steps = self._args.steps or self.steps_in_time(method.data, method.row)
         config.eval.every = max(config.train.steps // EVALUATIONS, 1)
         labels = name_of(method.labels)
         cells: Line = {"data": method.data, "labels": labels, "row": method.row, "setting": setting}
         cells |= {"seed": seed, "split": config.eval.split, "steps": config.train.steps}
-        cells |= {"minutes": self._args.minutes}
+        cells |= {"minutes": "" if self._args.steps else self._args.minutes}
         row = method.row.replace(":", "_")
         return Trial(
             f"{method.data}/{labels}-{row}-{config.eval.split}-seed{seed}-{config_hash(config)}", config, cells
         )
+
+    def steps_in_time(self, name: str, row: str) -> int:
+        """The training steps of --minutes."""
+        return max(round(self._args.minutes * 60 * CORES / self.seconds_per_step(name, row)), 1)
 
     def seconds_per_step(self, name: str, row: str) -> float:
         """Processor time of a training step; measured at the first call, see the top of this file."""
@@ -208,7 +213,7 @@ class Recipe(Study[Method, str]):
             numbers = files.read_json(path, f"remove {run.workdir}, and the same command trains it anew")
             line |= {f"{key}_{split}": numbers[key] for key in ("me_mm", "sdr_le_2mm") if key in numbers}
         counts, seconds = processor_time(run.workdir)
-        line |= {"processor_minutes": float(counts @ seconds) / 60 / CORES}
+        line |= {"processor_minutes": float(counts @ seconds) / 60 / CORES, "clock_minutes": clock_minutes(run.workdir)}
         return [line | {"seconds": result["seconds"], "config_hash": result["config_hash"], "run": name}]
 
     def describe(self, run: Run, lines: Sequence[Line]) -> str:
@@ -261,6 +266,14 @@ def processor_time(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
     return np.diff([0, *(int(row["step"]) for row in rows)]), np.array(
         [float(row["processor_seconds"]) for row in rows]
     )
+
+
+def clock_minutes(workdir: pathlib.Path) -> float:
+    """What the training steps of a run took by the clock, from the images/s in log.csv."""
+    batch = files.read_json(workdir / "config.json", f"remove {workdir}, and the same command trains it anew")
+    rows = [row for row in read_table(workdir / "log.csv") if row["images_per_s"]]
+    pictures = np.diff([0, *(int(row["step"]) for row in rows)]) * batch["train"]["batch_size"]
+    return float((pictures / [float(row["images_per_s"]) for row in rows]).sum() / 60)
 
 
 def summarize(runs: Mapping[str, Sequence[Run]], settings: Mapping[str, str]) -> dict[str, Any]:
@@ -329,6 +342,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=integers, default="0,1,2", help="commas between")
     parser.add_argument("--rows", default="", help="commas between; none: all")
     parser.add_argument("--minutes", type=float, default=10, help="of training, on two cores")
+    parser.add_argument("--steps", type=int, default=0, help="of every row, instead of --minutes")
     parser.add_argument("--choose_at", type=int, default=25, help="labels with which settings are chosen")
     parser.add_argument("--calibrate", type=int, default=100, help="steps that are timed")
     parser.add_argument("--runs", default="runs/recipe", help="folder of the runs")
@@ -350,7 +364,7 @@ def main() -> None:
                 result[name][name_of(count)] = summarize(runs, settings)
     except UserError as error:
         parser.error(str(error))
-    arguments = {key: getattr(args, key) for key in ("recipe", "set", "minutes", "choose_at")}
+    arguments = {key: getattr(args, key) for key in ("recipe", "set", "minutes", "steps", "choose_at")}
     study.write({"arguments": arguments | {"parts": parts, "seeds": args.seeds}, "data": result})
     print(console(result))
 

@@ -35,9 +35,9 @@ def seconds_of_a_step(config):
 
 
 def log_of(config):
-    """Ten steps of 7 s, as the first ones may be, then all others; and a look at val, which has no time."""
+    """Ten steps of 7 s, as the first ones may be, then all others, at 16 pictures/s; and a look at val."""
     last, after = config.train.steps, seconds_of_a_step(config)
-    return f"step,val_error,processor_seconds\n10,,7\n{last},,{after}\n{last},1.5,\n"
+    return f"step,val_error,images_per_s,processor_seconds\n10,,2,7\n{last},,16,{after}\n{last},1.5,,\n"
 
 
 def error_of(config):
@@ -149,6 +149,15 @@ def test_rows_have_steps_for_the_same_minutes(run, trained, tmp_path):
     }  # fmt: skip
     known = json.loads((tmp_path / "runs" / "timing" / "seconds_per_step.json").read_text())
     assert sorted(known.values()) == [0.25, 0.5]
+
+
+def test_rows_have_the_steps_that_were_given(run, trained, tmp_path):
+    """In batches of 8: ten steps at 2 pictures/s, then 20 at 16."""
+    run("--data=faces_fgnet", "--labels=5", "--rows=ft,recipe", "--steps=30")
+    assert {(config.name, config.train.steps) for config in trained.values()} == {("ft", 30), ("toy", 30)}
+    table = lines(tmp_path / "recipe.csv")
+    assert {line["minutes"] for line in table} == {""} and not (tmp_path / "runs" / "timing").exists()
+    assert {float(line["clock_minutes"]) for line in table if line["row"] == "ft"} == {(40 + 10) / 60}
 
 
 def test_a_second_call_trains_nothing_and_a_slice_keeps_the_other_lines(run, trained, tmp_path):
