@@ -34,8 +34,11 @@ TORCH = {
     "torch.compile": {"channels_last": True, "compiled": True},
 }
 OURS_ON_ACCELERATORS = {
-    "ctd_jax, one step a dispatch": {"data.on_device": "no"},
-    "ctd_jax, conv_transpose": {"model.deconv": "transpose"},
+    "train": {
+        "ctd_jax, one step a dispatch": {"data.on_device": "no"},
+        "ctd_jax, conv_transpose": {"model.deconv": "transpose"},
+    },
+    "predict": {"ctd_jax, conv_transpose": {"model.deconv": "transpose"}},
 }
 KINDS = ("train", "train without teacher", "predict")
 MATRIX = {"cpu": 2048, "gpu": 8192}  # side of the product whose speed is the peak
@@ -240,13 +243,15 @@ def _serve(connection: Connection, make: Callable[..., Any], case: dict[str, Any
 
 
 class Contestant:
-    """A process with one contestant in it."""
+    """A process with one contestant in it; `wait` until it is built before the first call."""
 
     def __init__(self, make: Callable[..., Any], **case: Any):
         context = multiprocessing.get_context("spawn")
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_serve, args=(other, make, case), daemon=True)
         self._process.start()
+
+    def wait(self) -> None:
         self._answer()
 
     def __call__(self, what: str) -> float:
@@ -267,12 +272,13 @@ class Contestant:
 @contextlib.contextmanager
 def contestants(makers: dict[str, tuple[Callable[..., Any], dict[str, Any]]]) -> Iterator[dict[str, Contestant]]:
     """Those that work on this machine, ready; why another does not is printed."""
-    found = {}
-    for name, (make, case) in makers.items():
+    found = {name: Contestant(make, **case) for name, (make, case) in makers.items()}
+    for name, contestant in list(found.items()):
         try:
-            found[name] = Contestant(make, **case)
+            contestant.wait()
         except Exception as error:
             print(f"  {name} left out: {type(error).__name__}: {str(error).splitlines()[0]}", file=sys.stderr)
+            del found[name]
     try:
         yield found
     finally:
@@ -303,11 +309,11 @@ def measure(batch: int, kind: str, args: argparse.Namespace) -> dict[str, Any]:
     case = {"batch": batch, "size": args.size, "landmarks": args.landmarks, "teacher": kind == "train"}
     forms = {} if args.no_torch else TORCH
     forms = {name: form for name, form in forms.items() if name != "torch.compile" or not args.no_compile}
-    ours = {"ctd_jax": {}} | (OURS_ON_ACCELERATORS if jax.default_backend() != "cpu" else {})
+    call = kind.split()[0]
+    ours = {"ctd_jax": {}} | (OURS_ON_ACCELERATORS[call] if jax.default_backend() != "cpu" else {})
     makers = {name: (Ours, case | {"encoder": args.encoder} | form) for name, form in ours.items()} | {
         name: (Torch, case | form) for name, form in forms.items()
     }
-    call = kind.split()[0]
     with contestants(makers) as runners:
         times = race(runners, call, args.repeats)
         for name, entry in times.items():
@@ -380,6 +386,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures there")
     parser.add_argument("--compare", type=Path, help="a file that --json wrote: shows what has become slower")
     args = parser.parse_args()
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # the contestants share the device
     peak, results = peak_flops(), []
     for batch, kind in itertools.product(map(int, args.batch.split(",")), args.kinds.split(",")):
         results.append(measure(batch, kind, args))
