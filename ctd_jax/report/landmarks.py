@@ -1,5 +1,6 @@
 """The report of a landmark run: `report.html`, one file, and its figures, from the files of the run."""
 
+import functools
 import itertools
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -49,7 +50,8 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     split = _split(workdir, table)
 
     panels = list(_panels(table, errors, metrics, pictures))
-    sheet = overlays.montage(panels, PANEL_SIDE, overlays.legend_of_points)
+    legend = functools.partial(overlays.legend_of_points, measured="measurements" in metrics)
+    sheet = overlays.montage(panels, PANEL_SIDE, legend)
     files.write_bytes(workdir / "overlays.png", parts.png_bytes(sheet))
     parts.save(curves.ced(errors, subjects, metrics, _people(workdir, table, metrics)), workdir / "ced.png")
     parts.save(curves.training(parts.log(workdir / "log.csv")), workdir / "curves.png")
@@ -79,7 +81,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
             (group, [(panel, parts.jpeg(panel.image)) for panel in members])
             for group, members in itertools.groupby(panels, key=lambda panel: panel.group)
         ],
-        legend=parts.jpeg(overlays.legend_of_points(440)),
+        legend=parts.jpeg(legend(overlays.WIDTH_OF_LEGEND)),
     )
 
 

@@ -16,7 +16,7 @@ from scipy import ndimage
 TRUTH, PREDICTION, LINE, RIM = (86, 180, 233), (255, 159, 0), (255, 255, 255), (0, 0, 0)
 MEASURED = (0, 158, 115)  # bluish green
 SMALLEST_SIDE = 640  # a smaller picture is enlarged until its longer side has this many pixels
-LEGEND_HEIGHT = 44  # pixels
+LEGEND_HEIGHT, WIDTH_OF_LEGEND = 44, 560  # pixels
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
@@ -142,9 +142,9 @@ class _Marks:
         """The thin circle about a prediction, of a radius in pixels of the picture."""
         if np.isfinite([*centre, radius]).all():
             x, y = self._at(centre)
-            r = radius * self.fine
-            for colour, width in ((RIM, 3 * self.rim), (PREDICTION, self.rim)):
-                self.pen.ellipse([x - r, y - r, x + r, y + r], outline=colour, width=width)
+            for colour, rim in ((RIM, self.rim // 2), (PREDICTION, 0)):
+                r = radius * self.fine + rim
+                self.pen.ellipse([x - r, y - r, x + r, y + r], outline=colour, width=self.rim + 2 * rim)
 
     def cross(self, centre: np.ndarray) -> None:
         if np.isfinite(centre).all():
@@ -186,17 +186,26 @@ def choose(errors: np.ndarray, each: int = 3) -> dict[str, list[int]]:
     return {"best": groups["best"], "median": median, "worst": groups["worst"]}
 
 
-def legend_of_points(width: int) -> Image.Image:
-    """A strip, `width` pixels wide, that shows what the marks of `paint_points` mean."""
+def legend_of_points(width: int, measured: bool = False) -> Image.Image:
+    """A strip, `width` pixels wide, that shows what the marks of `paint_points` mean, and if there is something
+    `measured`, those of `paint_lines`."""
     strip, pen, font = _strip(width)
     marks, middle = _Marks(strip.size, 8), LEGEND_HEIGHT / 2
 
-    def error(left: np.ndarray) -> None:
-        marks.line(left - [10, 0], left + [10, 0])
+    def error(place: np.ndarray) -> None:
+        marks.line(place - [10, 0], place + [10, 0])
 
-    entries = (("annotated", marks.circle), ("predicted", marks.cross), ("error", error))
+    def radius(place: np.ndarray) -> None:
+        marks.reach(place, 13)
+
+    def measurement(place: np.ndarray) -> None:
+        pen.line([*(place - [10, 0]), *(place + [10, 0])], fill=MEASURED, width=2)
+
+    entries = [("annotated", marks.circle), ("predicted", marks.cross), ("error", error), ("90 % sure", radius)]
+    if measured:
+        entries.append(("measured", measurement))
     left = 18.0
-    for text, draw in (*entries, ("90 % sure", lambda place: marks.reach(place, 13))):
+    for text, draw in entries:
         draw(np.array([left, middle]))
         pen.text((left + 18, middle), text, fill=(20, 20, 20), font=font, anchor="lm")
         left += 18 + pen.textlength(text, font=font) + 28
@@ -229,7 +238,7 @@ def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Im
     rows = [[p for p in panels if p.group == group] for group in dict.fromkeys(p.group for p in panels)]
     gap, text = 14, 46
     width = max([sum(p.image.width + gap for p in row) + gap for row in rows], default=0)
-    width = max(width, side + 2 * gap, 440)
+    width = max(width, side + 2 * gap, WIDTH_OF_LEGEND)
     heights = [max(p.image.height for p in row) + text + gap for row in rows]
     sheet = Image.new("RGB", (width, LEGEND_HEIGHT + sum(heights)), (255, 255, 255))
     sheet.paste(legend(width), (gap, 0))

@@ -113,6 +113,19 @@ def agreement(name: str, metrics: Metrics) -> list[tuple[str, list[str]]]:
     return cells
 
 
+def agreement_in_short(metrics: Metrics) -> str:
+    """Which measurement agrees best with the annotated one, and which worst, in one sentence; "" where none is known
+    to."""
+    found = {name: one["icc"] for name, one in metrics.get("measurements", {}).items() if "icc" in one}
+    if not found:
+        return ""
+    best, *others = sorted(found, key=lambda name: -found[name])
+    if not others:
+        return f"{best} agrees with what is annotated (ICC {found[best]:.2f})."
+    worst = others[-1]
+    return f"{best} agrees best with what is annotated (ICC {found[best]:.2f}), {worst} worst ({found[worst]:.2f})."
+
+
 def keys(metrics: Metrics) -> list[str]:
     """The keys of the result table, in its order."""
     return [key for key in metrics if key.startswith(("me_", "nme_", "auc@", "fr@", "sdr_le_"))]

@@ -1,4 +1,4 @@
-"""The log of a training: a progress bar, `log.csv` and TensorBoard events."""
+"""The log of a training: how long it takes, a progress bar, `log.csv` and TensorBoard events."""
 
 import contextlib
 import csv
@@ -19,6 +19,7 @@ _log = logging.getLogger(__name__)
 # Since the row before: pictures of a second, and seconds of the processor time of each step, of all threads; without
 # the time of pauses.
 SPEEDS = ("images_per_s", "processor_seconds")
+WORTH_SAYING = 60  # seconds of a training: how long it takes is said if it is more
 
 
 class NoLog:
@@ -70,7 +71,7 @@ class TrainingLog:
         self._events = Events(workdir / "tensorboard", start)
         self._start, self._steps, self._batch_size = start, steps, batch_size
         self._seen = (start, time.monotonic(), time.process_time())
-        self._rate = 0.0
+        self._rate, self._rates_seen = 0.0, 0
         self._texts = {"loss": "-", "error": "-"}
         console = Console(stderr=True)
         self._progress = Progress(
@@ -115,6 +116,9 @@ class TrainingLog:
             self._rate = (step - then) * self._batch_size / max(now - began, 1e-6)  # a clock may stand still
             self._seen = (step, now, used_now)
             values = values | {"images_per_s": self._rate, "processor_seconds": (used_now - used) / (step - then)}
+            self._rates_seen += 1
+            if self._rates_seen == 2:  # the first one has the start in it
+                self._say_how_long(step)
         self._csv.writerow({"step": step} | {key: f"{value:.6g}" for key, value in values.items()})
         self._file.flush()
         self._events.write(step, values)
@@ -127,8 +131,29 @@ class TrainingLog:
         note = f"loss {self._texts['loss']}  error {self._texts['error']}  {self._rate:.0f} images/s"
         self._progress.update(self._bar, completed=step, note=note)
         if self._plain and error:
-            left = (self._steps - step) * self._batch_size / self._rate if self._rate else 0
-            self._plain.print(f"step {step}/{self._steps}  {note}  {left:.0f} s left", highlight=False, soft_wrap=True)
+            self._say(f"step {step}/{self._steps}  {note}  {duration(self._seconds_left(step))} left")
+
+    def _say_how_long(self, step: int) -> None:
+        left = self._seconds_left(step)
+        if left >= WORTH_SAYING:
+            steps = self._steps - step
+            what = f"{steps} steps of {left / steps:.3g} s, looks at val not counted"
+            self._say(f"training will take about {duration(left)} ({what})")
+
+    def _seconds_left(self, step: int) -> float:
+        """What the steps that are left take at the latest pace."""
+        return (self._steps - step) * self._batch_size / self._rate if self._rate else 0.0
+
+    def _say(self, text: str) -> None:
+        self._progress.console.print(text, highlight=False, soft_wrap=True)
+
+
+def duration(seconds: float) -> str:
+    """As a person would say it: in seconds, minutes or hours."""
+    for unit, length in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * length:
+            return f"{seconds / length:.{int(unit == 'hours')}f} {unit}"
+    return f"{seconds:.0f} s"
 
 
 class Events:

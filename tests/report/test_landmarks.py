@@ -61,7 +61,10 @@ def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
         row += f"{text(one['icc'], 2)} ({text(ci95['icc'], 2)})"
         assert row in page.text
     assert found["width"]["n"] == 12 and found["height"]["n"] == 11  # one chin is not annotated
-    assert len(page.addresses) == 4 + 9 and "and measurements.csv" in page.text
+    assert len(page.addresses) == 4 + 9 + 1 and "and measurements.csv" in page.text  # one is #measurements
+    best = max(found, key=lambda name: found[name]["icc"])
+    said = f", {best} agrees best with what is annotated (ICC {found[best]['icc']:.2f})"
+    assert 0 < page.text.index(said) < page.text.index("Best, median and worst pictures")
     with Image.open(tmp_path / "measurements.png") as image:
         assert min(image.size) > 150 and len(image.convert("L").getcolors()) > 20
 

@@ -42,6 +42,15 @@ def test_the_radius_is_drawn_to_scale():
     np.testing.assert_array_equal(np.asarray(nothing), without)
 
 
+def test_the_radius_is_orange_more_than_rim():
+    """On white, where the rim darkens and the orange does so little."""
+    white, point = np.full((320, 320, 3), 255, np.uint8), np.array([[160.0, 160.0]])
+    with_radius = overlays.paint_points(white, point, radius=np.array([50.0]))
+    image, without = (np.asarray(one).astype(int) for one in (with_radius, overlays.paint_points(white, point)))
+    circle = image[np.abs(image - without).sum(axis=-1) > 60]
+    assert circle[:, 0].mean() > 150
+
+
 def test_draw_keeps_large_pictures_and_enlarges_small_ones():
     xy = np.array([[5.0, 5.0], [np.nan, np.nan]])
     assert overlays.paint_points(np.zeros((700, 900, 3), np.uint8), xy, names=["a", "b"]).size == (900, 700)
@@ -56,6 +65,14 @@ def test_lines_of_measurements_lie_between_their_points():
     y, x = np.nonzero(np.asarray(image).sum(axis=-1))
     assert abs(y.mean() - 104.5) <= 0.6 and np.ptp(y) <= 2
     assert (x.min(), x.max()) == (pytest.approx(104.5, abs=1), pytest.approx(404.5, abs=1))
+
+
+def test_the_legend_says_what_green_lines_are_where_there_are_some():
+    def has_green(**arguments):
+        legend = np.asarray(overlays.legend_of_points(overlays.WIDTH_OF_LEGEND, **arguments))
+        return bool((legend == overlays.MEASURED).all(axis=-1).any())
+
+    assert has_green(measured=True) and not has_green()
 
 
 def test_outlines_are_those_of_the_classes():

@@ -30,6 +30,16 @@ def test_the_verdict_names_the_mean_shape():
     assert tables.verdict({"me_px": 6.0}) == ""  # a run of an older version
 
 
+def test_the_measurements_that_agree_best_and_worst_are_named():
+    icc = {"fissure": 0.714, "opening": 0.1, "mouth": 0.95}
+    metrics = {"measurements": {name: {"n": 5, "icc": value} for name, value in icc.items()} | {"angle": {"n": 0}}}
+    said = "mouth agrees best with what is annotated (ICC 0.95), opening worst (0.10)."
+    assert tables.agreement_in_short(metrics) == said
+    one = {"measurements": {"fissure": {"n": 5, "icc": 0.714}}}
+    assert tables.agreement_in_short(one) == "fissure agrees with what is annotated (ICC 0.71)."
+    assert tables.agreement_in_short({"measurements": {"angle": {"n": 0}}}) == tables.agreement_in_short({}) == ""
+
+
 def test_the_verdict_names_a_person_where_there_are_raters():
     raters = {"unit": "mm", "network": 1.9, "between": 2.147, "beaten": True}
     nearer = "nearer to an annotator (1.90 mm) than another annotator is (2.15 mm)."

@@ -102,6 +102,36 @@ def test_a_clock_that_stands_still(tmp_path, monkeypatch):
     assert len(rows(tmp_path)) == 1
 
 
+def at_pace(folder, monkeypatch, seconds, *steps):
+    """Rows of these steps: `seconds` for each, after a start that takes 1000 s more."""
+    clock = [0.0]
+    monkeypatch.setattr("time.monotonic", lambda: clock[0])
+    with log(folder) as training:
+        clock[0] += 1000
+        for step, before in zip(steps, (0, *steps), strict=False):
+            clock[0] += seconds * (step - before)
+            training.record(step, {"loss": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [
+        (15, "about 60 s (4 steps of 15 s"),
+        (59, "about 4 minutes (4 steps of 59 s"),
+        (9000, "about 10.0 hours (4 steps"),
+    ],
+)
+def test_how_long_it_takes_is_said_once_and_without_the_start(tmp_path, monkeypatch, capsys, seconds, said):
+    at_pace(tmp_path, monkeypatch, seconds, 2, 4, 6)
+    error = capsys.readouterr().err
+    assert error.count("training will take") == 1 and said in error
+
+
+def test_nothing_is_said_of_a_training_that_is_over_soon(tmp_path, monkeypatch, capsys):
+    at_pace(tmp_path, monkeypatch, 14, 2, 4, 6)
+    assert capsys.readouterr().err == ""
+
+
 def test_the_processor_time_of_a_step_is_without_pauses(tmp_path, monkeypatch):
     """3 s for 4 steps, then 2 s for 2 of them beside a pause of 50 s."""
     clock = [100.0]
