@@ -53,10 +53,10 @@ def settled(
         config.data.image_size = min(size, largest or size)
         pictures = pictures.resized(config.data.image_size)
         why += ", larger ones need more memory than there is" * bool(largest)
-        chosen.append(f"data.image_size={config.data.image_size} ({why})")
+        chosen.append(f"--config.data.image_size={config.data.image_size} ({why})")
     if not config.train.steps:
         config.train.steps = steps(len(train))
-        chosen.append(f"train.steps={config.train.steps} (for {len(train)} labelled pictures)")
+        chosen.append(f"--config.train.steps={config.train.steps} (for {len(train)} labelled pictures)")
     if chosen and hosts.is_first():
         print(f"chosen: {', '.join(chosen)}", file=sys.stderr)
     return FrozenConfigDict(config), pictures

@@ -77,10 +77,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
         pairs=pairs.read(workdir, known, evaluated, pictures),
         shared=_shared_subjects(split, table),
         figures={name: parts.png(workdir / f"{name}.png") for name in figures},
-        panels=[
-            (group, [(panel, parts.jpeg(panel.image)) for panel in members])
-            for group, members in itertools.groupby(panels, key=lambda panel: panel.group)
-        ],
+        panels=[(panel, parts.jpeg(panel.image)) for panel in _side_by_side(panels)],
         legend=parts.jpeg(legend(overlays.WIDTH_OF_LEGEND)),
     )
 
@@ -102,6 +99,13 @@ def _panels(
             )
             overlays.paint_lines(image, picture, measurements.lines(measured, names, there.xy[i], unknown))
             yield overlays.Panel(group, name, words.text(errors[i]), image)
+
+
+def _side_by_side(panels: list[overlays.Panel]) -> list[overlays.Panel]:
+    """The best, the median and the worst picture, then the next of each group."""
+    groups = {group: list(members) for group, members in itertools.groupby(panels, key=lambda panel: panel.group)}
+    groups["worst"] = groups.get("worst", [])[::-1]
+    return [panel for row in itertools.zip_longest(*groups.values()) for panel in row if panel]
 
 
 def _people(workdir: Path, table: Predictions, metrics: Metrics) -> dict[str, np.ndarray]:

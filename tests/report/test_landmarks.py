@@ -40,6 +40,14 @@ def test_the_headline_says_whether_the_mean_shape_is_beaten(tmp_path):
     assert 0 < page.text.index(sentence) < page.text.index("Best, median and worst pictures")
 
 
+def test_the_first_row_has_the_best_the_median_and_the_worst_picture(tmp_path):
+    make_run(tmp_path)
+    shown = re.findall(r"(Best|Median|Worst) ?: error ([\d.]+)", written(tmp_path).text)
+    assert [group for group, _ in shown] == ["Best", "Median", "Worst"] * 3
+    errors = [float(error) for _, error in shown]
+    assert errors[0] == min(errors) and errors[2] == max(errors) and errors[0] < errors[1] < errors[2]
+
+
 def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
     found = make_run(tmp_path, measured=MEASUREMENTS)["measurements"]
     page = written(tmp_path)
