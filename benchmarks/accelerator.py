@@ -84,10 +84,12 @@ def schedule(size: Size, out: Path) -> dict[str, Any]:
     from configs import ctd_ed
     from ctd_jax import models
     from ctd_jax.tasks.teacher import IMAGENET
+    from ctd_jax.training import devices
 
     whole = ctd_ed.get_config("paper").train
     net, teacher, workdir = models.build_encoder(size.encoder), out / "teacher.safetensors", out / "run"
-    variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
+    with devices.host():
+        variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
     models.weight_file.save(teacher, variables, {"encoder": {"name": size.encoder}, "input": IMAGENET})
     _run(
         "ctd_jax.main", "--config=configs/ctd_ed.py:paper", f"--workdir={workdir}", "--config.data.root=synthetic",

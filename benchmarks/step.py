@@ -68,6 +68,7 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     from ctd_jax import data, models
     from ctd_jax.tasks.landmarks import LandmarkTask
     from ctd_jax.tasks.teacher import IMAGENET
+    from ctd_jax.training import devices
 
     split_of = [*["train"] * batch, "val", "test"]
     picture, xy = pictures(len(split_of), size, landmarks)
@@ -91,7 +92,8 @@ def task(*, batch: int, size: int, landmarks: int, teacher: bool, encoder: str =
     config.augment.shift = 0.05
     config.update_from_flattened_dict(overrides)
     net = models.build_encoder(encoder)
-    variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
+    with devices.host():
+        variables = jax.jit(lambda: net.init(jax.random.key(0), jnp.zeros((1, 64, 64, 3)), train=False))()
     with tempfile.TemporaryDirectory() as folder:
         config.teacher.weights = f"{folder}/teacher.safetensors"
         models.weight_file.save(config.teacher.weights, variables, {"encoder": {"name": encoder}, "input": IMAGENET})
@@ -113,16 +115,17 @@ class Ours:
     def _start(self, job: Any, batch: int) -> None:
         from ctd_jax import models
         from ctd_jax.tasks.landmarks import forward
-        from ctd_jax.training import feed, step
+        from ctd_jax.training import devices, feed, step
         from ctd_jax.training.parallel import Parallel
 
         self._parallel = Parallel(job.config.parallel)
-        variables = job.init(0)
-        labels = job.param_labels(variables["params"])
-        tx = step.optimizer(labels)
-        state = step.TrainState(
-            np.zeros((), np.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
-        )
+        with devices.host():
+            variables = job.init(0)
+            labels = job.param_labels(variables["params"])
+            tx = step.optimizer(labels)
+            state = step.TrainState(
+                np.zeros((), np.int32), variables["params"], variables["batch_stats"], tx.init(variables["params"])
+            )
         self._state, constants = self._parallel.replicate(
             (state, step.constants(job.config.seed, job.config.train, job.constants))
         )

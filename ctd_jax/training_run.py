@@ -175,13 +175,14 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     hosts.by_first(devices.report)
     config = task.config
     steps, parts = config.train.steps, config.train.accumulate_steps
-    variables = task.init(config.seed)
-    labels = task.param_labels(variables["params"])
-    tx = step.optimizer(labels)
-    zero = jnp.zeros((), jnp.int32)
-    params, batch_stats = variables["params"], variables["batch_stats"]
-    average = step.first_average(variables, labels) if config.train.average else None
-    state = step.TrainState(zero, params, batch_stats, jax.jit(tx.init)(params), average)
+    with devices.host():
+        variables = task.init(config.seed)
+        labels = task.param_labels(variables["params"])
+        tx = step.optimizer(labels)
+        zero = jnp.zeros((), jnp.int32)
+        params, batch_stats = variables["params"], variables["batch_stats"]
+        average = step.first_average(variables, labels) if config.train.average else None
+        state = step.TrainState(zero, params, batch_stats, jax.jit(tx.init)(params), average)
     template = jax.eval_shape(lambda: state)
     state, constants = parallel.replicate((state, step.constants(config.seed, config.train, task.constants)))
     training_feed = feed.choose(task.train, _plan(config), parallel, config.data.on_device)

@@ -52,3 +52,20 @@ def test_a_fall_back_to_the_cpu(tmp_path, monkeypatch, capsys, caplog, platforms
         jax.config.update("jax_platforms", before)
     assert capsys.readouterr().err.count("\n") == 1
     assert (said in caplog.text) if said else not caplog.text
+
+
+@pytest.mark.parametrize("platforms", ["quantum,cpu", "cpu"])
+def test_what_comes_once_is_computed_on_the_host(platforms, monkeypatch):
+    here = jax.local_devices(backend="cpu")
+    monkeypatch.setattr(jax, "default_backend", lambda: platforms.partition(",")[0])
+    monkeypatch.setattr(jax, "local_devices", lambda backend: here[-1:])
+    with devices.host():
+        (found,) = jax.numpy.ones(3).devices()
+    assert found == (here[0] if platforms == "cpu" else here[-1])
+
+
+def test_there_may_be_no_host_for_jax(monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "quantum")
+    monkeypatch.setattr(jax, "local_devices", lambda backend: jax.devices("quantum"))
+    with devices.host():
+        assert jax.numpy.ones(3).sum() == 3
