@@ -66,7 +66,7 @@ class Setting:
       gain, gamma, cast: of the exposure; `cast` is the gain of each colour.
       blur: standard deviation in pictures' sides; below 0: sharp.
       noise: most standard deviation, of full brightness.
-      covered: whether something is in front of one face in three, and lids droop in one in seven.
+      covered: whether something is in front of one face in three, some wear glasses, and lids droop in one in seven.
     """
 
     yaw: float
@@ -87,9 +87,9 @@ ANYWHERE = Setting(
     yaw=26, pitch=14, roll=(10, 25), scale=(0.20, 0.30), centre=0.08, ambient=(0.3, 0.8), gain=(0.8, 1.4),
     gamma=(0.75, 1.4), cast=(0.86, 1.14), blur=(-0.008, 0.01), noise=0.05, covered=True,
 )  # fmt: skip
-# A clinical photograph: from the front, at one distance, evenly lit, with nothing in front of the face.
+# A clinical photograph: from the front, at one distance, evenly lit, without glasses or anything else before the face.
 CLINIC = Setting(
-    yaw=10, pitch=6, roll=(3, 8), scale=(0.31, 0.37), centre=0.03, ambient=(0.6, 0.9), gain=(0.9, 1.15),
+    yaw=10, pitch=6, roll=(3, 8), scale=(0.37, 0.42), centre=0.02, ambient=(0.6, 0.9), gain=(0.9, 1.15),
     gamma=(0.9, 1.15), cast=(0.94, 1.06), blur=(-0.008, 0.005), noise=0.02, covered=False,
 )  # fmt: skip
 
@@ -257,7 +257,7 @@ def _moment(rng: np.random.Generator, setting: Setting) -> SimpleNamespace:
         brow_up=rng.uniform(-0.04, 0.08),
         gaze=rng.uniform(-1, 1, 2) * (0.05, 0.015),
         lids=rng.uniform(0.1, 0.9) if rng.random() < 0.15 * setting.covered else rng.uniform(-0.15, 0.1),
-        glasses_off=rng.random() < 0.15,
+        glasses_off=rng.random() < 0.15 or not setting.covered,
         cloth=rng.uniform(20, 230, 3),
         light=light / np.linalg.norm(light),
         ambient=rng.uniform(*setting.ambient),

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ctd_jax.data import synthetic
+from ctd_jax.data import painting, synthetic
 from ctd_jax.data.canvas import OVERSAMPLE, Canvas, oval
 from ctd_jax.data.synthetic import FLIP_PAIRS, LANDMARKS, NORMALIZER
 
@@ -30,6 +30,16 @@ def test_in_a_clinic_faces_are_nearer_and_turned_less(drawn):
 
     (width, spread, aside), (clinic_width, clinic_spread, clinic_aside) = seen(drawn["xy"]), seen(clinic["xy"])
     assert clinic_width > 1.15 * width and clinic_spread < 0.75 * spread and clinic_aside < 0.6 * aside
+
+
+def test_nobody_wears_glasses_in_a_clinic(monkeypatch):
+    worn = []
+    monkeypatch.setattr(painting, "_glasses", lambda *_: worn.append(True))
+    synthetic.faces(range(PEOPLE), 1, size=SIZE, seed=0)
+    assert 0.1 * PEOPLE < len(worn) < 0.3 * PEOPLE
+    worn.clear()
+    synthetic.faces(range(PEOPLE), 1, size=SIZE, seed=0, setting=synthetic.CLINIC)
+    assert not worn
 
 
 def test_shapes_and_order(drawn):
