@@ -32,11 +32,6 @@ def traced_for(platform: str) -> Iterator[None]:
         _platform.reset(token)
 
 
-def _on_cpu() -> bool:
-    """Whether what is traced now has the forms for a CPU."""
-    return (_platform.get() or jax.default_backend()) == "cpu"
-
-
 def batch_norm(
     *,
     train: bool,
@@ -114,7 +109,7 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
     """
     k, _, C, D = kernel.shape
     h, w = ((n + sum(around) - k) // stride + 1 for n, around in zip(x_BHWC.shape[1:3], padding, strict=True))
-    if h * w >= C or not _on_cpu():
+    if h * w >= C or (_platform.get() or jax.default_backend()) != "cpu":
         return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
     x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
 
@@ -255,7 +250,7 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x_BHWC.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         x = x_BHWC.astype(self.dtype)
-        if self.size == 1 and _on_cpu():
+        if self.size == 1 and _platform.get() != "any":
             if self.stride > 1:
                 h, w = (-(-n // self.stride) for n in x.shape[1:3])
                 x = _window(x, 0, 0, h, w, self.stride)
@@ -280,7 +275,7 @@ class DepthwiseConv(nn.Module):
         init = nn.initializers.variance_scaling(2.0, "fan_in", "normal")
         kernel = self.param("kernel", init, (self.size, self.size, 1, x_BHWC.shape[-1]))
         x, kernel = x_BHWC.astype(self.dtype), kernel.astype(self.dtype)
-        if not _on_cpu():
+        if _platform.get() == "any":
             pads = around(x, self.size, self.stride, self.padding)
             strides, C = (self.stride, self.stride), x.shape[-1]
             return lax.conv_general_dilated(
