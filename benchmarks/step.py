@@ -109,7 +109,8 @@ class Ours:
         from ctd_jax.training import memory
 
         memory.keep()
-        jax.config.update("jax_enable_compilation_cache", False)
+        if jax.default_backend() == "cpu":  # a GPU's autotuning takes minutes: keep it
+            jax.config.update("jax_enable_compilation_cache", False)
         self._start(task(batch=batch, **case), batch)
 
     def _start(self, job: Any, batch: int) -> None:
