@@ -53,15 +53,11 @@ def run(
         if any(argument in _HELP for argument in sys.argv[1:]):
             _say_help(text, known)
             return
-        rest = _parse(sys.argv, known, overrides)
-        if rest and paths is None:
-            raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")
-        if paths is not None:
-            paths[:] = [files.path_of("the command", path) for path in rest]
+        parse(sys.argv[1:], known, paths, overrides)
         for name in required:
             if not known[name].present:
                 raise UserError(f"--{name} is missing: {known[name].help}")
-        _set_up()
+        set_up()
         main()
     except UserError as error:
         _complain(f"{error}", 2)
@@ -113,10 +109,12 @@ def _complain(message: str, code: int) -> None:
     sys.exit(code)
 
 
-def _parse(argv: list[str], known: flags.FlagValues, overrides: list[str] | None) -> list[str]:
-    """Sets the flags; returns the arguments that are none."""
+def parse(
+    argv: Sequence[str], known: flags.FlagValues, paths: list[str] | None = None, overrides: list[str] | None = None
+) -> None:
+    """Sets the flags of a command; arguments as of `run`. Raises UserError."""
     arguments: list[str] = []
-    for argument in argv[1:]:
+    for argument in argv:
         if arguments and arguments[-1] in ("-config", "--config"):
             arguments[-1] = f"--config={argument}"
         else:
@@ -127,18 +125,21 @@ def _parse(argv: list[str], known: flags.FlagValues, overrides: list[str] | None
     for name in known:
         known[name].unparse()  # what an earlier call in this process was given
     try:
-        rest = known([argv[0], *arguments])[1:]
+        rest = known(["", *arguments])[1:]
     except flags.Error as error:
         raise UserError(f"{error}; --help lists the flags") from error
     for name in known:
         if isinstance(value := known[name].value, str):
             known[name].value = files.path_of(f"--{name}", value)
-    return rest
+    if rest and paths is None:
+        raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")
+    if paths is not None:
+        paths[:] = [files.path_of("the command", path) for path in rest]
 
 
-def _set_up() -> None:
-    """Compiled programs are kept for the next start, memory for the next step; warnings, and what ends a thread, go to
-    stderr as plain lines."""
+def set_up() -> None:
+    """What each process begins with: compiled programs are kept for the next start, memory for the next step; warnings,
+    and what ends a thread, go to stderr as plain lines."""
     memory.keep()
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of Windows may not have ° and ²

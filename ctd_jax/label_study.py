@@ -83,8 +83,9 @@ class LabelStudy(Study[Method, str]):
         """
         tried = sum(len(grid) for grid in grids.values() if len(grid) > 1)
         self.total = tried + len(grids) * len(budgets) * seeds
-        settings = {name: self.choose(Method(name, choose_at), grid, _error) for name, grid in grids.items()}
-        self.repeat({Method(name, budget): settings[name] for budget in budgets for name in grids}, range(seeds))
+        settings = self.choose_each({Method(name, choose_at): grid for name, grid in grids.items()}, _error)
+        chosen = {method.name: setting for method, setting in settings.items()}
+        self.repeat({Method(name, budget): chosen[name] for budget in budgets for name in grids}, range(seeds))
         lines = [line for line in self.lines if line["seed"] != CHOOSING_SEED]
         result = report.learning.summarize(lines, self._out, reference=reference) | {"chosen_at": choose_at or "all"}
         self.write(result)

@@ -11,9 +11,9 @@ Each method is a configuration: a name in configs/, or FILE.py:variant. Every --
    on initial weights, order, augmentation and on which pictures are labelled; fewer labels are a subset of more, and
    all methods get the same ones.
 
-Interrupted, the same command continues; finished runs are not repeated. For speed, start it side by side for some of
-the methods each, with the same --out, and at last for all of them. Writes curve.png, curve.json and curve.csv (one line
-per run).
+Interrupted, the same command continues; finished runs are not repeated. --cluster=local:4 or =tcp://HOST:PORT trains on
+workers, each a run at a time (docs/devices.md); without workers, start the command side by side for some of the methods
+each, with the same --out, and at last for all of them. Writes curve.png, curve.json and curve.csv (one line per run).
 
 Checkpoints are deleted, because those of all runs would fill the disk: while choosing, of each run when it is finished;
 while comparing, of all runs of a method but the one with the lowest error on val. That run can be used by the other
@@ -26,7 +26,7 @@ import pathlib
 from absl import flags
 from ml_collections import ConfigDict
 
-from ctd_jax import command, files, lock
+from ctd_jax import cluster, command, files, lock
 from ctd_jax.config import load_config
 from ctd_jax.errors import UserError
 
@@ -42,6 +42,7 @@ _CHOOSE_AT = flags.DEFINE_string(
 _REFERENCE = flags.DEFINE_string(
     "reference", None, "Method the others are compared with. Default: ft, else the first.", flag_values=_FLAGS
 )
+_CLUSTER = flags.DEFINE_string("cluster", "", cluster.HELP, flag_values=_FLAGS)
 _OUT = flags.DEFINE_string("out", "runs/learning_curve", "Folder for the results and the runs.", flag_values=_FLAGS)
 
 _overrides: list[str] = []
@@ -70,6 +71,7 @@ def main() -> None:
         for name in methods:  # side by side, each process has its own
             stack.enter_context(lock.held(out / "runs" / name))
         study.check(grids, [*budgets, choose_at])
+        study.workers = stack.enter_context(cluster.joined(_CLUSTER.value, out))
         print(study.compare(grids, budgets, choose_at=choose_at, seeds=_SEEDS.value, reference=reference))
 
 

@@ -38,6 +38,10 @@ WITHOUT_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 _log = logging.getLogger(__name__)
 
 
+class InUse(UserError):
+    """Another process holds the lock."""
+
+
 @contextlib.contextmanager
 def held(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
     """While the block runs, no other process is in a block of the same folder, which is made if there is none (and
@@ -48,14 +52,14 @@ def held(folder: pathlib.Path, *, wait: bool = False) -> Iterator[None]:
       wait: for the other process to leave, instead of an error.
 
     Raises:
-      UserError: another process holds it; the message says which, on which host and since when.
+      InUse: another process holds it; the message says which, on which host and since when.
     """
     made = [one for one in (folder, *folder.parents) if not one.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     try:
         file = _wait(folder) if wait else _enter(folder)
         if file is None:
-            raise UserError(f"{folder} is in use by {_named(_read(folder))}; let it end, or give another folder")
+            raise InUse(f"{folder} is in use by {_named(_read(folder))}; let it end, or give another folder")
         left = threading.Event()
         pulse = threading.Thread(target=_beat, args=(file, left), daemon=True)
         pulse.start()

@@ -44,20 +44,27 @@ stopped, however it was, goes on there when it is started again, and ends with t
 
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --shard=1/4
 
+--cluster=local:4 starts four such processes, and --cluster=tcp://HOST:PORT has the workers of a Dask scheduler do it
+(docs/devices.md):
+
+    python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --cluster=local:4
+
 Exit code 0: every picture is done. 2: some could not be read, and one message names them; the others are done. Also 2,
 with nothing written: a mistake in the command. 1: anything else.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
+import platform
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from absl import flags
 
-from ctd_jax import command, files, unfinished
+from ctd_jax import cluster, command, files, unfinished
 from ctd_jax.errors import UserError
 from ctd_jax.unfinished import Share, Unfinished
 
@@ -143,19 +150,67 @@ _SHARD = flags.DEFINE_string(
     "I/N: do the I-th of N parts (1/4, 2/4, ...); each is a process, and the last to end writes --out.",
     flag_values=_FLAGS,
 )
+_CLUSTER = flags.DEFINE_string("cluster", "", cluster.HELP, flag_values=_FLAGS)
 
+PARTS = 64  # at most, that workers share: whatever their number, the same command goes on where it was stopped
 _READ = ("boxes", "spacing", "measure", "norms", "people")  # flags that may name a file to be read
 _paths: list[str] = []
 
 
+class Asked(NamedTuple):
+    """What the flags ask for, opened."""
+
+    predictor: "Predictor"
+    given: "Given"
+    writers: "Sequence[Writer]"
+    facts: dict[str, str]
+
+    @property
+    def batches(self) -> int:
+        return len(self.predictor.batches(self.given))
+
+
+class Part(NamedTuple):
+    """What a worker is given: the arguments of the command, what its result depends on, and which part to do."""
+
+    arguments: tuple[str, ...]
+    facts: tuple[tuple[str, str], ...]
+    share: Share
+
+
 def main() -> None:
+    out, share = pathlib.Path(_OUT.value), Share.parse(_SHARD.value) if _SHARD.value else Share()
+    for flag in [flag for flag in (_SHARD, _CLUSTER) if flag.value]:
+        if files.is_stream(out):
+            raise UserError(f"--{flag.name}: the parts meet beside --out, and {out} is no file; give the name of one")
+    if _SHARD.value and _CLUSTER.value:
+        raise UserError("--shard is one process's part, and --cluster shares out all parts; leave out one of them")
+    asked = _opened()
+    asked.writers[0].prepare()
+    with unfinished.beside(out, asked.batches) as folder:
+        if _CLUSTER.value and asked.batches > 1:
+            share = Share(1, min(asked.batches, PARTS))
+            _predict_on_workers(asked, share.among)
+        kept = Unfinished(folder, asked.facts, share, asked.batches)
+        with kept.held():
+            _predict(asked, kept)
+            lacking = kept.finish(lambda: _write(asked.predictor, asked.given, asked.writers, kept))
+    if lacking:
+        left = f"{lacking} of all {asked.batches} batches of {asked.predictor.batch_size} pictures are not"
+        if _CLUSTER.value:
+            raise UserError(f"{left} seen here, where a disk may show late what is done; start the same command again")
+        print(f"shard {share} is done, and {left}; the last process writes {out}")
+    else:
+        asked.given.check_done(out)
+
+
+def _opened() -> Asked:
+    """The networks, pictures and writers that the flags name; raises UserError."""
     from ctd_jax.data import given_spacing
     from ctd_jax.data.given import Given
     from ctd_jax.predictor import Predictor
 
-    out, share = pathlib.Path(_OUT.value), Share.parse(_SHARD.value) if _SHARD.value else Share()
-    if share.among > 1 and files.is_stream(out):
-        raise UserError(f"--shard: the parts meet beside --out, and {out} is no file; give the name of one")
+    out = pathlib.Path(_OUT.value)
     predictor = Predictor(command.workdirs(_WORKDIR.value), domain=_DOMAIN.value, mirror=_MIRROR.value)
     trained = predictor.trained
     workdir = trained.workdir
@@ -175,26 +230,54 @@ def main() -> None:
         )
     for writer in writers:
         given.check_kept(writer.outputs(given))
-    writers[0].prepare()
-    batches = len(predictor.batches(given))
-    with unfinished.beside(out, batches) as folder:
-        kept = Unfinished(folder, _facts(predictor, given) if batches > 1 else {}, share, batches)
+    facts = _facts(predictor, given) if len(predictor.batches(given)) > 1 else {}
+    return Asked(predictor, given, writers, facts)
+
+
+def _predict_on_workers(asked: Asked, parts: int) -> None:
+    """Has all parts predicted, and kept, by the workers of --cluster."""
+    from ctd_jax import predict  # so called on a worker, too; here it is __main__
+    from ctd_jax.data.prefetch import progress
+
+    shares = [Share(number, parts) for number in range(1, parts + 1)]
+    arguments, facts = tuple(sys.argv[1:]), tuple(asked.facts.items())
+    jobs = {f"part {share}": predict.Part(arguments, facts, share) for share in shares}
+    with cluster.joined(_CLUSTER.value, pathlib.Path(_OUT.value).parent) as workers:
+        assert workers is not None
+        for _ in progress(workers.map(predict.predict_part, jobs), "predicting, part", parts):
+            pass
+
+
+def predict_part(part: Part) -> None:
+    """Predicts, and keeps, a part of the work. Raises UserError."""
+    asked = _opened_once(part.arguments, part.facts)
+    with unfinished.beside(pathlib.Path(_OUT.value), asked.batches) as folder:
+        kept = Unfinished(folder, dict(part.facts), part.share, asked.batches)
         with kept.held():
-            _predict(predictor, given, writers, kept)
-            lacking = kept.finish(lambda: _write(predictor, given, writers, kept))
-    if lacking:
-        left = f"{lacking} of all {batches} batches of {predictor.batch_size} pictures are not"
-        print(f"shard {share} is done, and {left}; the last process writes {out}")
-    else:
-        given.check_done(out)
+            _predict(asked, kept)
 
 
-def _predict(predictor: "Predictor", given: "Given", writers: "Sequence[Writer]", kept: Unfinished) -> None:
+@functools.lru_cache(maxsize=1)  # the same for all parts
+def _opened_once(arguments: tuple[str, ...], facts: tuple[tuple[str, str], ...]) -> Asked:
+    """What a worker needs for a command.
+
+    Raises:
+      UserError: it sees other pictures, networks or files than the command does.
+    """
+    command.parse(arguments, _FLAGS, _paths)
+    asked = _opened()
+    if differ := [name for name, fact in facts if name != "programs" and asked.facts[name] != fact]:
+        raise UserError(f"--cluster: {platform.node()} sees other {' and '.join(differ)} than this machine does")
+    return asked
+
+
+def _predict(asked: Asked, kept: Unfinished) -> None:
     """Predicts, and keeps, what is left of this process's share."""
-    if kept.lacking():  # else label files may be there: a process was stopped while it wrote them
+    predictor, given, writers, _ = asked
+    if kept.to_do:  # else label files may be there: a process was stopped while it wrote them
         for writer in writers[1:]:
             writer.prepare()
-    if kept.done:
+    if kept.done and not _CLUSTER.value:
         pictures = min(kept.done * predictor.batch_size, len(given.files))
         print(f"{pictures} pictures are done already; going on where it was stopped", file=sys.stderr)
     for batch in predictor.found(given, kept.to_do):
@@ -226,7 +309,9 @@ def _facts(predictor: "Predictor", given: "Given") -> dict[str, str]:
         path = pathlib.Path(_FLAGS[name].value or "")
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
-    values = {name: _FLAGS[name].value for name in _FLAGS if name not in ("workdir", "out", "shard", "debug")}
+    values = {
+        name: _FLAGS[name].value for name in _FLAGS if name not in ("workdir", "out", "shard", "cluster", "debug")
+    }
     stats = [(str(file), file.stat()) for file in given.files]
     facts = {
         "networks": [checkpoint.digest(one.variables) for one in predictor.networks],

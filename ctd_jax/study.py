@@ -13,13 +13,13 @@ import pathlib
 import shutil
 import sys
 import time
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import files, run_folder
+from ctd_jax import cluster, files, run_folder, tasks
 from ctd_jax.metrics.repeated import Repeats
 
 CHOOSING_SEED = 1000  # none of the seeds that are compared
@@ -35,6 +35,14 @@ class Trial(NamedTuple):
     name: str
     config: ConfigDict
     cells: Line
+
+
+class _Training(NamedTuple):
+    """A run that is not finished; what a worker is given."""
+
+    config: ConfigDict
+    workdir: pathlib.Path
+    cache: pathlib.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,11 +92,13 @@ class Study(abc.ABC, Generic[Method, Setting]):
     Attributes:
       lines: of the runs so far.
       total: number of runs that there will be, for the time that is left; None: not known.
+      workers: that train, see `cluster.joined`; None: this process does.
     """
 
     def __init__(self, runs: pathlib.Path, table: pathlib.Path, cache: pathlib.Path | None = None):
         self.lines: list[Line] = []
         self.total: int | None = None
+        self.workers: cluster.Workers | None = None
         self._runs, self._table, self._cache = runs, table, cache or runs / "tfds"
         self._done, self._trained, self._seconds = 0, 0, 0.0
 
@@ -124,7 +134,7 @@ class Study(abc.ABC, Generic[Method, Setting]):
         error: Callable[[Run], float],
         seeds: Sequence[int] = (CHOOSING_SEED,),
     ) -> Setting:
-        """The setting with the lowest error on val, the first of equals; that of a grid of one without a trial.
+        """The setting of one method, see `choose_each`.
 
         Args:
           method: whose setting it is.
@@ -132,18 +142,33 @@ class Study(abc.ABC, Generic[Method, Setting]):
           error: of a run; its mean over the seeds decides.
           seeds: each setting is trained once with each of them.
         """
-        if len(grid) == 1:
-            return grid[0]
-        errors = [np.mean([error(self.run(method, setting, seed, "val")) for seed in seeds]) for setting in grid]
-        return grid[int(np.argmin(errors))]
+        return self.choose_each({method: grid}, error, seeds)[method]
+
+    def choose_each(
+        self,
+        grids: Mapping[Method, Sequence[Setting]],
+        error: Callable[[Run], float],
+        seeds: Sequence[int] = (CHOOSING_SEED,),
+    ) -> dict[Method, Setting]:
+        """Each method's setting with the lowest error on val, the first of equals; that of a grid of one without a
+        trial.
+
+        Args:
+          grids: settings to choose from, of each method.
+          error: of a run; its mean over the seeds decides.
+          seeds: each setting is trained once with each of them.
+        """
+        tried = [(method, setting) for method, grid in grids.items() if len(grid) > 1 for setting in grid]
+        runs = iter(self._all([(*trial, seed, "val") for trial in tried for seed in seeds]))
+        errors: dict[Method, list[float]] = {method: [] for method in grids}
+        for method, _ in tried:
+            errors[method].append(float(np.mean([error(next(runs)) for _ in seeds])))
+        return {method: grid[int(np.argmin(errors[method] or [0.0]))] for method, grid in grids.items()}
 
     def repeat(self, settings: Mapping[Method, Setting], seeds: Sequence[int]) -> dict[Method, list[Run]]:
         """Trains each method with its setting once with every seed; returns the runs in the order of the seeds."""
-        runs: dict[Method, list[Run]] = {method: [] for method in settings}
-        for seed in seeds:
-            for method, setting in settings.items():
-                runs[method].append(self.run(method, setting, seed))
-        return runs
+        runs = self._all([(method, setting, seed, None) for seed in seeds for method, setting in settings.items()])
+        return {method: runs[i :: len(settings)] for i, method in enumerate(settings)}
 
     def run(self, method: Method, setting: Setting, seed: int, split: str | None = None) -> Run:
         """One run, trained or continued or found finished; arguments as of `trial`.
@@ -151,24 +176,37 @@ class Study(abc.ABC, Generic[Method, Setting]):
         Raises:
           UserError: see `training_run.train_and_evaluate`.
         """
-        import jax
+        (run,) = self._all([(method, setting, seed, split)])
+        return run
 
-        from ctd_jax import tasks
-        from ctd_jax.training_run import train_and_evaluate
+    def _all(self, wanted: Sequence[tuple[Method, Setting, int, str | None]]) -> list[Run]:
+        """The runs of trials, which are named by the arguments of `trial`. What is told and written is in their order,
+        wherever they are trained."""
+        trials = [self.trial(*one) for one in wanted]
+        for trial in trials:
+            trial.config.grid = ()
+        left = {
+            trial.name: _Training(trial.config, self._runs / trial.name, self._cache)
+            for trial in trials
+            if not (self._runs / trial.name / tasks.of(trial.config).last_file).exists()
+        }
+        jobs = dict(left)
+        trained = map(_train, jobs.values()) if self.workers is None else self.workers.map(_train, jobs)
+        return [self._next(trial, trained if left.pop(trial.name, None) else None) for trial in trials]
 
-        trial = self.trial(method, setting, seed, split)
-        trial.config.grid = ()
+    def _next(self, trial: Trial, trained: Iterator[tuple[dict[str, Any], float]] | None) -> Run:
+        """The run of a trial: the next that is `trained`; None: it is finished."""
         workdir = self._runs / trial.name
-        began, finished = time.monotonic(), (workdir / tasks.of(trial.config).last_file).exists()
-        if finished:
+        if trained:
+            result, seconds = next(trained)
+            self._trained += 1
+            self._seconds += seconds
+            if self.workers is not None:
+                cluster.wait_for(workdir / tasks.of(trial.config).last_file)
+        else:
             run_folder.claim(workdir, trial.config)
             remedy = f"remove {workdir}, and the same command trains it anew"
             result = files.read_json(workdir / "metrics.json", remedy)
-        else:
-            result = train_and_evaluate(trial.config, workdir, self._cache)
-            self._trained += 1
-            self._seconds += time.monotonic() - began
-            jax.clear_caches()  # the next run compiles anew, from the cache on disk
         run = Run(workdir, trial.cells, result)
         self.tidy(run)
         lines = self.lines_of(run)
@@ -176,7 +214,7 @@ class Study(abc.ABC, Generic[Method, Setting]):
         if lines:
             self._write_table()
         self._done += 1
-        self._say(self.describe(run, lines), None if finished else result["seconds"])
+        self._say(self.describe(run, lines), result["seconds"] if trained else None)
         return run
 
     def write(self, summary: Mapping[str, Any]) -> None:
@@ -191,6 +229,20 @@ class Study(abc.ABC, Generic[Method, Setting]):
         number = f"{self._done} of {self.total}" if self.total else f"{self._done}"
         took = "" if seconds is None else f"{seconds:.0f} s"
         if took and self.total:
-            left = (self.total - self._done) * self._seconds / self._trained / 60
+            workers = max(len(self.workers), 1) if self.workers is not None else 1
+            left = (self.total - self._done) * self._seconds / self._trained / workers / 60
             took += f"; about {left:.0f} min left"
         print(f"run {number}: {what}{took and f' ({took})'}", file=sys.stderr)
+
+
+def _train(run: _Training) -> tuple[dict[str, Any], float]:
+    """Trains or continues a run; the content of its metrics.json, and the seconds that this took."""
+    import jax
+
+    from ctd_jax.training_run import train_and_evaluate
+
+    began = time.monotonic()
+    result = train_and_evaluate(*run)
+    seconds = time.monotonic() - began
+    jax.clear_caches()  # the next run compiles anew, from the cache on disk
+    return result, seconds

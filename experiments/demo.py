@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs import ctd_ed, ft
-from ctd_jax import metrics
+from ctd_jax import cluster, metrics
 from ctd_jax.data import synthetic
 from ctd_jax.study import Line, Run, Study, Trial
 
@@ -67,15 +67,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--labels", default=20, type=int, help="labelled pictures to train on")
     parser.add_argument("--runs", default="runs/demo", type=pathlib.Path, help="folder of the runs")
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
     args = parser.parse_args()
     study = Demo(args.runs, args.labels)
     rates = [{"rate": rate} for rate in RATES]
-    chosen = {method: study.choose(method, rates, nme, CHOOSING) for method in ("ft", "scratch")}
-    weights = [chosen["ft"] | {"weight": weight} for weight in WEIGHTS]
-    chosen["ctd_ed"] = study.choose("ctd_ed", weights, nme, CHOOSING)
-    errors = {}
-    for method, setting in chosen.items():
-        errors[method] = [nme(run) for run in study.repeat({method: setting}, COMPARING)[method]]
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        chosen = study.choose_each({"ft": rates, "scratch": rates}, nme, CHOOSING)
+        weights = [chosen["ft"] | {"weight": weight} for weight in WEIGHTS]
+        chosen["ctd_ed"] = study.choose("ctd_ed", weights, nme, CHOOSING)
+        errors = {}
+        for method, setting in chosen.items():
+            errors[method] = [nme(run) for run in study.repeat({method: setting}, COMPARING)[method]]
     result = {
         "chosen": chosen,
         "seeds": COMPARING,

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from configs.domains import get_config
+from ctd_jax import cluster
 from ctd_jax.study import Line, Run, Trial, repeats
 from experiments.shared_network import APART, CHOICE, WEIGHT, Method, SharedNetwork, minus_own_network
 
@@ -122,6 +123,7 @@ def main() -> None:
     parser.add_argument("--roots", required=True, help="landmark folders, commas between")
     parser.add_argument("--teacher", required=True, help=".safetensors")
     parser.add_argument("--runs", default="runs/domains", help="folder of the runs")
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--steps", type=int, default=200, help="of one domain's own network")
     parser.add_argument("--batch", type=int, default=8, help="pictures a step")
@@ -134,10 +136,12 @@ def main() -> None:
 
     names = [pathlib.Path(root).absolute().name for root in args.roots.split(",")]
     study = Domains(args, names)
-    weight = study.choose(Method(CHOICE), args.weights, log_error)
-    arguments = {key: value for key, value in vars(args).items() if key != "runs"}
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        weight = study.choose(Method(CHOICE), args.weights, log_error)
+        found = compare(study.compared(weight, range(args.seeds)))
+    arguments = {key: value for key, value in vars(args).items() if key not in ("runs", "cluster")}
     arguments |= {"roots": names, "teacher": pathlib.Path(args.teacher).name, WEIGHT: weight}
-    result = {"arguments": arguments, "domains": compare(study.compared(weight, range(args.seeds)))}
+    result = {"arguments": arguments, "domains": found}
     study.write(result)
     print(console(result["domains"]))
 

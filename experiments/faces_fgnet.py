@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from configs import ctd_ed, ft
-from ctd_jax import files, metrics
+from ctd_jax import cluster, files, metrics
 from ctd_jax.data import splits
 from ctd_jax.data.points import read_folder
 from ctd_jax.study import Line, Run, Study, Trial, repeats
@@ -105,12 +105,15 @@ def main() -> None:
     parser.add_argument("--runs", default="runs/faces_fgnet", help="folder of the runs")
     parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--size", type=int, default=112, help="pixels")
-    study = Faces(parser.parse_args())
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
+    args = parser.parse_args()
+    study = Faces(args)
 
     rates = [{"encoder_lr": encoder, "decoder_lr": decoder, "ed_weight": 0.0} for encoder, decoder in LEARNING_RATES]
-    of_ft = study.choose("ft", rates, nme, seeds=(0,))
-    of_ctd_ed = study.choose("ctd_ed", [of_ft | {"ed_weight": weight} for weight in WEIGHTS], nme, seeds=(0,))
-    result = table_of(study.repeat({"ft": of_ft, "ctd_ed": of_ctd_ed}, SEEDS)) | of_ctd_ed
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        of_ft = study.choose("ft", rates, nme, seeds=(0,))
+        of_ctd_ed = study.choose("ctd_ed", [of_ft | {"ed_weight": weight} for weight in WEIGHTS], nme, seeds=(0,))
+        result = table_of(study.repeat({"ft": of_ft, "ctd_ed": of_ctd_ed}, SEEDS)) | of_ctd_ed
     study.write(result)
     print(json.dumps(result, indent=1))
 

@@ -27,6 +27,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.step import machine
+from ctd_jax import cluster
 from ctd_jax.config import config_hash, load_config
 from ctd_jax.models import cost
 from ctd_jax.study import Line, Run, Study, Trial, repeats
@@ -148,6 +149,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", required=True, help="the landmark folder ceph_isbi2015")
     parser.add_argument("--runs", default="runs/fsf_ld", help="folder of the runs")
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--size", type=int, default=128, help="pixels")
     parser.add_argument("--teacher", default="resnet18", help="the teacher's encoder, from random weights")
@@ -160,19 +162,20 @@ def main() -> None:
     args = parser.parse_args()
     study, seeds = TinyStudents(args), range(args.seeds)
 
-    changes = {HEATMAPS: ("coordinates.weight=0",), MULTI_TASK: study.chosen(MULTI_TASK)}
-    runs = {row: study.repeat({row: changes[row]}, seeds)[row] for row in changes}
-    taught = (f"teacher.run={runs[MULTI_TASK][0].workdir}",)
-    for row in ROWS:
-        changes[row] = study.chosen(row, {"student": (), "fsf_ld": taught + LEVELS}.get(row, taught))
-    if args.alternatives:
-        for row, alternative in ALTERNATIVES.items():
-            changes[row] = study.chosen(row, taught + LEVELS + alternative)
-    if args.micro:
-        changes |= {f"micro: {row}": changes[row] + MICRO for row in ("student", "fsf_ld")}
-    for row in changes:
-        if row not in runs:
-            runs |= study.repeat({row: changes[row]}, seeds)
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        changes = {HEATMAPS: ("coordinates.weight=0",), MULTI_TASK: study.chosen(MULTI_TASK)}
+        runs = {row: study.repeat({row: changes[row]}, seeds)[row] for row in changes}
+        taught = (f"teacher.run={runs[MULTI_TASK][0].workdir}",)
+        for row in ROWS:
+            changes[row] = study.chosen(row, {"student": (), "fsf_ld": taught + LEVELS}.get(row, taught))
+        if args.alternatives:
+            for row, alternative in ALTERNATIVES.items():
+                changes[row] = study.chosen(row, taught + LEVELS + alternative)
+        if args.micro:
+            changes |= {f"micro: {row}": changes[row] + MICRO for row in ("student", "fsf_ld")}
+        for row in changes:
+            if row not in runs:
+                runs |= study.repeat({row: changes[row]}, seeds)
 
     latencies: dict[tuple[str, tuple[int, ...]], float] = {}  # of each network once: rows of one student have one
     table: dict[str, Any] = {}

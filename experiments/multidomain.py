@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from configs.mtmd import get_config
+from ctd_jax import cluster
 from ctd_jax.metrics import intervals, segmentation
 from ctd_jax.study import CHOOSING_SEED, Line, Run, Trial
 from experiments.shared_network import APART, CHOICE, Method, SharedNetwork, minus_own_network
@@ -154,6 +155,7 @@ def main() -> None:
     parser.add_argument("--root", required=True, help="folder with segmentation.csv")
     parser.add_argument("--teacher", required=True, help=".safetensors")
     parser.add_argument("--runs", default="runs/multidomain", help="folder of the runs")
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
     parser.add_argument("--seeds", default="3", help="number of them, for all shares or for each, commas between")
     parser.add_argument("--shares", default="0.1,1", help="of the training pictures of each domain, commas between")
     parser.add_argument("--steps", type=int, default=200, help="of a common network")
@@ -167,11 +169,13 @@ def main() -> None:
     study = Anatomies(args, domains)
     result, chosen, shares = {}, {}, args.shares.split(",")
     seeds = [int(number) for number in args.seeds.split(",")]
-    for share, number in zip(shares, seeds * (len(shares) if len(seeds) == 1 else 1), strict=True):
-        chosen[share] = study.choose(Method(CHOICE, share=share), args.weights, error)
-        result[share] = compare(study.compared(chosen[share], range(number), share))
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        for share, number in zip(shares, seeds * (len(shares) if len(seeds) == 1 else 1), strict=True):
+            chosen[share] = study.choose(Method(CHOICE, share=share), args.weights, error)
+            result[share] = compare(study.compared(chosen[share], range(number), share))
     teacher = pathlib.Path(args.teacher).name
-    known = {key: value for key, value in vars(args).items() if key not in ("root", "runs")} | {"teacher": teacher}
+    known = {key: value for key, value in vars(args).items() if key not in ("root", "runs", "cluster")}
+    known |= {"teacher": teacher}
     study.write({"arguments": known | {"chosen": chosen}, "shares": result})
     print(console(result))
 

@@ -42,7 +42,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import files, lock, training_run
+from ctd_jax import cluster, files, lock, training_run
 from ctd_jax.config import config_hash, load_config
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
@@ -346,6 +346,7 @@ def main() -> None:
     parser.add_argument("--choose_at", type=int, default=25, help="labels with which settings are chosen")
     parser.add_argument("--calibrate", type=int, default=100, help="steps that are timed")
     parser.add_argument("--runs", default="runs/recipe", help="folder of the runs")
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
     args = parser.parse_args()
     try:
         parts = files.read_json(args.parts, "give another file with --parts")
@@ -355,13 +356,14 @@ def main() -> None:
         for name, row in itertools.product(names, rows):
             study.configured(row, "", name)
         result: dict[str, Any] = {}
-        for name in names:
-            settings = study.settings(name, rows)
-            result[name] = {}
-            for count in labels:
-                methods = {Method(name, count, row): settings[row] for row in rows}
-                runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
-                result[name][name_of(count)] = summarize(runs, settings)
+        with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+            for name in names:
+                settings = study.settings(name, rows)
+                result[name] = {}
+                for count in labels:
+                    methods = {Method(name, count, row): settings[row] for row in rows}
+                    runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
+                    result[name][name_of(count)] = summarize(runs, settings)
     except UserError as error:
         parser.error(str(error))
     arguments = {key: getattr(args, key) for key in ("recipe", "set", "minutes", "steps", "choose_at")}

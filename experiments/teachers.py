@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs import ft
-from ctd_jax import models
+from ctd_jax import cluster, models
 from ctd_jax.study import Line, Run, Study, Trial, repeats
 from ctd_jax.tasks.teacher import load_teacher
 
@@ -159,6 +159,7 @@ def main() -> None:
     parser.add_argument("--roots", required=True, help="landmark folders, commas between")
     parser.add_argument("--teacher", required=True, help="the .safetensors of a network that knows real faces")
     parser.add_argument("--runs", default="runs/teachers", help="folder of the runs")
+    parser.add_argument("--cluster", default="", help=cluster.HELP)
     parser.add_argument("--labels", default="10,50", help="labelled pictures, commas between")
     parser.add_argument("--seeds", type=int, default=3, help="0: val alone")
     parser.add_argument("--steps", type=int, default=200)
@@ -170,16 +171,17 @@ def main() -> None:
 
     study = Teachers(args)
     study.total = len(study.methods) * (len(RATES) + args.seeds)
-    arguments = {key: value for key, value in vars(args).items() if key != "runs"}
+    arguments = {key: value for key, value in vars(args).items() if key not in ("runs", "cluster")}
     arguments |= {"roots": [pathlib.Path(root).absolute().name for root in args.roots]}
     arguments |= {"teacher": pathlib.Path(args.teacher).name}
-    chosen = {method: study.choose(method, RATES, error) for method in study.methods}
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        chosen = study.choose_each({method: RATES for method in study.methods}, error)
+        runs = study.repeat(chosen, range(args.seeds))
     val: dict[str, Any] = {}
     for method in chosen:
         val.setdefault(method.data, {}).setdefault(str(method.labels), {})[method.teacher] = on_val(study.lines, method)
     result = {"arguments": arguments, "val": val}
     if args.seeds:
-        runs = study.repeat(chosen, range(args.seeds))
         result["test"] = {
             data: {
                 labels: on_test({m.teacher: runs[m] for m in runs if (m.data, str(m.labels)) == (data, labels)})

@@ -39,19 +39,24 @@ def arguments(teacher_file):
     return [*tiny.arguments(teacher_file), GRID]
 
 
+def untrained(out, arguments, *more):
+    """Makes a whole curve, whose runs are not trained."""
+    command = [sys.executable, REPO / "tests" / "untrained.py", "--configs=ctd_ed,ft", "--budgets=all,2", "--seeds=2"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run(
+        [*command, f"--out={out}", *arguments, *more], cwd=REPO, capture_output=True, text=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    (out / "stdout").write_text(done.stdout)
+    (out / "stderr").write_text(done.stderr)
+
+
 @pytest.fixture(scope="module")
 def curve(arguments, tmp_path_factory):
     """The folder of a whole curve: two methods, 2 and all 8 labels, two seeds. Settings are chosen with 8 labels. The
     runs are not trained."""
     out = tmp_path_factory.mktemp("curve")
-    command = [sys.executable, REPO / "tests" / "untrained.py", "--configs=ctd_ed,ft", "--budgets=all,2", "--seeds=2"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [*command, f"--out={out}", *arguments], cwd=REPO, capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    (out / "stdout").write_text(done.stdout)
-    (out / "stderr").write_text(done.stderr)
+    untrained(out, arguments)
     return out
 
 
@@ -208,6 +213,16 @@ def test_a_finished_curve_is_not_repeated(curve, call, monkeypatch):
     assert {name: (curve / name).read_bytes() for name in ("curve.csv", "curve.json")} | {
         "stdout": out.encode()
     } == before
+
+
+def test_workers_make_the_same_curve(curve, arguments, tmp_path):
+    untrained(tmp_path, arguments, "--cluster=local:2")
+    assert {file: (tmp_path / file).read_bytes() for file in ("curve.csv", "curve.json")} == {
+        file: (curve / file).read_bytes() for file in ("curve.csv", "curve.json")
+    }
+    ours, theirs = ([line for line in (out / "stderr").read_text().splitlines() if line.startswith("run ")]
+                    for out in (tmp_path, curve))  # fmt: skip
+    assert [line.partition("; about")[0] for line in ours] == [line.partition("; about")[0] for line in theirs]
 
 
 # ---------------------------------------------------------------- with training

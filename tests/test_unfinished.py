@@ -210,3 +210,10 @@ def test_shards_make_the_same_files(cli, finished_run, whole, tmp_path):
     assert contents(tmp_path / "out") == whole[0]
     code, _, error = cli("ctd_jax.predict", *flags, "--shard=1/3", "--out=/dev/stdout")
     assert code == 2 and "--shard: the parts meet beside --out" in error
+
+
+def test_workers_make_the_same_files(cli, finished_run, whole, tmp_path):
+    flags = arguments(finished_run[0], "out")
+    code, _, error = cli("ctd_jax.predict", *flags, "--cluster=local:2")
+    assert code == 2 and whole[1] in error
+    assert contents(tmp_path / "out") == whole[0]

@@ -44,6 +44,6 @@ def train_and_evaluate(config: ConfigDict, workdir: pathlib.Path, cache: pathlib
     return result
 
 
+training_run.train_and_evaluate = train_and_evaluate  # a worker of --cluster imports this file
 if __name__ == "__main__":
-    training_run.train_and_evaluate = train_and_evaluate
     runpy.run_module("ctd_jax.learning_curve", run_name="__main__")
