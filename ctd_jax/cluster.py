@@ -201,7 +201,9 @@ def joined(cluster: str, shared: pathlib.Path) -> Iterator[Workers | None]:
         try:
             yield workers
         except BaseException:
-            if not local:  # those of this machine end with the block
+            if local:
+                logging.getLogger("distributed").setLevel(logging.ERROR)  # they end with the block, and are meant to
+            else:
                 workers.stop()
             raise
 
@@ -234,6 +236,7 @@ def _local(number: int) -> "distributed.LocalCluster":
 def dask_setup(worker: "distributed.Worker") -> None:
     """What Dask calls in each process of `_local`: Ctrl-C is for the command, which ends them."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    logging.getLogger("distributed.worker").setLevel(logging.ERROR)
     atexit.register(os._exit, 0)  # what JAX has made takes seconds to be taken apart
 
 
