@@ -1,125 +1,271 @@
-"""Why `ctd_jax/models/layers.py` looks as it does: each layer's form beside the plain one, and whole training steps.
+"""Where the time of a step and of a prediction goes: layer by layer beside PyTorch, and by kinds of operations.
 
-    python -m benchmarks.layers [--json=layers.json]
+    pip install torch        # on a machine without GPU: its CPU build
+    python -m benchmarks.layers [--batch=2,8] [--json=layers.json]
 
-Milliseconds for forward and backward (batch 16), medians of interleaved repeats; about two minutes on 2 CPU cores.
+The network of `benchmarks/step.py`: SimpleBaseline on ResNet-50, 256x256, 68 landmarks, on a CPU in float32. Every kind
+of convolution in it goes alone through XLA as `ctd_jax/models/layers.py` writes it, and through PyTorch (oneDNN,
+channels_last): forward, gradient of the input, gradient of the kernel. The two are processes of their own that take
+turns, call by call, and both keep freed memory. Times are processor time of all cores, divided by their number, the
+least of the calls: so other programs count little, and waiting for another core does not count. The peak is that of a
+2048x2048 matrix product, the best of either side.
+
+Then the whole step and its operations in the compiled program, with their bytes (`benchmarks/compiled.py`).
+About five minutes on 2 CPU cores.
 """
 
 import argparse
+import collections
+import dataclasses
+import functools
 import json
 import os
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
-import jax
-import jax.numpy as jnp
-import numpy as np
-from jax import Array, lax
+from benchmarks import compiled, step
 
-from ctd_jax import models
-from ctd_jax.models import layers
-
-BATCH = 16
-ENCODERS = (  # each with deconvolutions for heatmaps of stride 4
-    ("mobilefacenet", (128, 128)),
-    ("resnet8", (128, 128)),
-    ("resnet18", (128, 128, 128)),
-    ("efficientnet_lite0", (128, 128, 128)),
-)
+DIRECTIONS = ("forward", "input gradient", "kernel gradient")
+MATRIX = 2048  # side of the product whose speed is the peak
+CASE = {"size": 256, "landmarks": 68, "teacher": True}
 
 
-def measure(calls: dict[str, Callable[[], Any]], repeats: int = 5) -> dict[str, float]:
-    """Median milliseconds of each; the calls take turns, so that a busy machine slows all of them."""
-    for call in calls.values():
-        jax.block_until_ready(call())
-    seconds = {name: [] for name in calls}
-    for _ in range(repeats):
-        for name, call in calls.items():
-            start = time.perf_counter()
+@dataclasses.dataclass(frozen=True)
+class Layer:
+    """A kind of convolution, or of 4x4 deconvolution with stride 2."""
+
+    deconvolution: bool
+    kernel: int
+    stride: int
+    map: int  # side of the input
+    inputs: int
+    outputs: int
+
+    def __str__(self) -> str:
+        kind = "deconvolution " if self.deconvolution else ""
+        stride = f", stride {self.stride}" if self.stride > 1 and not self.deconvolution else ""
+        return f"{kind}{self.kernel}x{self.kernel}, {self.map}x{self.map}x{self.inputs} to {self.outputs}{stride}"
+
+    @property
+    def output_map(self) -> int:
+        return 2 * self.map if self.deconvolution else -(-self.map // self.stride)
+
+    @property
+    def flops(self) -> int:
+        """Of one direction for one picture, a multiply-add counting two."""
+        cells = self.map if self.deconvolution else self.output_map
+        return 2 * cells**2 * self.kernel**2 * self.inputs * self.outputs
+
+
+def layers_of(model: Any, size: int) -> tuple[collections.Counter, collections.Counter]:
+    """How often each `Layer` is in a network, and how often in its encoder."""
+    import flax.linen as nn
+    import jax
+    import jax.numpy as jnp
+
+    from ctd_jax.models.layers import Conv, Deconv
+
+    everywhere, encoder = collections.Counter(), collections.Counter()
+
+    def watch(call: Callable, args: Any, kwargs: Any, context: nn.module.InterceptorContext) -> Any:
+        module = context.module
+        if isinstance(module, (Conv, Deconv)):
+            kernel, stride = (4, 2) if isinstance(module, Deconv) else (module.size, module.stride)
+            _, side, _, inputs = args[0].shape
+            layer = Layer(isinstance(module, Deconv), kernel, stride, side, inputs, module.features)
+            everywhere[layer] += 1
+            encoder[layer] += module.path[0] == "encoder"
+        return call(*args, **kwargs)
+
+    with nn.intercept_methods(watch):
+        init = functools.partial(model.init, train=False)
+        jax.eval_shape(init, jax.random.key(0), jnp.zeros((1, size, size, 3)))
+    return everywhere, encoder
+
+
+class Ours:
+    """Single layers through XLA; a contestant of `step.Contestant`."""
+
+    steps_per_call = 1
+
+    def __init__(self):
+        from ctd_jax.training import memory
+
+        memory.keep()
+
+    def prepare(self, layer: Layer, batch: int) -> str:
+        """Compiles the three directions of a layer."""
+        import jax
+        import jax.numpy as jnp
+
+        from ctd_jax.models.layers import Conv, Deconv
+
+        module: Any = Conv(layer.outputs, layer.kernel, layer.stride, layer.kernel // 2)
+        if layer.deconvolution:
+            module = Deconv(layer.outputs)
+
+        def form(x: jax.Array, kernel: jax.Array) -> jax.Array:
+            return module.apply({"params": {"kernel": kernel}}, x)
+
+        draw = functools.partial(jax.random.normal, dtype=jnp.float32)
+        x = draw(jax.random.key(0), (batch, layer.map, layer.map, layer.inputs))
+        kernel = draw(jax.random.key(1), (layer.kernel, layer.kernel, layer.inputs, layer.outputs))
+        g = draw(jax.random.key(2), (batch, layer.output_map, layer.output_map, layer.outputs))
+        gradients = [
+            jax.jit(lambda x, kernel, g: jax.vjp(lambda x: form(x, kernel), x)[1](g)),
+            jax.jit(lambda x, kernel, g: jax.vjp(lambda kernel: form(x, kernel), kernel)[1](g)),
+        ]
+        calls = [functools.partial(jax.jit(form), x, kernel), *(functools.partial(f, x, kernel, g) for f in gradients)]
+        matrix = jnp.ones((MATRIX, MATRIX))
+        calls.append(functools.partial(jax.jit(jnp.matmul), matrix, matrix))
+        self._calls = dict(zip((*DIRECTIONS, "product"), calls, strict=True))
+        for call in calls:
             jax.block_until_ready(call())
-            seconds[name].append(time.perf_counter() - start)
-    return {name: round(1e3 * float(np.median(s)), 1) for name, s in seconds.items()}
+        return "ready"
+
+    def run(self, direction: str) -> float:
+        """Seconds of processor time of a call, per core."""
+        import jax
+
+        start = time.process_time()
+        jax.block_until_ready(self._calls[direction]())
+        return (time.process_time() - start) / (os.cpu_count() or 1)
 
 
-def layer(form: Callable[[Array, Array], Array], x: Array, kernel: Array) -> Callable[[], Any]:
-    step = jax.jit(lambda x, kernel, g: jax.vjp(form, x, kernel)[1](g))
-    g = jnp.ones(jax.eval_shape(form, x, kernel).shape)
-    return lambda: step(x, kernel, g)
+class Torch:
+    """The same through PyTorch."""
 
+    steps_per_call = 1
 
-def conv(stride: int, padding: int, groups: int = 1) -> Callable[[Array, Array], Array]:
-    return lambda x, kernel: lax.conv_general_dilated(
-        x, kernel, (stride,) * 2, [(padding,) * 2] * 2, dimension_numbers=layers.DIMENSIONS, feature_group_count=groups
-    )
+    def __init__(self):
+        os.environ["OMP_WAIT_POLICY"] = "passive"  # threads that wait use no processor time
+        import torch
 
+        from ctd_jax.training import memory
 
-def layer_table() -> dict[str, dict[str, float]]:
-    draw = lambda *shape: jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)  # noqa: E731
-    table = {}
-    small = ((3, 56, 64, 1), (3, 56, 128, 2), (3, 28, 128, 1), (3, 14, 256, 1))
-    for k, size, channels, stride in (*small, (5, 28, 144, 2), (5, 14, 240, 1), (5, 7, 672, 1)):
-        x, kernel = draw(BATCH, size, size, channels), draw(k, k, 1, channels)
-        forms = {
-            "ours": lambda x, kernel, s=stride, p=k // 2: layers.depthwise(x, kernel, s, p),
-            "autodiff": lambda x, kernel, s=stride, p=k // 2: layers.depthwise_sum(x, kernel, s, p),
-            "plain": conv(stride, k // 2, channels),
+        memory.keep()
+        torch.set_num_threads(os.cpu_count() or 1)
+        torch.set_grad_enabled(False)
+
+    def prepare(self, layer: Layer, batch: int) -> str:
+        import torch
+
+        def draw(*shape: int) -> torch.Tensor:
+            return torch.randn(shape).contiguous(memory_format=torch.channels_last)
+
+        x, g = (
+            draw(batch, channels, side, side)
+            for channels, side in ((layer.inputs, layer.map), (layer.outputs, layer.output_map))
+        )
+        channels = (layer.inputs, layer.outputs) if layer.deconvolution else (layer.outputs, layer.inputs)
+        kernel, pad = draw(*channels, layer.kernel, layer.kernel), 1 if layer.deconvolution else layer.kernel // 2
+        options = ([layer.stride] * 2, [pad] * 2, [1, 1], layer.deconvolution, [0, 0], 1)
+        backward = torch.ops.aten.convolution_backward
+        matrix = torch.ones(MATRIX, MATRIX)
+        self._calls = {
+            "forward": lambda: torch.convolution(x, kernel, None, *options),
+            "input gradient": lambda: backward(g, x, kernel, None, *options, [True, False, False]),
+            "kernel gradient": lambda: backward(g, x, kernel, None, *options, [False, True, False]),
+            "product": lambda: matrix @ matrix,
         }
-        name = f"depthwise {k}x{k}, {size}x{size}x{channels}, stride {stride}"
-        table[name] = measure({form: layer(f, x, kernel) for form, f in forms.items()})
-    for size, inputs, outputs in ((56, 64, 128), (28, 128, 64), (14, 128, 256)):
-        x, kernel = draw(BATCH, size, size, inputs), draw(1, 1, inputs, outputs)
-        ours = lambda x, k, n=outputs: layers.Conv(n, 1).apply({"params": {"kernel": k}}, x)  # noqa: E731
-        name = f"1x1, {size}x{size}x{inputs} to {outputs}"
-        table[name] = measure({"ours": layer(ours, x, kernel), "plain": layer(conv(1, 0), x, kernel)})
-    x, kernel = draw(BATCH, 7, 7, 512), draw(4, 4, 512, 128)
-    forms = {"ours": layers.deconv_phases, "plain": layers.deconv_transpose}
-    table["deconvolution, 7x7x512 to 128"] = measure({form: layer(f, x, kernel) for form, f in forms.items()}, 3)
-    return table
+        for call in self._calls.values():
+            call()
+        return "ready"
+
+    def run(self, direction: str) -> float:
+        start = time.process_time()
+        self._calls[direction]()
+        return (time.process_time() - start) / (os.cpu_count() or 1)
 
 
-def network(encoder: str, channels: tuple[int, ...], size: int) -> dict[str, Callable[[], Any]]:
-    config = SimpleNamespace(network="encoder_decoder", decoder="dense", decoder_channels=channels, deconv="phases")
-    net = models.build(config, encoder={"name": encoder}, num_landmarks=25)
-    image = jnp.ones((BATCH, size, size, 3))
-    variables = jax.jit(lambda: net.init(jax.random.key(0), image[:1], train=False))()
+def race(layers: list[Layer], batch: int, repeats: int) -> tuple[dict[Layer, dict[str, dict[str, float]]], float]:
+    """Least seconds of each side for each direction of each layer, and the peak in FLOP/s."""
+    found, products = {}, []
+    with step.contestants({"ctd_jax": (Ours, {}), "PyTorch": (Torch, {})}) as runners:
+        for layer in layers:
+            for runner in runners.values():
+                runner("prepare", layer, batch)
+            found[layer] = {}
+            for direction in DIRECTIONS:
+                turns = [{name: runner("run", direction) for name, runner in runners.items()} for _ in range(repeats)]
+                found[layer][direction] = {name: min(turn[name] for turn in turns) for name in runners}
+            products += [runner("run", "product") for _ in range(2) for runner in runners.values()]
+    return found, 2 * MATRIX**3 / min(products)
 
-    def loss(params, train):
-        out, updates = net.apply({**variables, "params": params}, image, train=train, mutable=["batch_stats"])
-        return jnp.mean(out["heatmaps"] ** 2) + jnp.mean(out["encoder"] ** 2), updates
 
-    step = jax.jit(jax.value_and_grad(lambda params: loss(params, True), has_aux=True))
-    forward = jax.jit(lambda params: loss(params, False)[0])
-    return {"step": lambda: step(variables["params"]), "forward": lambda: forward(variables["params"])}
+def table(batch: int, repeats: int) -> dict[str, Any]:
+    """Rows of the layers, the one first where the step could win most; see `show`."""
+    job = step.task(batch=batch, **CASE)
+    network, encoder = layers_of(job.model, CASE["size"])
+    times, peak = race(list(network), batch, repeats)
+    rows = []
+    for layer, directions in times.items():
+        first = layer.inputs == 3  # nothing learns before it
+        counts = (network[layer] + encoder[layer], 0 if first else network[layer], network[layer])
+        row = {"layer": str(layer), "in_prediction": network[layer], "gflop": batch * layer.flops / 1e9}
+        for direction, count in zip(DIRECTIONS, counts, strict=True):
+            seconds = directions[direction]
+            ours, theirs = seconds["ctd_jax"], seconds.get("PyTorch", float("nan"))
+            speed = batch * layer.flops / ours
+            row[direction] = {
+                "in_step": count,
+                "ms": 1e3 * ours,
+                "torch_ms": 1e3 * theirs,
+                "gflops": speed / 1e9,
+                "share_of_peak": speed / peak,
+                "to_win_ms": 1e3 * count * (ours - theirs),
+            }
+        row["to_win_ms"] = sum(row[direction]["to_win_ms"] for direction in DIRECTIONS)
+        rows.append(row)
+    rows.sort(key=lambda row: -row["to_win_ms"])
+    return {"batch": batch, "peak_gflops": peak / 1e9, "sums": sums(rows), "layers": rows}
 
 
-def step_table() -> dict[str, dict[str, float]]:
+def sums(rows: list[dict[str, Any]]) -> dict[str, dict[str, float]]:
+    """Milliseconds of all layers of a step, by direction, and of a prediction: ours and PyTorch's."""
+    counted = {direction: [(row[direction]["in_step"], row[direction]) for row in rows] for direction in DIRECTIONS}
+    counted["prediction"] = [(row["in_prediction"], row["forward"]) for row in rows]
     return {
-        f"{encoder} + decoder {channels}, {size} px": measure(network(encoder, channels, size), 3)
-        for encoder, channels in ENCODERS
-        for size in (112, 128)
+        what: {side: sum(n * times[side] for n, times in entries) for side in ("ms", "torch_ms")}
+        for what, entries in counted.items()
     }
+
+
+def show(found: dict[str, Any]) -> None:
+    print(f"\nbatch {found['batch']}, peak {found['peak_gflops']:.0f} GFLOP/s; each cell: times in a step, ms of ours")
+    print("(share of the peak), ms of PyTorch's; last: ms that a step would win at PyTorch's speed")
+    print(f"{'':36}" + "".join(f"{direction:>25}" for direction in DIRECTIONS))
+    for row in found["layers"]:
+        cells = "".join(
+            f"{cell['in_step']:4d} x{cell['ms']:6.1f} ({cell['share_of_peak']:3.0%}){cell['torch_ms']:7.1f}"
+            for cell in (row[direction] for direction in DIRECTIONS)
+        )
+        print(f"{row['layer']:<36}{cells}{row['to_win_ms']:8.1f}")
+    for what, both in found["sums"].items():
+        print(f"all layers, {what}: {both['ms']:.0f} ms, PyTorch's {both['torch_ms']:.0f}")
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", type=Path, help="also write the tables as json")
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--batch", default="2,8", help="pictures in a batch, one or several (2,8)")
+    parser.add_argument("--repeats", type=int, default=7, help="measured calls of each direction of a layer (7)")
+    parser.add_argument("--json", type=Path, help="also write the figures there")
     args = parser.parse_args()
-    result = {
-        "device": f"{jax.devices()[0].device_kind}, {os.cpu_count()} CPU cores",
-        "jax": jax.__version__,
-        "date": time.strftime("%Y-%m-%d"),
-        "layers": layer_table(),
-        "steps": step_table(),
-    }
-    for title in ("layers", "steps"):
-        print(f"\n{title}, ms")
-        for name, numbers in result[title].items():
-            print(f"  {name:<44}" + "".join(f"{form:>10} {ms:8.1f}" for form, ms in numbers.items()))
-    if args.json:
-        args.json.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
+    import jax
+
+    result: dict[str, Any] = {"machine": step.machine(), "date": time.strftime("%Y-%m-%d"), "jax": jax.__version__}
+    result |= {"layers": [], "operations": []}
+    for batch in map(int, args.batch.split(",")):
+        result["layers"].append(table(batch, args.repeats))
+        show(result["layers"][-1])
+        with step.contestants({"ctd_jax": (compiled.Ours, {"batch": batch, **CASE})}) as runners:
+            for call in ("train", "predict"):
+                result["operations"].append(runners["ctd_jax"]("operations", call))
+                compiled.show(result["operations"][-1])
+        if args.json:
+            args.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

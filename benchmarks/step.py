@@ -234,12 +234,13 @@ def _serve(connection: Connection, make: Callable[..., Any], case: dict[str, Any
     try:
         contestant = make(**case)
         connection.send("ready")
-        while (call := connection.recv()) != "end":
+        while (message := connection.recv()) != "end":
+            call, arguments = message
             if call == "memory":
                 connection.send(peak_memory("torch" if make is Torch else "jax"))
             else:
                 start = time.perf_counter()
-                answer = getattr(contestant, call)()
+                answer = getattr(contestant, call)(*arguments)
                 seconds = (time.perf_counter() - start) / (contestant.steps_per_call if call == "train" else 1)
                 connection.send(seconds if answer is None else answer)
     except Exception as error:
@@ -258,8 +259,8 @@ class Contestant:
     def wait(self) -> None:
         self._answer()
 
-    def __call__(self, what: str) -> float:
-        self._connection.send(what)
+    def __call__(self, what: str, *arguments: Any) -> Any:
+        self._connection.send((what, arguments))
         return self._answer()
 
     def _answer(self) -> Any:
