@@ -44,7 +44,7 @@ class Decoder(nn.Module):
             else:
                 x = layers.Deconv(width, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
             norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
-            x = out[f"deconv{i}"] = nn.relu(norm(x))
+            x = out[f"deconv{i}"] = layers.relu(norm(x))
         final = partial(layers.Conv, size=1, use_bias=True, kernel_init=init, dtype=self.dtype)
         counts = {f"final_{domain}": number for domain, number in self.heads} or {"final": self.num_landmarks}
         heatmaps = [final(number, name=name)(x) for name, number in counts.items()]

@@ -33,9 +33,9 @@ class Residual(nn.Module):
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, dtype=self.dtype)
         norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
-        y = conv(self.channels // 2, 1, name="conv1")(nn.relu(norm(name="norm1")(x_BHWC)))
-        y = conv(self.channels // 2, 3, 1, 1, name="conv2")(nn.relu(norm(name="norm2")(y)))
-        y = conv(self.channels, 1, name="conv3")(nn.relu(norm(name="norm3")(y)))
+        y = conv(self.channels // 2, 1, name="conv1")(layers.relu(norm(name="norm1")(x_BHWC)))
+        y = conv(self.channels // 2, 3, 1, 1, name="conv2")(layers.relu(norm(name="norm2")(y)))
+        y = conv(self.channels, 1, name="conv3")(layers.relu(norm(name="norm3")(y)))
         if x_BHWC.shape[-1] != self.channels:
             x_BHWC = conv(self.channels, 1, name="shortcut")(x_BHWC)
         return x_BHWC + y
@@ -109,7 +109,7 @@ class StackedHourglass(nn.Module):
         norm = partial(layers.batch_norm, train=train, **attributes)
 
         x = conv(self.channels // 4, 7, 2, 3, name="stem_conv")(image_BHWC)
-        x = nn.relu(norm(name="stem_norm")(x))
+        x = layers.relu(norm(name="stem_norm")(x))
         x = halve(Residual(self.channels // 2, **attributes, name="stem1")(x, train=train))
         x = Residual(self.channels // 2, **attributes, name="stem2")(x, train=train)
         x = Residual(self.channels, **attributes, name="stem3")(x, train=train)
@@ -119,7 +119,7 @@ class StackedHourglass(nn.Module):
         for i in range(1, self.stacks + 1):
             y = Hourglass(self.depth, self.channels, **attributes, name=f"hourglass{i}")(x, train=train)
             y = Residual(self.channels, **attributes, name=f"residual{i}")(y, train=train)
-            y = nn.relu(norm(name=f"norm{i}")(conv(self.channels, 1, name=f"conv{i}")(y)))
+            y = layers.relu(norm(name=f"norm{i}")(conv(self.channels, 1, name=f"conv{i}")(y)))
             heatmaps = conv(self.num_landmarks, 1, use_bias=True, kernel_init=init, name=f"heatmaps{i}")(y)
             stacks.append(heatmaps.astype(jnp.float32))
             if i < self.stacks:

@@ -2,7 +2,7 @@
 
 Strides and paddings are those of PyTorch (pixels on every side) or of TensorFlow (`Padding`), so that published weights
 give published numbers. 1x1, depthwise and transposed convolutions have the form that trains quickly on XLA:CPU;
-`benchmarks/layers.py` compares them with the plain one.
+`benchmarks/forms.py` compares them with the plain one.
 """
 
 import contextlib
@@ -32,6 +32,10 @@ def traced_for(platform: str) -> Iterator[None]:
         _platform.reset(token)
 
 
+def _for_cpu() -> bool:
+    return (_platform.get() or jax.default_backend()) == "cpu"
+
+
 def batch_norm(
     *,
     train: bool,
@@ -54,6 +58,26 @@ def batch_norm(
     if train and axis_name and lax.axis_size(axis_name) == 1:
         axis_name = None  # XLA:CPU copies the data of a mean even over one device
     return nn.BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, axis_name=axis_name, name=name)
+
+
+def relu(x: Array) -> Array:
+    """max(x, 0), with the gradient 0 at 0.
+
+    On a CPU it is a choice between x and 0, and its gradient looks at the result. A maximum is cheap to XLA:CPU, which
+    computes it again wherever it is read, with the sums before it: a block would read all shortcuts of its stage anew.
+    """
+    return _chosen(x) if _for_cpu() else nn.relu(x)
+
+
+@jax.custom_jvp
+def _chosen(x: Array) -> Array:
+    return jnp.where(x <= 0, 0, x)  # so that NaN stays NaN
+
+
+@_chosen.defjvp
+def _(primals: tuple[Array], tangents: tuple[Array]) -> tuple[Array, Array]:
+    y = _chosen(*primals)
+    return y, jnp.where(y > 0, *tangents, 0)
 
 
 def around(x_BHWC: Array, size: int, stride: int, padding: Padding) -> tuple[tuple[int, int], tuple[int, int]]:
@@ -109,7 +133,7 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
     """
     k, _, C, D = kernel.shape
     h, w = ((n + sum(around) - k) // stride + 1 for n, around in zip(x_BHWC.shape[1:3], padding, strict=True))
-    if h * w >= C or (_platform.get() or jax.default_backend()) != "cpu":
+    if h * w >= C or not _for_cpu():
         return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
     x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
 
@@ -117,6 +141,28 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
         return _window(x, i, j, h, w, stride).reshape(-1, C) @ kernel[i, j]
 
     return _sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
+
+
+def product(x: Array, kernel: Array) -> Array:
+    """`[N, C]` @ `[C, D]`.
+
+    On a CPU the gradient of a kernel with D < C is computed transposed: XLA:CPU leaves it to Eigen, which takes two
+    thirds of the time for a wide result. The barrier keeps XLA from turning it back.
+    """
+    return _narrowing(x, kernel) if kernel.shape[1] < kernel.shape[0] and _for_cpu() else x @ kernel
+
+
+@jax.custom_vjp
+def _narrowing(x: Array, kernel: Array) -> Array:
+    return x @ kernel
+
+
+def _narrowing_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    x, kernel = saved
+    return grad @ kernel.T, lax.optimization_barrier(grad.T @ x).T
+
+
+_narrowing.defvjp(lambda x, kernel: (x @ kernel, (x, kernel)), _narrowing_backward)
 
 
 def _sum(arrays: Iterable[Array]) -> Array:
@@ -254,7 +300,7 @@ class Conv(nn.Module):
             if self.stride > 1:
                 h, w = (-(-n // self.stride) for n in x.shape[1:3])
                 x = _window(x, 0, 0, h, w, self.stride)
-            y = (x.reshape(-1, x.shape[-1]) @ kernel[0, 0]).reshape(*x.shape[:3], self.features)
+            y = product(x.reshape(-1, x.shape[-1]), kernel[0, 0]).reshape(*x.shape[:3], self.features)
         else:
             y = convolve(x, kernel, self.stride, around(x, self.size, self.stride, self.padding))
         if self.use_bias:

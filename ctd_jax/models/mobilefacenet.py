@@ -71,8 +71,8 @@ class MobileFaceNet(nn.Module):
 
         x = nn.relu6(norm(name="stem_norm")(conv(64, 3, 2, 1, name="stem_conv")(image_BHWC)))
         out = {"stem": x}
-        x = nn.relu(norm(name="depthwise_norm")(depthwise_conv(3, 1, 1, name="depthwise_conv")(x)))
-        x = nn.relu(norm(name="pointwise_norm")(conv(64, 1, name="pointwise_conv")(x)))
+        x = layers.relu(norm(name="depthwise_norm")(depthwise_conv(3, 1, 1, name="depthwise_conv")(x)))
+        x = layers.relu(norm(name="pointwise_norm")(conv(64, 1, name="pointwise_conv")(x)))
         out["depthwise"] = x
         for i, (expansion, features, stride) in enumerate(BLOCKS):
             block = InvertedResidual(expansion, features, stride, self.dtype, self.axis_name, name=f"block{i}")

@@ -26,11 +26,11 @@ class BasicBlock(nn.Module):
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, dtype=self.dtype)
         norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
-        y = nn.relu(norm(name="norm1")(conv(self.width, 3, self.stride, 1, name="conv1")(x_BHWC)))
+        y = layers.relu(norm(name="norm1")(conv(self.width, 3, self.stride, 1, name="conv1")(x_BHWC)))
         y = norm(name="norm2")(conv(self.width, 3, 1, 1, name="conv2")(y))
         if x_BHWC.shape != y.shape:
             x_BHWC = norm(name="shortcut_norm")(conv(self.width, 1, self.stride, name="shortcut_conv")(x_BHWC))
-        return nn.relu(x_BHWC + y)
+        return layers.relu(x_BHWC + y)
 
 
 class Bottleneck(nn.Module):
@@ -50,12 +50,12 @@ class Bottleneck(nn.Module):
         norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
         out = self.width * self.expansion
-        y = nn.relu(norm(name="norm1")(conv(self.width, 1, first, name="conv1")(x_BHWC)))
-        y = nn.relu(norm(name="norm2")(conv(self.width, 3, second, 1, name="conv2")(y)))
+        y = layers.relu(norm(name="norm1")(conv(self.width, 1, first, name="conv1")(x_BHWC)))
+        y = layers.relu(norm(name="norm2")(conv(self.width, 3, second, 1, name="conv2")(y)))
         y = norm(name="norm3")(conv(out, 1, name="conv3")(y))
         if x_BHWC.shape != y.shape:
             x_BHWC = norm(name="shortcut_norm")(conv(out, 1, self.stride, name="shortcut_conv")(x_BHWC))
-        return nn.relu(x_BHWC + y)
+        return layers.relu(x_BHWC + y)
 
 
 class ResNet(nn.Module):
@@ -105,7 +105,7 @@ class ResNet(nn.Module):
         `[B, num_outputs]`. `train_head` changes nothing: the classifier has no batch norm."""
         x = layers.Conv(self.width, 7, 2, 3, dtype=self.dtype, name="stem_conv")(image_BHWC)
         norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
-        x = nn.relu(norm(x))
+        x = layers.relu(norm(x))
         out = {"unpooled": x}
         x = out["stem"] = layers.max_pool(x, padding=self.pool_padding)
         for i, size in enumerate(self.stage_sizes):

@@ -42,11 +42,11 @@ class UNetDecoder(nn.Module):
         out, x = {}, features["encoder"]
         for i, width in enumerate(self.channels, start=1):
             x = layers.Deconv(width, self.deconv, dtype=self.dtype, name=f"deconv{i}")(x)
-            x = nn.relu(norm(name=f"deconv_norm{i}")(x))
+            x = layers.relu(norm(name=f"deconv_norm{i}")(x))
             if x.shape[1:3] in beside:
                 x = jnp.concatenate([x, beside[x.shape[1:3]].astype(x.dtype)], axis=-1)
             x = layers.Conv(width, 3, 1, 1, dtype=self.dtype, name=f"conv{i}")(x)
-            x = out[f"level{i}"] = nn.relu(norm(name=f"norm{i}")(x))
+            x = out[f"level{i}"] = layers.relu(norm(name=f"norm{i}")(x))
         counts = {f"final_{domain}": number for domain, number in self.heads} or {"final": self.num_classes}
         final = partial(layers.Conv, size=1, use_bias=True, dtype=self.dtype)
         logits = [final(number, name=name)(x) for name, number in counts.items()]
