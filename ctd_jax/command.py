@@ -1,5 +1,7 @@
 """What all commands share: flags, messages and exit codes."""
 
+import atexit
+import gc
 import io
 import logging
 import os
@@ -141,6 +143,7 @@ def set_up() -> None:
     """What each process begins with: compiled programs are kept for the next start, memory for the next step; warnings,
     and what ends a thread, go to stderr as plain lines."""
     memory.keep()
+    atexit.register(gc.freeze)  # else Python ends with a search for garbage in all that JAX has made: a second
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         sys.stdout.reconfigure(errors="backslashreplace")  # a terminal of Windows may not have ° and ²
     handler = logging.StreamHandler()
@@ -157,7 +160,7 @@ def set_up() -> None:
     if not jax.config.values["jax_compilation_cache_dir"]:
         cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
         jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ctd_jax"))
-        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.5)
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def _say_of_thread(ended: threading.ExceptHookArgs) -> None:

@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import pathlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
 
 import flax.linen as nn
@@ -27,6 +27,7 @@ from ctd_jax.training.parallel import AXIS, Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
 MAX_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
+CHANNELS_BATCH = 8  # of these at once, so that one compiled program serves any number of them
 
 
 @dataclasses.dataclass(frozen=True)
@@ -301,9 +302,18 @@ class StudentTask(abc.ABC):
     def _channel_weights(self) -> dict[str, np.ndarray]:
         if not self._constraints.with_channel_weights:
             return {}
-        batch = self.train.batch(self.train.known[:MAX_FOR_CHANNELS])
-        features = jax.jit(self._teacher_network.features)(self._teacher_network.variables, batch["picture"])
-        return self._constraints.channel_weights(jax.device_get(features), functools.partial(self.true_maps, batch))
+        known = self.train.known[:MAX_FOR_CHANNELS]
+        filled = np.resize(known, -(-len(known) // CHANNELS_BATCH) * CHANNELS_BATCH)
+        batches = [self.train.batch(rows) for rows in np.split(filled, len(filled) // CHANNELS_BATCH)]
+        of_batch = jax.jit(self._teacher_network.features)
+
+        def of_known(parts: Iterable[Tree]) -> Tree:
+            return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(known)], *parts)
+
+        features = of_known(of_batch(self._teacher_network.variables, batch["picture"]) for batch in batches)
+        return self._constraints.channel_weights(
+            features, lambda cells: of_known(self.true_maps(batch, cells) for batch in batches)
+        )
 
     def init(self, seed: int) -> Variables:
         """The student's variables before the first step: the teacher's encoder if it starts there, and a new decoder.
@@ -313,13 +323,19 @@ class StudentTask(abc.ABC):
         """
         key = jax.random.key(seed)
         picture, domain = jnp.zeros((1, self.size, self.size, 3)), jnp.zeros(1, jnp.int32)
-        variables = jax.jit(functools.partial(self.model.init, train=False))(key, picture, domain)
-        if self._starts_from_teacher and "encoder" in variables["params"]:
-            teacher = self._spread(self.teacher.variables)
-            variables = {
+        teacher = self._spread(self.teacher.variables) if self._starts_from_teacher else None
+
+        @jax.jit  # as one program: random numbers of an encoder that is replaced are neither drawn nor compiled
+        def first(key: Array, teacher: Variables | None) -> Variables:
+            variables: Variables = dict(self.model.init(key, picture, domain, train=False))
+            if teacher is None or "encoder" not in variables["params"]:
+                return variables
+            return {
                 kind: tree | {"encoder": {k: teacher[kind][k] for k in tree["encoder"]}}
                 for kind, tree in variables.items()
             }
+
+        variables = first(key, teacher)
         if self._constraints.with_adapters:
             adapters = self._constraints.adapters(*self.feature_shapes, key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})

@@ -6,6 +6,7 @@ import logging
 import math
 import os
 import pathlib
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from types import TracebackType
@@ -161,8 +162,9 @@ class Events:
     thread, which would end silently when the disk is full, and the training would wait for it for ever."""
 
     def __init__(self, folder: pathlib.Path, start: int):
-        from tensorboardX.event_file_writer import EventsWriter
-        from tensorboardX.proto import event_pb2, summary_pb2
+        with _as_if_not_installed("torch"):  # which tensorboardX would load, for two seconds, and never use here
+            from tensorboardX.event_file_writer import EventsWriter
+            from tensorboardX.proto import event_pb2, summary_pb2
 
         self._event, self._value, self._summary = event_pb2.Event, summary_pb2.Summary.Value, summary_pb2.Summary
         folder.mkdir(exist_ok=True)
@@ -183,6 +185,19 @@ class Events:
 
     def close(self) -> None:
         self._writer.close()
+
+
+@contextlib.contextmanager
+def _as_if_not_installed(module: str) -> Iterator[None]:
+    """Context in which a module can't be imported, unless it has been already."""
+    if module in sys.modules:
+        yield
+        return
+    sys.modules[module] = None  # type: ignore[assignment]
+    try:
+        yield
+    finally:
+        del sys.modules[module]
 
 
 def _rows(path: pathlib.Path, header: list[str], start: int, evaluated: Iterable[int]) -> list[dict[str, str]]:

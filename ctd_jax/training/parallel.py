@@ -58,6 +58,7 @@ class Parallel:
                 body, mesh=self._mesh, in_specs=specs, out_specs=P(AXIS) if sharded else P(), check_vma=False
             )(*args)
 
+        mapped.__name__ = getattr(body, "__name__", mapped.__name__)  # of the program, wherever JAX speaks of it
         return jax.jit(mapped, donate_argnums=donate)
 
     def check_batch(self, size: int, key: str) -> None:

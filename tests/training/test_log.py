@@ -1,6 +1,10 @@
 """log.csv and TensorBoard's events survive a kill, and a full disk is an error of the training itself."""
 
 import csv
+import os
+import pathlib
+import subprocess
+import sys
 
 import pytest
 from tensorboardX import event_file_writer, record_writer
@@ -8,6 +12,7 @@ from tensorboardX.proto import event_pb2
 
 from ctd_jax.training.log import TrainingLog
 
+REPO = pathlib.Path(__file__).parents[2]
 COLUMNS = ["loss", "val_error"]
 
 
@@ -146,3 +151,22 @@ def test_the_processor_time_of_a_step_is_without_pauses(tmp_path, monkeypatch):
         training.record(6, {"loss": 1.0})
     with (tmp_path / "log.csv").open(newline="", encoding="utf-8") as file:
         assert [row["processor_seconds"] for row in csv.DictReader(file)] == ["0.75", "", "1"]
+
+
+LOADED_TORCH = """
+import pathlib, sys
+from ctd_jax.training.log import Events
+Events(pathlib.Path(sys.argv[1]), 0).close()
+assert "torch" not in sys.modules
+import torch
+"""
+
+
+def test_events_do_not_load_torch_though_it_is_installed(tmp_path):
+    """It takes seconds, and whoever wants it later gets it."""
+    (tmp_path / "torch.py").write_text("print('loaded')")
+    found = subprocess.run(
+        [sys.executable, "-c", LOADED_TORCH, tmp_path / "events"],
+        env=os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), str(REPO)])}, capture_output=True, text=True,
+    )  # fmt: skip
+    assert (found.stderr, found.stdout) == ("", "loaded\n")

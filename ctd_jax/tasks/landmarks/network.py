@@ -89,7 +89,7 @@ def look(
       doubts: False: `xy`, `confidence` and `presence` are all that is given.
     """
 
-    def body(variables: Variables, batch: Batch) -> dict[str, Array]:
+    def seen_by(variables: Variables, batch: Batch) -> dict[str, Array]:
         domain = batch.get("domain")
 
         def features(picture: Array) -> Features:
@@ -122,15 +122,15 @@ def look(
             seen["width"] = heatmaps.width(found, stride=model.stride)
         return seen
 
-    return body
+    return seen_by
 
 
 def forward(*made_of: Any, **keys: Any) -> Callable[[Variables, Batch], tuple[Array, Array]]:
     """Body as that of `look`, of the same arguments, for `xy` and `confidence` alone."""
     points = look(*made_of, **keys, doubts=False)
 
-    def body(variables: Variables, batch: Batch) -> tuple[Array, Array]:
+    def points_of(variables: Variables, batch: Batch) -> tuple[Array, Array]:
         seen = points(variables, batch)
         return seen["xy"], seen["confidence"]
 
-    return body
+    return points_of

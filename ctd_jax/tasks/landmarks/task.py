@@ -172,9 +172,13 @@ class LandmarkTask(StudentTask):
             terms[presence.NAME] = supervised.presence_cross_entropy(logits, inside, known)
         return terms
 
+    @functools.cached_property
+    def _drawn(self) -> Callable[[np.ndarray, int], Array]:
+        return jax.jit(self._draw, static_argnums=1)
+
     def true_maps(self, batch: HostBatch, cells: int) -> np.ndarray:
-        xy = jnp.where(batch["mask"][..., None], batch["xy"], jnp.inf)
-        return np.asarray(self._draw(xy, self.size // cells))
+        xy = np.where(batch["mask"][..., None], batch["xy"], np.float32(np.inf))
+        return np.asarray(self._drawn(xy, self.size // cells))
 
     def _compiled(self, parallel: Parallel, made: Callable[..., Any]) -> Callable[..., Any]:
         """`forward` or `look`, on the devices."""
