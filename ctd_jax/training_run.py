@@ -212,7 +212,8 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
         *(f"gradient_{term}" for term in task.gradient_terms),
         "val_error",
     ]
-    watch, pace = finite.Watch(parallel.first, _names(task, config)), Pace(parallel.devices[0].platform)
+    watch = finite.Watch(parallel.first, _names(task, config))
+    pace = Pace(parallel.devices[0].platform, memory.of_step(compiled, parallel.devices))
     with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
@@ -237,6 +238,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                     )
                 if evaluating:
                     with log.pause():
+                        memory.give_back()
                         error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
                         norms: dict[str, float] = {}
                         if task.gradient_terms:

@@ -34,8 +34,9 @@ def keep() -> None:
 
 
 def give_back() -> None:
-    """Gives the system what is free and was kept. For the ends of compiling and of evaluating, which leave more than a
-    gigabyte that no step uses, and holes too small for a step; the next step gets its own anew, once."""
+    """Gives the system what is free and was kept. For the end of compiling and both ends of evaluating: what a step
+    has left is of no use to an evaluation, whose own would come on top, and the other way about. The next step gets its
+    own anew, once."""
     if libc := _glibc():
         libc.malloc_trim(ctypes.c_size_t(0))
 
@@ -119,9 +120,19 @@ def compile_step(
     need, free = Need.of(compiled, state), limit(devices)
     if jax.process_index() == 0:
         each = f" of each of {len(devices)} devices" if len(devices) > 1 else ""
-        print(f"memory{each}: {need.text(free)}", file=sys.stderr)
+        text = need.text(free)
+        if devices[0].platform == "cpu":
+            text += f"; with the program, {_text(psutil.Process().memory_info().rss + of_step(compiled, devices))}"
+        print(f"memory{each}: {text}", file=sys.stderr)
     check(need, free, train, len(devices))
     return compiled
+
+
+def of_step(compiled: "Compiled", devices: "Sequence[jax.Device]") -> int:
+    """Bytes that exist only while a compiled step runs on these devices."""
+    plan = compiled.memory_analysis()
+    assert plan is not None, "every backend of JAX has one"
+    return len(devices) * plan.temp_size_in_bytes
 
 
 def check(need: Need, limit: int | None, train: "ConfigDict", devices: int) -> None:

@@ -1,24 +1,32 @@
 """How far the program may be ahead of the devices."""
 
 import collections
+import time
 
 import jax
 
 from ctd_jax.typing import Tree
+
+LARGE = 2**28  # bytes of a step
+PAUSE = 0.002  # seconds; a large step takes a hundred times as long
 
 
 class Pace:
     """Waits for steps that are still computed. Calls of compiled functions return at once, and the steps queue up.
 
     An accelerator has one step waiting while it computes another, so that it never waits for the program. On a CPU each
-    step gets its memory when it is called, not when it begins: there, none is waiting.
+    step gets its memory when it is called, not when it begins: there, none is waiting. A step's memory is free a moment
+    after its result is there: a step that is called before gets all of it anew, and the process grows to two and three
+    times what it needs. So there is a pause after a large one.
 
     Args:
       platform: of the devices, "cpu" or another.
+      step: bytes that exist only during a step, see `memory.of_step`.
     """
 
-    def __init__(self, platform: str):
+    def __init__(self, platform: str, step: int):
         self._ahead = 0 if platform == "cpu" else 1
+        self._pause = PAUSE if platform == "cpu" and step > LARGE else 0.0
         self._called: collections.deque[Tree] = collections.deque()
 
     def add(self, result: Tree) -> None:
@@ -26,3 +34,5 @@ class Pace:
         self._called.append(result)
         if len(self._called) > self._ahead:
             jax.block_until_ready(self._called.popleft())
+            if self._pause:
+                time.sleep(self._pause)
