@@ -26,10 +26,11 @@ REPO = tiny.REPO
 PLACES = [str(REPO), str(REPO / "tests"), os.environ.get("PYTHONPATH", "")]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PLACES)}
 INTERRUPTED = """
-import jobs, pathlib, sys
+import jobs, pathlib, signal, sys
 from ctd_jax import cluster
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the tests may have been told to ignore
     with cluster.joined("local:2", pathlib.Path(sys.argv[1])) as workers:
         for _ in workers.map(jobs.process_after, {"a": 0, "b": 60}):
             print("begun", flush=True)

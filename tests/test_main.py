@@ -75,7 +75,8 @@ def test_what_a_run_says(finished_run):
     assert made == versions.line(config["versions"][0]) and made.endswith("4 x cpu")
     assert f"jax {jax.__version__}, " in made
     size = r"[\d.]+ [MG]iB"
-    parts = f"parameters {size}, optimiser {size}, activations {size}, in all {size} of {size}"
+    parts = f"parameters {size}, optimiser {size}, activations {size}, in all {size} of {size}; "
+    parts += f"with the program, {size}"
     assert re.fullmatch(f"memory(: | of each of [0-9]+ devices: ){parts}", said)
     assert all(line.startswith("step ") for line in lines), error
     assert [line.split()[1] for line in lines] == ["2/4", "4/4"]
@@ -478,6 +479,7 @@ def test_an_allocator_that_gives_up(main, monkeypatch, when):
     if when == "compiling":
         monkeypatch.setattr(Parallel, "compile", lambda *_, **__: types.SimpleNamespace(lower=fail))
     else:
+        fail.memory_analysis = lambda: types.SimpleNamespace(temp_size_in_bytes=0)
         monkeypatch.setattr(memory, "compile_step", lambda *_: fail)
     result = main(train__batch_size=16)
     assert_complaint(result, "Out of memory allocating 99 bytes", "--config.train.accumulate_steps=2", "batch_size=8")
