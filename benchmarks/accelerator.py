@@ -66,7 +66,8 @@ def step(size: Size, out: Path) -> dict[str, Any]:
 
 
 def memory(size: Size, out: Path) -> dict[str, Any]:
-    from benchmarks.step import Ours, peak_memory
+    from benchmarks.contestants import peak_memory
+    from benchmarks.step import Ours
 
     case = {"image_size": size.image_size, "batch": size.batches[0], "encoder": size.encoder}
     ours = Ours(

@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.step import Ours, contestants, machine, race
+from benchmarks.contestants import contestants, race
+from benchmarks.step import Ours, machine
 
 PLACES = {"flip": 0.5, "scale": 0.25, "shift": 0.05}
 EVERYTHING = PLACES | {

@@ -82,7 +82,7 @@ def _bytes(shape: str) -> int:
 
 
 class Ours(step.Ours):
-    """The program of `ctd_jax.main`; a contestant of `step.Contestant`."""
+    """The program of `ctd_jax.main`; a contestant of `contestants.Contestant`."""
 
     def operations(self, call: str) -> dict[str, Any]:
         """Milliseconds of "train" or "predict" in processor time per core, number and MiB of each of KINDS in it."""

@@ -27,7 +27,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.step import Ours, contestants, machine
+from benchmarks.contestants import contestants
+from benchmarks.step import Ours, machine
 
 STEPS = 20  # at a turn
 INPUTS = {"constant": 2048, "cached": 2048, "streamed": 0}  # data.cache_mib

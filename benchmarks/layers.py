@@ -25,7 +25,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks import compiled, step
+from benchmarks import compiled, contestants, step
 
 DIRECTIONS = ("forward", "input gradient", "kernel gradient")
 MATRIX = 2048  # side of the product whose speed is the peak
@@ -86,7 +86,7 @@ def layers_of(model: Any, size: int) -> tuple[collections.Counter, collections.C
 
 
 class Ours:
-    """Single layers through XLA; a contestant of `step.Contestant`."""
+    """Single layers through XLA; a contestant of `contestants.Contestant`."""
 
     steps_per_call = 1
 
@@ -183,7 +183,7 @@ class Torch:
 def race(layers: list[Layer], batch: int, repeats: int) -> tuple[dict[Layer, dict[str, dict[str, float]]], float]:
     """Least seconds of each side for each direction of each layer, and the peak in FLOP/s."""
     found, products = {}, []
-    with step.contestants({"ctd_jax": (Ours, {}), "PyTorch": (Torch, {})}) as runners:
+    with contestants.contestants({"ctd_jax": (Ours, {}), "PyTorch": (Torch, {})}) as runners:
         for layer in layers:
             for runner in runners.values():
                 runner("prepare", layer, batch)
@@ -260,7 +260,7 @@ def main() -> None:
     for batch in map(int, args.batch.split(",")):
         result["layers"].append(table(batch, args.repeats))
         show(result["layers"][-1])
-        with step.contestants({"ctd_jax": (compiled.Ours, {"batch": batch, **CASE})}) as runners:
+        with contestants.contestants({"ctd_jax": (compiled.Ours, {"batch": batch, **CASE})}) as runners:
             for call in ("train", "predict"):
                 result["operations"].append(runners["ctd_jax"]("operations", call))
                 compiled.show(result["operations"][-1])

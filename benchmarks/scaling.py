@@ -16,7 +16,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.step import Ours, contestants, machine, race, task
+from benchmarks.contestants import contestants, race
+from benchmarks.step import Ours, machine, task
 
 BASE = {"batch": 16, "size": 128, "landmarks": 68, "devices": 1}
 TABLES = {"batch": (4, 16), "size": (64, 128), "landmarks": (20, 68, 200), "devices": (1, 2, 4)}

@@ -212,8 +212,10 @@ class Recipe(Study[Method, str]):
             split = path.stem.removeprefix("metrics_")
             numbers = files.read_json(path, f"remove {run.workdir}, and the same command trains it anew")
             line |= {f"{key}_{split}": numbers[key] for key in ("me_mm", "sdr_le_2mm") if key in numbers}
-        counts, seconds = processor_time(run.workdir)
-        line |= {"processor_minutes": float(counts @ seconds) / 60 / CORES, "clock_minutes": clock_minutes(run.workdir)}
+        counts, seconds, rates = times(run.workdir)
+        batch = files.read_json(run.workdir / "config.json", f"remove {run.workdir}")["train"]["batch_size"]
+        line |= {"processor_minutes": float(counts @ seconds) / 60 / CORES}
+        line |= {"clock_minutes": float((counts * batch / rates).sum()) / 60}
         return [line | {"seconds": result["seconds"], "config_hash": result["config_hash"], "run": name}]
 
     def describe(self, run: Run, lines: Sequence[Line]) -> str:
@@ -255,25 +257,17 @@ def time_of_step(config: ConfigDict, cache: pathlib.Path, steps: int) -> float:
     timed.grid, timed.train.steps, timed.eval.every = (), LOG_INTERVAL + steps, LOG_INTERVAL + steps
     with tempfile.TemporaryDirectory() as folder:
         training_run.train_and_evaluate(timed, pathlib.Path(folder) / "timing", cache)
-        counts, seconds = processor_time(pathlib.Path(folder) / "timing")
+        counts, seconds, _ = times(pathlib.Path(folder) / "timing")
     jax.clear_caches()
     return float(np.average(seconds[1:], weights=counts[1:]))
 
 
-def processor_time(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of training steps, and the seconds that one of them took, as log.csv has them."""
+def times(workdir: pathlib.Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Numbers of training steps, the seconds of processor time that one of them took, and pictures a second by the
+    clock, as log.csv has them."""
     rows = [row for row in read_table(workdir / "log.csv") if row["processor_seconds"]]
-    return np.diff([0, *(int(row["step"]) for row in rows)]), np.array(
-        [float(row["processor_seconds"]) for row in rows]
-    )
-
-
-def clock_minutes(workdir: pathlib.Path) -> float:
-    """What the training steps of a run took by the clock, from the images/s in log.csv."""
-    batch = files.read_json(workdir / "config.json", f"remove {workdir}, and the same command trains it anew")
-    rows = [row for row in read_table(workdir / "log.csv") if row["images_per_s"]]
-    pictures = np.diff([0, *(int(row["step"]) for row in rows)]) * batch["train"]["batch_size"]
-    return float((pictures / [float(row["images_per_s"]) for row in rows]).sum() / 60)
+    seconds, rates = (np.array([float(row[key]) for row in rows]) for key in ("processor_seconds", "images_per_s"))
+    return np.diff([0, *(int(row["step"]) for row in rows)]), seconds, rates
 
 
 def summarize(runs: Mapping[str, Sequence[Run]], settings: Mapping[str, str]) -> dict[str, Any]:

@@ -39,8 +39,8 @@ def report() -> None:
 
 def host() -> contextlib.AbstractContextManager[Any]:
     """While the block runs, JAX computes on this machine's CPU: for what is small and comes once, which the compiler of
-    an accelerator takes longer over (ResNet-50's initial weights: 23 s). Nothing changes where there is none,
-    or where JAX_PLATFORMS leaves the CPU out."""
+    an accelerator takes longer over (ResNet-50's initial weights: 23 s). Nothing changes where there is none, or where
+    JAX_PLATFORMS leaves the CPU out."""
     import jax
 
     if jax.default_backend() != "cpu":

@@ -6,7 +6,7 @@ import dataclasses
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import psutil
 
@@ -71,8 +71,7 @@ class Need:
     @classmethod
     def of(cls, compiled: "Compiled", state: "TrainState") -> "Need":
         """What the compiler has planned for a step of `state`."""
-        plan = compiled.memory_analysis()
-        assert plan is not None, "every backend of JAX has one"
+        plan = _plan(compiled)
         arguments = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
         temporary = plan.temp_size_in_bytes
         parameters, optimizer, average = map(_bytes, (state.params, state.opt_state, state.average))
@@ -129,10 +128,20 @@ def compile_step(
 
 
 def of_step(compiled: "Compiled", devices: "Sequence[jax.Device]") -> int:
-    """Bytes that exist only while a compiled step runs on these devices."""
+    """Bytes that exist only while a compiled step runs, on those of the devices that are this process's."""
+    return len(_local(devices)) * _plan(compiled).temp_size_in_bytes
+
+
+def _plan(compiled: "Compiled") -> Any:
     plan = compiled.memory_analysis()
     assert plan is not None, "every backend of JAX has one"
-    return len(devices) * plan.temp_size_in_bytes
+    return plan
+
+
+def _local(devices: "Sequence[jax.Device]") -> "list[jax.Device]":
+    import jax
+
+    return [device for device in devices if device.process_index == jax.process_index()]
 
 
 def check(need: Need, limit: int | None, train: "ConfigDict", devices: int) -> None:
@@ -190,9 +199,7 @@ def _advice(train: "ConfigDict", devices: int, need: Need | None = None, limit: 
 def limit(devices: "Sequence[jax.Device]") -> int | None:
     """Bytes that each of the devices can give to a program; None: unknown. The devices of a CPU share what the machine
     has left."""
-    import jax
-
-    local = [device for device in devices if device.process_index == jax.process_index()]
+    local = _local(devices)
     stats = local[0].memory_stats()
     if stats:
         return stats.get("bytes_limit")
