@@ -1,6 +1,7 @@
 """What all commands share: flags, messages and exit codes."""
 
 import atexit
+import contextlib
 import gc
 import io
 import logging
@@ -11,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from absl import flags
@@ -52,15 +53,33 @@ def run(
     """
     known = known or new_flags()
     try:
-        if any(argument in _HELP for argument in sys.argv[1:]):
-            _say_help(text, known)
-            return
-        parse(sys.argv[1:], known, paths, overrides)
-        for name in required:
-            if not known[name].present:
-                raise UserError(f"--{name} is missing: {known[name].help}")
+        with _explained():
+            if any(argument in _HELP for argument in sys.argv[1:]):
+                _say_help(text, known)
+                return
+            parse(sys.argv[1:], known, paths, overrides)
+            for name in required:
+                if not known[name].present:
+                    raise UserError(f"--{name} is missing: {known[name].help}")
+            set_up()
+            main()
+    except Exception as error:
+        _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
+
+
+def run_study(main: Callable[[], None]) -> None:
+    """Calls `main`, which parses its own flags, in a process as that of `run`. Exits as that does, but for errors that
+    should not happen: those are raised."""
+    with _explained():
         set_up()
         main()
+
+
+@contextlib.contextmanager
+def _explained() -> Iterator[None]:
+    """Context that ends the process, as `run` says, at errors that somebody can mend, and where it is interrupted."""
+    try:
+        yield
     except UserError as error:
         _complain(f"{error}", 2)
     except KeyboardInterrupt as error:
@@ -73,7 +92,7 @@ def run(
     except Exception as error:
         if message := errors.of_system(error) or _of_devices(error):
             _complain(message, 2)
-        _complain(f"{type(error).__name__}: {error}\nThis should not happen; --debug shows where it did", 1)
+        raise
 
 
 def workdirs(text: str) -> list[pathlib.Path]:

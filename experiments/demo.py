@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from configs import ctd_ed, ft
-from ctd_jax import cluster, metrics
+from ctd_jax import cluster, command, metrics
 from ctd_jax.data import synthetic
 from ctd_jax.study import Line, Run, Study, Trial
 
@@ -90,4 +90,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

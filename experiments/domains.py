@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from configs.domains import get_config
-from ctd_jax import cluster
+from ctd_jax import cluster, command
 from ctd_jax.study import Line, Run, Trial, repeats
 from experiments.shared_network import APART, CHOICE, WEIGHT, Method, SharedNetwork, minus_own_network
 
@@ -147,4 +147,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

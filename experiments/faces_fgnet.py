@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from configs import ctd_ed, ft
-from ctd_jax import cluster, files, metrics
+from ctd_jax import cluster, command, files, metrics
 from ctd_jax.data import splits
 from ctd_jax.data.points import read_folder
 from ctd_jax.study import Line, Run, Study, Trial, repeats
@@ -119,4 +119,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

@@ -27,7 +27,7 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from benchmarks.step import machine
-from ctd_jax import cluster
+from ctd_jax import cluster, command
 from ctd_jax.config import config_hash, load_config
 from ctd_jax.models import cost
 from ctd_jax.study import Line, Run, Study, Trial, repeats
@@ -196,4 +196,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

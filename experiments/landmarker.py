@@ -46,7 +46,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs import default
-from ctd_jax import data, files, lock, metrics
+from ctd_jax import command, data, files, lock, metrics
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions
@@ -295,22 +295,19 @@ def main() -> None:
     parser.add_argument("--ours", default="", help="folder of the runs of recipe.py, to compare with")
     parser.add_argument("--row", default="recipe", help="that of recipe.py which is compared")
     args = parser.parse_args()
-    try:
-        study, labels = Landmarker(args), labels_of(args.labels)
-        grid = [Setting(*pair) for pair in itertools.product(args.sizes, args.rates)]
-        result: dict[str, Any] = {}
-        for name in names_of(args.data):
-            setting = study.choose(name, labels[0], grid, args.minutes)
-            result[name] = {}
-            for count in labels:
-                workdirs = [study.run(Job(name, count, seed, setting, args.minutes)) for seed in args.seeds]
-                others = ours(args, name, count) if args.ours else []
-                result[name][name_of(count)] = setting._asdict() | compare(workdirs, others, args.row)
-    except UserError as error:
-        parser.error(str(error))
+    study, labels = Landmarker(args), labels_of(args.labels)
+    grid = [Setting(*pair) for pair in itertools.product(args.sizes, args.rates)]
+    result: dict[str, Any] = {}
+    for name in names_of(args.data):
+        setting = study.choose(name, labels[0], grid, args.minutes)
+        result[name] = {}
+        for count in labels:
+            workdirs = [study.run(Job(name, count, seed, setting, args.minutes)) for seed in args.seeds]
+            others = ours(args, name, count) if args.ours else []
+            result[name][name_of(count)] = setting._asdict() | compare(workdirs, others, args.row)
     files.write_text(HERE / "landmarker.json", json.dumps(result, indent=1) + "\n")
     print(console(result))
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from configs.mtmd import get_config
-from ctd_jax import cluster
+from ctd_jax import cluster, command
 from ctd_jax.metrics import intervals, segmentation
 from ctd_jax.study import CHOOSING_SEED, Line, Run, Trial
 from experiments.shared_network import APART, CHOICE, Method, SharedNetwork, minus_own_network
@@ -181,4 +181,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

@@ -24,6 +24,7 @@ from typing import Any
 
 import numpy as np
 
+from ctd_jax import command
 from ctd_jax.data import landmark_folder
 from ctd_jax.data.faults import Faults
 from ctd_jax.inspection import label_slips
@@ -114,4 +115,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

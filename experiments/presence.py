@@ -19,7 +19,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from configs import recipe
-from ctd_jax import metrics, training_run
+from ctd_jax import command, metrics, training_run
 from ctd_jax.data import landmark_folder
 from ctd_jax.metrics import presence
 from ctd_jax.text_table import text_table
@@ -117,4 +117,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

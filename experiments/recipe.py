@@ -42,7 +42,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import cluster, files, lock, training_run
+from ctd_jax import cluster, command, files, lock, training_run
 from ctd_jax.config import config_hash, load_config
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
@@ -342,28 +342,25 @@ def main() -> None:
     parser.add_argument("--runs", default="runs/recipe", help="folder of the runs")
     parser.add_argument("--cluster", default="", help=cluster.HELP)
     args = parser.parse_args()
-    try:
-        parts = files.read_json(args.parts, "give another file with --parts")
-        study = Recipe(args, parts)
-        rows = args.rows.split(",") if args.rows else study.rows()
-        labels, names = labels_of(args.labels), names_of(args.data)
-        for name, row in itertools.product(names, rows):
-            study.configured(row, "", name)
-        result: dict[str, Any] = {}
-        with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
-            for name in names:
-                settings = study.settings(name, rows)
-                result[name] = {}
-                for count in labels:
-                    methods = {Method(name, count, row): settings[row] for row in rows}
-                    runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
-                    result[name][name_of(count)] = summarize(runs, settings)
-    except UserError as error:
-        parser.error(str(error))
+    parts = files.read_json(args.parts, "give another file with --parts")
+    study = Recipe(args, parts)
+    rows = args.rows.split(",") if args.rows else study.rows()
+    labels, names = labels_of(args.labels), names_of(args.data)
+    for name, row in itertools.product(names, rows):
+        study.configured(row, "", name)
+    result: dict[str, Any] = {}
+    with cluster.joined(args.cluster, pathlib.Path(args.runs)) as study.workers:
+        for name in names:
+            settings = study.settings(name, rows)
+            result[name] = {}
+            for count in labels:
+                methods = {Method(name, count, row): settings[row] for row in rows}
+                runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
+                result[name][name_of(count)] = summarize(runs, settings)
     arguments = {key: getattr(args, key) for key in ("recipe", "set", "minutes", "steps", "choose_at")}
     study.write({"arguments": arguments | {"parts": parts, "seeds": args.seeds}, "data": result})
     print(console(result))
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from configs import ft
-from ctd_jax import cluster, models
+from ctd_jax import cluster, command, models
 from ctd_jax.study import Line, Run, Study, Trial, repeats
 from ctd_jax.tasks.teacher import load_teacher
 
@@ -194,4 +194,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

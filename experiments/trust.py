@@ -27,7 +27,7 @@ import numpy as np
 from PIL import Image
 from scipy import ndimage, stats
 
-from ctd_jax import data, files, metrics, tasks
+from ctd_jax import command, data, files, metrics, tasks
 from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.pictures import SUFFIXES
 from ctd_jax.metrics import Predictions
@@ -249,4 +249,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

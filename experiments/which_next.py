@@ -32,7 +32,7 @@ from flax import serialization
 from ml_collections import ConfigDict
 
 from configs import recipe
-from ctd_jax import data, files, metrics, training_run, trust
+from ctd_jax import command, data, files, metrics, training_run, trust
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.review import expected, order
 from ctd_jax.tasks.landmarks import evaluate
@@ -280,4 +280,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    command.run_study(main)

@@ -102,6 +102,19 @@ def test_how_a_command_ends(door, error, code, said):
     assert err.startswith(said) and "Traceback" not in err
 
 
+@pytest.mark.parametrize(("error", "code"), [(UserError("too small"), 2), (KeyboardInterrupt(), 1)])
+def test_a_study_ends_as_a_command(door, monkeypatch, error, code):
+    monkeypatch.setattr(command, "run", lambda work, _: command.run_study(work))
+    found, err = door(raises(error))
+    assert found == code and err.startswith("error: ") and "Traceback" not in err
+
+
+def test_a_study_shows_where_a_mistake_of_its_own_is(monkeypatch):
+    monkeypatch.setattr(command, "set_up", lambda: None)
+    with pytest.raises(KeyError):
+        command.run_study(raises(KeyError("x")))
+
+
 def test_a_thread_ends_in_one_line(door):
     def work():
         thread = threading.Thread(target=raises(OSError(28, "No space left on device", "/runs/a")))

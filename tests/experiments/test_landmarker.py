@@ -14,6 +14,7 @@ from PIL import Image
 
 from configs import default
 from ctd_jax import data
+from ctd_jax.errors import UserError
 from experiments import landmarker, recipe
 
 DOTS = ("bright", "dim")  # landmarks: the pixel of 255, and that of 200
@@ -151,36 +152,35 @@ def test_the_difference_from_ours_is_paired(run, tmp_path, capsys):
     assert "recipe.csv has no recipe of 0.6 minutes and seed 0" in capsys.readouterr().err
 
 
-def fails(run, capsys, *arguments, **others):
-    with pytest.raises(SystemExit) as stop:
+def fails(run, *arguments, **others):
+    with pytest.raises(UserError) as stop:
         run("--labels=2", "--seeds=0", "--sizes=32", *arguments, **others)
-    assert stop.value.code == 2
-    return capsys.readouterr().err
+    return str(stop.value)
 
 
-def test_a_landmark_without_its_place_is_said(run, tmp_path, capsys):
+def test_a_landmark_without_its_place_is_said(run, tmp_path):
     write_dots(tmp_path / "dots", empty=(4,))
-    assert "1 pictures of val have a landmark without its place" in fails(run, capsys)
+    assert "1 pictures of val have a landmark without its place" in fails(run)
 
 
-def test_an_unknown_name_is_said_before_the_first_run(run, tmp_path, capsys):
+def test_an_unknown_name_is_said_before_the_first_run(run, tmp_path):
     write_dots(tmp_path / "dots")
-    assert "--data: 'dotz'; expected some of" in fails(run, capsys, "--data=dots,dotz")
+    assert "--data: 'dotz'; expected some of" in fails(run, "--data=dots,dotz")
     assert not (tmp_path / "runs").exists()
 
 
-def test_what_the_worker_said_last_is_said(run, tmp_path, capsys):
+def test_what_the_worker_said_last_is_said(run, tmp_path):
     write_dots(tmp_path / "dots")
     (tmp_path / "worker.py").write_text("raise SystemExit('no module named landmarker')")
-    message = fails(run, capsys)
+    message = fails(run)
     assert "ended with 1 (no module named landmarker)" in message and "worker.log" in message
 
 
-def test_a_point_that_is_no_number_is_no_result(run, tmp_path, capsys):
+def test_a_point_that_is_no_number_is_no_result(run, tmp_path):
     write_dots(tmp_path / "dots")
     worker = WORKER.replace("np.savez(", "found['test1'][0, 0] = np.nan\nnp.savez(")
     (tmp_path / "worker.py").write_text(worker)
-    assert "1 points of test1 are no numbers" in fails(run, capsys)
+    assert "1 points of test1 are no numbers" in fails(run)
     assert not (tmp_path / "landmarker.csv").exists()
 
 
