@@ -28,8 +28,9 @@ from PIL import Image
 from scipy import ndimage, stats
 
 from ctd_jax import command, data, files, metrics, tasks
-from ctd_jax.data.dataset import Dataset
+from ctd_jax.data.dataset import Dataset, evenly_spread
 from ctd_jax.data.pictures import SUFFIXES
+from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions
 from ctd_jax.tasks.landmarks import evaluate
 from ctd_jax.tasks.trained import Trained
@@ -90,16 +91,11 @@ class Network:
         return self.features(Dataset.unlabelled(tuple(names), picture, boxes=nowhere, size=size, margin=0.0))
 
 
-def some(number: int, most: int = MAX_PICTURES) -> np.ndarray:
-    """Indices of at most `most` of a number of pictures, evenly spread."""
-    return np.unique(np.linspace(0, number - 1, most).round().astype(int))
-
-
 def of_radius(network: Network, pictures: data.SplitPictures) -> dict[str, Any]:
     """What each sign of doubt makes of the radius; `chosen` is the one that val chooses."""
     val = network.trained.evidence
     if val is None:
-        raise SystemExit(network.trained.lacks)
+        raise UserError(network.trained.lacks)
     error = np.linalg.norm(val.offset, axis=-1)
     looked = [network.look_at(pictures.split(name)) for name in pictures.splits_called("test")]
     table = metrics.concatenate([one.table for one in looked])
@@ -165,12 +161,12 @@ def of_unlike(network: Network, pictures: data.SplitPictures, own: str, folder: 
     """
     val = network.trained.evidence
     if val is None or not val.unlike:
-        raise SystemExit(network.trained.lacks)
+        raise UserError(network.trained.lacks)
     mahalanobis, train = val.unlike[0], pictures.trained_on
     of_train = network.features(train.take(train.spread(MAX_TRAIN)))
     whole = pictures.everything
     tests = np.flatnonzero([split.startswith("test") for split in pictures.split_of])
-    tests = tests[some(len(tests))]
+    tests = tests[evenly_spread(len(tests), MAX_PICTURES)]
 
     def neighbours(features: np.ndarray) -> np.ndarray:
         a, b = (x / np.linalg.norm(x, axis=1, keepdims=True) for x in (features, of_train))
@@ -191,7 +187,7 @@ def of_unlike(network: Network, pictures: data.SplitPictures, own: str, folder: 
     for name, place in SETS.items():
         if name != own:
             found = sorted(p for p in (folder / place).rglob("*") if p.suffix.lower() in SUFFIXES)
-            few = [found[i] for i in some(len(found))]
+            few = [found[i] for i in evenly_spread(len(found), MAX_PICTURES)]
             read = [np.asarray(Image.open(path).convert("RGB")) for path in few]
             rows[name] = judged(network.features_of([path.name for path in few], read.__getitem__))
     return rows

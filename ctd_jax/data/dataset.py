@@ -114,7 +114,7 @@ class Dataset(Generic[T]):
 
     def spread(self, most: int) -> np.ndarray:
         """Indices of at most `most` of the pictures, evenly spread, in ascending order."""
-        return np.unique(np.linspace(0, len(self) - 1, most).round().astype(int))
+        return evenly_spread(len(self), most)
 
     def take(self, indices: np.ndarray) -> "Dataset[T]":
         """The data set of these pictures only."""
@@ -261,3 +261,8 @@ class Dataset(Generic[T]):
         iterator = iter(batches.to_iter_dataset(options))
         iterator.set_state({"next_index": start})
         return iterator
+
+
+def evenly_spread(number: int, most: int) -> np.ndarray:
+    """Indices of at most `most` of a number of things, evenly spread, in ascending order."""
+    return np.unique(np.linspace(0, number - 1, most).round().astype(int))
