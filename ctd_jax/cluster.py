@@ -166,7 +166,7 @@ class Workers:
 
 @contextlib.contextmanager
 def joined(cluster: str, shared: pathlib.Path) -> Iterator[Workers | None]:
-    """The workers that `--cluster` names; when the block ends by an error or Ctrl-C, so does what they are at.
+    """The workers that `--cluster` names; when the block ends by an error, Ctrl-C or SIGTERM, so does what they are at.
 
     Args:
       cluster: local:N, an address of a scheduler, or "": None is given.
@@ -186,9 +186,11 @@ def joined(cluster: str, shared: pathlib.Path) -> Iterator[Workers | None]:
         import distributed
     except ImportError as error:
         raise UserError(f"--cluster needs Dask, which is not installed: {INSTALL}") from error
+    from ctd_jax.training.stopping import Signals
+
     logging.getLogger("distributed").setLevel(logging.WARNING)
     logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # it raises the same as well
-    with contextlib.ExitStack() as stack:
+    with Signals(), contextlib.ExitStack() as stack:
         address = stack.enter_context(_local(int(local[1]))) if local else cluster
         try:
             client = stack.enter_context(distributed.Client(address, timeout=ANSWER))

@@ -26,11 +26,10 @@ REPO = tiny.REPO
 PLACES = [str(REPO), str(REPO / "tests"), os.environ.get("PYTHONPATH", "")]
 ENVIRONMENT = os.environ | {"PYTHONPATH": os.pathsep.join(PLACES)}
 INTERRUPTED = """
-import jobs, pathlib, signal, sys
+import jobs, pathlib, sys
 from ctd_jax import cluster
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # which the tests may have been told to ignore
     with cluster.joined("local:2", pathlib.Path(sys.argv[1])) as workers:
         for _ in workers.map(jobs.process_after, {"a": 0, "b": 60}):
             print("begun", flush=True)
@@ -171,8 +170,16 @@ def test_workers_of_a_scheduler(scheduler, tmp_path, kind):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_the_workers(tmp_path):
-    """As a terminal does it: every process gets the signal."""
+@pytest.mark.parametrize(
+    ("send", "number", "name"),
+    [
+        (os.killpg, signal.SIGINT, "Ctrl-C"),
+        (os.kill, signal.SIGTERM, "SIGTERM"),
+        (os.killpg, signal.SIGTERM, "SIGTERM"),
+    ],
+)
+def test_a_command_that_is_stopped_ends_its_workers(tmp_path, send, number, name):
+    """As a terminal and a batch system do it, which send the signal to every process, and as `kill` does."""
     (tmp_path / "main.py").write_text(INTERRUPTED)
     command = [sys.executable, "main.py", str(tmp_path)]
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
@@ -180,11 +187,12 @@ def test_ctrl_c_ends_the_workers(tmp_path):
     assert begun.stdout.readline() == "begun\n"
     all_of_them = psutil.Process(begun.pid).children(recursive=True)
     processes = [one for one in all_of_them if "spawn_main" in " ".join(one.cmdline())]
-    os.killpg(begun.pid, signal.SIGINT)
+    send(begun.pid, number)
     _, error = begun.communicate(timeout=60)
-    assert error.count("Traceback") == 1 and "KeyboardInterrupt" in error and "WARNING" not in error
+    assert error.count("Traceback") == 1 and f"Stopped: stopped by {name};" in error and "WARNING" not in error
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert len(processes) == 2 and alive == []
+    assert not list(tmp_path.glob(".cluster-*"))
 
 
 class OneRun(study.Study[str, str]):
