@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import cluster, files, run_folder, tasks
+from ctd_jax import cluster, data, files, run_folder, tasks
 from ctd_jax.metrics.repeated import Repeats
 
 CHOOSING_SEED = 1000  # none of the seeds that are compared
@@ -191,6 +191,8 @@ class Study(abc.ABC, Generic[Method, Setting]):
             if not (self._runs / trial.name / tasks.of(trial.config).last_file).exists()
         }
         jobs = dict(left)
+        if self.workers is None:
+            _read_other_roots(list(jobs.values()))
         trained = map(_train, jobs.values()) if self.workers is None else self.workers.map(_train, jobs)
         return [self._next(trial, trained if left.pop(trial.name, None) else None) for trial in trials]
 
@@ -233,6 +235,20 @@ class Study(abc.ABC, Generic[Method, Setting]):
             left = (self.total - self._done) * self._seconds / self._trained / workers / 60
             took += f"; about {left:.0f} min left"
         print(f"run {number}: {what}{took and f' ({took})'}", file=sys.stderr)
+
+
+def _read_other_roots(trainings: Sequence[_Training]) -> None:
+    """Reads the data that the first training does not read, so that what is wrong with them is said before it begins,
+    not hours later.
+
+    Raises:
+      UserError: see `data.load`.
+    """
+    of_root: dict[str, _Training] = {}
+    for one in trainings:
+        of_root.setdefault(str(one.config.data.root), one)
+    for one in list(of_root.values())[1:]:
+        data.load(one.config.data, one.cache, targets=tasks.of(one.config).targets)
 
 
 def _train(run: _Training) -> tuple[dict[str, Any], float]:

@@ -150,6 +150,22 @@ def test_what_is_said_of_a_run(tmp_path, trained, capsys):
     assert third == "run 3 of 4: b-1-8-test, error 0.41 (2 s; about 0 min left)"
 
 
+def test_a_folder_that_is_not_there_is_named_before_the_first_training(tmp_path, trained, landmark_folder):
+    folders = {"a": landmark_folder(), "b": tmp_path / "nowhere"}
+
+    class OfFolders(Toy):
+        def trial(self, method, setting, seed, split):
+            trial = super().trial(method, setting, seed, split)
+            trial.config.data.root = str(folders[method])
+            return trial
+
+    with pytest.raises(UserError, match="nowhere: no such folder"):
+        OfFolders(tmp_path).choose_each({"a": [1, 2], "b": [1, 2]}, error)
+    assert trained == []
+    OfFolders(tmp_path).choose("a", [1, 2], error)
+    assert trained == ["a-1-1000-val", "a-2-1000-val"]
+
+
 def test_the_lowest_error_on_val_is_that_of_the_log(tmp_path):
     run = study.Run(tmp_path, {}, {})
     assert run.val_error() == float("inf")
