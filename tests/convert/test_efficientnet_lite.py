@@ -39,6 +39,7 @@ def features(imagenet):
     return jax.jit(lambda x: net.apply(imagenet.variables, x, train=False))
 
 
+@pytest.mark.slow
 @needs_weights
 def test_the_published_weights_give_what_pytorch_gives(features, golden):
     out = features(picture(64, 96))
@@ -51,6 +52,7 @@ def test_the_published_weights_give_what_pytorch_gives(features, golden):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=stage)
 
 
+@pytest.mark.slow
 @needs_weights
 def test_it_sees_a_gown_a_mortarboard_and_a_uniform_on_a_portrait(imagenet, features, golden):
     """Grace Hopper's, which comes with Matplotlib, in the original's cut and size. Classes 400, 667 and 652."""

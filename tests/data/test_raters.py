@@ -213,6 +213,7 @@ def seen(made, step):
     return np.asarray(made.augmented(batch, keys)[1][2])
 
 
+@pytest.mark.slow
 def test_a_training_sees_one_rater_or_the_other(pair, teacher_file):
     still = tiny.STILL | {"data__raters": "draw"}
     mean = seen(task(pair, teacher_file, ["one", "two"], **tiny.STILL), 0)

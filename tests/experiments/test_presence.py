@@ -41,6 +41,7 @@ def test_a_rectangle_covers_one_of_the_landmarks_in_every_second_picture(drawn, 
             assert (now[y, x] == grey).all() == gone[column]
 
 
+@pytest.mark.slow
 def test_the_table(drawn, teacher_file, tmp_path, monkeypatch, capsys):
     small = {key: value for key, value in tiny.KEYS.items() if not key.startswith("data.synthetic")}
     monkeypatch.setattr(presence, "KEYS", small | {"teacher.weights": str(teacher_file)})

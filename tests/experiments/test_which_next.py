@@ -30,6 +30,7 @@ def study(landmark_folder, teacher_file, tmp_path, monkeypatch):
     return start, tmp_path / root.name
 
 
+@pytest.mark.slow
 def test_ways_have_as_many_labels_of_new_people_and_a_second_call_trains_nothing(study, monkeypatch):
     start, runs = study
     found = start()

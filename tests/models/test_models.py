@@ -114,6 +114,7 @@ def test_mobilefacenet_matches_pytorch(size, golden):
     check_stages(out, golden, f"mobilefacenet/{size}/")
 
 
+@pytest.mark.slow
 def test_mobilefacenet_gives_the_recorded_features_of_real_faces():
     if not FACES.is_dir():
         pytest.skip("the published weights and their recorded features are not beside this checkout")
@@ -169,6 +170,7 @@ def test_efficientnet_lite_in_training_matches_pytorch(lite, lite_golden):
     check_stages(out, lite_golden, "train/")
 
 
+@pytest.mark.slow
 def test_the_head_of_efficientnet_lite_stays_as_it_is_if_it_is_told_so(lite):
     net, variables = lite
     _, updates = net.apply(variables, picture(32, 32), train=True, train_head=False, mutable=["batch_stats"])
@@ -242,6 +244,7 @@ def test_bfloat16_activations_keep_float32_parameters_and_heatmaps():
     assert out["stem"].dtype == out["encoder"].dtype == out["deconv2"].dtype == jnp.bfloat16
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "kwargs"), [("resnet8", {"width": 8}), ("mobilefacenet", {}), ("mobilenet_micro", {})]
 )

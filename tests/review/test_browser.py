@@ -122,6 +122,7 @@ def on_disk(server):
     return Review(journal.read(server.path))
 
 
+@pytest.mark.slow
 def test_a_dragged_point_is_on_the_disk_to_a_twentieth_of_a_pixel(used):
     page, server = used
     names = server.reviewed.names
@@ -331,6 +332,7 @@ def test_the_rest_is_fitted_to_what_was_corrected(used, drawn):
     assert point(page, "right_ala")["how"] == "predicted"
 
 
+@pytest.mark.slow
 def test_edits_wait_in_the_page_while_the_server_is_gone(browser, folder):
     root, predict = folder
     with serving(root, predict=predict) as server:
@@ -374,6 +376,7 @@ def test_a_full_disk_is_said_until_there_is_room(used, monkeypatch):
     page.forget()  # the browser has reported the refusals, as it should
 
 
+@pytest.mark.slow
 def test_two_windows_on_one_rater(used, browser):
     page, server = used
     other = browser.page(server.address)
