@@ -1,6 +1,6 @@
 """Which network to start from: none, one of drawn faces, one of real faces, or one of ImageNet.
 
-    python -m experiments.teachers --roots=faces_fgnet,ceph_isbi2015,fetal_head_us --teacher=FILE.safetensors
+    python -m experiments.teachers --roots=faces_fgnet,ceph_isbi2015,multidomain/fetal_head_us --teacher=FILE
 
 Plain fine-tuning (FT) from each teacher on each landmark folder, with --labels labelled pictures. All train as many
 steps, on as many pictures of the same size, and have heatmaps of stride 4, so that an encoder of stride 32 has one
