@@ -86,6 +86,7 @@ def trained(monkeypatch):
         return result
 
     monkeypatch.setattr(training_run, "train_and_evaluate", train_and_evaluate)
+    monkeypatch.setattr("ctd_jax.study._read_other_roots", lambda trainings: None)  # of folders that are not there
     return names
 
 
