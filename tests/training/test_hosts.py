@@ -63,26 +63,21 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
-def assert_same_weights(found, want):
-    """To 1e-5, but for one weight in 100,000: Adam moves one whose gradient is mere rounding as far as any other."""
-    chex.assert_trees_all_equal_shapes(found, want)
-    chex.assert_tree_all_finite((found, want))
-    apart = jax.tree.map(lambda a, b: np.abs(a - b).ravel(), found, want)
-    apart = np.concatenate(jax.tree.leaves(apart))
-    assert (apart > 1e-5).sum() <= max(1, 1e-5 * apart.size), np.sort(apart)[-20:]
-    assert apart.max() < 1e-3
-
-
-def assert_same_run(run, want):
-    """Losses, rates, validation errors, the last state, all predictions and metrics."""
+def assert_same_log(run, want):
     for found, expected in zip(rows(run / "log.csv"), rows(want / "log.csv"), strict=True):
         assert found.keys() == expected.keys()
         for key in found.keys() - set(SPEEDS):
             number = [float(row[key] or "nan") for row in (found, expected)]
             assert number[0] == pytest.approx(number[1], rel=1e-5, abs=1e-5, nan_ok=True), key
+
+
+def assert_same_run(run, want):
+    """Losses, rates, validation errors, the last state, all predictions and metrics."""
+    assert_same_log(run, want)
     states = [checkpoint.read(folder / "checkpoints" / "4") for folder in (run, want)]
+    chex.assert_tree_all_finite(states)
     for part in ("params", "batch_stats"):
-        assert_same_weights(*(state[part] for state in states))
+        chex.assert_trees_all_close(*(state[part] for state in states), rtol=1e-7, atol=1e-5)
     for found, expected in zip(rows(run / "predictions.csv"), rows(want / "predictions.csv"), strict=True):
         assert found["image"] == expected["image"]
         for key, digits in (("x", 0.01), ("y", 0.01), ("confidence", 1e-3)):  # px; the peaks of four steps are flat
@@ -162,7 +157,13 @@ def test_two_processes_learn_who_is_who(cli, tmp_path):
     found, want = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("two", "one"))
     assert found | {"seconds": 0} == want | {"seconds": 0}
     found, want = (models.weight_file.load(tmp_path / name / "teacher.safetensors")[0] for name in ("two", "one"))
-    assert_same_weights(found, want)
+    chex.assert_trees_all_close(found["batch_stats"], want["batch_stats"], rtol=1e-7, atol=1e-5)
+    chex.assert_trees_all_equal_shapes(found, want)
+    apart = jax.tree.map(lambda a, b: np.abs(a - b).ravel(), found["params"], want["params"])
+    apart = np.concatenate(jax.tree.leaves(apart))
+    # Adam moves a weight whose gradient is mere rounding as far as any other: by 2e-4 in two steps.
+    assert (apart > 1e-5).sum() <= max(1, 1e-5 * apart.size) and apart.max() < 4e-4, np.sort(apart)[-20:]
+    assert_same_log(tmp_path / "two", tmp_path / "one")
     assert (tmp_path / "two" / "log.csv").read_text().count("\n") == 3
 
 
