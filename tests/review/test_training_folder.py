@@ -166,7 +166,7 @@ def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
     said = training_folder.write(reviewed, entries, tmp_path / "new")
     words = shlex.split(said.splitlines()[-1].removeprefix("Train on it: "))
     assert words == ["ctd-jax", "train", "--config=recipe:own", "--workdir=runs/new",
-                     f"--config.data.root={tmp_path / 'new'}", "--config.teacher.weights=imagenet"]  # fmt: skip
+                     f"--config.data.root={tmp_path / 'new'}", "--config.teacher.weights=embedded"]  # fmt: skip
     small = tiny.arguments(teacher_file, train__steps=2, data__root=str(tmp_path / "new"))
     code, _, error = cli("ctd_jax.main", "--config=ctd_ed", f"--workdir={tmp_path / 'run'}", *small)
     assert code == 0, error
