@@ -194,13 +194,17 @@ class Recipe(Study[Method, str]):
         set_data(config, pathlib.Path(self._args.folder), name, self._args.choose_at, CHOOSING_SEED)
         config.eval.split = "val"
         key, place = f"{name} {row} {config_hash(config)}", self._runs / "timing"
-        with lock.held(place, wait=True):  # for the steps of another slice
-            path = place / "seconds_per_step.json"
-            known = files.read_json(path, "remove it, and steps are timed again") if path.exists() else {}
-            if key not in known:
-                known[key] = time_of_step(config, self._runs / "tfds", self._args.calibrate)
-                files.write_text(path, json.dumps(known, indent=1) + "\n")
-        return float(known[key])
+        path = place / "seconds_per_step.json"
+
+        def known() -> dict[str, float]:
+            return files.read_json(path, "remove it, and steps are timed again") if path.exists() else {}
+
+        if key not in known():
+            with lock.held(place, wait=True):  # another slice may be timing this row, or another
+                if key not in known():
+                    seconds = time_of_step(config, self._runs / "tfds", self._args.calibrate)
+                    files.write_text(path, json.dumps(known() | {key: seconds}, indent=1) + "\n")
+        return known()[key]
 
     def lines_of(self, run: Run) -> list[Line]:
         name = str(run.workdir.relative_to(self._runs))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ctd_jax import metrics, training_run
+from ctd_jax import lock, metrics, training_run
 from ctd_jax.config import config_hash, load_config
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
@@ -150,6 +150,14 @@ def test_rows_have_steps_for_the_same_minutes(run, trained, tmp_path):
     }  # fmt: skip
     known = json.loads((tmp_path / "runs" / "timing" / "seconds_per_step.json").read_text())
     assert sorted(known.values()) == [0.25, 0.5]
+
+
+def test_who_knows_the_steps_does_not_wait_for_a_slice_that_times_others(run, trained, tmp_path):
+    run("--data=faces_fgnet", "--labels=5", "--rows=ft")
+    before = len(trained)
+    with lock.held(tmp_path / "runs" / "timing"):
+        run("--data=faces_fgnet", "--labels=5", "--rows=ft", "--seeds=7")
+    assert len(trained) == before + 1
 
 
 def test_rows_have_the_steps_that_were_given(run, trained, tmp_path):
