@@ -35,6 +35,14 @@ def test_others_are_those_who_edited_here_and_the_raters_of_the_folder(root):
     assert blinding.others(root, "senior", reviewed) == ["anna"]
 
 
+def test_pictures_without_labels_have_only_the_raters_who_edited_here(root):
+    (root / "landmarks.csv").unlink()
+    (root / "dataset.json").unlink()
+    assert blinding.others(root, "ben", folder.read(root, ["tip"])) == []
+    write(root, "anna", OPENED, EDIT)
+    assert blinding.others(root, "ben", folder.read(root, ["tip"])) == ["anna"]
+
+
 @pytest.mark.parametrize(
     ("asked", "entries", "others", "repeat", "want"),
     [
