@@ -217,9 +217,10 @@ class Recipe(Study[Method, str]):
             numbers = files.read_json(path, f"remove {run.workdir}, and the same command trains it anew")
             line |= {f"{key}_{split}": numbers[key] for key in ("me_mm", "sdr_le_2mm") if key in numbers}
         counts, seconds, rates = times(run.workdir)
-        batch = files.read_json(run.workdir / "config.json", f"remove {run.workdir}")["train"]["batch_size"]
+        config = files.read_json(run.workdir / "config.json", f"remove {run.workdir}")
+        line |= {"teacher": pathlib.Path(config["teacher"]["weights"]).name, "image_size": config["data"]["image_size"]}
         line |= {"processor_minutes": float(counts @ seconds) / 60 / CORES}
-        line |= {"clock_minutes": float((counts * batch / rates).sum()) / 60}
+        line |= {"clock_minutes": float((counts * config["train"]["batch_size"] / rates).sum()) / 60}
         return [line | {"seconds": result["seconds"], "config_hash": result["config_hash"], "run": name}]
 
     def describe(self, run: Run, lines: Sequence[Line]) -> str:

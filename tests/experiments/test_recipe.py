@@ -144,7 +144,8 @@ def test_rows_have_steps_for_the_same_minutes(run, trained, tmp_path):
         ("ft", 240, 30), ("toy", 480, 60),
     }  # fmt: skip
     table = lines(tmp_path / "recipe.csv")
-    assert {line["minutes"] for line in table} == {"1.0"}
+    assert {line["minutes"] for line in table} == {"1.0"} and {line["teacher"] for line in table} == {"t.safetensors"}
+    assert {line["image_size"] for line in table if line["row"] == "ft"} == {"112"}
     assert {(line["row"], float(line["processor_minutes"])) for line in table} == {
         ("ft", (70 + 115) / 120), ("recipe", (70 + 117.5) / 120),
     }  # fmt: skip
