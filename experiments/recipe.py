@@ -363,7 +363,8 @@ def main() -> None:
                 runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
                 result[name][name_of(count)] = summarize(runs, settings)
     arguments = {key: getattr(args, key) for key in ("recipe", "set", "minutes", "steps", "choose_at")}
-    study.write({"arguments": arguments | {"parts": parts, "seeds": args.seeds}, "data": result})
+    arguments |= {"teacher": pathlib.Path(args.teacher).name, "parts": parts, "seeds": args.seeds}
+    study.write({"arguments": arguments, "data": result})
     print(console(result))
 
 

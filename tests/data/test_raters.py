@@ -62,6 +62,7 @@ def test_points_come_in_the_order_of_the_pictures_and_landmarks(root, caplog):
     bob = [[[NAN, NAN], [NAN, NAN]], [[1, 2], [3.5, 4]]]
     np.testing.assert_array_equal(found, np.stack([ann, bob], axis=1))
     assert "landmarks_bob.csv: pictures that landmarks.csv lacks are left out: z.png" in caplog.text
+    assert "landmarks_ann.csv" not in caplog.text
 
 
 @pytest.mark.parametrize(

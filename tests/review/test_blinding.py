@@ -65,7 +65,10 @@ def test_what_is_said():
         "blinded: the points of landmarks.csv, predictions, what anna and senior placed are not shown; --noblinded "
         "shows landmarks.csv and predictions"
     )
-    assert blinding.said(False, [], proposes=False).startswith("not blinded: the points of landmarks.csv are shown")
+    assert blinding.said(True, [], proposes=False).startswith("blinded: the points of landmarks.csv are not shown;")
+    for proposes, what in ((True, " and predictions"), (False, "")):
+        said = f"not blinded: the points of landmarks.csv{what} are shown; --blinded hides them"
+        assert blinding.said(False, ["anna"], proposes=proposes) == said
 
 
 def test_a_share_of_the_pictures_comes_again_later(root):
