@@ -6,7 +6,6 @@ import json
 import pathlib
 import shutil
 
-import compiling
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -114,9 +113,9 @@ def other_weights(run: pathlib.Path, place: pathlib.Path, seed: int, **data) -> 
     return place
 
 
-def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None, usual_fusions: bool = False):
-    """Function of batches of one shape that starts anew each time: the final state, and the means of each step (without
-    the gradient's norm), as NumPy. `usual_fusions`: see `compiling.USUAL_FUSIONS`."""
+def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None):
+    """Function of batches that starts anew each time: the final state, and the means of each step (without the
+    gradient's norm), as NumPy."""
     parallel = Parallel(kind, jax.devices()[:devices])
     start = jax.device_get(task.init(0))
     labels = task.param_labels(start["params"])
@@ -125,7 +124,6 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
     compiled = parallel.compile(made, sharded=False, donate=(0,))
 
     def train(batches, variables=start):
-        nonlocal compiled
         average = step.first_average(variables, labels) if task.config.train.average else None
         state = step.TrainState(
             np.int32(0), variables["params"], variables["batch_stats"], tx.init(variables["params"]), average
@@ -134,9 +132,6 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
             (state, step.constants(task.config.seed, task.config.train, task.constants))
         )
         of_task, means = parallel.first(constants.task), []
-        if usual_fusions and not isinstance(compiled, jax.stages.Compiled):
-            lowered = compiled.lower(state, constants, parallel.shard(batches[0]))
-            compiled = lowered.compile(compiler_options=compiling.USUAL_FUSIONS)
         for batch in batches:
             state, mean = compiled(state, constants, parallel.shard(batch))
             means.append({name: float(value) for name, value in parallel.first(mean).items() if name != step.GRADIENT})

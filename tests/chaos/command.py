@@ -19,7 +19,6 @@ import tensorflow_datasets  # noqa: F401
 
 import ctd_jax.main  # noqa: F401
 import ctd_jax.training_run  # noqa: F401
-from tests.compiling import QUICK
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.chaos.command"])
@@ -100,7 +99,7 @@ def _run(arguments, workdir, error, die_at, by, trace):
     """The child's part."""
     for stream in (1, 2):
         os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
-    os.environ["XLA_FLAGS"] = QUICK  # one device
+    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # one device
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if die_at or trace:

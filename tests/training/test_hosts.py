@@ -11,7 +11,6 @@ import subprocess
 import sys
 
 import chex
-import compiling
 import jax
 import numpy as np
 import pytest
@@ -38,8 +37,7 @@ def launch(*arguments, devices=2, processes=2, extra=((), ())):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    more = f"--xla_force_host_platform_device_count={devices} {compiling.USUAL}"
-    flags = f"{os.environ['XLA_FLAGS']} {more}"  # the last one holds
+    flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"  # the last one holds
     paths = [str(REPO), str(REPO / "tests"), str(REPO / "tests" / "training"), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     started = []
@@ -313,7 +311,7 @@ def twenty_steps(teacher, kind, devices):
     """The losses of twenty steps, and the metrics of what they lead to."""
     task = tiny.task(teacher, train__batch_size=8, train__steps=20, data__synthetic__identities=(4, 5, 2))
     batches = task.train.training_batches(batch_size=8, seed=0, start=0)
-    state, means = tiny.trainer(task, kind, devices, usual_fusions=True)([next(batches) for _ in range(20)])
+    state, means = tiny.trainer(task, kind, devices)([next(batches) for _ in range(20)])
     parallel = Parallel(kind, jax.devices()[:devices])
     body = parallel.compile(landmarks.forward(task.model, task.teacher.input), sharded=True)
     variables = parallel.replicate({"params": state.params, "batch_stats": state.batch_stats})

@@ -51,14 +51,14 @@ def assert_same_run(found, want):
 @pytest.fixture(scope="module")
 def one_device(teacher_file):
     task = make_task(teacher_file)
-    return task, tiny.trainer(task, usual_fusions=True), batches(task, 3)
+    return task, tiny.trainer(task), batches(task, 3)
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
 def test_four_devices_do_what_one_does(one_device, kind):
     task, train, seen = one_device
     want, want_means = train(seen)
-    state, means = tiny.trainer(task, kind, 4, usual_fusions=True)(seen)
+    state, means = tiny.trainer(task, kind, 4)(seen)
     assert [set(m) for m in means] == [{"loss", "heatmap", "ed"}] * 3
     assert_same_run((state, means), (want, want_means))
     assert state.step == 3
@@ -69,7 +69,7 @@ def ghosts(teacher_file):
     """Batch norm of each of four devices by itself."""
     task = make_task(teacher_file, train__batch_norm="device")
     seen = batches(task, 3)
-    return seen, tiny.trainer(task, devices=4, usual_fusions=True)(seen)
+    return seen, tiny.trainer(task, devices=4)(seen)
 
 
 def test_batch_norm_of_a_device_is_that_of_its_own_pictures(teacher_file):
@@ -98,9 +98,9 @@ def test_four_parts_do_what_four_devices_do(ghosts, teacher_file):
     """With augmentation: a picture keeps its place in the global batch."""
     seen, want = ghosts
     task = make_task(teacher_file, train__accumulate_steps=4)
-    assert_same_run(tiny.trainer(task, usual_fusions=True)(seen), want)
+    assert_same_run(tiny.trainer(task)(seen), want)
     task = make_task(teacher_file, train__batch_norm="device", train__accumulate_steps=2)
-    assert_same_run(tiny.trainer(task, "pmap", 2, usual_fusions=True)(seen), want)
+    assert_same_run(tiny.trainer(task, "pmap", 2)(seen), want)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -164,7 +164,7 @@ def test_rematerialisation_changes_nothing(teacher_file, classifier_file, networ
     runs = []
     for remat in (False, True):
         task = tiny.task(file, module, train__remat=remat, train__steps=100, train__encoder_lr=1e-4, **keys)
-        runs.append(tiny.trainer(task, devices=2, usual_fusions=True)(batches(task, 3)))
+        runs.append(tiny.trainer(task, devices=2)(batches(task, 3)))
     assert_same_run(*runs)
 
 
