@@ -140,11 +140,12 @@ class Ours:
     def _argument(self) -> Any:
         return self._feed.example()
 
-    def need(self) -> Any:
-        """The `memory.Need` of a training step, compiled for this question."""
+    def compile(self) -> Any:
+        """Compiles the training step before its first call; returns its `memory.Need`."""
         from ctd_jax.training import memory
 
-        return memory.Need.of(self._step.lower(self._state, self._inputs, self._argument()).compile(), self._state)
+        self._step = self._step.lower(self._state, self._inputs, self._argument()).compile()
+        return memory.Need.of(self._step, self._state)
 
     def train(self) -> None:
         import jax

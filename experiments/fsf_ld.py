@@ -140,7 +140,8 @@ def text(result: dict[str, Any]) -> str:
         error = "{:.3f} ({:.3f} to {:.3f})".format(row["me_mm"]["mean"], *row["me_mm"]["ci95"])
         less = row.get("minus_alone", {}).get("me_mm")
         less = "{:+.3f} ({:+.3f} to {:+.3f})".format(less["difference"], *less["ci95"]) if less else ""
-        costs = f"{row['n_params'] / 1e6:.2f}", f"{row['gflops']:.3f}", f"{row['latency_ms']:.1f}"
+        gflops = "" if row["gflops"] is None else f"{row['gflops']:.3f}"
+        costs = f"{row['n_params'] / 1e6:.2f}", gflops, f"{row['latency_ms']:.1f}"
         rows.append((name, error, rates, less, *costs))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)
 

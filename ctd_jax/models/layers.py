@@ -281,7 +281,10 @@ DECONVS: dict[str, Callable[[Array, Array], Array]] = {"phases": deconv_phases, 
 
 
 class Conv(nn.Module):
-    """Square convolution; a 1x1 is a matrix product. Parameters: `kernel` `[k, k, in, features]`, `bias` if asked."""
+    """Square convolution. Parameters: `kernel` `[k, k, in, features]`, `bias` if asked.
+
+    On a CPU a 1x1 is a matrix product; XLA:GPU would try each product in dozens of tilings, for minutes.
+    """
 
     features: int
     size: int
@@ -296,7 +299,7 @@ class Conv(nn.Module):
         shape = (self.size, self.size, x_BHWC.shape[-1], self.features)
         kernel = self.param("kernel", self.kernel_init, shape).astype(self.dtype)
         x = x_BHWC.astype(self.dtype)
-        if self.size == 1 and _platform.get() != "any":
+        if self.size == 1 and _for_cpu():
             if self.stride > 1:
                 h, w = (-(-n // self.stride) for n in x.shape[1:3])
                 x = _window(x, 0, 0, h, w, self.stride)

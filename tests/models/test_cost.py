@@ -77,3 +77,20 @@ def test_the_configurations_students_are_these():
             config = importlib.import_module(f"configs.{name}").get_config(variant).model
             assert (config.encoder, config.decoder) == ("mobilenet_tiny", "separable")
             assert tuple(config.decoder_channels) == STUDENTS["mobilenet_tiny"][0]
+
+
+def test_operations_are_counted_for_the_host(monkeypatch):
+    """An accelerator's compiler does not count them, and its forms are others."""
+    (here,) = jax.local_devices(backend="cpu")[:1]
+    monkeypatch.setattr(jax.stages.Lowered, "cost_analysis", counted_on(here, jax.stages.Lowered.cost_analysis))
+    net = models.EncoderDecoder(models.mobilenet.MobileNet(4, ((2, 6, 1),)), models.decoder.Decoder(5, (3,)))
+    assert cost.gflops(net, 32) is None, "nothing counts on this one device"
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    found = cost.gflops(net, 32)
+    monkeypatch.undo()
+    assert found == cost.gflops(net, 32) > 0
+
+
+def counted_on(device, count):
+    """`Lowered.cost_analysis`, which answers only while JAX computes on `device`."""
+    return lambda self: count(self) if jax.config.jax_default_device == device else None

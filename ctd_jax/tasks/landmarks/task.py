@@ -229,7 +229,8 @@ class LandmarkTask(StudentTask):
         variables, n_params = self.for_prediction(variables, parallel)
         body = self._compiled(parallel, look)
         passes = 2 if self._flip_order else 1  # of a picture through the network
-        facts = Facts(n_params, began, passes * cost.gflops(self.model, self.size), digest, self.start_named)
+        gflops = cost.gflops(self.model, self.size)
+        facts = Facts(n_params, began, gflops and passes * gflops, digest, self.start_named)
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod
