@@ -3,9 +3,9 @@
     python -m experiments.recipe --folder=DIR --teacher=FILE.safetensors --runs=runs/recipe
         [--data=faces_fgnet] [--labels=5,25] [--seeds=0] [--rows=ft,recipe,less:rotation]       # a slice of it
 
-Rows: `ft` and `delta` (configs/ft.py, configs/delta.py) at the size and batch of their tables in docs/results.md;
-`recipe`, a configuration file; `less:PART` for each entry of --parts, a JSON file of part -> list of KEY=VALUE that
-switch this part of the recipe off.
+Rows: `ft` and `delta` (configs/ft.py, configs/delta.py) at the size and batch of their tables in docs/results.md, or
+what --set_today says; `recipe`, a configuration file; `less:PART` for each entry of --parts, a JSON file of part ->
+list of KEY=VALUE that switch this part of the recipe off.
 
 1. Time. Every row trains for --minutes. A minute is 120 s of processor time, of all threads: what two cores give in a
    minute that nobody else takes from them. The clock runs while a network trains, not while it is built, compiled or
@@ -153,7 +153,7 @@ class Recipe(Study[Method, str]):
         teacher, chosen = [f"teacher.weights={self._args.teacher}"], setting.split()
         if row in ("ft", "delta"):
             common = [f"data.image_size={TODAY[name]}", "train.batch_size=8"]
-            return load_config(row, [*teacher, *common, *chosen])
+            return load_config(row, [*teacher, *common, *self._args.set_today, *chosen])
         common = [*teacher, *self._args.set, *chosen]
         whole = load_config(self._args.recipe, common)
         if row == RECIPE:
@@ -336,6 +336,7 @@ def main() -> None:
     parser.add_argument("--recipe", default="recipe", help="a configuration: a file, or a name in configs/")
     parser.add_argument("--parts", default=str(HERE / "recipe_parts.json"), help="JSON: part -> what switches it off")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="of the recipe's rows; repeat")
+    parser.add_argument("--set_today", action="append", default=[], metavar="KEY=VALUE", help="of ft and delta; repeat")
     parser.add_argument("--data", default=",".join(DATA), help="names, commas between")
     parser.add_argument("--labels", default="5,10,25,50,all", help="numbers of labelled pictures, commas between")
     parser.add_argument("--seeds", type=integers, default="0,1,2", help="commas between")
@@ -362,7 +363,7 @@ def main() -> None:
                 methods = {Method(name, count, row): settings[row] for row in rows}
                 runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
                 result[name][name_of(count)] = summarize(runs, settings)
-    arguments = {key: getattr(args, key) for key in ("recipe", "set", "minutes", "steps", "choose_at")}
+    arguments = {key: getattr(args, key) for key in ("recipe", "set", "set_today", "minutes", "steps", "choose_at")}
     arguments |= {"teacher": pathlib.Path(args.teacher).name, "parts": parts, "seeds": args.seeds}
     study.write({"arguments": arguments, "data": result})
     print(console(result))

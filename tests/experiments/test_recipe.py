@@ -191,11 +191,11 @@ def test_cephalograms_have_our_split_and_no_other_data_has(run, trained, tmp_pat
     assert found == {("pictures/ceph_isbi2015", split, 128), ("pictures/faces_fgnet", "", 112)}
 
 
-def test_flags_change_the_recipes_rows_alone(run, trained):
-    flags = ("--data=faces_fgnet", "--labels=5", "--rows=ft,recipe,less:shift", "--set=teacher.weights=none")
-    run(*flags, "--set=data.image_size=64")
+def test_flags_change_the_recipes_rows_or_todays_alone(run, trained):
+    flags = ("--data=faces_fgnet", "--labels=5", "--rows=ft,delta,recipe,less:shift", "--set=teacher.weights=none")
+    run(*flags, "--set=data.image_size=64", "--set_today=data.image_size=96")
     found = {(config.name, config.teacher.weights, config.data.image_size) for config in trained.values()}
-    assert found == {("ft", "t.safetensors", 112), ("toy", "none", 64)}
+    assert found == {("ft", "t.safetensors", 96), ("delta", "t.safetensors", 96), ("toy", "none", 64)}
 
 
 @pytest.mark.parametrize(
