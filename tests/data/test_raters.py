@@ -139,6 +139,14 @@ def test_rows_that_contradict_each_other_are_refused(root, row, message):
         read_rows(root, ["b.png,ann,b,1,2,3,4", row])
 
 
+def test_rows_may_say_nothing_of_a_picture_alike(root):
+    rows = ("a.png,ann,c,1,2,3,4,0.5,0.5", "b.png,ann,c,1,2,3,4,,", "b.png,bob,c,1,2,5,4,,")
+    header = HEADER.strip() + ",spacing_x_mm,spacing_y_mm\n"
+    (root / "landmarks.csv").write_text(header + "".join(f"{row}\n" for row in rows))
+    describe(root)
+    np.testing.assert_array_equal(landmark_folder.read(root).spacing, [[0.5, 0.5], [NAN, NAN]])
+
+
 def test_dataset_json_need_not_name_the_raters_of_a_column(root, caplog):
     assert read_rows(root, ["b.png,cat,b,1,2,3,4"], raters=["ann"]).landmarks.raters == ("cat",)
     assert "`raters` is not read, since landmarks.csv has a column `rater`" in caplog.text
