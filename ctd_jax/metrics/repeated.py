@@ -73,8 +73,7 @@ class Repeats:
         estimate = intervals.of_ratios(numerator, denominator, metrics.subject_units(self.tables[0]))
         fraction = np.array([metrics.is_fraction(key) for key in keys])
         bounds = np.where(fraction, intervals.bounds(estimate, "fraction"), intervals.bounds(estimate, "level"))
-        means = numerator.sum(axis=0) / denominator.sum(axis=0)
-        return {key: {"mean": float(means[i]), "ci95": bounds[:, i].tolist()} for i, key in enumerate(keys)}
+        return {key: {"mean": float(estimate.value[i]), "ci95": bounds[:, i].tolist()} for i, key in enumerate(keys)}
 
     def minus(self, others: "Repeats") -> dict[str, dict[str, Any]]:
         """The paired difference of this method from another in every metric: see `differences` of `paired.difference`.

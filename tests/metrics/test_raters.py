@@ -89,6 +89,21 @@ def test_every_pair_beside_the_network():
     np.testing.assert_allclose(errors, [(2 + 2 + 8) / 3, (0 + 4 + 10) / 3])
 
 
+def test_what_is_not_known_is_left_out(tmp_path):
+    """No millimetres, a landmark that nobody but the network has, and one subject, who has no interval."""
+    predictions = table([[1, 3]])
+    points = two_raters(predictions, [[4, NAN]])
+    distances = raters.Distances.of(predictions.xy, points, NAMES, np.full((1, 2), NAN))
+    found = raters.beside(predictions, distances, measure="me_px", **SETTINGS)
+    (name, _) = predictions.landmarks.tolist()
+    assert found["people"]["per_landmark"] == {name: {"me_px": 4.0}}
+    assert found["people"]["me_px"] == 4.0 and not [key for key in found["people"] if key.endswith("_mm")]
+    assert found["people"]["ci95"] == {} and "per_landmark" not in found["annotation"]
+    raters.write(tmp_path / "raters.csv", predictions, distances)
+    lines = (tmp_path / "raters.csv").read_text("utf-8").splitlines()
+    assert [row["distance_mm"] for row in csv.DictReader(lines)] == [""] * 3
+
+
 def test_people_are_normalised_by_what_is_annotated():
     predictions, distances = three_raters()
     found = raters.beside(predictions, distances, measure="nme_p0_p1", **SETTINGS | {"normalizer": ("p0", "p1")})
