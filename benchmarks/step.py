@@ -106,7 +106,7 @@ class Ours:
         from ctd_jax.training import memory
 
         memory.keep()
-        if jax.default_backend() == "cpu":  # a GPU's autotuning takes minutes: keep it
+        if jax.default_backend() == "cpu":  # a GPU compiles for half a minute: keep it
             jax.config.update("jax_enable_compilation_cache", False)
         self._start(task(batch=batch, **case), batch)
 
