@@ -23,9 +23,9 @@ with adaptive wing, 4.0 and 3.9 with mean squared error; after 400 steps of 112 
 
 From the embedded teacher (`--config.teacher.weights=embedded`), which has seen drawn faces alone: 25 labelled
 cephalograms, 256 pixels, 300 steps, 2.35 mm on val in five minutes of one core. What each part of the recipe gives from
-it is in docs/results.md; there DELTA (with L2) did not help on faces and cephalograms, nor adaptive wing on faces. In
-equal time of 96 pixels it had less error than fine-tuning alone with 5 labels (by a fifth on faces, a tenth on
-cephalograms) and with 25 (by 7 % on cephalograms and fetal heads; on faces it depends on the time).
+it is in docs/results.md; there DELTA (with L2) did not help on faces and cephalograms, nor adaptive wing on faces. At
+96 pixels and in equal time it had less error than fine-tuning alone, with 5 labels by a fifth on faces and a tenth on
+cephalograms, with 25 by 7 % on cephalograms and fetal heads, while on faces it depends on the time.
 
 Other pictures and other numbers of labels have not been measured.
 """
