@@ -252,7 +252,8 @@ def main() -> None:
     print(f"--help{helped[0]:40.2f}{helped[1]:8.2f}")
     if args.json:
         known = json.loads(args.json.read_text("utf-8")) if args.json.exists() else {}
-        known |= {"machine": machine(), "help_s": helped, args.name: {"date": time.strftime("%Y-%m-%d"), **found}}
+        of_machine = {"machine": machine(), "date": time.strftime("%Y-%m-%d"), "help_s": helped}
+        known |= {args.name: of_machine | found}
         args.json.write_text(json.dumps(rounded(known), indent=1) + "\n", encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
 """Layers that the encoders and the decoder share: NHWC, float32 parameters, activations in `dtype`.
 
 Strides and paddings are those of PyTorch (pixels on every side) or of TensorFlow (`Padding`), so that published weights
-give published numbers. 1x1, depthwise and transposed convolutions have the form that trains quickly on XLA:CPU;
-`benchmarks/forms.py` compares them with the plain one.
+give published numbers. Depthwise and transposed convolutions, and on a CPU 1x1 too, have the form that trains quickly
+on XLA:CPU; `benchmarks/forms.py` compares them with the plain one.
 """
 
 import contextlib

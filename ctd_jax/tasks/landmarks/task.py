@@ -230,7 +230,8 @@ class LandmarkTask(StudentTask):
         body = self._compiled(parallel, look)
         passes = 2 if self._flip_order else 1  # of a picture through the network
         gflops = cost.gflops(self.model, self.size)
-        facts = Facts(n_params, began, gflops and passes * gflops, digest, self.start_named)
+        of_picture = None if gflops is None else passes * gflops
+        facts = Facts(n_params, began, of_picture, digest, self.start_named)
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod
