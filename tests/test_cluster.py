@@ -223,6 +223,7 @@ def test_a_killed_worker_changes_nothing(workers, finished_run, tmp_path, monkey
     assert capsys.readouterr().err.startswith("run 1 of 1: run (")
 
 
+@pytest.mark.slow
 def test_a_file_that_is_seen_late(tmp_path):
     late = threading.Timer(0.3, (tmp_path / "late").touch)
     late.start()

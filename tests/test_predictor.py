@@ -174,6 +174,7 @@ def test_few_pictures_are_in_memory(predictor, monkeypatch):
     assert predictor.batch_size <= most <= 4 * predictor.batch_size + THREADS
 
 
+@pytest.mark.slow
 def test_importing_ctd_jax_loads_no_jax():
     code = "import ctd_jax, sys; assert not {'jax', 'numpy'} & set(sys.modules); ctd_jax.Predictor; import jax"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -29,6 +29,7 @@ class Started:
         return self.process.returncode, out, error
 
 
+@pytest.mark.slow
 def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landmark_folder, cli):
     root = landmark_folder(people=2, shots=1, size=16)
     first = Started(root)

@@ -41,6 +41,7 @@ def test_the_command(tmp_path, capsys):
     np.testing.assert_array_equal(variables["params"]["block5"]["expand_conv"]["kernel"], kernel.transpose(2, 3, 1, 0))
 
 
+@pytest.mark.slow
 def test_the_original_is_computed_in_numpy_where_there_is_no_torch(tmp_path, without_torch):
     *_, engine, differences = convert(tmp_path / "w.pt", mobilefacenet_state())
     assert engine == "NumPy"
@@ -102,6 +103,7 @@ def test_another_network_is_named(key, network, tmp_path):
         convert(tmp_path / "w.pt", {key: np.zeros((2, 3))})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["efficientnet_lite", "mobilefacenet", "torchvision", "vggface2"])
 def test_a_command_ends_with_one_message_and_code_2(name, tmp_path):
     command = [sys.executable, "-m", f"convert.{name}", "absent.pt", f"--out={tmp_path / 'w.safetensors'}"]

@@ -120,6 +120,7 @@ def test_the_published_width_and_number_of_classes():
         assert sum(x.size for x in jax.tree.leaves(variables["params"])) == 23_508_032 + 2048 * 8631 + 8631
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torch", [True, False], ids=["PyTorch", "NumPy"])
 @pytest.mark.parametrize("wrong", [{"stride_in_1x1": False}, {"pool_padding": "same"}])
 def test_wrong_strides_or_pooling_are_refused(wrong, torch, tmp_path, monkeypatch):

@@ -265,6 +265,7 @@ def real(request):
     return table, looks
 
 
+@pytest.mark.slow
 def test_real_labels_are_not_warned_of(real, said):
     assert said(*real) == []
 

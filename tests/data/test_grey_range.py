@@ -168,6 +168,7 @@ def test_each_domain_of_a_segmentation_folder_has_its_own(tmp_path):
     assert {loaded.everything.original(i).max() for i in range(len(loaded.everything))} == {249, 195}
 
 
+@pytest.mark.slow
 def test_the_run_keeps_it(folder, teacher_file):
     plain = tiny.task(teacher_file, data__root="synthetic")
     assert plain.meta["grey"] is None  # as of runs from before there was such a thing
@@ -186,6 +187,7 @@ def test_cases(path):
     assert np.mean(np.abs(found - want).max(-1) > 1) < 0.05
 
 
+@pytest.mark.slow
 def test_the_cases_are_there():
     if not CASES.is_dir():
         pytest.skip(f"{CASES} is not there")

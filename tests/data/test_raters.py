@@ -215,11 +215,11 @@ def task(root, teacher_file, named, **changes):
     return LandmarkTask(config, data.load(config.data, root.parent / "tfds"))
 
 
-def seen(made, step):
-    """The places of 4 pictures, at a step."""
-    keys = jax.random.split(jax.random.fold_in(jax.random.key(0), step), 4)
+def seen(made, *steps):
+    """`[steps, 4, K, 2]`: the places of 4 pictures, at each of the steps."""
+    places = jax.jit(lambda keys: made.augmented(batch, keys)[1][2])
     batch = jax.tree.map(jnp.asarray, made.train.batch(np.arange(4)))
-    return np.asarray(made.augmented(batch, keys)[1][2])
+    return np.stack([places(jax.random.split(jax.random.fold_in(jax.random.key(0), step), 4)) for step in steps])
 
 
 @pytest.mark.slow
@@ -228,7 +228,7 @@ def test_a_training_sees_one_rater_or_the_other(pair, teacher_file):
     mean = seen(task(pair, teacher_file, ["one", "two"], **tiny.STILL), 0)
     drawn = task(pair, teacher_file, ["one", "two"], **still)
     scale = drawn.train.batch(np.arange(4))["scale"]
-    off = np.stack([seen(drawn, step) - mean for step in range(8)])
+    off = seen(drawn, *range(8)) - mean
     np.testing.assert_allclose(off[..., 1], 0, atol=1e-4)
     share = (off[..., 0] / (4 * scale[:, None])).round(3)
     assert set(share.ravel().tolist()) == {0.0, 1.0}  # whole pictures of one or of the other

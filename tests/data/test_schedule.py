@@ -12,6 +12,7 @@ from ctd_jax import data
 from ctd_jax.data import schedule
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "temperature", "want"),
     [

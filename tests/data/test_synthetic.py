@@ -88,6 +88,7 @@ def test_points_lie_in_the_picture(drawn):
     assert inside.mean() > 0.99
 
 
+@pytest.mark.slow
 def test_pupil_is_where_the_landmark_says():
     """Centroid of the dark pixels at the pupils of wide-open eyes; (0, 0) is the centre of a pixel."""
     size, radius, offsets = 256, 6, []

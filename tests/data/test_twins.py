@@ -259,6 +259,7 @@ def number(image):
     return pathlib.Path(image).stem
 
 
+@pytest.mark.slow
 def test_ceph_isbi2015(ceph):
     table, small = ceph
     found = twins.find(table.images, table.subjects, table.splits, table.sha256, small)

@@ -274,6 +274,7 @@ def drawn():
 SIZES = {"batch_size": 4, "unlabelled_batch_size": 8}
 
 
+@pytest.mark.slow
 def test_every_part_of_a_batch_has_the_same_shares(drawn):
     order = drawn.training_order(**SIZES, seed=3)
     batches = np.array([order[n] for n in range(20)])

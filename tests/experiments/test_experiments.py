@@ -150,6 +150,7 @@ def test_faces_fgnet(run, trained):
     assert [line["split"] for line in table(folder / "faces_fgnet.csv")] == 8 * ["val"] + 6 * ["test"]
 
 
+@pytest.mark.slow
 def test_fsf_ld(run, trained, monkeypatch):
     module = importlib.import_module("experiments.fsf_ld")
     monkeypatch.setattr(module, "latency", lambda *_: 1.0)

@@ -115,6 +115,7 @@ def test_the_worker_gets_the_labelled_pictures_of_our_own_runs(run, tmp_path, co
     assert not list(workdir.glob("t*.npz")), "copies of the pictures are left"
 
 
+@pytest.mark.slow
 def test_val_chooses_size_and_rate(run, tmp_path):
     write_dots(tmp_path / "dots")
     result = run("--labels=2,all", "--seeds=0", "--sizes=16,32", "--rates=1e-6,5e-7")

@@ -102,6 +102,7 @@ def test_an_exchange_changes_the_energy_by_what_it_says(missing):
     assert (change[list(missing)] == 0).all() and (np.diag(change) == 0).all()
 
 
+@pytest.mark.slow
 def test_mean_and_variation_are_those_of_morphops_and_numpy():
     points = varied_shapes.points(300)
     found = shape_model.of(points)

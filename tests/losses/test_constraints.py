@@ -260,6 +260,7 @@ def test_attention_ties_maps_of_other_widths_or_sizes():
     np.testing.assert_allclose(constraints.channel_attention_distance(tiled, maps), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_unknown_choices_are_refused():
     with pytest.raises(UserError, match="'mse'; expected l2 or kl"):
         constraints.classifier_distance(jnp.ones((1, 2)), jnp.ones((1, 2)), temperature=1.0, form="mse")

@@ -175,6 +175,7 @@ def test_a_run_says_first_that_it_learned_nothing(finished_run):
     assert found["n_train"] == len(train) and found["per_landmark"]["nose_tip"]["n_train"] == len(train)
 
 
+@pytest.mark.slow
 def test_the_report_is_the_last_file_of_a_run(tmp_path, monkeypatch):
     """Its presence means that the run is finished."""
     written, writing = [], files.writing

@@ -136,6 +136,7 @@ def run(tmp_path, monkeypatch, content):
     return true, xy, {s: json.loads((tmp_path / f"metrics{s}.json").read_text()) for s in ("", "_test1", "_test2")}
 
 
+@pytest.mark.slow
 def test_every_split_has_its_measurements(tmp_path, monkeypatch):
     true, xy, found = run(tmp_path, monkeypatch, CONTENT)
     d = [np.linalg.norm((points[:, 0] - points[:, 1]) * (2.0, 0.5), axis=-1) for points in (xy, true)]

@@ -43,6 +43,7 @@ def variables():
     return unflatten_dict({path: fill(path, x) for path, x in flatten_dict(shapes(SMALL, 32)).items()})
 
 
+@pytest.mark.slow
 def test_evaluation_matches_pytorch(variables, golden):
     out = jax.jit(lambda v, x: SMALL.apply(v, x, train=False))(variables, picture(32, 64))
     assert out["stacks"].shape == (2, 2, 32 // SMALL.stride, 64 // SMALL.stride, 5)
@@ -51,6 +52,7 @@ def test_evaluation_matches_pytorch(variables, golden):
     assert count(variables["params"]) == golden["n_params"]
 
 
+@pytest.mark.slow
 def test_training_matches_pytorch(variables, golden):
     step = jax.jit(lambda v, x: SMALL.apply(v, x, train=True, mutable=["batch_stats"]))
     out, updates = step(variables, picture(32, 64))
@@ -93,6 +95,7 @@ def test_gradients_reach_every_stack(variables):
     assert all(g > 1e-6 for path, g in last.items() if path != ("heatmaps1", "bias"))  # merged, then normalised away
 
 
+@pytest.mark.slow
 def test_bfloat16_activations_keep_float32_parameters_and_heatmaps(variables, golden):
     net = SMALL.clone(dtype=jnp.bfloat16)
     assert {x.dtype for x in jax.tree.leaves(shapes(net, 32))} == {jnp.dtype("float32")}

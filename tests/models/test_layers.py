@@ -176,6 +176,7 @@ def test_depthwise_and_its_gradients_match_pytorch(stride, golden):
     np.testing.assert_allclose(grad_kernel.transpose(3, 2, 0, 1), want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 def test_on_an_accelerator_a_1x1_is_a_convolution(stride, monkeypatch):
     """XLA:GPU tries a product in dozens of tilings: of ResNet-50 it compiled for over five minutes."""

@@ -2,6 +2,7 @@
 
 Tested here: resnet, mobilefacenet, mobilenet, efficientnet, decoder and encoder_decoder."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -84,6 +85,7 @@ def check_stages(out, golden, prefix):
         np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max(), err_msg=prefix + stage)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", RESNETS)
 def test_resnet_matches_pytorch(case, golden):
     spec = RESNETS[case]
@@ -95,6 +97,7 @@ def test_resnet_matches_pytorch(case, golden):
         np.testing.assert_array_equal(out["encoder"], out["stage4"])
 
 
+@pytest.mark.slow
 def test_resnet_in_training_matches_pytorch(golden):
     net = models.build_encoder("resnet18", num_outputs=10, width=8)
     variables = filled(shapes(net, 1, 64, 64, 3), torch_resnet_key)
@@ -105,6 +108,7 @@ def test_resnet_in_training_matches_pytorch(golden):
     check_stages(out, golden, "train/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [112, 128])
 def test_mobilefacenet_matches_pytorch(size, golden):
     net = models.build_encoder("mobilefacenet", num_outputs=128)
@@ -149,6 +153,7 @@ def lite():
     return net, filled(shapes(net, 1, 64, 64, 3), torch_lite_key)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(64, 96), (112, 80)])
 def test_efficientnet_lite_matches_pytorch(size, lite, lite_golden):
     """The second size has 7x5 cells before the last halving, which TensorFlow pads otherwise than an even number."""
@@ -160,6 +165,7 @@ def test_efficientnet_lite_matches_pytorch(size, lite, lite_golden):
         assert out[stage].shape[1:3] == (-(-size[0] // stride), -(-size[1] // stride))
 
 
+@pytest.mark.slow
 def test_efficientnet_lite_in_training_matches_pytorch(lite, lite_golden):
     net, variables = lite
     out, updates = jax.jit(lambda v, x: net.apply(v, x, train=True, mutable=["batch_stats"]))(
@@ -173,7 +179,8 @@ def test_efficientnet_lite_in_training_matches_pytorch(lite, lite_golden):
 @pytest.mark.slow
 def test_the_head_of_efficientnet_lite_stays_as_it_is_if_it_is_told_so(lite):
     net, variables = lite
-    _, updates = net.apply(variables, picture(32, 32), train=True, train_head=False, mutable=["batch_stats"])
+    apply = functools.partial(net.apply, train=True, train_head=False, mutable=["batch_stats"])
+    _, updates = jax.jit(apply)(variables, picture(32, 32))
     old, new = (tree["batch_stats"] for tree in (variables, updates))
     np.testing.assert_array_equal(new["head_norm"]["mean"], old["head_norm"]["mean"])
     assert np.any(new["stem_norm"]["mean"] != old["stem_norm"]["mean"])
@@ -219,6 +226,7 @@ def test_other_parameter_counts(golden):
     assert count(decoder_shapes(Decoder(19), 1, 8, 8, 2048)["params"]) == golden["count/decoder"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.ENCODERS)
 def test_landmark_net(name):
     """Named features, no head unless asked for, the teacher's tree inside, and a heatmap cell per `stride` pixels."""
@@ -264,6 +272,7 @@ def test_every_parameter_learns(name, kwargs):
         assert np.any(grad != 0), path
 
 
+@pytest.mark.slow
 def test_batch_norm_is_taken_over_the_mapped_axis():
     net = models.build_encoder("resnet8", width=4, axis_name="data")
     x = jnp.asarray(picture(32, 32))
@@ -299,6 +308,7 @@ def test_unusable_decoders():
             models.build(config, encoder={"name": "resnet8"}, num_landmarks=1)
 
 
+@pytest.mark.slow
 def test_embedding_of_a_small_picture_is_refused():
     with pytest.raises(UserError, match="112x112.*96x112"):
         shapes(models.build_encoder("mobilefacenet", num_outputs=128), 1, 112, 96, 3)

@@ -63,6 +63,7 @@ def test_circles_lie_where_the_landmarks_are_moved_to(teacher_file):
         assert 0 < five < 0.5 * all_of_them
 
 
+@pytest.mark.slow
 def test_without_augmentation_all_pictures_of_a_row_are_those_of_its_name(teacher_file, tmp_path):
     pages = {
         name: training_run.show_augmented(tiny.config(teacher_file, **changes), tmp_path / name, 3)

@@ -121,6 +121,7 @@ def brightness(colour):
     return np.mean([float(part) for part in re.findall(r"[\d.]+", colour)[:3]])
 
 
+@pytest.mark.slow
 def test_nothing_scrolls_sideways_and_every_picture_is_shown(pages, tmp_path):
     found = measured(tmp_path, pages)
     assert set(found) == {(name, width) for name in pages for width in (PHONE, DESK)}

@@ -48,6 +48,7 @@ def test_the_first_row_has_the_best_the_median_and_the_worst_picture(tmp_path):
     assert errors[0] == min(errors) and errors[2] == max(errors) and errors[0] < errors[1] < errors[2]
 
 
+@pytest.mark.slow
 def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
     found = make_run(tmp_path, measured=MEASUREMENTS)["measurements"]
     page = written(tmp_path)
@@ -77,6 +78,7 @@ def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
         assert min(image.size) > 150 and len(image.convert("L").getcolors()) > 20
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "expected"),
     [

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+import pytest
 from report_files import make_run, written
 
 from ctd_jax.report import pairs
@@ -10,6 +11,7 @@ from ctd_jax.report import pairs
 TWINS = "image_a,split_a,subject_a,image_b,split_b,subject_b,correlation\n"
 
 
+@pytest.mark.slow
 def test_twins_are_shown_side_by_side(tmp_path):
     """Those between training and evaluation first; one with a picture that is not in the split is left out."""
     make_run(tmp_path)

@@ -505,6 +505,7 @@ def test_dark_where_the_reader_asks_for_it(used):
     assert colours == ["rgb(255, 255, 255)", "rgb(23, 25, 28)"]
 
 
+@pytest.mark.slow
 def test_a_large_picture_comes_scaled_first_then_what_is_seen_of_it_sharp(browser, tmp_path):
     """A pixel of the screen is that of the picture, on both sides of the edge between two parts, while no more parts
     than are seen have been asked for."""
@@ -732,6 +733,7 @@ def test_a_csv_file_that_a_spreadsheet_has_changed_is_taken_and_another_is_not(u
         assert page(script) == "This is no file that this page has saved."
 
 
+@pytest.mark.slow
 def test_the_page_and_the_server_add_up_alike(used):
     """Random edits, undo and redo: the page's replay of the journal is that of Python."""
     page, server = used

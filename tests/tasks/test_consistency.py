@@ -1,6 +1,7 @@
 """The consistency of heatmaps with those of the moving average: what moves how, who gets a gradient, and runs."""
 
 import csv
+import functools
 import itertools
 
 import chex
@@ -33,7 +34,7 @@ def variables_of(task, seed=0):
 
 def loss_of(task, params, batch_stats, average, batch, keys):
     constants = task.constants | {"average": average}
-    return task.loss(params, batch_stats, constants, batch, keys)
+    return jax.jit(task.loss)(params, batch_stats, constants, batch, keys)
 
 
 def first_step(task, batch, keys=None):
@@ -41,7 +42,7 @@ def first_step(task, batch, keys=None):
     params, batch_stats = variables_of(task)
     keys = jax.random.split(jax.random.key(0), len(batch["picture"])) if keys is None else keys
     average = {"params": params, "batch_stats": batch_stats}
-    return jax.jit(lambda: loss_of(task, params, batch_stats, average, batch, keys)[1][1]["consistency"])(), average
+    return loss_of(task, params, batch_stats, average, batch, keys)[1][1]["consistency"], average
 
 
 def batch_of(task, number=4):
@@ -88,9 +89,9 @@ def test_heatmaps_move_as_points_and_pictures_do(teacher_file, monkeypatch):
     drawn = heatmaps.draw(batch["xy"], size=SIZE, stride=STRIDE, sigma=1.0)
     monkeypatch.setattr(models, "apply_in_training", lambda *_, **__: ({"heatmaps": drawn}, {}))
     keys = jax.random.split(jax.random.key(3), 8)
-    maps, known = task.average_heatmaps({}, batch, keys)
-    picture, (_, inside, xy) = task.augmented(batch, keys)
-    found, _ = heatmaps.decode(maps, stride=STRIDE)
+    maps, known = jax.jit(task.average_heatmaps)({}, batch, keys)
+    picture, (_, inside, xy) = jax.jit(task.augmented)(batch, keys)
+    found, _ = jax.jit(functools.partial(heatmaps.decode, stride=STRIDE))(maps)
     well_inside = np.asarray(inside) & (np.abs(np.asarray(xy) - 15.5) < 13).all(-1)
     assert well_inside.sum() > 30
     assert np.abs(np.asarray(found - xy))[well_inside].max() < 1.0  # pixels, a quarter of a cell
@@ -129,7 +130,7 @@ def test_landmarks_of_other_domains_are_not_known(teacher_file, landmark_folder,
     params, batch_stats = variables_of(task)
     average, keys = {"params": params, "batch_stats": batch_stats}, jax.random.split(jax.random.key(0), 2)
     parallel = jax.vmap(lambda _: task.average_heatmaps(average, batch, keys)[1], axis_name="data")
-    known = np.asarray(parallel(jnp.zeros(1)))[0]
+    known = np.asarray(jax.jit(parallel)(jnp.zeros(1)))[0]
     half = len(task.landmarks.names) // 2
     assert batch["domain"].tolist() == [0, 1]
     assert known[0, ..., :half].all() and not known[0, ..., half:].any()

@@ -89,9 +89,10 @@ def test_the_teacher_stays_and_adapters_learn(taught):
     assert {"encoder", "decoder"} == set(made.constants["teacher"]["params"])
     for path, value in flatten_dict(variables["params"]["adapters"]).items():
         assert (state.params["adapters"][path[0]] != value).any()
-    grad = jax.grad(lambda v: made._teacher_network.features(v, jnp.ones((1, 64, 64, 3)))["heatmaps"].sum())
+    seen = made._teacher_network.features
+    grad = jax.jit(jax.grad(lambda v: seen(v, jnp.ones((1, 64, 64, 3)))["heatmaps"].sum()))
     assert jax.tree.leaves(grad(made.constants["teacher"]))  # it could have one: what keeps it is the terms' own
-    features = made._teacher_network.features(made.constants["teacher"], jnp.ones((2, 64, 64, 3)))
+    features = jax.jit(seen)(made.constants["teacher"], jnp.ones((2, 64, 64, 3)))
     spec = {name: x for name, x in features.items() if name in ("stage2", "deconv1", "heatmaps")}
     others = {"params": {}, "start": None, "channel_weights": {}, "domain": None}
 
@@ -99,7 +100,7 @@ def test_the_teacher_stays_and_adapters_learn(taught):
         same = jax.lax.stop_gradient(spec) | {"deconv2": 2 * jax.lax.stop_gradient(spec["deconv1"]) + 1}
         return sum(x.sum() for x in made._constraints(same, teacher, **others).values())
 
-    for value in jax.tree.leaves(jax.grad(through_terms)(spec)):
+    for value in jax.tree.leaves(jax.jit(jax.grad(through_terms))(spec)):
         assert not value.any()
 
 
@@ -107,7 +108,7 @@ def test_a_student_that_is_its_teacher_has_no_distance(run):
     layers = {"constraints__hint__layers": ("stage1", "deconv1", "deconv2")}
     made = task(run, **SMALL | {"data__image_size": 64, "model__decoder_channels": (8, 8)}, **layers)
     picture = np.random.default_rng(0).uniform(0, 255, (2, 64, 64, 3)).astype("float32")
-    features = made._teacher_network.features(made.constants["teacher"], picture)
+    features = jax.jit(made._teacher_network.features)(made.constants["teacher"], picture)
     found = made._constraints(features, features, params={}, start=None, channel_weights={}, domain=None)
     assert set(found) == {"hint", "kd"}
     for value in found.values():

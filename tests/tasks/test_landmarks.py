@@ -20,6 +20,7 @@ def apply(model, variables, picture):
     return jax.jit(functools.partial(model.apply, train=False))(variables, picture)
 
 
+@pytest.mark.slow
 def test_the_student_starts_as_the_teacher(teacher_file):
     task = tiny.task(teacher_file)
     start, (saved, _) = task.init(0), models.weight_file.load(teacher_file)
@@ -45,12 +46,14 @@ def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
     assert set(tiny.task(path).init(0)["params"]["encoder"]) == names
 
 
+@pytest.mark.slow
 def test_from_scratch_without_a_teacher():
     changes = {"model__encoder": "resnet8", "constraints__ed__weight": 0.0}
     start = tiny.task("none", **changes).init(0)
     assert np.std(start["params"]["encoder"]["stem_conv"]["kernel"]) > 0.01
 
 
+@pytest.mark.slow
 def test_from_scratch_beside_a_teacher(teacher_file):
     """The teacher's architecture, widths included, and none of its weights; the decoder is fine-tuning's."""
     task, fine = tiny.task(teacher_file, scratch), tiny.task(teacher_file, constraints__ed__weight=0.0)
@@ -65,6 +68,7 @@ def test_from_scratch_beside_a_teacher(teacher_file):
     jax.tree.map(np.testing.assert_array_equal, start["params"]["decoder"], taught["params"]["decoder"])
 
 
+@pytest.mark.slow
 def test_bfloat16_is_for_activations_only(teacher_file):
     task = tiny.task(teacher_file, dtype="bfloat16")
     variables = task.init(0)
@@ -136,6 +140,7 @@ def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
     assert {k for k in old if old[k] != new[k]} == {key}
 
 
+@pytest.mark.slow
 def test_a_landmark_that_leaves_or_lacks_its_picture_does_not_count(teacher_file):
     """A mirror image of a picture without the left eye lacks the right one; what is behind a rectangle counts."""
     changes = {"augment__flip": 1.0, "augment__scale": 0.0, "augment__shift": 0.0, "augment__occlusion": 0.9}
@@ -146,7 +151,7 @@ def test_a_landmark_that_leaves_or_lacks_its_picture_does_not_count(teacher_file
     batch["mask"] = batch["mask"].at[1, lone].set(False)
     batch["xy"] = batch["xy"].at[1, lone].set(jnp.nan).at[2, 0].set(jnp.array([-9.0, 5.0]))
     keys = jax.random.split(jax.random.key(0), 4)
-    picture, (true_heatmaps, inside, _) = task.augmented(batch, keys)
+    picture, (true_heatmaps, inside, _) = jax.jit(task.augmented)(batch, keys)
     want = np.ones(inside.shape, bool)
     want[1, order[lone]] = want[2, order[0]] = False
     np.testing.assert_array_equal(inside, want)

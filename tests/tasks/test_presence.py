@@ -81,19 +81,20 @@ def test_its_logits_are_the_equation():
         small = np.asarray(Image.fromarray(m.astype(np.float32)).resize((3, 3), Image.Resampling.BILINEAR))
         g, f = ((one[..., None] * x).sum((0, 1)) / one.sum() for one, x in ((small, g), (m, f)))
         want[n, k] = g @ s[:, k] + f @ a[:, k] + e @ b[:, k] + H.max() * c[k] + d[k]
-    np.testing.assert_allclose(presence.logits(features, heads), want, rtol=1e-4, atol=1e-5)
-    gradient = jax.grad(lambda f: presence.logits(f, heads).sum())(features)
+    np.testing.assert_allclose(jax.jit(presence.logits)(features, heads), want, rtol=1e-4, atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda f: presence.logits(f, heads).sum()))(features)
     assert not np.any(gradient["heatmaps"]) and np.any(gradient["deconv2"]) and np.any(gradient["stage1"])
     assert np.all(gradient["encoder"] != 0)
 
 
 def terms_of(made, batch):
     """The truth that the loss sees of a batch, and its terms; none of the pictures is moved."""
-    picture, truth = made.augmented(jax.tree.map(jnp.asarray, batch), jax.random.split(jax.random.key(0), 4))
+    picture, truth = jax.jit(made.augmented)(batch, jax.random.split(jax.random.key(0), 4))
     variables = made.init(0)
     head = jax.tree.map(lambda x: x + 0.3, variables["params"][presence.NAME])
     features = jax.jit(lambda v, x: made.model.apply(v, x, train=False))(variables, picture / 255)
-    return made.task_terms(features, {presence.NAME: head}, truth), presence.logits(features, head)
+    terms = jax.jit(made.task_terms)(features, {presence.NAME: head}, truth)
+    return terms, jax.jit(presence.logits)(features, head)
 
 
 def test_only_what_is_known_of_landmarks_that_may_be_absent_counts(teacher_file, root):
@@ -121,7 +122,7 @@ def test_in_a_mirror_image_the_sides_of_absent_points_change(teacher_file, root,
     left, right = (synthetic.LANDMARKS.index(f"{side}_cheek") for side in ("left", "right"))
     batch = mirrored.train.batch(np.arange(4))
     batch["mask"][:, left] = False
-    _, (_, inside, xy) = mirrored.augmented(jax.tree.map(jnp.asarray, batch), jax.random.split(jax.random.key(0), 4))
+    _, (_, inside, xy) = jax.jit(mirrored.augmented)(batch, jax.random.split(jax.random.key(0), 4))
     assert (xy[:, right] == -jnp.inf).all() and (xy[:, left] > -jnp.inf).all() and inside[:, left].all()
 
 

@@ -54,6 +54,7 @@ def make_task(**changes):
     return recognition.RecognitionTask(config, data.load(config.data, None, targets=data.IDENTITIES))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["softmax", "arcface"])
 def test_a_run_becomes_a_teacher(loss, tmp_path):
     task = make_task(
@@ -94,6 +95,7 @@ def test_the_loss_is_the_cross_entropy_of_the_right_subject(loss):
     np.testing.assert_allclose(logits, want, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["softmax", "arcface"])
 def test_the_head_of_mobilefacenet_is_its_embedding(loss):
     """Shapes only: its file has what `build_encoder` asks for, and its classifier gets a gradient in training."""
@@ -139,6 +141,7 @@ def faces(landmark_folder):
     return root
 
 
+@pytest.mark.slow
 def test_faces_with_names_are_enough(faces, tmp_path):
     config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces), data__train_split="teacher")
     config.recognition.loss, config.eval.split = "arcface", "test"
@@ -158,6 +161,7 @@ def test_faces_without_landmarks_teach_no_landmarks(faces, tmp_path, teacher_fil
         training_run.train_and_evaluate(config, tmp_path / "run")
 
 
+@pytest.mark.slow
 def test_without_landmarks_there_can_be_mirror_images(faces, tmp_path):
     (faces / "dataset.json").write_text('{"name": "faces", "flip_pairs": []}')
     still = tiny.STILL | {"augment__flip": 1.0}

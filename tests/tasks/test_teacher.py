@@ -71,6 +71,7 @@ def test_files_that_are_no_weights(tmp_path):
             teacher.load_teacher(str(path), "auto")
 
 
+@pytest.mark.slow
 def test_the_embedded_teacher_knows_people_it_has_never_seen():
     made = teacher.load_teacher("embedded", "auto")
     faces = synthetic.faces(range(25), 4, size=96, seed=7)  # it learned the people of seed 1000
