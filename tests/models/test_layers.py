@@ -1,5 +1,6 @@
 """Layers against XLA's plain ones, PyTorch's numbers (golden/README.md) and a calculation by hand."""
 
+import functools
 from pathlib import Path
 
 import flax.linen as nn
@@ -21,6 +22,19 @@ def golden():
         return dict(numbers)
 
 
+def with_gradients(function, *inputs):
+    """What a function gives, and by each of its inputs the gradient of its sum, weighted with numbers drawn for it."""
+    shape = jax.eval_shape(function, *inputs).shape
+    weights = np.random.default_rng(1).normal(size=shape).astype("float32")
+
+    @jax.jit
+    def both(*inputs):
+        found, pull = jax.vjp(function, *inputs)
+        return found, *pull(weights)
+
+    return both(*inputs)
+
+
 @pytest.mark.parametrize("padding", ["same", "ceil"])
 @pytest.mark.parametrize(("height", "width"), [(8, 12), (9, 7), (12, 9), (3, 4)])
 def test_max_pool_and_its_gradient_are_those_of_the_plain_one(padding, height, width):
@@ -28,12 +42,11 @@ def test_max_pool_and_its_gradient_are_those_of_the_plain_one(padding, height, w
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.permutation(2 * height * width * 3).reshape(2, height, width, 3) + 1.0)  # no two are equal
     pad = ((1, 1), (1, 1)) if padding == "same" else ((0, 1 - height % 2), (0, 1 - width % 2))
-    plain = lambda x: nn.max_pool(x, window_shape=(3, 3), strides=(2, 2), padding=pad)  # noqa: E731
-    want, pull = jax.vjp(plain, x)
-    found, ours = jax.vjp(lambda x: layers.max_pool(x, padding=padding), x)
+    plain = functools.partial(nn.max_pool, window_shape=(3, 3), strides=(2, 2), padding=pad)
+    want, want_gradient = with_gradients(plain, x)
+    found, gradient = with_gradients(functools.partial(layers.max_pool, padding=padding), x)
     np.testing.assert_array_equal(found, want)
-    g = jnp.asarray(rng.normal(size=want.shape), want.dtype)
-    np.testing.assert_allclose(ours(g)[0], pull(g)[0], rtol=1e-6)
+    np.testing.assert_allclose(gradient, want_gradient, rtol=1e-6)
 
 
 def test_relu_and_its_gradient_by_hand():
@@ -82,11 +95,10 @@ def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride
     w = jnp.asarray(rng.normal(size=(kernel, kernel, 40, 5)) / 20, jnp.float32)
     pad = ((1, 2), (kernel // 2, 0))
     plain = lambda x, w: lax.conv_general_dilated(x, w, (stride,) * 2, pad, dimension_numbers=layers.DIMENSIONS)  # noqa: E731
-    want, pull = jax.vjp(plain, x, w)
-    found, ours = jax.vjp(lambda x, w: layers.convolve(x, w, stride, pad), x, w)
+    want, *want_gradients = with_gradients(plain, x, w)
+    found, *gradients = with_gradients(lambda x, w: layers.convolve(x, w, stride, pad), x, w)
     np.testing.assert_allclose(found, want, atol=1e-5)
-    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
-    for a, b in zip(ours(g), pull(g), strict=True):
+    for a, b in zip(gradients, want_gradients, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
@@ -96,11 +108,10 @@ def test_deconvolution_and_its_gradients_are_those_of_the_transposed_convolution
     rng = np.random.default_rng(0)
     x = jnp.asarray(rng.normal(size=(2, 5, 4, channels)), jnp.float32)
     w = jnp.asarray(rng.normal(size=(4, 4, channels, 6)) / 10, jnp.float32)
-    want, pull = jax.vjp(layers.deconv_transpose, x, w)
-    found, ours = jax.vjp(layers.deconv_phases, x, w)
+    want, *want_gradients = with_gradients(layers.deconv_transpose, x, w)
+    found, *gradients = with_gradients(layers.deconv_phases, x, w)
     np.testing.assert_allclose(found, want, atol=1e-5)
-    g = jnp.asarray(rng.normal(size=want.shape), jnp.float32)
-    for a, b in zip(ours(g), pull(g), strict=True):
+    for a, b in zip(gradients, want_gradients, strict=True):
         np.testing.assert_allclose(a, b, atol=1e-4)
 
 
@@ -129,11 +140,10 @@ def test_a_large_depthwise_kernel_and_its_gradients_are_those_of_xla(padding, st
             x, kernel, (stride, stride), pads, dimension_numbers=form, feature_group_count=3
         )
 
-    want, pull = jax.vjp(plain, x, kernel)
-    found, ours = jax.vjp(lambda x, kernel: layers.depthwise(x, kernel, stride, padding), x, kernel)
+    want, *want_gradients = with_gradients(plain, x, kernel)
+    found, *gradients = with_gradients(lambda x, kernel: layers.depthwise(x, kernel, stride, padding), x, kernel)
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
-    g = rng.normal(size=want.shape).astype("float32")
-    for a, b in zip(ours(g), pull(g), strict=True):
+    for a, b in zip(gradients, want_gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -148,11 +158,10 @@ def test_padding_as_in_tensorflow_is_that_of_xla(size, shape, stride):
 
     rng = np.random.default_rng(0)
     x, kernel = (rng.normal(size=n).astype("float32") for n in ((2, *shape, 3), (size, size, 1, 3)))
-    want, pull = jax.vjp(lambda x, kernel: plain(x, kernel, 3), x, kernel)
-    found, ours = jax.vjp(lambda x, kernel: layers.depthwise(x, kernel, stride, "tensorflow"), x, kernel)
+    want, *want_gradients = with_gradients(lambda x, kernel: plain(x, kernel, 3), x, kernel)
+    found, *gradients = with_gradients(lambda x, kernel: layers.depthwise(x, kernel, stride, "tensorflow"), x, kernel)
     np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
-    g = rng.normal(size=want.shape).astype("float32")
-    for a, b in zip(ours(g), pull(g), strict=True):
+    for a, b in zip(gradients, want_gradients, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-4)
     conv = layers.Conv(4, size, stride, "tensorflow")
     params = conv.init(jax.random.key(0), x)
