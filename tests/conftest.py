@@ -2,7 +2,6 @@
 
 import csv
 import gc
-import importlib.metadata
 import json
 import logging
 import math
@@ -13,11 +12,8 @@ import subprocess
 import sys
 import threading
 
-# Tests compile more than they compute: level 0 halves their time, and the older code for fusions, which jaxlib 0.11 no
-# longer has, takes a third off again. It rounds in other ways: see `tiny.OLDER_FUSIONS`.
+# Tests compile more than they compute: level 0 halves their time.
 _XLA_FLAGS = "--xla_force_host_platform_device_count=4 --xla_backend_optimization_level=0"
-if tuple(map(int, importlib.metadata.version("jaxlib").split(".")[:2])) < (0, 11):
-    _XLA_FLAGS += " --xla_cpu_use_fusion_emitters=false"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {_XLA_FLAGS}"
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -143,8 +139,7 @@ def _train(folder: pathlib.Path) -> None:
     arguments = [f"--config={repo / 'configs' / 'ctd_ed.py'}", f"--workdir={folder / 'run'}", *small]
     (folder / "arguments.json").write_text(json.dumps(arguments))
     command = [sys.executable, "-m", "ctd_jax.main", *arguments]
-    environment = tiny.newer_fusions()  # test_hosts.py compares with it
-    done = subprocess.run(command, cwd=repo, env=environment, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=repo, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     (folder / "stdout").write_text(done.stdout, "utf-8")
     (folder / "stderr").write_text(done.stderr, "utf-8")

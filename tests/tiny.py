@@ -3,7 +3,6 @@
 import csv
 import functools
 import json
-import os
 import pathlib
 import shutil
 
@@ -41,15 +40,6 @@ CHANGING = {  # all of augmentation
     "augment__occlusion": 0.3,
 }  # fmt: skip
 STILL = {"augment__flip": 0.0, "augment__scale": 0.0, "augment__shift": 0.0}
-
-# Most tests use XLA's older code for fusions, because it compiles faster, see `conftest`. Trainings that do the same in
-# different ways, on several devices for one, agree more closely with the newer one.
-OLDER_FUSIONS = "--xla_cpu_use_fusion_emitters=false"
-
-
-def newer_fusions() -> dict[str, str]:
-    """The environment of a child process that uses the newer code."""
-    return os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace(OLDER_FUSIONS, "")}
 
 
 def write_teacher(path: pathlib.Path, encoder: dict = ENCODER) -> pathlib.Path:
@@ -125,15 +115,13 @@ def other_weights(run: pathlib.Path, place: pathlib.Path, seed: int, **data) -> 
 
 def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None):
     """Function of batches that starts anew each time: the final state, and the means of each step (without the
-    gradient's norm), as NumPy. Compiled by XLA's newer code for fusions."""
+    gradient's norm), as NumPy."""
     parallel = Parallel(kind, jax.devices()[:devices])
     start = jax.device_get(task.init(0))
     labels = task.param_labels(start["params"])
     tx = tx or step.optimizer(labels)
     made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
-    body = parallel.compile(made, sharded=False, donate=(0,))
-    options = {"xla_cpu_use_fusion_emitters": True} if OLDER_FUSIONS in os.environ["XLA_FLAGS"] else {}
-    programs = {}
+    compiled = parallel.compile(made, sharded=False, donate=(0,))
 
     def train(batches, variables=start):
         average = step.first_average(variables, labels) if task.config.train.average else None
@@ -145,10 +133,7 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
         )
         of_task, means = parallel.first(constants.task), []
         for batch in batches:
-            arguments, shapes = (state, constants, parallel.shard(batch)), str(jax.tree.map(np.shape, batch))
-            if shapes not in programs:
-                programs[shapes] = body.lower(*arguments).compile(compiler_options=options)
-            state, mean = programs[shapes](*arguments)
+            state, mean = compiled(state, constants, parallel.shard(batch))
             means.append({name: float(value) for name, value in parallel.first(mean).items() if name != step.GRADIENT})
         jax.tree.map(np.testing.assert_array_equal, parallel.first(constants.task), of_task)
         return parallel.first(state), means

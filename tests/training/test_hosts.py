@@ -37,10 +37,9 @@ def launch(*arguments, devices=2, processes=2, extra=((), ())):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    newer = tiny.newer_fusions()
-    flags = f"{newer['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one holds
+    flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"  # the last one holds
     paths = [str(REPO), str(REPO / "tests"), str(REPO / "tests" / "training"), os.environ.get("PYTHONPATH", "")]
-    environment = newer | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     started = []
     for i in range(processes):
         told = dict(zip(VARIABLES, (address, str(processes), str(i)), strict=True)) if processes > 1 else {}
