@@ -219,17 +219,19 @@ def wait_for(path: pathlib.Path) -> None:
 
 def _local(number: int) -> "distributed.LocalCluster":
     """Processes of this machine, which no other user of it can reach, with as many threads and as much memory for the
-    computing as this one has."""
+    computing as this one has. Dask's pages, which ask nobody who he is, are not served."""
     import dask
     import distributed
 
-    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+    no_pages: dict[str, list[str]] = {f"distributed.{kind}.http.routes": [] for kind in ("scheduler", "worker")}
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}} | no_pages):
         return distributed.LocalCluster(
             n_workers=number,
             threads_per_worker=1,
             processes=True,
             memory_limit=None,
             dashboard_address=None,
+            scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # else port 8787, which another command may have
             security=True,
             preload=["ctd_jax.cluster"],
         )

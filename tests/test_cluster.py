@@ -1,5 +1,6 @@
 """Workers of Dask: what they do, what they may not, and that one that is killed changes nothing."""
 
+import itertools
 import json
 import os
 import pathlib
@@ -9,6 +10,8 @@ import subprocess
 import sys
 import threading
 import time
+import urllib.error
+import urllib.request
 
 import jax
 import jobs
@@ -42,6 +45,20 @@ def workers(tmp_path_factory):
     with cluster.joined("local:2", tmp_path_factory.mktemp("shared")) as found:
         found._client.cluster.scheduler.allowed_failures = 1
         yield found
+
+
+def http_port(dask_scheduler=None, dask_worker=None):
+    return (dask_scheduler or dask_worker).http_server.port
+
+
+@pytest.mark.slow
+def test_nobody_else_sees_what_they_do(workers):
+    """Dask has pages of its jobs, at port 8787 if that is free, which any user of the machine could read."""
+    ports = [workers._client.run_on_scheduler(http_port), *workers._client.run(http_port).values()]
+    assert len(ports) == 3 and 8787 not in ports
+    for port, page in itertools.product(ports, ("health", "json/identity.json", "info/main/workers.html", "metrics")):
+        with pytest.raises(urllib.error.HTTPError, match="404"):
+            urllib.request.urlopen(f"http://127.0.0.1:{port}/{page}", timeout=10)
 
 
 @pytest.mark.parametrize("spec", ["4", "local", "local:0", "local:-1", "tcp://host", "http://host:80"])
@@ -189,7 +206,8 @@ def test_a_command_that_is_stopped_ends_its_workers(tmp_path, send, number, name
     processes = [one for one in all_of_them if "spawn_main" in " ".join(one.cmdline())]
     send(begun.pid, number)
     _, error = begun.communicate(timeout=60)
-    assert error.count("Traceback") == 1 and f"Stopped: stopped by {name};" in error and "WARNING" not in error
+    found = error.count("Traceback"), f"Stopped: stopped by {name};" in error, "WARNING" in error
+    assert found == (1, True, False), error
     _, alive = psutil.wait_procs(processes, timeout=10)
     assert len(processes) == 2 and alive == []
     assert not list(tmp_path.glob(".cluster-*"))
