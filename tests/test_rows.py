@@ -49,6 +49,7 @@ def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teac
     changes = {}
     if row in STUDENTS:
         changes = {"teacher__run": str(landmark_teacher), "data__image_size": 64, "model__decoder_channels": (8, 8, 8)}
+        changes["model__encoder"] = "mobilenet_micro"
     config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2, **changes)
     result = training_run.train_and_evaluate(config, tmp_path)
     for domain, numbers in result.get("domains", {"": result}).items():

@@ -3,6 +3,7 @@
 import csv
 import functools
 import json
+import os
 import pathlib
 import shutil
 
@@ -40,6 +41,15 @@ CHANGING = {  # all of augmentation
     "augment__occlusion": 0.3,
 }  # fmt: skip
 STILL = {"augment__flip": 0.0, "augment__scale": 0.0, "augment__shift": 0.0}
+
+# Most tests use XLA's older code for fusions, because it compiles faster, see `conftest`. Trainings that do the same in
+# different ways, on several devices for one, agree more closely with the newer one.
+OLDER_FUSIONS = "--xla_cpu_use_fusion_emitters=false"
+
+
+def newer_fusions() -> dict[str, str]:
+    """The environment of a child process that uses the newer code."""
+    return os.environ | {"XLA_FLAGS": os.environ["XLA_FLAGS"].replace(OLDER_FUSIONS, "")}
 
 
 def write_teacher(path: pathlib.Path, encoder: dict = ENCODER) -> pathlib.Path:
@@ -113,7 +123,7 @@ def other_weights(run: pathlib.Path, place: pathlib.Path, seed: int, **data) -> 
     return place
 
 
-def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None):
+def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None, *, newer_fusions: bool = False):
     """Function of batches that starts anew each time: the final state, and the means of each step (without the
     gradient's norm), as NumPy."""
     parallel = Parallel(kind, jax.devices()[:devices])
@@ -121,7 +131,10 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
     labels = task.param_labels(start["params"])
     tx = tx or step.optimizer(labels)
     made = step.make(task.loss, tx, labels, accumulate_steps=task.config.train.accumulate_steps)
-    compiled = parallel.compile(made, sharded=False, donate=(0,))
+    body = parallel.compile(made, sharded=False, donate=(0,))
+    newer = newer_fusions and OLDER_FUSIONS in os.environ["XLA_FLAGS"]
+    options = {"xla_cpu_use_fusion_emitters": True} if newer else {}
+    programs = {}
 
     def train(batches, variables=start):
         average = step.first_average(variables, labels) if task.config.train.average else None
@@ -133,7 +146,10 @@ def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=No
         )
         of_task, means = parallel.first(constants.task), []
         for batch in batches:
-            state, mean = compiled(state, constants, parallel.shard(batch))
+            arguments, shapes = (state, constants, parallel.shard(batch)), str(jax.tree.map(np.shape, batch))
+            if shapes not in programs:
+                programs[shapes] = body.lower(*arguments).compile(compiler_options=options)
+            state, mean = programs[shapes](*arguments)
             means.append({name: float(value) for name, value in parallel.first(mean).items() if name != step.GRADIENT})
         jax.tree.map(np.testing.assert_array_equal, parallel.first(constants.task), of_task)
         return parallel.first(state), means

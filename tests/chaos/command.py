@@ -99,7 +99,8 @@ def _run(arguments, workdir, error, die_at, by, trace):
     """The child's part."""
     for stream in (1, 2):
         os.dup2(os.open(error, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644), stream)
-    os.environ["XLA_FLAGS"] = "--xla_backend_optimization_level=0"  # one device
+    one_device = "--xla_backend_optimization_level=0 --xla_force_host_platform_device_count=1"
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {one_device}"  # the last one holds
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
     if die_at or trace:

@@ -144,7 +144,7 @@ def test_without_the_key_or_with_a_weight_of_0_nothing_changes(teacher_file, roo
     plain = shutil.copytree(root, tmp_path / "plain")
     absent_points.about(plain, absent=None)
     runs = [task(teacher_file, plain), task(teacher_file, root, presence__weight=0.0)]
-    trained = [tiny.trainer(one)([one.train.batch(np.arange(4))] * 2) for one in runs]
+    trained = [tiny.trainer(one, newer_fusions=True)([one.train.batch(np.arange(4))] * 2) for one in runs]
     for one in runs:
         assert "presence" not in one.terms and "presence" not in one.init(0)["params"]
     jax.tree.map(np.testing.assert_array_equal, *trained)

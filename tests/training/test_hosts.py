@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import tiny
 
-from ctd_jax import metrics, models, training_run
+from ctd_jax import metrics, models
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.landmarks import evaluate
@@ -32,14 +32,15 @@ VARIABLES = ("JAX_COORDINATOR_ADDRESS", "JAX_NUM_PROCESSES", "JAX_PROCESS_ID")
 
 
 def launch(*arguments, devices=2, processes=2, extra=((), ())):
-    """Starts `python ARGUMENTS EXTRA` as `processes` processes, each with arguments of its own; gives (code, out,
-    error) of each."""
+    """Starts `python ARGUMENTS EXTRA` as `processes` processes, each with arguments of its own and so many devices, and
+    with XLA's newer code for fusions; gives (code, out, error) of each."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{free.getsockname()[1]}"
-    flags = os.environ["XLA_FLAGS"] + f" --xla_force_host_platform_device_count={devices}"  # the last one holds
+    newer = tiny.newer_fusions()
+    flags = f"{newer['XLA_FLAGS']} --xla_force_host_platform_device_count={devices}"  # the last one holds
     paths = [str(REPO), str(REPO / "tests"), str(REPO / "tests" / "training"), os.environ.get("PYTHONPATH", "")]
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
+    environment = newer | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(filter(None, paths))}
     started = []
     for i in range(processes):
         told = dict(zip(VARIABLES, (address, str(processes), str(i)), strict=True)) if processes > 1 else {}
@@ -112,11 +113,25 @@ runpy.run_module("ctd_jax.main", run_name="__main__")
 
 
 @pytest.fixture(scope="module")
-def killed(finished_run, tmp_path_factory):
-    """`finished_run`, as two processes that were killed after the first checkpoint; and the command line."""
-    run = tmp_path_factory.mktemp("killed") / "run"
+def arguments(finished_run):
+    """The command line of `finished_run`, less its folder."""
     arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
-    arguments = [a for a in arguments if not a.startswith("--workdir=")]
+    return [a for a in arguments if not a.startswith("--workdir=")]
+
+
+@pytest.fixture(scope="module")
+def whole(arguments, tmp_path_factory):
+    """The run and the standard output of one process with four devices."""
+    run = tmp_path_factory.mktemp("whole") / "run"
+    ((code, out, error),) = launch("-m", "ctd_jax.main", *arguments, f"--workdir={run}", devices=4, processes=1)
+    assert code == 0, error
+    return run, out
+
+
+@pytest.fixture(scope="module")
+def killed(arguments, tmp_path_factory):
+    """The run of two processes that were killed after the first checkpoint."""
+    run = tmp_path_factory.mktemp("killed") / "run"
     on_device = "--config.data.on_device=yes"
     ended = launch("-c", KILLED, *arguments, on_device, f"--workdir={run}", "--distributed")
     # One may see the other die before its own turn comes.
@@ -124,34 +139,34 @@ def killed(finished_run, tmp_path_factory):
     assert [path.name for path in (run / "checkpoints").iterdir()] == ["2"]
     assert "step 2/4" in ended[0][2]
     assert "step" not in ended[1][2]
-    return run, arguments
+    return run
 
 
-def test_two_processes_continue_to_the_end_of_one(killed, finished_run, tmp_path):
-    run = shutil.copytree(killed[0], tmp_path / "run")
-    arguments = ("-m", "ctd_jax.main", *killed[1], f"--workdir={run}", "--distributed", "--config.parallel=pmap")
-    (code, out, error), other = launch(*arguments)
+def test_two_processes_continue_to_the_end_of_one(killed, arguments, whole, tmp_path):
+    run = shutil.copytree(killed, tmp_path / "run")
+    command = ("-m", "ctd_jax.main", *arguments, f"--workdir={run}", "--distributed", "--config.parallel=pmap")
+    (code, out, error), other = launch(*command)
     assert code == 0, error
     assert other == (0, "", "")  # the first speaks
-    assert out.splitlines()[:-1] == [line for line in finished_run[1].splitlines() if line][:-1]
+    assert out.splitlines()[:-1] == whole[1].splitlines()[:-1]
     assert f"continuing {run} from step 2 of 4" in error
-    assert_same_run(run, finished_run[0])
+    assert_same_run(run, whole[0])
 
 
-def test_one_device_continues_a_checkpoint_of_four(killed, finished_run, tmp_path, cli, monkeypatch):
-    run = shutil.copytree(killed[0], tmp_path / "run")
-    monkeypatch.setattr(training_run, "Parallel", lambda kind: Parallel(kind, jax.devices()[:1]))
-    code, _, error = cli("ctd_jax.main", *killed[1], f"--workdir={run}")
+def test_one_device_continues_a_checkpoint_of_four(killed, arguments, whole, tmp_path):
+    run = shutil.copytree(killed, tmp_path / "run")
+    ((code, _, error),) = launch("-m", "ctd_jax.main", *arguments, f"--workdir={run}", devices=1, processes=1)
     assert code == 0, error
     assert f"continuing {run} from step 2 of 4" in error
-    assert_same_run(run, finished_run[0])
+    assert_same_run(run, whole[0])
 
 
-def test_two_processes_learn_who_is_who(cli, tmp_path):
+def test_two_processes_learn_who_is_who(tmp_path):
     changes = {"train__steps": 2, "train__encoder_lr": 1e-4, "eval__batch_size": 3, "eval__split": "val"}
     arguments = [CONFIG, *tiny.arguments("none", **changes, data__synthetic__identities=(4, 3, 0))]
-    one = cli("ctd_jax.main", *arguments, f"--workdir={tmp_path / 'one'}")
-    first, second = launch("-m", "ctd_jax.main", *arguments, f"--workdir={tmp_path / 'two'}", "--distributed")
+    command = ("-m", "ctd_jax.main", *arguments)
+    (one,) = launch(*command, f"--workdir={tmp_path / 'one'}", devices=4, processes=1)
+    first, second = launch(*command, f"--workdir={tmp_path / 'two'}", "--distributed")
     assert (one[0], first[0]) == (0, 0), one[2] + first[2]
     assert second == (0, "", "")
     found, want = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("two", "one"))
@@ -311,7 +326,7 @@ def twenty_steps(teacher, kind, devices):
     """The losses of twenty steps, and the metrics of what they lead to."""
     task = tiny.task(teacher, train__batch_size=8, train__steps=20, data__synthetic__identities=(4, 5, 2))
     batches = task.train.training_batches(batch_size=8, seed=0, start=0)
-    state, means = tiny.trainer(task, kind, devices)([next(batches) for _ in range(20)])
+    state, means = tiny.trainer(task, kind, devices, newer_fusions=True)([next(batches) for _ in range(20)])
     parallel = Parallel(kind, jax.devices()[:devices])
     body = parallel.compile(landmarks.forward(task.model, task.teacher.input), sharded=True)
     variables = parallel.replicate({"params": state.params, "batch_stats": state.batch_stats})

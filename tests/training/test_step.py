@@ -10,7 +10,7 @@ import scipy.spatial.distance
 import tiny
 from flax.traverse_util import flatten_dict
 
-from configs import ctd_ed, hg
+from configs import ctd_ed, hg, student
 from ctd_jax import models, training_run
 from ctd_jax.tasks.landmarks import heatmaps
 from ctd_jax.training import pace, step
@@ -51,14 +51,14 @@ def assert_same_run(found, want):
 @pytest.fixture(scope="module")
 def one_device(teacher_file):
     task = make_task(teacher_file)
-    return task, tiny.trainer(task), batches(task, 3)
+    return task, tiny.trainer(task, newer_fusions=True), batches(task, 3)
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])
 def test_four_devices_do_what_one_does(one_device, kind):
     task, train, seen = one_device
     want, want_means = train(seen)
-    state, means = tiny.trainer(task, kind, 4)(seen)
+    state, means = tiny.trainer(task, kind, 4, newer_fusions=True)(seen)
     assert [set(m) for m in means] == [{"loss", "heatmap", "ed"}] * 3
     assert_same_run((state, means), (want, want_means))
     assert state.step == 3
@@ -69,7 +69,7 @@ def ghosts(teacher_file):
     """Batch norm of each of four devices by itself."""
     task = make_task(teacher_file, train__batch_norm="device")
     seen = batches(task, 3)
-    return seen, tiny.trainer(task, devices=4)(seen)
+    return seen, tiny.trainer(task, devices=4, newer_fusions=True)(seen)
 
 
 def test_batch_norm_of_a_device_is_that_of_its_own_pictures(teacher_file):
@@ -98,9 +98,9 @@ def test_four_parts_do_what_four_devices_do(ghosts, teacher_file):
     """With augmentation: a picture keeps its place in the global batch."""
     seen, want = ghosts
     task = make_task(teacher_file, train__accumulate_steps=4)
-    assert_same_run(tiny.trainer(task)(seen), want)
+    assert_same_run(tiny.trainer(task, newer_fusions=True)(seen), want)
     task = make_task(teacher_file, train__batch_norm="device", train__accumulate_steps=2)
-    assert_same_run(tiny.trainer(task, "pmap", 2)(seen), want)
+    assert_same_run(tiny.trainer(task, "pmap", 2, newer_fusions=True)(seen), want)
 
 
 @pytest.mark.parametrize("devices", [1, 2])
@@ -148,23 +148,25 @@ def test_parts_are_the_whole_where_no_picture_sees_another():
     assert norm > 0.1 and np.abs(whole[0].params["w"] - 1).max() > 1e-3
 
 
+SMALL_STUDENT = {"data__image_size": 64, "model__encoder": "mobilenet_micro", "model__decoder_channels": (8, 8, 8)}
 REMAT = {
     "resnet8": ("tiny", ctd_ed, {}),
     "classifier": ("classifier", ctd_ed, {"constraints__cd__weight": 0.1}),
     "frozen": ("tiny", ctd_ed, {"constraints__ed__weight": 0.0, "train__encoder_layers": "none"}),
-    "mobilefacenet": ("none", ctd_ed, {"model__encoder": "mobilefacenet", "constraints__ed__weight": 0.0}),
+    "mobilenet": ("none", student, SMALL_STUDENT | {"train__decoder_lr": 1e-4}),
     "hourglass": ("none", hg, {"train__decoder_lr": 1e-4}),
 }
 
 
 @pytest.mark.parametrize("network", REMAT)
 def test_rematerialisation_changes_nothing(teacher_file, classifier_file, network):
-    file, module, keys = REMAT[network]
+    file, module, of_network = REMAT[network]
     file = {"tiny": teacher_file, "classifier": classifier_file}.get(file, file)
     runs = []
     for remat in (False, True):
-        task = tiny.task(file, module, train__remat=remat, train__steps=100, train__encoder_lr=1e-4, **keys)
-        runs.append(tiny.trainer(task, devices=2)(batches(task, 3)))
+        keys = {"train__remat": remat, "train__steps": 100, "train__encoder_lr": 1e-4, **of_network}
+        task = tiny.task(file, module, **keys)
+        runs.append(tiny.trainer(task, devices=2, newer_fusions=True)(batches(task, 3)))
     assert_same_run(*runs)
 
 
