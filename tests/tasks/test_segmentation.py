@@ -161,7 +161,7 @@ def test_training_on_one_domain_leaves_the_other_in_evaluation_as_it_was(teacher
     changed = {path for path in before if (np.asarray(before[path]) != after[path]).any()}
     assert changed and all(any("heads" in part for part in path) for path in changed)
     pictures = task.pictures.split("test").batch(np.arange(4))
-    apply = functools.partial(task.model.apply, train=False)
+    apply = jax.jit(functools.partial(task.model.apply, train=False))
     picture = models.normalize(pictures["picture"], task.teacher.input)
     spines = np.ones(4, np.int32)
     first = apply(start, picture, spines)["logits"][..., 3:]
@@ -433,7 +433,8 @@ def test_export(folder_run, cli, to, tmp_path):
     alone = tasks.trained(workdir, "heads")
     picture = np.random.default_rng(0).integers(0, 256, (1, S, S, 3), np.uint8)
     (found,) = formats.load(to).load(out.read_bytes(), ("probabilities",))(picture)
-    np.testing.assert_allclose(found, alone.forward(alone.variables, {"picture": picture})[0], atol=1e-4)
+    want = jax.jit(alone.forward)(alone.variables, {"picture": picture})[0]
+    np.testing.assert_allclose(found, want, atol=1e-4)
     np.testing.assert_allclose(found.sum(-1), 1, atol=1e-5)
     code, _, error = cli("ctd_jax.export", *flags)
     assert code == 2 and "several domains, each with classes of its own; give --domain=heads|spines" in error
@@ -446,7 +447,7 @@ def test_several_networks_decide_by_their_mean_probability(folder_run, cli, tmp_
     S = config_of_run(workdir).data.image_size
     picture = np.random.default_rng(0).integers(0, 256, (3, S, S, 3), np.uint8)
     each = [tasks.trained(run, "heads") for run in runs]
-    found = np.array([one.forward(one.variables, {"picture": picture})[0] for one in each])
+    found = np.array([jax.jit(one.forward)(one.variables, {"picture": picture})[0] for one in each])
     alone, mean = found.argmax(-1), found.mean(0).argmax(-1)
     assert all(np.mean(one != mean) > 0.02 for one in alone)
     result = Predictor(runs, domain="heads")(list(picture))

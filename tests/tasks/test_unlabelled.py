@@ -1,6 +1,7 @@
 """Training with pictures without labels: their part in the loss, on one device or several, and a whole run."""
 
 import csv
+import functools
 
 import chex
 import jax
@@ -43,12 +44,13 @@ def test_the_heatmaps_loss_is_that_of_the_labelled_pictures_alone(teacher_file):
     assert labelled.sum() == 4 == (~labelled).sum()
     variables = jax.device_get(task.init(0))
     picture = models.normalize(batch["picture"].astype("float32"), task.teacher.input)
-    student = jax.device_get(models.apply_in_training(task.model, variables, picture, None, remat=False)[0])
+    apply = jax.jit(lambda v, x: models.apply_in_training(task.model, v, x, None, remat=False)[0])
+    student = jax.device_get(apply(variables, picture))
     assert student["heatmaps"].shape[1] == SIZE // STRIDE
     error = ((student["heatmaps"] - gaussians(batch, task.config.model.sigma)) ** 2).mean((1, 2, 3))
     encoder = models.build_encoder(**task.teacher.encoder)
-    teacher = jax.device_get(encoder.apply(task.teacher.variables, picture, train=False)["encoder"])
-    one, other = (x["encoder"].reshape(8, -1) if isinstance(x, dict) else x.reshape(8, -1) for x in (student, teacher))
+    teacher = jax.device_get(jax.jit(functools.partial(encoder.apply, train=False))(task.teacher.variables, picture))
+    one, other = (features["encoder"].reshape(8, -1) for features in (student, teacher))
     cosine = (one * other).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(other, axis=1)
     _, (means,) = tiny.trainer(task)([batch])
     assert means["heatmap"] == pytest.approx(error[labelled].mean(), rel=1e-4)
