@@ -181,6 +181,7 @@ def _demo() -> ConfigDict:
     config.eval.split = "test"  # what the result is read from; "val" while choosing, so that test is read once
     config.eval.every = 100  # steps between evaluations on val, each with a checkpoint
     config.eval.batch_size = 50  # pictures
+    config.eval.gradient_norms = True  # how hard each term pulls at the encoder, at each evaluation, in log.csv
     config.eval.mirror = False  # averages what the network says of a picture and of its mirror image, turned back, in
     # evaluation, prediction and exports; only where pictures are mirrored in training (augment.flip)
     config.eval.threshold = ConfigDict()  # where CED's area (AUC) ends and failure (FR) begins:

@@ -42,6 +42,7 @@ def get_config(variant: str = "demo") -> ConfigDict:
     config.augment.brightness = config.augment.contrast = config.augment.gamma = 0.15
     config.train.heatmap_loss = "adaptive_wing"
     config.eval.mirror = True
+    config.eval.gradient_norms = False
     config.constraints.delta.weight = 1e-6
     config.constraints.l2.weight = 1e-5
     config.train.batch_size = 8

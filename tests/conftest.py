@@ -139,7 +139,7 @@ def _train(folder: pathlib.Path) -> None:
         writer.writeheader()
         writer.writerows(row | {"spacing_x_mm": 0.5, "spacing_y_mm": 0.25} for row in rows)
     repo = pathlib.Path(__file__).parents[1]
-    small = tiny.arguments(teacher_file, data__root=root, constraints__ed__weight=0.01)
+    small = tiny.arguments(teacher_file, data__root=root, constraints__ed__weight=0.01, eval__gradient_norms=True)
     arguments = [f"--config={repo / 'configs' / 'ctd_ed.py'}", f"--workdir={folder / 'run'}", *small]
     (folder / "arguments.json").write_text(json.dumps(arguments))
     command = [sys.executable, "-m", "ctd_jax.main", *arguments]

@@ -48,7 +48,7 @@ def toy_constraint(monkeypatch):
 
 
 def with_toy_constraint(teacher, **keys):
-    config = tiny.config(teacher, constraints__ed__weight=0.0)
+    config = tiny.config(teacher, constraints__ed__weight=0.0, eval__gradient_norms=True)
     config.constraints.toy = ConfigDict({"weight": 0.5, "layers": ("encoder", "stage2"), "power": 3.0} | keys)
     return config
 
@@ -122,7 +122,8 @@ def test_an_encoder(toy_encoder, tmp_path, trained):
     """As teacher and student, tied by its layers and its head, and with `train.remat`."""
     teacher = tiny.write_teacher(tmp_path / "toy.safetensors", {"name": "toy", "num_outputs": 3})
     ties = {"constraints__ed__layers": ("block2", "encoder"), "constraints__cd__weight": 0.1}
-    config = tiny.config(teacher, train__remat=True, train__encoder_layers=trained, **ties)
+    changes = {"train__remat": True, "train__encoder_layers": trained, "eval__gradient_norms": True}
+    config = tiny.config(teacher, **changes, **ties)
     result = training_run.train_and_evaluate(config, tmp_path / "run")
     assert 0 < result["me_px"] < config.data.image_size
     first, evaluated, *_ = log(tmp_path / "run")

@@ -190,9 +190,9 @@ def test_the_log_has_what_each_term_pulls_and_a_dead_one_is_named(main, tmp_path
     monkeypatch.setattr(
         step, "gradient_norms", lambda loss, terms, labels, **_: lambda *_: dict.fromkeys(terms, jnp.ones(()))
     )
-    code, _, error = main(
-        constraints__ed__weight=1e-12, constraints__channel__weight=0.5, constraints__l2__weight=1e-12
-    )
+    weights = {"ed": 1e-12, "channel": 0.5, "l2": 1e-12}
+    changes = {f"constraints__{name}__weight": weight for name, weight in weights.items()}
+    code, _, error = main(eval__gradient_norms=True, **changes)
     assert code == 0, error
     evaluated = rows(tmp_path / "run" / "log.csv")[1::2]
     for column, norm in (("heatmap", 1.0), ("channel", 0.5), ("ed", 1e-12)):

@@ -46,11 +46,11 @@ def landmark_teacher(classifier_file, tmp_path_factory):
 @pytest.mark.parametrize("row", ROWS)
 def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teacher, tmp_path):
     weights = MODULES[row].get_config().teacher.weights
-    changes = {}
+    changes = {"train__steps": 2, "eval__gradient_norms": True}
     if row in STUDENTS:
-        changes = {"teacher__run": str(landmark_teacher), "data__image_size": 64, "model__decoder_channels": (8, 8, 8)}
+        changes |= {"teacher__run": str(landmark_teacher), "data__image_size": 64, "model__decoder_channels": (8, 8, 8)}
         changes["model__encoder"] = "mobilenet_micro"
-    config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], train__steps=2, **changes)
+    config = tiny.config(classifier_file if weights == "embedded" else weights, MODULES[row], **changes)
     result = training_run.train_and_evaluate(config, tmp_path)
     for domain, numbers in result.get("domains", {"": result}).items():
         assert 0 < numbers["me_px"] < config.data.image_size

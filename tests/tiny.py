@@ -34,6 +34,7 @@ KEYS = {
     "train.batch_size": 4,
     "eval.every": 2,
     "eval.batch_size": 4,
+    "eval.gradient_norms": False,
 }
 CHANGING = {  # all of augmentation
     "augment__rotation": 20.0, "augment__aspect": 0.1, "augment__brightness": 0.1, "augment__contrast": 0.2,

@@ -62,6 +62,7 @@ ADDED: dict[str, Any] = {
     # averages
     "train.average": 0.0,
     "eval.mirror": False,
+    "eval.gradient_norms": True,
     # augmentation beside flip, scale and shift
     "augment.rotation": 0.0,
     "augment.aspect": 0.0,

@@ -96,7 +96,7 @@ class StudentTask(abc.ABC):
         weights = {**added, **{name: config.constraints[name].weight for name in self._constraints.names}}
         self.terms = (*terms, *weights)
         measured = (*added, *self._constraints.of_encoder)
-        self.gradient_terms = (self._main_term, *measured) if measured else ()
+        self.gradient_terms = (self._main_term, *measured) if measured and config.eval.gradient_norms else ()
         self.term_weights = {self._main_term: 1.0} | weights
         self.teacher = load_teacher(config.teacher.weights, config.model.encoder)
         self._same_encoder = config.model.encoder in ("auto", self.teacher.encoder["name"])

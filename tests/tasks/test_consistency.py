@@ -156,7 +156,9 @@ def test_the_step_compares_with_the_average_which_lags(teacher_file):
 
 def test_a_run(teacher_file, tmp_path):
     """With pictures without labels, and with the gradients' norms."""
-    training_run.train_and_evaluate(tiny.config(teacher_file, ft, **ON, **UNLABELLED), tmp_path / "run")
+    training_run.train_and_evaluate(
+        tiny.config(teacher_file, ft, **ON, **UNLABELLED, eval__gradient_norms=True), tmp_path / "run"
+    )
     with (tmp_path / "run/log.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     for row in rows:

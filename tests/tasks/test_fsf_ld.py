@@ -33,7 +33,8 @@ LEVELS = ("stage2", "deconv2=deconv1")
 def run(teacher_file, tmp_path_factory):
     """A finished run of two tasks at 64 x 64 pixels."""
     workdir = tmp_path_factory.mktemp("teacher") / "run"
-    training_run.train_and_evaluate(tiny.config(teacher_file, fsf_teacher, data__image_size=64), workdir)
+    config = tiny.config(teacher_file, fsf_teacher, data__image_size=64, eval__gradient_norms=True)
+    training_run.train_and_evaluate(config, workdir)
     return workdir
 
 

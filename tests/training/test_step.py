@@ -105,7 +105,7 @@ def test_four_parts_do_what_four_devices_do(ghosts, teacher_file):
 
 @pytest.mark.parametrize("devices", [1, 2])
 def test_one_device_does_not_speak_to_others(teacher_file, devices):
-    task = make_task(teacher_file)
+    task = make_task(teacher_file, eval__gradient_norms=True)
     variables = task.init(0)
     labels = task.param_labels(variables["params"])
     tx, parallel = step.optimizer(labels), Parallel("shard_map", jax.devices()[:devices])
@@ -232,7 +232,7 @@ def test_terms_are_those_of_the_equations(teacher_file):
 
 
 def test_gradient_norms_are_those_of_the_terms_by_the_layers_that_learn(teacher_file):
-    task = make_task(teacher_file, train__encoder_layers="last", **tiny.STILL)
+    task = make_task(teacher_file, train__encoder_layers="last", eval__gradient_norms=True, **tiny.STILL)
     batch, variables = batches(task, 1)[0], perturbed(task)
     labels = task.param_labels(variables["params"])
     parallel = Parallel("shard_map", jax.devices()[:4])
