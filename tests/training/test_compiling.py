@@ -36,7 +36,7 @@ def test_another_run_of_the_same_shapes_compiles_nothing(tmp_path, teacher_file,
     training_run.train_and_evaluate(tiny.config(teacher_file, recipe), tmp_path / "run")
     known = programs()
     assert any(name.startswith("jit_step-") for name in known)
-    assert not any(name.startswith("jit_norms-") for name in known)  # the recipe leaves the gradients' norms out
+    assert not any(name.startswith("jit_norms-") for name in known)  # eval.gradient_norms is off
     jax.clear_caches()
     changes = {
         "seed": 1, "data__seed": 1, "data__budget": 5, "train__steps": 6, "eval__every": 3,
