@@ -19,10 +19,9 @@ STEPS = {"train__steps": 13, "eval__every": 4, "data__synthetic__identities": (8
 
 
 def run(teacher_file, workdir, **changes):
-    """log.csv and predictions.csv of a run: of two calls of four steps, and one of one step, on the device."""
-    training_run.train_and_evaluate(
-        tiny.config(teacher_file, **STEPS | {"train__steps": 9, "eval__gradient_norms": True}, **changes), workdir
-    )
+    """log.csv and predictions.csv of a run."""
+    config = tiny.config(teacher_file, **STEPS, eval__gradient_norms=True, **changes)
+    training_run.train_and_evaluate(config, workdir)
     tables = []
     for name in ("log.csv", "predictions.csv"):
         with (workdir / name).open(newline="") as file:
