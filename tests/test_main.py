@@ -425,19 +425,17 @@ def test_other_annotations_than_at_the_start(finished_run, tmp_path, cli):
     """A label corrected between stop and restart must not slip into a run unseen."""
     run = shutil.copytree(finished_run[0], tmp_path / "run")
     (run / "report.html").unlink()  # as if stopped before the end
-    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
-    root = next(a.removeprefix("--config.data.root=") for a in arguments if a.startswith("--config.data.root="))
-    table = pathlib.Path(root) / "landmarks.csv"
-    original = table.read_text()
-    header, first, rest = original.split("\n", 2)
+    config, arguments = run / "config.json", json.loads((finished_run[0].parent / "arguments.json").read_text())
+    root = json.loads(config.read_text())["data"]["root"]
+    own = shutil.copytree(root, tmp_path / "faces")  # others read the run's pictures meanwhile
+    config.write_text(config.read_text().replace(root, str(own)))
+    arguments = [argument.replace(root, str(own)) for argument in arguments]
+    header, first, rest = (own / "landmarks.csv").read_text().split("\n", 2)
     cells = first.split(",")
     column = header.split(",").index("chin_x")
     cells[column] = str(float(cells[column]) + 1)
-    try:
-        table.write_text("\n".join([header, ",".join(cells), rest]))
-        result = cli("ctd_jax.main", *arguments, f"--workdir={run}")
-    finally:
-        table.write_text(original)
+    (own / "landmarks.csv").write_text("\n".join([header, ",".join(cells), rest]))
+    result = cli("ctd_jax.main", *arguments, f"--workdir={run}")
     assert_complaint(result, "annotations of this run have changed since it began", "new --workdir")
 
 
