@@ -18,7 +18,8 @@ list of KEY=VALUE that switch this part of the recipe off.
 2. Choosing, on val, with a seed of its own, at --choose_at labels, for each data set: what the files list as `grid`.
    `ft` first, over the encoder's learning rate; `delta` has FT's rate, and its own grid. `less:PART` has the recipe's
    setting.
-3. Comparing: every row, number of labels and seed is trained once and reads its test pictures once. A seed decides on
+3. Comparing: every row, number of labels and seed is trained once and reads its test pictures once, or with --split=val
+   those of val alone, to decide between rows (recipe_val.csv and .json). A seed decides on
    initial weights, order, augmentation and on which pictures are labelled: fewer are a subset of more, and all rows get
    the same ones. Cephalograms have the split without near-identical pictures (experiments/splits).
 
@@ -125,11 +126,11 @@ def read_table(path: pathlib.Path) -> list[dict[str, Any]]:
 
 
 def by_split(repeated: Repeats, workdir: pathlib.Path) -> dict[str, Repeats]:
-    """`test`, all test pictures of the runs of one method, and each test split where there are several."""
+    """`test`, all test pictures of the runs of one method, and each test split where there are several; or `val`."""
     split_of = {image: split for image, _, split, _ in splits.read(workdir / "split.csv")}
     images = repeated.tables[0].images
     names = sorted({split_of[image] for image in images})
-    found = {"test": repeated}
+    found = {"val" if names == ["val"] else "test": repeated}
     for name in names if len(names) > 1 else []:
         of_split = [image for image in images if split_of[image] == name]
         tables = tuple(table.rows(np.isin(table.images, of_split)) for table in repeated.tables)
@@ -141,7 +142,7 @@ class Recipe(Study[Method, str]):
     """Settings are elements of a file's `grid`: KEY=VALUE, several with spaces between. `args`, `parts`: see `main`."""
 
     def __init__(self, args: argparse.Namespace, parts: Mapping[str, Sequence[str]]):
-        super().__init__(pathlib.Path(args.runs), HERE / "recipe.csv")
+        super().__init__(pathlib.Path(args.runs), HERE / ("recipe.csv" if args.split == "test" else "recipe_val.csv"))
         self._args, self._parts = args, parts
 
     def configured(self, row: str, setting: str, name: str) -> ConfigDict:
@@ -172,7 +173,7 @@ class Recipe(Study[Method, str]):
     def trial(self, method: Method, setting: str, seed: int, split: str | None) -> Trial:
         config = self.configured(method.row, setting, method.data)
         set_data(config, pathlib.Path(self._args.folder), method.data, method.labels, seed)
-        config.seed, config.eval.split = seed, split or "test"
+        config.seed, config.eval.split = seed, split or self._args.split
         config.train.steps = self._args.steps or self.steps_in_time(method.data, method.row)
         config.eval.every = max(config.train.steps // EVALUATIONS, 1)
         labels = name_of(method.labels)
@@ -311,7 +312,8 @@ def console(result: Mapping[str, Mapping[str, Any]]) -> str:
         for labels, table in of_labels.items():
             lines.append(f"{name}, {labels} labels")
             for row, of_row in table.items():
-                lines.append(f"  {row:<20} {text(of_row['test'])}, {of_row['steps']} steps")
+                whole = of_row["test"] if "test" in of_row else of_row["val"]
+                lines.append(f"  {row:<20} {text(whole)}, {of_row['steps']} steps")
     return "\n".join(lines)
 
 
@@ -343,6 +345,7 @@ def main() -> None:
     parser.add_argument("--rows", default="", help="commas between; none: all")
     parser.add_argument("--minutes", type=float, default=10, help="of training, on two cores")
     parser.add_argument("--steps", type=int, default=0, help="of every row, instead of --minutes")
+    parser.add_argument("--split", choices=("test", "val"), default="test", help="read by the compared; val: to decide")
     parser.add_argument("--choose_at", type=int, default=25, help="labels with which settings are chosen")
     parser.add_argument("--calibrate", type=int, default=100, help="steps that are timed")
     parser.add_argument("--runs", default="runs/recipe", help="folder of the runs")
@@ -363,7 +366,8 @@ def main() -> None:
                 methods = {Method(name, count, row): settings[row] for row in rows}
                 runs = {method.row: found for method, found in study.repeat(methods, args.seeds).items()}
                 result[name][name_of(count)] = summarize(runs, settings)
-    arguments = {key: getattr(args, key) for key in ("recipe", "set", "set_today", "minutes", "steps", "choose_at")}
+    kept = ("recipe", "set", "set_today", "minutes", "steps", "split", "choose_at")
+    arguments = {key: getattr(args, key) for key in kept}
     arguments |= {"teacher": pathlib.Path(args.teacher).name, "parts": parts, "seeds": args.seeds}
     study.write({"arguments": arguments, "data": result})
     print(console(result))

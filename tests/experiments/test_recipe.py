@@ -93,7 +93,8 @@ def run(tmp_path, monkeypatch):
         flags += ["--folder=pictures", "--teacher=t.safetensors", "--seeds=0,1", "--minutes=1", *arguments]
         monkeypatch.setattr(sys, "argv", ["recipe", *flags])
         recipe.main()
-        return json.loads((tmp_path / "recipe.json").read_text())["data"]
+        table = "recipe_val.json" if "--split=val" in arguments else "recipe.json"
+        return json.loads((tmp_path / table).read_text())["data"]
 
     return call
 
@@ -134,6 +135,17 @@ def test_the_table_has_paired_differences(run, trained):
             ("recipe", "minus_ft"): -3, ("recipe", "minus_delta"): -2,
             ("less:shift", "minus_recipe"): 0.5, ("less:mirror", "minus_recipe"): 0,
         }  # fmt: skip
+
+
+def test_who_decides_between_rows_reads_val_alone(run, trained, tmp_path, capsys):
+    run("--data=faces_fgnet", "--labels=5", "--rows=ft")
+    before = (tmp_path / "recipe.csv").read_text(), (tmp_path / "recipe.json").read_text(), len(trained)
+    table = run("--data=faces_fgnet", "--labels=5", "--rows=recipe,less:shift", "--split=val")["faces_fgnet"]["5"]
+    assert {config.eval.split for config in list(trained.values())[before[2] :]} == {"val"}
+    assert table["less:shift"]["val"]["minus_recipe"]["me_px"]["difference"] == 0.5
+    assert "test" not in table["recipe"] and "minus recipe +0.5" in capsys.readouterr().out
+    assert ((tmp_path / "recipe.csv").read_text(), (tmp_path / "recipe.json").read_text()) == before[:2]
+    assert {line["split"] for line in lines(tmp_path / "recipe_val.csv")} == {"val"}
 
 
 def test_rows_have_steps_for_the_same_minutes(run, trained, tmp_path):
