@@ -23,10 +23,10 @@ with adaptive wing, 4.0 and 3.9 with mean squared error; after 400 steps of 112 
 
 From the embedded teacher (`--config.teacher.weights=embedded`), which has seen drawn faces alone: 25 labelled
 cephalograms, 256 pixels, 300 steps, 2.35 mm on val in five minutes of one core. What each part of the recipe gives from
-it is in docs/results.md; there DELTA (with L2) did not help on faces and cephalograms, nor adaptive wing on faces. At
-96 pixels and in 48 s of one core it had less error than fine-tuning alone with few labels: with 5 by a quarter on faces
-and a tenth on cephalograms, with 25 by 3 to 8 % on all three. With all of 120 to 609 labels it had more in so short a
-time, and in about 240 s (one training each) less on cephalograms and as much on the others.
+it is in docs/results.md: DELTA (with L2) helped on faces after 800 steps, in 48 s of one core on neither faces nor
+cephalograms. At 96 pixels and in 48 s the recipe had less error than fine-tuning alone with few labels: with 5 by a
+quarter on faces and a tenth on cephalograms, with 25 by 3 to 8 % on all three. With all of 120 to 609 labels it had
+more in so short a time, and in about 240 s (one training each) less on cephalograms and as much on the others.
 
 Other pictures and other numbers of labels have not been measured.
 """
