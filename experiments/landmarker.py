@@ -15,8 +15,8 @@ square, `local_soft_argmax`. Otherwise than there:
 * Val, not test1, decides when the rate is halved, on the weights that are kept (the example keeps the last), and on the
   size and the first rate: all pairs of --sizes and --rates are tried on val, with a seed of their own, at the first of
   --labels. The example's are 512 pixels and 1e-6. Its shift of 10 pixels is the same share of a picture of any size.
-* It trains for --minutes instead of 200 epochs. An epoch, after which val is looked at, is as many passes as come
-  nearest to the example's 150 pictures, so that patience is as many steps as there.
+* It trains for --minutes, or until it diverges, instead of 200 epochs. An epoch, after which val is looked at, is as
+  many passes as come nearest to the example's 150 pictures, so that patience is as many steps as there.
 * Pictures in colour keep their three channels (the example's are grey and it reads the first).
 * Maps are decoded in double precision: exponentials of large ones are not finite in the example's.
 

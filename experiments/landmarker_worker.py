@@ -178,7 +178,7 @@ def original_xy(yx: torch.Tensor, batch: dict[str, torch.Tensor], size: int) -> 
 
 
 def train(training: Training, pictures: dict[str, LandmarkDataset], budget: float, makers: int) -> dict[str, Any]:
-    """Trains for `budget` seconds of `CLOCK`, and leaves the weights that are best on val.
+    """Trains for `budget` seconds of `CLOCK`, or until it diverges, and leaves the weights that are best on val.
 
     Args:
       training: what is trained.
@@ -205,10 +205,13 @@ def train(training: Training, pictures: dict[str, LandmarkDataset], budget: floa
     while used < budget:
         losses: list[float] = []
         began = CLOCK()
-        for batch in itertools.islice(batches, in_epoch):
-            losses.append(training.step(batch))
-            if used + CLOCK() - began >= budget:
-                break
+        try:
+            for batch in itertools.islice(batches, in_epoch):
+                losses.append(training.step(batch))
+                if used + CLOCK() - began >= budget:
+                    break
+        except torch.linalg.LinAlgError:  # of a sigma that is 0 or no number
+            break
         used += CLOCK() - began
         steps += len(losses)
         val_loss, val_error = training.validate(pictures["val"])
@@ -217,6 +220,8 @@ def train(training: Training, pictures: dict[str, LandmarkDataset], budget: floa
         epochs.append({"step": steps, "clock_seconds": used, "rate": rate, "loss": float(np.mean(losses))})
         epochs[-1] |= {"val_loss": val_loss, "val_error": val_error, "sigma": training.generator.sigmas.mean().item()}
         print(json.dumps(epochs[-1]), file=sys.stderr)
+        if not math.isfinite(val_error):
+            break
         if val_error < lowest:
             lowest, best = val_error, copy.deepcopy(training.model.state_dict())
     if best is None:

@@ -279,3 +279,45 @@ def test_landmarker_trains(landmarker_python, run, tmp_path, monkeypatch):
     assert 0 < result["2"]["test"]["levels"]["me_px"]["mean"] < 36  # the diagonal
     (line,) = lines(tmp_path / "landmarker.csv")
     assert 0.02 <= float(line["minutes"]) < 0.1 and int(line["steps"]) >= 1
+
+
+DIVERGES = """
+import importlib.util, math, sys
+import numpy as np
+import torch
+spec = importlib.util.spec_from_file_location("worker", sys.argv[1])
+worker = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(worker)
+pictures = {f"picture{i}": np.eye(16) for i in range(150)}
+np.savez(sys.argv[2], xy=np.ones((150, 1, 2)), spacing=np.ones((150, 2)), **pictures)
+
+class Diverging(worker.Training):
+    # After each of its epochs of 150 steps, the weights are their number.
+    steps = 0
+
+    def step(self, batch):
+        self.steps += 1
+        if self.steps == int(sys.argv[3]):
+            raise torch.linalg.LinAlgError("singular")
+        with torch.no_grad():
+            for weights in self.model.parameters():
+                weights.fill_(self.steps // 150)
+        return 1.0
+
+    def validate(self, pictures):
+        return 1.0, [5.0, 4.0, math.nan][self.steps // 150 - 1]
+
+training = Diverging(1, 1, 16, 1e-6)
+result = worker.train(training, dict.fromkeys(("train", "val"), worker.dataset(sys.argv[2], 16, None)), 1e9, 0)
+print(result["steps"], result["val_error"], next(training.model.parameters()).mean().item())
+"""
+
+
+@pytest.mark.parametrize("singular, said", [(0, "450 4.0 2.0"), (310, "300 4.0 2.0"), (200, "150 5.0 1.0")])
+def test_a_training_that_diverges_ends_with_its_best_weights(landmarker_python, tmp_path, singular, said):
+    """After an error on val that is no number, or at a step whose covariance has no inverse."""
+    worker = pathlib.Path(landmarker.__file__).with_name("landmarker_worker.py")
+    command = [landmarker_python, "-I", "-c", DIVERGES, worker, tmp_path / "dots.npz", str(singular)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == said
