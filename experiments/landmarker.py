@@ -288,7 +288,7 @@ def main() -> None:
     parser.add_argument("--data", default=",".join(DATA), help="names, commas between")
     parser.add_argument("--labels", default="25,all", help="numbers of labelled pictures, commas between")
     parser.add_argument("--seeds", type=integers, default="0,1,2", help="commas between")
-    parser.add_argument("--sizes", type=integers, default="512,256,128", help="pixels, multiples of 16; val chooses")
+    parser.add_argument("--sizes", type=integers, default="512,256,128,64", help="pixels, multiples of 16; val chooses")
     parser.add_argument("--rates", type=rates, default="1e-6", help="commas between; val chooses")
     parser.add_argument("--minutes", type=float, default=60, help="of training, on two cores")
     parser.add_argument("--runs", default="runs/landmarker", help="folder of the runs")
