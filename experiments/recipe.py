@@ -19,9 +19,9 @@ list of KEY=VALUE that switch this part of the recipe off.
    `ft` first, over the encoder's learning rate; `delta` has FT's rate, and its own grid. `less:PART` has the recipe's
    setting.
 3. Comparing: every row, number of labels and seed is trained once and reads its test pictures once, or with --split=val
-   those of val alone, to decide between rows (recipe_val.csv and .json). A seed decides on
-   initial weights, order, augmentation and on which pictures are labelled: fewer are a subset of more, and all rows get
-   the same ones. Cephalograms have the split without near-identical pictures (experiments/splits).
+   those of val alone, to decide between rows (recipe_val.csv and .json). A seed decides on initial weights, order,
+   augmentation and on which pictures are labelled: fewer are a subset of more, and all rows get the same ones.
+   Cephalograms have the split without near-identical pictures (experiments/splits).
 
 Interrupted, the same command continues; finished runs are not repeated. Slices share the runs: start them one after the
 other or side by side, and at last the whole. Writes recipe.csv (a line per run; those of other calls stay) and .json
