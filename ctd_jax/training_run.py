@@ -7,7 +7,7 @@ import logging
 import pathlib
 import platform
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
@@ -84,7 +84,8 @@ def _train_and_evaluate(
             hosts.check_same({"choices": task.config.to_dict()})
             try:
                 variables = _fit(task, workdir, parallel, signals)
-                return task.finish(variables, parallel, workdir, began)
+                with memory.advising(memory.advice_of_evaluation(task.config.eval.batch_size)):
+                    return task.finish(variables, parallel, workdir, began)
             except memory.TooLarge as error:
                 if config.data.image_size or jax.process_count() > 1:
                     raise
@@ -212,9 +213,11 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
         *(f"gradient_{term}" for term in task.gradient_terms),
         "val_error",
     ]
-    watch = finite.Watch(parallel.first, _names(task, config))
+    names = _names(task, config)
+    watch = finite.Watch(parallel.first, names)
     pace = Pace(parallel.devices[0].platform, memory.of_step(compiled, parallel.devices))
-    with memory.advising(config.train, parallel.devices), checkpoint.manager(workdir, whole) as checkpoints:
+    learning = memory.advising(memory.advice(config.train, len(parallel.devices)))
+    with learning, checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
             evaluated = [one.step for one in whole if one.val_error is not None and one.step <= start]
@@ -239,14 +242,15 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                 if evaluating:
                     with log.pause():
                         memory.give_back()
-                        error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
+                        with memory.advising(memory.advice_of_evaluation(config.eval.batch_size)):
+                            error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
                         norms: dict[str, float] = {}
                         if task.gradient_terms:
                             norms = parallel.first(gradient_norms(state, constants, last_batch()))
                     norms = {f"gradient_{term}": task.term_weights[term] * float(norm) for term, norm in norms.items()}
                     log.record(number, {"val_error": error} | norms, text)
-                    if number <= config.eval.every:
-                        _warn_of_ineffective_terms(norms)
+                    if norms and number <= config.eval.every:
+                        _warn_of_ineffective_terms(norms, {term: names[term] for term in task.gradient_terms})
                     with log.pause():  # after its row: a run that stops in between loses neither
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
                         memory.give_back()
@@ -290,16 +294,17 @@ def _saying_what_is_kept(checkpoints: checkpoint.Manager, watch: finite.Watch) -
         raise UserError(f"after step {watch.step}: {error}. {kept}") from error
 
 
-def _warn_of_ineffective_terms(norms: dict[str, float]) -> None:
-    reference = next(iter(norms.values()), 0.0)
-    for name, norm in norms.items():
+def _warn_of_ineffective_terms(norms: Mapping[str, float], names: Mapping[str, str]) -> None:
+    """`names` are those of `_names`, of the terms in `norms`: the task's own is the first."""
+    own, *others = names
+    reference = norms[f"gradient_{own}"]
+    for term in others:
+        norm, name = norms[f"gradient_{term}"], names[term]
         if norm < INEFFECTIVE * reference:
-            term = name.removeprefix("gradient_")
-            term = term if term in ("coordinates", "presence") else f"constraints.{term}"
             _log.warning(
                 "%s pulls at the encoder %.0e times as hard as the task itself, so it changes nothing; "
                 "raise %s.weight (the columns gradient_... of log.csv compare them)",
-                term, norm / reference, term,
+                name, norm / reference, name,
             )  # fmt: skip
 
 

@@ -110,7 +110,6 @@ def place(tmp_path, monkeypatch, landmark_folder, teacher_file):
 def run(cli, monkeypatch, place, teacher_file, finished_run):
     """Carries out one command of a page: kind of command -> function of the words after it."""
     small = [f"--config.{key}={value}" for key, value in (tiny.KEYS | SMALLER).items()]
-    small.append(f"--config.teacher.weights={teacher_file}")
     train_and_evaluate = training_run.train_and_evaluate
 
     def until_the_first_step(config, workdir):
@@ -122,7 +121,9 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
 
     def python(words: list[str]) -> None:
         if words[0] == "-m":
-            code, _, error = cli(*words[1:], *small * (words[1] == "ctd_jax.main"))
+            weights = "none" if "--config=configs/source.py" in words else teacher_file
+            changes = [*small, f"--config.teacher.weights={weights}"]
+            code, _, error = cli(*words[1:], *changes * (words[1] == "ctd_jax.main"))
             assert code == 0, (words, error)
         else:
             monkeypatch.setattr(sys, "argv", words)

@@ -20,6 +20,7 @@ from PIL import Image
 
 from ctd_jax import files, models, run_folder, training_run, versions
 from ctd_jax.data import synthetic
+from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.training import checkpoint, memory, step
 from ctd_jax.training.log import SPEEDS
 from ctd_jax.training.parallel import Parallel
@@ -190,16 +191,17 @@ def test_the_log_has_what_each_term_pulls_and_a_dead_one_is_named(main, tmp_path
     monkeypatch.setattr(
         step, "gradient_norms", lambda loss, terms, labels, **_: lambda *_: dict.fromkeys(terms, jnp.ones(()))
     )
-    weights = {"ed": 1e-12, "channel": 0.5, "l2": 1e-12}
+    weights = {"ed": 0.5, "channel": 1e-12, "l2": 1e-12}  # channel sorts before all others
     changes = {f"constraints__{name}__weight": weight for name, weight in weights.items()}
     code, _, error = main(eval__gradient_norms=True, **changes)
     assert code == 0, error
     evaluated = rows(tmp_path / "run" / "log.csv")[1::2]
-    for column, norm in (("heatmap", 1.0), ("channel", 0.5), ("ed", 1e-12)):
+    for column, norm in (("heatmap", 1.0), ("channel", 1e-12), ("ed", 0.5)):
         assert [float(row[f"gradient_{column}"]) for row in evaluated] == [norm, norm]
     assert "gradient_l2" not in evaluated[0]  # it does not reach the encoder
     warnings = [line for line in error.splitlines() if line.startswith("WARNING")]
-    assert len(warnings) == 1 and "constraints.ed pulls" in warnings[0] and "constraints.ed.weight" in warnings[0]
+    (warning,) = warnings
+    assert "constraints.channel pulls" in warning and "constraints.channel.weight" in warning
 
 
 # ---------------------------------------------------------------- continuing
@@ -371,6 +373,10 @@ def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, par
             UNTAUGHT | {"train__encoder_layers": "last"},
             ["train.encoder_layers is last", "random layers would be frozen"],
         ),
+        (
+            {"model__network": "hourglass", "train__encoder_layers": "last"},
+            ["train.encoder_layers is last", "an hourglass has no encoder"],
+        ),
         (UNTAUGHT | {"train__encoder_layers": "none"}, ["train.encoder_layers is none", "give teacher.weights"]),
         (UNTAUGHT | {"constraints__at__weight": 0.1}, ["constraints.at.weight needs a teacher", "is none"]),
         ({"model__network": "hourglass"}, ["constraints.ed.weight is not 0, but an hourglass has no teacher"]),
@@ -467,6 +473,21 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(main, tm
     assert message.startswith("error: a step with 16 pictures does not fit into a device's memory: parameters ")
     assert "of 0.2 MiB" in message and "--config.train.remat=True" in message
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
+
+
+@pytest.mark.parametrize("when", ["validating", "evaluating"])
+def test_an_allocator_that_gives_up_where_nothing_is_learned(main, monkeypatch, when):
+    """Another key helps there, with which the same run goes on."""
+
+    def fail(*_):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
+
+    if when == "validating":
+        monkeypatch.setattr(LandmarkTask, "validator", lambda *_: fail)
+    else:
+        monkeypatch.setattr(LandmarkTask, "finish", fail)
+    code, _, error = main(eval__batch_size=6)
+    assert code == 2 and "give --config.eval.batch_size=3, or less" in error and "accumulate_steps" not in error
 
 
 @pytest.mark.parametrize("when", ["compiling", "training"])

@@ -3,14 +3,15 @@
 import dataclasses
 import pathlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
-from ctd_jax import models
-from ctd_jax.data import Dataset
+from ctd_jax import data, models
 from ctd_jax.errors import UserError
+from ctd_jax.tasks.start_run import note
 from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 from ctd_jax.typing import EncoderSpec, InputSpec, Variables
@@ -27,11 +28,13 @@ class AddedDomains:
       workdir: of the run that is the start.
       known: path -> array of its variables, params and batch_stats.
       old: names of its domains.
+      noted: what `start_run.FILE` says, see `start_run.note`.
     """
 
     workdir: pathlib.Path
     known: dict[tuple[str, ...], np.ndarray]
     old: tuple[str, ...]
+    noted: dict[str, Any]
 
     @classmethod
     def read(
@@ -40,6 +43,7 @@ class AddedDomains:
         outputs: Mapping[str, Sequence[str]],
         encoder: EncoderSpec,
         input_spec: InputSpec,
+        pictures: data.SplitPictures,
     ) -> "AddedDomains":
         """The network of `config.start`.
 
@@ -47,9 +51,11 @@ class AddedDomains:
           config: `domains` of the run that adds domains.
           outputs: of its domains, the names of landmarks or classes; none: there are no domains.
           encoder, input_spec: of its teacher.
+          pictures: its pictures.
 
         Raises:
-          UserError: there is no such run, or its network is not one that these domains can be added to.
+          UserError: there is no such run, or its network is not one that these domains can be added to, or it has
+            learned from subjects whose pictures this one is judged by.
         """
         run = Run.read(pathlib.Path(config.start))
         title = f"domains.start is {run.workdir}"
@@ -74,9 +80,9 @@ class AddedDomains:
         if outputs and not set(outputs) - set(names):
             raise UserError(f"{title}, which knows {', '.join(outputs)} already; add a folder to data.root")
         known = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.variables).items()}
-        return cls(run.workdir, known, tuple(names))
+        return cls(run.workdir, known, tuple(names), note(title, run, pictures))
 
-    def only_new(self, dataset: Dataset) -> Dataset:
+    def only_new(self, dataset: data.Dataset) -> data.Dataset:
         """The pictures of domains that the network does not know."""
         new = [d for d, name in enumerate(dataset.domains) if name not in self.old]
         return dataset.take(np.flatnonzero(np.isin(dataset.domain, new))) if dataset.domains else dataset

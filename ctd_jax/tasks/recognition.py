@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from ctd_jax import data, files, models
-from ctd_jax.config import config_hash
+from ctd_jax.config import config_hash, flatten, written
 from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses.supervised import arcface_logits, unit_vectors
@@ -30,6 +30,14 @@ from ctd_jax.training.parallel import AXIS, Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
 EMBEDDING = 128  # length of MobileFaceNet's, as published (Chen et al. 2018)
+UNUSED = {  # keys of the other tasks, and the only value that each may have
+    "teacher.weights": "none",
+    "teacher.run": "",
+    "model.start": "",
+    "domains.start": "",
+    "data.unlabelled": "",
+    "train.encoder_layers": "all",
+}
 
 
 class RecognitionTask:
@@ -41,6 +49,7 @@ class RecognitionTask:
     The teacher's head, which a landmark network may be tied to, is the classifier of a ResNet, one logit for each
     training subject, and the embedding of MobileFaceNet, whose classifier stays behind. ArcFace's classifier is written
     without bias and so scaled that it has the logits of training, before the margin, for features of val's mean norm.
+    EfficientNet-Lite0's is behind a further layer, which has no part here: its teacher has no head.
 
     Raises:
       UserError: settings or people that recognition can't be learned or tested with.
@@ -69,19 +78,25 @@ class RecognitionTask:
         )
         self.embeds = build().head == "embedding"
         self.model = build(num_outputs=EMBEDDING if self.embeds else 0)
-        self.encoder = {"name": name, "num_outputs": EMBEDDING if self.embeds else people}
         self.classifier = nn.Dense(people)
-        jax.eval_shape(self.init, 0)  # a picture size that the network can't take is found here
+        shapes = jax.eval_shape(self.init, 0)  # a picture size that the network can't take is found here
+        head = EMBEDDING if self.embeds else people
+        picture = jnp.zeros((1, config.data.image_size, config.data.image_size, 3))
+        whole = jax.eval_shape(lambda: build(num_outputs=head).init(jax.random.key(0), picture, train=False))
+        of_head = whole["params"].keys() - shapes["params"]["encoder"].keys()
+        self.encoder = {"name": name, "num_outputs": head if self.embeds or of_head == {"classifier"} else 0}
 
     def _check(self) -> None:
-        if self.config.model.start:
-            raise UserError(
-                f"model.start is {self.config.model.start}, but the task is recognition, which goes on from no run; "
-                "leave it empty"
-            )
         number = len(self.pictures.everything.domains)
         if number > 1:
             raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")
+        keys = flatten(self.config)
+        for key, value in {**UNUSED, **{f"constraints.{name}.weight": 0.0 for name in self.config.constraints}}.items():
+            if keys[key] != value:
+                raise UserError(
+                    f"{key} is {keys[key]}, but the task is recognition, which starts from random weights and learns "
+                    f"from labels alone; give --config.{key}={written(value)}"
+                )
         known = set(self.train.subjects)
         if len(known) == 1:
             raise UserError(
@@ -219,7 +234,7 @@ class RecognitionTask:
         """The variables of `models.build_encoder(**self.encoder)`; ArcFace's classifier is scaled to the mean norm of
         `features`, `[N, C]`."""
         params, batch_stats = variables["params"], variables["batch_stats"]["encoder"]
-        if self.embeds:
+        if self.embeds or not self.encoder["num_outputs"]:
             return {"params": params["encoder"], "batch_stats": batch_stats}
         classifier = params["classifier"]
         if self.config.recognition.loss == "arcface":

@@ -32,8 +32,7 @@ class StartRun:
     Attributes:
       workdir: of its run.
       variables: of its best checkpoint, see `step.averaged`, with those that only training needs.
-      noted: what `FILE` says: `run`, its folder; `config_hash`; `network`, the digest of `variables`; `trained_on`, see
-        the function of that name.
+      noted: what `FILE` says, see `note`.
     """
 
     workdir: pathlib.Path
@@ -71,16 +70,9 @@ class StartRun:
         run = Run(workdir, of_run, *checkpoint.best_of_training(workdir))
         _check_outputs(title, run, outputs)
         _check_network(title, run, config, encoder, input_spec, several=len(outputs) > 1)
-        learned = trained_on(workdir)
-        _check_judged(title, workdir, learned, pictures)
+        noted = note(title, run, pictures)
         for domain, ours in pictures.grey.items():
             warn_of_grey(title, run.grey(domain or None), ours)
-        noted = {
-            "run": str(workdir),
-            "config_hash": config_hash(of_run),
-            "network": checkpoint.digest(run.variables),
-            "trained_on": learned,
-        }
         return cls(workdir, run.variables, noted)
 
     def into(self, variables: Variables) -> Variables:
@@ -109,6 +101,38 @@ class StartRun:
         return {"params": params, "batch_stats": self.variables["batch_stats"]}
 
 
+def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
+    """What `FILE` says: `run`, its folder; `config_hash`; `network`, the digest of its variables; `trained_on`, see the
+    function of that name.
+
+    Args:
+      title: the key that names the run, and the run.
+      run: it.
+      pictures: those of the run that goes on from it.
+
+    Raises:
+      UserError: it has learned from subjects whose pictures this one is judged by; a file of it is missing or damaged.
+    """
+    learned = trained_on(run.workdir)
+    _check_judged(title, run.workdir, learned, pictures)
+    return {
+        "run": str(run.workdir),
+        "config_hash": config_hash(run.config),
+        "network": checkpoint.digest(run.variables),
+        "trained_on": learned,
+    }
+
+
+def rows(workdir: pathlib.Path) -> list[Sequence[str]]:
+    """Those of split.csv, and `trained_on` of the runs that this one went on from.
+
+    Raises:
+      UserError: a file of the run is missing or damaged.
+    """
+    before = trained_on(workdir) if (workdir / FILE).exists() else []
+    return [*splits.read(workdir / "split.csv"), *before]
+
+
 def trained_on(workdir: pathlib.Path) -> list[list[str]]:
     """Rows of a split.csv: the pictures that the network of a run has learned from, with labels or without, in this run
     or in those before it that it went on from.
@@ -119,7 +143,7 @@ def trained_on(workdir: pathlib.Path) -> list[list[str]]:
     config = config_of_run(workdir)
     used = ("train", splits.UNLABELLED) if config.data.unlabelled else ("train",)
     rows = [list(row) for row in splits.read(workdir / "split.csv") if row[2] in used]
-    if config.model.start:
+    if config.model.start or config.domains.start:
         noted = files.read_json(workdir / FILE, "restore it, or start from another run")
         rows = [list(row) for row in dict.fromkeys(map(tuple, [*rows, *noted["trained_on"]]))]
     return rows

@@ -108,7 +108,7 @@ class StudentTask(abc.ABC):
         self.model = self._build(num_outputs=0)
         self._added_domains = None
         if config.domains.start:
-            self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input)
+            self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input, pictures)
             self.train = self._added_domains.only_new(self.train)
         self._start = None
         if config.model.start:
@@ -213,6 +213,8 @@ class StudentTask(abc.ABC):
                 "set it to 0"
             )
         if self.config.model.network == "hourglass":
+            if layers != "all":
+                raise UserError(f"train.encoder_layers is {layers}, but an hourglass has no encoder; set it to all")
             if self._added:
                 raise UserError(
                     f"{next(iter(self._added))}.weight is not 0, but an hourglass has no encoder to read it from; set "
@@ -339,9 +341,9 @@ class StudentTask(abc.ABC):
         if self._constraints.with_adapters:
             adapters = self._constraints.adapters(*self.feature_shapes, key)
             variables["params"] = variables["params"] | ({"adapters": adapters} if adapters else {})
+        variables["params"] = variables["params"] | self.heads(key)
         if self._added_domains:
             variables = self._added_domains.into(variables)
-        variables["params"] = variables["params"] | self.heads(key)
         return self._start.into(variables) if self._start else variables
 
     def heads(self, key: Array) -> Params:
@@ -351,7 +353,8 @@ class StudentTask(abc.ABC):
     @property
     def start(self) -> Mapping[str, Any]:
         """See `Task.start`."""
-        return self._start.noted if self._start else {}
+        before = self._start or self._added_domains
+        return before.noted if before else {}
 
     @property
     def start_named(self) -> dict[str, str]:

@@ -113,7 +113,7 @@ def compile_step(
     """
     import jax
 
-    with advising(train, devices):
+    with advising(advice(train, len(devices))):
         compiled = step.lower(state, constants, batch).compile()
     give_back()
     need, free = Need.of(compiled, state), limit(devices)
@@ -159,15 +159,15 @@ def check(need: Need, limit: int | None, train: "ConfigDict", devices: int) -> N
     if limit is not None and need.total > limit:
         raise TooLarge(
             f"a step with {train.batch_size} pictures does not fit into a device's memory: {need.text(limit)}; "
-            f"{_advice(train, devices, need, limit)}",
+            f"{advice(train, devices, need, limit)}",
             need,
             limit,
         )
 
 
 @contextlib.contextmanager
-def advising(train: "ConfigDict", devices: "Sequence[jax.Device]") -> Iterator[None]:
-    """Context in which an allocator's error becomes a UserError with advice."""
+def advising(advice: str) -> Iterator[None]:
+    """Context in which an allocator's error becomes a UserError with this advice."""
     import jax
 
     try:
@@ -176,10 +176,18 @@ def advising(train: "ConfigDict", devices: "Sequence[jax.Device]") -> Iterator[N
         if "RESOURCE_EXHAUSTED" not in str(error):
             raise
         first = str(error).splitlines()[0]
-        raise UserError(f"a device ran out of memory ({first}); {_advice(train, len(devices))}") from error
+        raise UserError(f"a device ran out of memory ({first}); {advice}") from error
 
 
-def _advice(train: "ConfigDict", devices: int, need: Need | None = None, limit: int | None = None) -> str:
+def advice_of_evaluation(batch_size: int) -> str:
+    """What to do where pictures that are only looked at don't fit."""
+    if batch_size == 1:
+        return "give a smaller --config.data.image_size, or another network: even one picture at once is too much"
+    return f"give --config.eval.batch_size={batch_size // 2}, or less, which changes no result"
+
+
+def advice(train: "ConfigDict", devices: int, need: Need | None = None, limit: int | None = None) -> str:
+    """What to do where a step of training does not fit: into `limit`, if it is known what it needs."""
     at_once = train.batch_size // (devices * train.accumulate_steps)
     fits = [parts for parts in range(2, at_once + 1) if at_once % parts == 0]
     if need is not None and limit is not None:

@@ -17,11 +17,11 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import domains as domains_config
 from configs import helping
-from ctd_jax import data, metrics, report, training_run
-from ctd_jax.data import synthetic
+from ctd_jax import data, metrics, report, run_folder, training_run
+from ctd_jax.data import splits, synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.models import domain_norm
-from ctd_jax.tasks import landmarks
+from ctd_jax.tasks import landmarks, start_run
 from ctd_jax.tasks.landmarks import LandmarkTask, domains, evaluate, heatmaps
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
@@ -398,6 +398,20 @@ def test_the_old_domains_are_predicted_as_before(finished, added):
     for name in ("mm", "px"):
         want = metrics.read_predictions(run / name / "predictions.csv").xy
         np.testing.assert_allclose(domains.table_of(table, name).xy, want, atol=2e-3)
+
+
+def test_whom_the_network_knows_is_noted_and_not_judged(finished, added, tmp_path):
+    task, (run, *_) = added[0], finished
+    trained = [list(row) for row in splits.read(run / "split.csv") if row[2] == "train"]
+    assert len(trained) == 8 and task.start["trained_on"] == trained
+    assert task.start["run"] == str(run) and task.meta["start"] == task.start["network"]
+    table = zip(task.pictures.everything.subjects, task.pictures.split_of, strict=True)
+    moved = ["test" if subject == "mm/person_00000" else split for subject, split in table]
+    with pytest.raises(UserError, match="domains.start is .*, which was trained on 1 of .*: mm/person_00000"):
+        LandmarkTask(task.config, dataclasses.replace(task.pictures, split_of=moved))
+    run_folder.begin(tmp_path / "run", task.config, task.pictures.rows())
+    (tmp_path / "run" / start_run.FILE).write_text(json.dumps(task.start | {"trained_on": [*trained, list("abcd")]}))
+    assert len(start_run.trained_on(tmp_path / "run")) == 12 + 1
 
 
 @pytest.mark.parametrize("version", ["today", "domains"])

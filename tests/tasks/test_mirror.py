@@ -93,7 +93,7 @@ def test_a_width_is_in_pixels_and_not_in_cells():
 
 def test_of_several_domains_each_has_its_own_way():
     pictures = dots((5, 20, 12), (5, 20, 12))
-    body = landmarks.forward(Finder(), RGB, (1, 0, 2), domain_mirrors=(True, False))
+    body = landmarks.forward(Finder(), RGB, (1, 0, 2), domain_mirrors={"a": True, "b": False})
     xy, _ = body({"params": {}}, {"picture": pictures, "domain": np.array([1, 0])})
     np.testing.assert_allclose(xy[:, 2], [[13, 14], [12, 14]], atol=1e-4)
 

@@ -2,6 +2,7 @@
 training picture has."""
 
 import csv
+import functools
 import json
 import logging
 import shutil
@@ -20,6 +21,7 @@ from ctd_jax import Predictor, data, metrics, training_run
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask, presence
+from ctd_jax.tasks.landmarks.network import look
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
@@ -57,7 +59,8 @@ def made(teacher_file, root):
 
 
 def test_its_logits_are_the_equation():
-    """Masses are resampled as Pillow does it."""
+    """Masses are resampled as Pillow does it. The heads stand in the order that is asked for, which is not that of
+    their names: jit sorts these."""
     rng = np.random.default_rng(0)
     features = {
         "encoder": rng.normal(size=(2, 3, 3, 5)), "deconv1": rng.normal(size=(2, 6, 6, 9)),
@@ -65,10 +68,10 @@ def test_its_logits_are_the_equation():
         "stage1": rng.normal(size=(2, 3, 3, 7)), "block1": rng.normal(size=(2, 6, 6, 7)),
     }  # fmt: skip
     features = {name: value.astype(np.float32) for name, value in features.items()}
-    heads = presence.init(jax.random.key(0), features, {"final_a": 2, "final_b": 1})
+    heads = presence.init(jax.random.key(0), features, {"final_b": 2, "final_a": 1})
     heads = jax.tree.map(lambda x: rng.normal(size=x.shape).astype(np.float32), heads)
     s, a, b, c, d = (
-        np.concatenate([heads[f"final_{name}"][part] for name in "ab"], axis=-1)
+        np.concatenate([heads[f"final_{name}"][part] for name in "ba"], axis=-1)
         for part in ("stage1", "deconv2", "of_picture", "peak", "bias")
     )
     assert s.shape == (7, 3) and a.shape == (4, 3) and b.shape == (5, 3)
@@ -81,8 +84,9 @@ def test_its_logits_are_the_equation():
         small = np.asarray(Image.fromarray(m.astype(np.float32)).resize((3, 3), Image.Resampling.BILINEAR))
         g, f = ((one[..., None] * x).sum((0, 1)) / one.sum() for one, x in ((small, g), (m, f)))
         want[n, k] = g @ s[:, k] + f @ a[:, k] + e @ b[:, k] + H.max() * c[k] + d[k]
-    np.testing.assert_allclose(jax.jit(presence.logits)(features, heads), want, rtol=1e-4, atol=1e-5)
-    gradient = jax.jit(jax.grad(lambda f: presence.logits(f, heads).sum()))(features)
+    logits = functools.partial(presence.logits, order=["final_b", "final_a"])
+    np.testing.assert_allclose(jax.jit(logits)(features, heads), want, rtol=1e-4, atol=1e-5)
+    gradient = jax.jit(jax.grad(lambda f: logits(f, heads).sum()))(features)
     assert not np.any(gradient["heatmaps"]) and np.any(gradient["deconv2"]) and np.any(gradient["stage1"])
     assert np.all(gradient["encoder"] != 0)
 
@@ -94,7 +98,7 @@ def terms_of(made, batch):
     head = jax.tree.map(lambda x: x + 0.3, variables["params"][presence.NAME])
     features = jax.jit(lambda v, x: made.model.apply(v, x, train=False))(variables, picture / 255)
     terms = jax.jit(made.task_terms)(features, {presence.NAME: head}, truth)
-    return terms, jax.jit(presence.logits)(features, head)
+    return terms, jax.jit(functools.partial(presence.logits, order=[presence.ALONE]))(features, head)
 
 
 def test_only_what_is_known_of_landmarks_that_may_be_absent_counts(teacher_file, root):
@@ -151,7 +155,7 @@ def test_without_the_key_or_with_a_weight_of_0_nothing_changes(teacher_file, roo
 
 
 def test_each_domain_has_a_head_and_learns_from_its_own_pictures(teacher_file, root, tmp_path):
-    other = tiny.write_folder(tmp_path / "other", people=4, shots=2)
+    other = tiny.write_folder(tmp_path / "another", people=4, shots=2)  # sorted before faces
     config = tiny.config(teacher_file, ft, data__root=f"{root},{other}")
     made = LandmarkTask(config, data.load(config.data, tmp_path / "tfds"))
     batch = made.train.batch(np.r_[:4, len(made.train) - 2 : len(made.train)])
@@ -159,17 +163,39 @@ def test_each_domain_has_a_head_and_learns_from_its_own_pictures(teacher_file, r
     np.testing.assert_array_equal(np.argwhere(made._absent(batch)), [[0, NOSE], [0, CHIN], [2, CHIN], [3, NOSE]])
     variables = jax.device_get(made.init(0))
     heads = variables["params"]["presence"]
-    assert set(heads) == {"final_faces", "final_other"}
-    for i, head in enumerate(heads.values()):
-        head["bias"] = np.full_like(head["bias"], i)
+    assert set(heads) == {"final_faces", "final_another"}
+    for i, name in enumerate(("faces", "another")):
+        bias = heads[f"final_{name}"]["bias"]
+        heads[f"final_{name}"]["bias"] = np.arange(len(bias), dtype="f") + 100 * i
+    seen = look(made.model, made.teacher.input, domain_mirrors=made._mirrors)
+    common = jax.jit(seen)(variables, {key: batch[key] for key in ("picture", "domain")})["presence"]
     run = Run(tmp_path, config, variables, json.loads(json.dumps(made.meta)))
-    for i, (name, absent) in enumerate({"faces": absent_points.MAY_BE_ABSENT, "other": ()}.items()):
+    for i, (name, absent) in enumerate({"faces": absent_points.MAY_BE_ABSENT, "another": ()}.items()):
         network = TrainedLandmarks.read(run, name, config)
         assert network.absent == absent
-        assert (network.variables["params"]["presence"]["final"]["bias"] == i).all()
         assert list(network.outputs) == ["xy", "confidence"] + ["present"] * bool(absent)
+        rows = np.flatnonzero(batch["domain"] == i)
+        alone = jax.jit(look(network.model, network.input))(network.variables, {"picture": batch["picture"][rows]})
+        np.testing.assert_allclose(alone["presence"], common[rows, i * K : (i + 1) * K], rtol=1e-4, atol=1e-3)
     assert TrainedLandmarks.read(run, "faces", config).never_annotated == (absent_points.NEVER,)
-    assert TrainedLandmarks.read(run, "other", config).never_annotated == ()
+    assert TrainedLandmarks.read(run, "another", config).never_annotated == ()
+
+
+def test_a_domain_added_later_leaves_the_heads_of_the_others(teacher_file, root, tmp_path):
+    """The new domain stands before the old ones in the alphabet."""
+    roots = [tiny.write_folder(tmp_path / name, people=8, shots=1) for name in ("eyes", "b")]
+    config = tiny.config(teacher_file, ft, data__root=f"{root},{roots[0]}", train__steps=2)
+    training_run.train_and_evaluate(config, tmp_path / "run", cache=tmp_path / "tfds")
+    known = checkpoint.best(tmp_path / "run")[0]["params"]["presence"]
+    keys = {"data__root": f"{root},{roots[0]},{roots[1]}", "domains__start": str(tmp_path / "run")}
+    config = tiny.config(teacher_file, ft, **keys)
+    made = LandmarkTask(config, data.load(config.data, tmp_path / "tfds"))
+    params = made.init(1)["params"]
+    labels = made.param_labels(params)["presence"]
+    for name in ("faces", "eyes"):
+        jax.tree.map(np.testing.assert_array_equal, params["presence"][f"final_{name}"], known[f"final_{name}"])
+        assert set(labels[f"final_{name}"].values()) == {"frozen"}
+    assert set(labels["final_b"].values()) == {"decoder"}
 
 
 def test_an_hourglass_has_nothing_to_read_it_from(teacher_file, root):

@@ -122,6 +122,16 @@ def test_the_head_of_mobilefacenet_is_its_embedding(loss):
     assert found["encoder"]["embedding_conv"]["kernel"].shape[-1] == 128
 
 
+def test_a_head_behind_another_layer_stays_behind():
+    """EfficientNet-Lite0's classifier does not read the encoder's mean, which people are told apart by."""
+    task = make_task(model__encoder="efficientnet_lite0", data__image_size=64)
+    params = task.teacher_variables(jax.eval_shape(task.init, 0), np.ones((2, 320)))["params"]
+    assert task.meta["encoder"] == {"name": "efficientnet_lite0", "num_outputs": 0}
+    template = models.build_encoder(**task.encoder)
+    want = jax.eval_shape(lambda x: template.init(jax.random.key(0), x, train=False), np.zeros((1, 64, 64, 3)))
+    assert jax.tree.map(np.shape, params) == jax.tree.map(np.shape, want["params"])
+
+
 # ---------------------------------------------------------------- a folder of faces with names
 
 
@@ -187,6 +197,9 @@ def test_a_train_split_that_no_row_has(faces, tmp_path):
         ({"data__synthetic__identities": (4, 2, 1), "eval__split": "test"}, "two people in test"),
         ({"data__synthetic__identities": (1, 2, 0)}, "all 2 training pictures are of .*two people"),
         ({"model__encoder": "mobilefacenet"}, "at least 112x112"),
+        ({"teacher__weights": "embedded"}, "teacher.weights is embedded, .*; give --config.teacher.weights=none"),
+        ({"train__encoder_layers": "last"}, "train.encoder_layers is last, but the task is recognition"),
+        ({"constraints__ed__weight": 0.1}, "constraints.ed.weight is 0.1, .*; give --config.constraints.ed.weight=0.0"),
     ],
 )
 def test_what_cannot_be_learned_or_judged(changes, message):

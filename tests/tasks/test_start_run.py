@@ -287,5 +287,5 @@ def test_the_runs_before_the_run_count_too(run, second, pictures, tmp_path):
 
 def test_a_teacher_goes_on_from_no_run(run, teacher_file):
     config = tiny.config("none", task="recognition", model__encoder="resnet8", model__start=str(run))
-    with pytest.raises(UserError, match="recognition, which goes on from no run"):
+    with pytest.raises(UserError, match="model.start is .*, but the task is recognition, which starts from random"):
         training_run.prepare(config, None)

@@ -101,8 +101,11 @@ def test_no_advice_to_do_what_is_done():
 
 
 def test_only_an_allocators_error_is_a_mistake():
-    with pytest.raises(jax.errors.JaxRuntimeError), memory.advising(train(), jax.devices()):
+    with pytest.raises(jax.errors.JaxRuntimeError), memory.advising("anything"):
         raise jax.errors.JaxRuntimeError("INTERNAL: something else")
+    words = r"ran out of memory \(RESOURCE_EXHAUSTED: 9 bytes\); sit down"
+    with pytest.raises(UserError, match=words), memory.advising("sit down"):
+        raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: 9 bytes\nmore")
 
 
 @pytest.mark.parametrize("kind", ["shard_map", "pmap"])

@@ -1,6 +1,7 @@
 """The network of landmarks: built from a configuration, and what it says of pictures."""
 
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import flax.linen as nn
@@ -67,7 +68,7 @@ def look(
     model: nn.Module,
     input_spec: InputSpec,
     flip_order: Sequence[int] | None = None,
-    domain_mirrors: Sequence[bool] = (),
+    domain_mirrors: Mapping[str, bool] = MappingProxyType({}),
     *,
     doubts: bool = True,
 ) -> Callable[[Variables, Batch], dict[str, Array]]:
@@ -85,9 +86,13 @@ def look(
       input_spec: what pictures it expects, see `models.normalize`.
       flip_order: see `Landmarks.flip_order`; the heatmaps of a picture and of its mirror image, turned back, are then
         averaged. None: a picture is seen as it is.
-      domain_mirrors: of each domain, whether its pictures are seen mirrored too; none: all are.
+      domain_mirrors: of each domain, in the order of its landmarks, whether its pictures are seen mirrored too; none:
+        there are no domains.
       doubts: False: `xy`, `confidence` and `presence` are all that is given.
     """
+
+    heads = [presence.head_of(name) for name in domain_mirrors] or [presence.ALONE]
+    mirrors = list(domain_mirrors.values())
 
     def seen_by(variables: Variables, batch: Batch) -> dict[str, Array]:
         domain = batch.get("domain")
@@ -104,7 +109,7 @@ def look(
             of_picture = features(picture)
             found = of_picture["heatmaps"]
             if presence.NAME in variables["params"]:
-                seen["presence"] = presence.logits(of_picture, variables["params"][presence.NAME])
+                seen["presence"] = presence.logits(of_picture, variables["params"][presence.NAME], heads)
             if doubts and "encoder" in of_picture:
                 seen["features"] = models.pooled(of_picture)
             if flip_order is not None:
@@ -114,8 +119,8 @@ def look(
                     apart = here - there
                     seen["mirror"] = jnp.sqrt((apart * apart).sum(-1))
                 mean = (found + turned) / 2
-                if domain is not None and not all(domain_mirrors):
-                    mean = jnp.where(jnp.array(domain_mirrors)[domain][:, None, None, None], mean, found)
+                if domain is not None and not all(mirrors):
+                    mean = jnp.where(jnp.array(mirrors)[domain][:, None, None, None], mean, found)
                 found = mean
         seen["xy"], seen["confidence"] = heatmaps.decode(found, stride=model.stride)
         if doubts:

@@ -10,7 +10,7 @@ where |x| is x over the root mean square of its channels, so that maps of any he
 goes into the heatmaps this way. Ours.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import flax.linen as nn
@@ -23,6 +23,12 @@ from ctd_jax.typing import Features, Tree
 
 WHOLE = "of_picture"  # what is read of the encoder's map as a whole
 NAME = "presence"  # of the head among a network's parameters, and of its term of the loss
+ALONE = "final"  # the head of a network without domains
+
+
+def head_of(domain: str) -> str:
+    """The name of a domain's head."""
+    return f"{ALONE}_{domain}"
 
 
 def init(key: Array, shapes: Mapping[str, Any], heads: Mapping[str, int]) -> Tree:
@@ -31,7 +37,7 @@ def init(key: Array, shapes: Mapping[str, Any], heads: Mapping[str, int]) -> Tre
     Args:
       key: random key.
       shapes: named features of the network, arrays or their shapes.
-      heads: name -> number of landmarks: `final`, or `final_<domain>` of each.
+      heads: name -> number of landmarks: `ALONE`, or `head_of` each domain.
     """
     channels = {name: shapes[name].shape[-1] for name in _at_point(shapes)} | {WHOLE: shapes["encoder"].shape[-1]}
 
@@ -45,16 +51,17 @@ def init(key: Array, shapes: Mapping[str, Any], heads: Mapping[str, int]) -> Tre
     return {name: one(k, number) for k, (name, number) in zip(keys, heads.items(), strict=True)}
 
 
-def logits(features: Features, head: Mapping[str, Mapping[str, Array]]) -> Array:
+def logits(features: Features, head: Mapping[str, Mapping[str, Array]], order: Sequence[str]) -> Array:
     """`[B, K]` float32, above 0: the landmark is rather there.
 
     Args:
       features: of a network with an encoder.
-      head: of `init`, with the heads in the order of the heatmaps.
+      head: of `init`.
+      order: names of its heads as the heatmaps have them; a tree of parameters has them sorted.
     """
 
     def kernel(name: str) -> Array:
-        return jnp.concatenate([one[name] for one in head.values()], axis=-1)
+        return jnp.concatenate([head[one][name] for one in order], axis=-1)
 
     heatmaps = jax.lax.stop_gradient(features["heatmaps"])
     mass = jnp.maximum(heatmaps, 0)

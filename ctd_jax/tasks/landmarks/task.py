@@ -45,7 +45,7 @@ class LandmarkTask(StudentTask):
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
         self.landmarks = pictures.targets.landmarks
         known = {name: part.targets.landmarks for name, part in pictures.parts.items()}
-        self._mirrors = tuple(one.flip_pairs is not None for one in known.values())
+        self._mirrors = {name: one.flip_pairs is not None for name, one in known.items()}
         self._flip_order = flip_order_of(config, self.landmarks)
         domains.warn_of_sizes(pictures)
         if config.eval.mirror:
@@ -55,9 +55,8 @@ class LandmarkTask(StudentTask):
         if self.landmarks.absent:
             added[presence.NAME] = config.presence.weight
         counts = {name: len(one.names) for name, one in known.items()}
-        self._heads = {f"final_{name}": number for name, number in counts.items()} or {
-            "final": len(self.landmarks.names)
-        }
+        of_heads = {presence.head_of(name): number for name, number in counts.items()}
+        self._heads = of_heads or {presence.ALONE: len(self.landmarks.names)}
         super().__init__(
             config,
             pictures,
@@ -125,7 +124,7 @@ class LandmarkTask(StudentTask):
     def _may_mirror(self, batch: Batch) -> Array:
         """`[B]` whether each picture may be mirrored."""
         if "domain" in batch:
-            return jnp.array(self._mirrors)[batch["domain"]]
+            return jnp.array(list(self._mirrors.values()))[batch["domain"]]
         return jnp.broadcast_to(self.landmarks.flip_order is not None, len(batch["picture"]))
 
     def average_heatmaps(self, variables: Variables, batch: Batch, keys: Array) -> tuple[Array, Array]:
@@ -168,7 +167,7 @@ class LandmarkTask(StudentTask):
             terms["coordinates"] = supervised.coordinate_error(read.reshape(xy.shape), xy / self.size, inside)
         if presence.NAME in self._added:
             known = self._may_be_absent & (inside | (xy[..., 0] == -jnp.inf))
-            logits = presence.logits(student, params[presence.NAME])
+            logits = presence.logits(student, params[presence.NAME], list(self._heads))
             terms[presence.NAME] = supervised.presence_cross_entropy(logits, inside, known)
         return terms
 
