@@ -146,12 +146,12 @@ class Given:
 
     def below_all(self, file: pathlib.Path) -> pathlib.Path:
         """The path of `file` below the folder that all files lie in."""
-        return file.resolve().relative_to(self.common)
+        return _placed(file).relative_to(self.common)
 
     @functools.cached_property
     def common(self) -> pathlib.Path:
         """The folder that all files lie in."""
-        return pathlib.Path(os.path.commonpath([one.resolve().parent for one in self.files]))
+        return pathlib.Path(os.path.commonpath([_placed(one).parent for one in self.files]))
 
     def check_kept(self, outputs: Mapping[str, Iterable[pathlib.Path]]) -> None:
         """Raises UserError if one of the files that a flag will have written is one of the pictures."""
@@ -199,6 +199,11 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
     if of_dicom := [path for path in found if path.suffix.lower() == dicom.SUFFIX]:
         dicom.check_installed(shown(of_dicom[0]))
     return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
+
+
+def _placed(file: pathlib.Path) -> pathlib.Path:
+    """The path of a file, without links on the way to it; it may be one itself, under a name of its own."""
+    return file.parent.resolve() / file.name
 
 
 def shown(path: str | pathlib.Path) -> str:

@@ -185,7 +185,7 @@ def _hidden(row: Row, points: np.ndarray, landmarks: Landmarks) -> np.ndarray:
     """`[K]` which of the `points` are hidden but placed, by the cells of a row: 1, or 0 or empty."""
     hidden = np.zeros(len(points), bool)
     for k, name in enumerate(landmarks.names):
-        word = row.word(f"{name}{HIDDEN}") if f"{name}{HIDDEN}" in row.values else ""
+        word = row.word(f"{name}{HIDDEN}").removesuffix(".0") if f"{name}{HIDDEN}" in row.values else ""
         if word not in ("", "0", "1"):
             expected = "expected 1 where the landmark is hidden but placed, else 0 or an empty cell"
             row.faults.add("hidden", f"{row.at}: {name}{HIDDEN} is {word[:50]!r}; {expected}")

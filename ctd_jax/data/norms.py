@@ -14,7 +14,9 @@ from ctd_jax.data import columns, tables
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
+from ctd_jax.metrics import plane
 from ctd_jax.metrics.agreement import Measured
+from ctd_jax.metrics.measurements import DEGREES
 
 NEEDED = ("measurement", "unit", "mean", "sd")
 BY = ("sex", "age_from", "age_to")
@@ -65,6 +67,8 @@ class Norms:
         (norm,) = holding
         if norm.unit != unit.removesuffix(" unsigned"):
             return math.nan, f"the norm is in {norm.unit or 'no unit'}, the value in {unit or 'none'}"
+        if unit == DEGREES:
+            value = float(plane.turned(value, norm.mean))
         return (value - norm.mean) / norm.sd, ""
 
 

@@ -7,6 +7,7 @@ import os
 import pathlib
 import re
 import unicodedata
+from collections.abc import Iterable
 
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
@@ -38,6 +39,22 @@ def key(name: str) -> str:
     return os.path.normpath(unicodedata.normalize("NFC", name).casefold().replace("\\", "/"))
 
 
+class Known:
+    """Pictures whose names are known, as other tables name them."""
+
+    def __init__(self, images: Iterable[str]):
+        self._images, self._other = set(images), collections.defaultdict[str, list[str]](list)
+        for image in sorted(self._images):
+            self._other[key(image)].append(image)
+
+    def find(self, name: str) -> str | None:
+        """The picture that `name` means: the one of this name, or the only one with its `key`; None: there is none."""
+        if name in self._images:
+            return name
+        same = self._other.get(key(name), [])
+        return same[0] if len(same) == 1 else None
+
+
 class PictureFiles:
     """The files below `root`, as tables name them."""
 
@@ -61,7 +78,7 @@ class PictureFiles:
                 "no picture", f"{at}: {name} is a file that macOS or Jupyter leaves behind, no {what}; take out the row"
             )
         if os.path.isfile(self._root / name):
-            return name
+            return pathlib.PurePath(os.path.normpath(name)).as_posix()
         fitting = self._files.get(key(name), [])
         if len(fitting) > 1:
             raise Fault(f"missing {what}", f"{at}: {what} {name} may be {' or '.join(fitting)}; write one of them")

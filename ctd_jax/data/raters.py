@@ -6,7 +6,6 @@ the raters have files); a training takes these, or draws one of the raters each 
 """
 
 import logging
-import os
 import pathlib
 from collections.abc import Sequence
 from typing import Any
@@ -16,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from ctd_jax.data import annotation_checks, augment, columns, folder, tables
+from ctd_jax.data import annotation_checks, augment, columns, folder, picture_files, tables
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Faults
@@ -46,7 +45,7 @@ def of_files(root: pathlib.Path, landmarks: Landmarks, images: Sequence[str], fa
     Raises:
       UserError: a file that is missing or no table.
     """
-    place = {os.path.normpath(image): i for i, image in enumerate(images)}
+    known, place = picture_files.Known(images), {image: i for i, image in enumerate(images)}
     found = np.full((len(images), len(landmarks.raters), len(landmarks.names), 2), np.nan)
     for r, rater in enumerate(landmarks.raters):
         sheet = tables.read(root / file_of(rater))
@@ -56,8 +55,8 @@ def of_files(root: pathlib.Path, landmarks: Landmarks, images: Sequence[str], fa
         seen: dict[str, str] = {}
         others: list[str] = []
         for number, row in sheet.rows(faults):
-            at, image = f"{sheet.path}, row {number}", os.path.normpath(row["image"])
-            if image not in place:
+            at, image = f"{sheet.path}, row {number}", known.find(row["image"])
+            if image is None:
                 others.append(row["image"])
                 continue
             with faults.collecting("picture listed twice"):

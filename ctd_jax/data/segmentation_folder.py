@@ -140,8 +140,22 @@ def read_rows(root: pathlib.Path, faults: Faults) -> ClassMapTable:
         **fields,
     )
     if not faults:
+        _check_names(table, faults)
         _check_domains(path, table, faults)
     return table
+
+
+def _check_names(table: ClassMapTable, faults: Faults) -> None:
+    """Results name a picture without the folder that is called as its domain."""
+    seen: dict[tuple[str, str], str] = {}
+    for domain, image, at in zip(table.domains, table.images, table.where, strict=True):
+        name = image.removeprefix(f"{domain}/")
+        if (domain, name) in seen:
+            message = (
+                f"{at}: {image} and {seen[domain, name]} of domain {domain!r} would both be called {name}; rename one"
+            )
+            faults.add("two pictures of one name", message)
+        seen[domain, name] = image
 
 
 def _annotation(row: Row, classes: Classes) -> _Annotation | None:

@@ -170,17 +170,19 @@ def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
     """The split of each picture in a split file; a name spelt otherwise is found if it fits exactly one.
 
     Raises:
-      UserError: it names pictures that the data do not have, but for those whose split is `unlabelled`: the split.csv
-        of a run has those of a folder, which are added later.
+      UserError: it gives a picture two splits, by two spellings of its name; or it names pictures that the data do not
+        have, but for those whose split is `unlabelled`: the split.csv of a run has those of a folder, which are added
+        later.
     """
-    known, other = set(images), collections.defaultdict(list)
-    for image in images:
-        other[picture_files.key(image)].append(image)
-    found = {}
-    for image, split in given.items():
-        same = [image] if image in known else other[picture_files.key(image)]
-        found[same[0] if len(same) == 1 else image] = split
-    unknown = [image for image, split in found.items() if image not in known and word(split) != UNLABELLED]
+    known, found, unknown = picture_files.Known(images), dict[str, str](), []
+    for name, split in given.items():
+        image = known.find(name)
+        if image is None:
+            unknown += [name] * (word(split) != UNLABELLED)
+        elif found.setdefault(image, split) != split:
+            raise UserError(
+                f"the split file gives {image} two splits, {found[image]} and, as {name}, {split}; keep one"
+            )
     if unknown:
         raise UserError(f"the split file names {len(unknown)} pictures that the data do not have, first {unknown[0]}")
     return [found.get(image) or UNUSED for image in images]

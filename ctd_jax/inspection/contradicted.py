@@ -20,6 +20,7 @@ from ctd_jax.inspection.painting import Painter
 from ctd_jax.inspection.reading import Folder
 from ctd_jax.metrics.segmentation import class_dice
 from ctd_jax.predictor import Predictor
+from ctd_jax.tasks import start_run
 
 LEAST_RANGE = 0.3  # of the logarithms of the multiples
 WHAT = {"landmarks": "landmarks", "class_maps": "class maps"}
@@ -53,8 +54,9 @@ def findings(folder: Folder, workdir: pathlib.Path, painter: Painter, shown: int
 
 
 def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
-    """The indices of the pictures that a run was not trained on, nor on near-identical ones in the same folder."""
-    trained = [row for row in splits.read(workdir / "split.csv") if row[2] in ("train", splits.UNLABELLED)]
+    """The indices of the pictures that a run, and those that it went on from, were not trained on, nor on
+    near-identical ones in the same folder."""
+    trained = [row for row in start_run.rows(workdir) if row[2] in ("train", splits.UNLABELLED)]
     digests, names = {row[3] for row in trained}, {row[0] for row in trained}
     if isinstance(folder.table, LandmarkTable):
         was = np.array([digest in digests for digest in folder.sha256])

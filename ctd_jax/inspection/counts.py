@@ -1,5 +1,7 @@
 """How many pictures, subjects and points there are: by split, by rater, by landmark."""
 
+import contextlib
+import dataclasses
 import pathlib
 from collections import Counter
 from collections.abc import Sequence
@@ -7,7 +9,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ctd_jax.data import landmark_folder, tables
+from ctd_jax.data import landmark_folder, raters
+from ctd_jax.data.about import Landmarks
 from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
 
@@ -41,39 +44,30 @@ def of_subjects(subjects: Sequence[str]) -> tuple[int, int, str]:
     return len(counted), most, name
 
 
-def by_rater(root: pathlib.Path, images: Sequence[str], names: Sequence[str], xy: np.ndarray) -> list[Rater]:
-    """The raters that have a table of their own, `landmarks_NAME.csv` beside landmarks.csv.
+def by_file(root: pathlib.Path, images: Sequence[str], landmarks: Landmarks, xy: np.ndarray) -> list[Rater]:
+    """The raters that have a table of their own, `landmarks_NAME.csv` beside landmarks.csv, but whom dataset.json does
+    not name.
 
     Args:
       root: the folder.
       images: names of its N pictures.
-      names: of K landmarks.
+      landmarks: of its dataset.json.
       xy: `[N, K, 2]` places in landmarks.csv.
     """
-    row_of, found = {name: row for row, name in enumerate(images)}, []
+    found = []
     stem = pathlib.Path(landmark_folder.FILE).stem
     for path in sorted(root.glob(f"{stem}_*.csv")):
-        try:
-            rows = [values for _, values in tables.read(path).rows(Faults(str(path)))]
-        except UserError:
+        name = path.stem.removeprefix(f"{stem}_")
+        if name in landmarks.raters:
             continue
-        distances, pictures = [], 0
-        for values in rows:
-            row = row_of.get(values["image"])
-            points = np.array([[_number(values.get(f"{name}_{axis}", "")) for axis in "xy"] for name in names])
-            pictures += bool(np.isfinite(points).all(-1).any())
-            if row is not None:
-                distances.append(np.hypot(*(points - xy[row]).T))
-        both = np.concatenate(distances) if distances else np.empty(0)
-        both = both[np.isfinite(both)]
-        found.append(
-            Rater(path.stem.removeprefix(f"{stem}_"), pictures, float(np.median(both)) if len(both) else np.nan)
-        )
+        alone = dataclasses.replace(landmarks, raters=(name,))
+        with contextlib.suppress(UserError):  # another table
+            found += by_column([name], raters.of_files(root, alone, images, Faults(str(path))), xy)
     return found
 
 
 def by_column(names: Sequence[str], of_raters: np.ndarray, xy: np.ndarray) -> list[Rater]:
-    """The raters of the column `rater`.
+    """The raters of the column `rater`, or whom dataset.json names.
 
     Args:
       names: of R raters.
@@ -87,10 +81,3 @@ def by_column(names: Sequence[str], of_raters: np.ndarray, xy: np.ndarray) -> li
         both = distance[:, r][np.isfinite(distance[:, r])]
         found.append(Rater(name, int(pictures[r]), float(np.median(both)) if len(both) else np.nan))
     return found
-
-
-def _number(cell: str) -> float:
-    try:
-        return float(cell)
-    except ValueError:
-        return float("nan")

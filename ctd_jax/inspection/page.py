@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax.data import raters
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.inspection import class_maps, counts
 from ctd_jax.inspection.inspected import SHOWN, Inspected, domains, points
@@ -67,13 +66,12 @@ def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
 
 
 def _raters(found: Inspected) -> list[counts.Rater]:
-    """Those of the column `rater`, else those who have files."""
+    """Those of the column `rater`, or whom dataset.json names, and those who have a file all the same."""
     table, xy = found.folder.table, points(found.folder)
     if not isinstance(table, LandmarkTable):
         return []
-    if table.of_raters is not None and raters.file_of(table.landmarks.raters[0]) not in table.files:
-        return counts.by_column(table.landmarks.raters, table.of_raters, xy)
-    return counts.by_rater(found.folder.root, table.images, table.landmarks.names, xy)
+    declared = () if table.of_raters is None else counts.by_column(table.landmarks.raters, table.of_raters, xy)
+    return [*declared, *counts.by_file(found.folder.root, table.images, table.landmarks, xy)]
 
 
 def _classes(found: Inspected) -> dict[str, list[tuple[str, int, float, int]]]:

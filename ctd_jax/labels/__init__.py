@@ -29,14 +29,18 @@ class Format(NamedTuple):
     loses: tuple[str, ...]
 
 
-LOSSES = ("hidden", "confidence", "subject", "spacing", "who", "names", "fractions", "digits")
+LOSSES = (
+    "hidden", "confidence", "subject", "spacing", "unequal spacing", "negative", "who", "names", "fractions", "digits",
+)  # fmt: skip
 FORMATS = {
     "coco": Format("COCO key points, JSON", ".json", ("confidence", "spacing", "who")),
     "labelme": Format("LabelMe, a JSON for each picture", "", ("hidden", "confidence", "spacing", "who")),
     "pts": Format(
         "300-W .pts, one for each picture", "", ("hidden", "confidence", "subject", "spacing", "who", "names")
     ),
-    "tps": Format("TPS of tpsDig and geomorph", ".tps", ("hidden", "confidence", "who", "names")),
+    "tps": Format(
+        "TPS of tpsDig and geomorph", ".tps", ("hidden", "confidence", "unequal spacing", "negative", "who", "names")
+    ),
     "cvat": Format("CVAT for images, XML 1.1", ".xml", ("confidence", "subject", "spacing", "who")),
     "cvat_skeleton": Format(
         "CVAT for images, a skeleton in each picture", ".xml", ("confidence", "subject", "spacing", "who")

@@ -27,8 +27,8 @@ class Pictures:
         self._moved: dict[str, str] = {}  # name in the label file -> file, found by the end of its name
 
     def find(self, name: str, at: str) -> str:
-        """The file below the root that `name`, in an entry `at`, means: the one of this path, or the only one of this
-        last part.
+        """The file below the root that `name`, in an entry `at`, means: the one of this path, or whose path is the
+        longest end of it, or the only one of this last part.
 
         Raises:
           Fault: there is none, or several, or `name` leads out of the folder.
@@ -50,6 +50,9 @@ class Pictures:
         if not elsewhere and os.path.isfile(self.root / path):
             return os.path.normpath(path)
         fitting = self._by_name.get(path.rpartition("/")[2].casefold(), [])
+        ends = [file for file in fitting if f"/{path}".casefold().endswith(f"/{file}".casefold())]
+        longest = max(map(len, ends), default=0)
+        fitting = [file for file in ends if len(file) == longest] or fitting
         if len(fitting) == 1:
             self._moved[name] = fitting[0]
             return fitting[0]
@@ -88,7 +91,7 @@ class Pictures:
         """Warns, once, of pictures that lie in another folder than the label file says."""
         if self._moved:
             name, file = next(iter(self._moved.items()))
-            _log.warning("%d pictures are found by the last part of their name alone; first, %s is %s",
+            _log.warning("%d pictures are found by the last part of their path alone; first, %s is %s",
                          len(self._moved), name, self.root / file)  # fmt: skip
 
     @functools.cached_property

@@ -43,7 +43,10 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         if len(skeletons) > 1:
             raise Fault("two in a picture", f"{at}: expected one skeleton, found {len(skeletons)}; cut the picture up")
         points: dict[str, Point] = {}
-        for element in [*image.findall("points"), *(one for skeleton in skeletons for one in skeleton)]:
+        for element in [
+            *image.findall("points"),
+            *(one for skeleton in skeletons for one in skeleton.findall("points")),
+        ]:
             name = element.get("label", "")
             found.append(name)
             if element.get("outside") != "1":

@@ -10,6 +10,7 @@ import numpy as np
 
 from ctd_jax import files
 from ctd_jax.data import landmark_folder
+from ctd_jax.data.folder import check_once
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, by_name, placing
 from ctd_jax.labels.context import Pictures
@@ -27,6 +28,14 @@ _LOST = {  # what a format can't hold -> how much of it there is, what is writte
     ),
     "subject": (lambda p: bool(p.subject), "pictures have a subject: without it"),
     "spacing": (lambda p: bool(p.spacing), "pictures have a spacing, mm of a pixel: without it"),
+    "unequal spacing": (
+        lambda p: bool(p.spacing and p.spacing[0] != p.spacing[1]),
+        "pictures have another spacing along x than along y: without it",
+    ),
+    "negative": (
+        lambda p: sum(point.x < 0 or point.y > p.known_size()[1] for point in p.points.values()),
+        "points lie beyond the left or the lower edge: negative, which means absent elsewhere",
+    ),
     "who": (lambda p: p.who not in ("", WHO), "pictures say who placed their points: without it"),
     "fractions": (
         lambda p: sum(bool(point.x % 1 or point.y % 1) for point in p.points.values()),
@@ -130,13 +139,16 @@ def _predictions(path: pathlib.Path, images: pathlib.Path | None) -> Labels:
     table = there_alone(read_predictions(path))
     names = tuple(map(str, table.landmarks))
     found = Pictures(images) if images else None
-    pictures = []
+    pictures, seen = [], dict[str, str]()
     for i, image in enumerate(map(str, table.images)):
         points = points_of(names, table.xy[i], table.confidence[i])
         at = f"{path}, {image}"
         file = found.find(image, at) if found else image
+        check_once(file, image, at, seen)
         size = found.size(file) if found else None
         pictures.append(Labelled(file, points, size, str(table.subjects[i]), who=WHO, where=at))
+    if found:
+        found.say()
     return Labels(names, tuple(pictures))
 
 

@@ -50,8 +50,10 @@ def _find(data: dict, at: str, context: Context) -> str:
     if len(paths) != 1:
         raise Fault("missing picture", f"{at}: expected one picture in `data`, found {len(paths)}: {paths!r:.100}")
     url = urllib.parse.urlparse(paths[0])
-    name = urllib.parse.parse_qs(url.query)["d"][0] if "d=" in url.query else paths[0]
-    if url.scheme and len(url.scheme) > 1:
+    name = paths[0]
+    if local := urllib.parse.parse_qs(url.query).get("d"):
+        name = local[0]
+    elif len(url.scheme) > 1:
         name = urllib.parse.unquote(url.path.rpartition("/")[2])
     uploaded = name.rpartition("/")[2]
     try:

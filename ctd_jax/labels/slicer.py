@@ -6,6 +6,7 @@ spacing, and those of RAS are the same negated.
 """
 
 import json
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 
@@ -16,8 +17,10 @@ from ctd_jax.labels import reading
 from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
 
+_log = logging.getLogger(__name__)
 ENDS = ".mrk.json"
 SIGNS = {"LPS": 1, "1": 1, "RAS": -1, "0": -1}  # of x and y; older files have the numbers
+UNKNOWN = (1.0, 1.0)  # mm of a pixel, of a picture that was opened without any
 FLAT = 1e-3  # mm; a picture has no third dimension
 SCHEMA = "https://raw.githubusercontent.com/Slicer/Slicer/main/Modules/Loadable/Markups/Resources/Schema/"
 DEFINED = "defined"
@@ -53,6 +56,10 @@ def read_lists(
             f"{at}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 where "
             "a PNG or JPEG was opened without any)"
         )
+    spacing = None if context.spacing == UNKNOWN else context.spacing
+    if spacing is None:
+        _log.warning("%s: 1 mm a pixel is what Slicer takes where a picture has no spacing, so none is written; where "
+                     "it is known, fill spacing_x_mm and spacing_y_mm of landmarks.csv", at)  # fmt: skip
     found: list[str] = []
     pictures = []
     for file in files:
@@ -68,7 +75,7 @@ def read_lists(
                 raise Fault("three dimensions", f"{at_point}: expected a point in the plane z = 0, found {z:g}")
             reading.add_once(points, name, Point(x / context.spacing[0], y / context.spacing[1]), str(file))
         size = context.pictures.size(image)
-        pictures.append(Labelled(image, points, size, spacing=context.spacing, where=str(file)))
+        pictures.append(Labelled(image, points, size, spacing=spacing, where=str(file)))
     return Labels(context.ordered(found, at), tuple(pictures))
 
 

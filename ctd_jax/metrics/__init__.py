@@ -6,6 +6,7 @@ The metrics of landmarks can be imported from here, the others from their module
 from ctd_jax.metrics.landmarks import (
     ced,
     ced_measure,
+    counts_of,
     image_error,
     image_errors,
     is_fraction,
@@ -30,6 +31,7 @@ __all__ = [
     "ced",
     "ced_measure",
     "concatenate",
+    "counts_of",
     "image_error",
     "image_errors",
     "is_fraction",

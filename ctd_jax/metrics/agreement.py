@@ -16,8 +16,8 @@ from scipy import special
 
 from ctd_jax import files
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import Predictions, intervals, read_rows, subject_units
-from ctd_jax.metrics.measurements import Measurement, classes, evaluate, units
+from ctd_jax.metrics import Predictions, intervals, plane, read_rows, subject_units
+from ctd_jax.metrics.measurements import DEGREES, Measurement, classes, evaluate, units
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 WORDS = ("class", "true_class", "reason")  # further columns, where any measurement has classes, or any value is empty
@@ -93,8 +93,13 @@ class Measured:
         )
 
     def comparable(self, name: str) -> "Measured":
-        """The rows of one measurement in which both values are known, in one unit: those in mm where there are any."""
+        """The rows of one measurement in which both values are known, in one unit: those in mm where there are any.
+        Angles about 180 degrees, where their numbers jump, are moved by whole turns: all to within half a turn of the
+        mean direction of the true ones, and each value to within half a turn of its own."""
         rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))
+        if (rows.units == DEGREES).any():
+            true_value = plane.turned(rows.true_value, plane.direction(rows.true_value))
+            return dataclasses.replace(rows, true_value=true_value, value=plane.turned(rows.value, true_value))
         in_mm = np.char.startswith(rows.units, "mm")
         return rows.rows(in_mm) if in_mm.any() else rows
 
@@ -240,11 +245,15 @@ def between_raters(
         return {}
     names = table.landmarks.tolist()
     values = np.stack([evaluate(measurements, names, each, spacing).value for each in points], axis=-1)  # [N, M, R]
-    in_mm = np.char.startswith(units(measurements, spacing), "mm")
+    unit = units(measurements, spacing)
+    in_mm = np.char.startswith(unit, "mm")
     found = {}
     for m, one in enumerate(measurements):
         rows = in_mm[:, m] if in_mm[:, m].any() else np.ones(len(values), bool)
-        found[one.name] = between(values[rows, m])
+        of_raters = values[rows, m]
+        if (unit[:, m] == DEGREES).any():
+            of_raters = plane.turned(of_raters, plane.direction(of_raters))
+        found[one.name] = between(of_raters)
     return found
 
 

@@ -190,6 +190,19 @@ def summarize(
 
     annotated, in_mm = np.isfinite(table.error_px), np.isfinite(table.error_mm)
     errors = image_errors(table, normalizer)
+    return {
+        **counts_of(table, errors),
+        **{key: value[key] for key in pooled},
+        "ced_measure": ced_measure(errors),
+        "ci95": {key: ci95[key] for key in pooled if key in ci95},
+        "per_landmark": {str(name): of_landmark(k, str(name)) for k, name in enumerate(table.landmarks)},
+    }
+
+
+def counts_of(table: Predictions, errors: Mapping[str, np.ndarray]) -> dict[str, int]:
+    """`n_images` and `n_points` with an annotation; `n_images_mm`, `n_points_mm` and `n_images_nme`, those that the
+    metrics in mm and the NME are of, where these are fewer. `errors` are those of `image_errors`."""
+    annotated, in_mm = np.isfinite(table.error_px), np.isfinite(table.error_mm)
     n_images, n_points = annotated.any(axis=1).sum(), annotated.sum()
     n_nme = max((np.isfinite(errors[key]).sum() for key in errors if key.startswith("nme_")), default=0)
     return {
@@ -197,10 +210,6 @@ def summarize(
         "n_points": int(n_points),
         **_fewer(n_images_mm=(in_mm.any(axis=1).sum(), n_images), n_points_mm=(in_mm.sum(), n_points)),
         **_fewer(n_images_nme=(n_nme, n_images)),
-        **{key: value[key] for key in pooled},
-        "ced_measure": ced_measure(errors),
-        "ci95": {key: ci95[key] for key in pooled if key in ci95},
-        "per_landmark": {str(name): of_landmark(k, str(name)) for k, name in enumerate(table.landmarks)},
     }
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from ctd_jax.metrics import plane
 
+DEGREES = "deg"  # the unit of an angle of -180 to 180 degrees, whose sign is the way it opens
 UNSIGNED = "deg unsigned"  # the unit of an angle of 0 to 180 degrees, whichever way it opens
 LENGTH, AREA, ANGLE, SIGNED, NUMBER = "length", "area", "angle", "signed angle", "number"
 
@@ -318,11 +319,11 @@ def _first(reason: np.ndarray, other: np.ndarray) -> np.ndarray:
 
 
 def units(measurements: Sequence[Measurement], spacing: np.ndarray) -> np.ndarray:
-    """`[N, M]` unit: "mm" or "px", with a 2 of an area; `UNSIGNED` or "deg" of an angle; "" of a ratio. Arguments as in
-    `evaluate`."""
+    """`[N, M]` unit: "mm" or "px", with a 2 of an area; `UNSIGNED` or `DEGREES` of an angle; "" of a ratio. Arguments
+    as in `evaluate`."""
     length = np.where(np.isnan(spacing).any(axis=-1), "px", "mm").astype("<U12")
     of = {LENGTH: length, AREA: np.char.add(length, "2")}
-    of |= {key: np.full_like(length, text) for key, text in ((ANGLE, UNSIGNED), (SIGNED, "deg"), (NUMBER, ""))}
+    of |= {key: np.full_like(length, text) for key, text in ((ANGLE, UNSIGNED), (SIGNED, DEGREES), (NUMBER, ""))}
     return np.stack([of[one.quantity] for one in measurements], axis=1)
 
 

@@ -44,7 +44,7 @@ def difference(
       radii_mm: radii of the success rates.
 
     Returns:
-      `n_images`, `n_points` (with an annotation), `n_subjects`, `normalizer`, `ced_measure`; `differences`: metric ->
+      The counts of `metrics.counts_of`, `n_subjects`, `normalizer`, `ced_measure`; `differences`: metric ->
       `a`, `b`, `difference`, `ci95` [lower, upper] and `p` (`intervals.p_value`: below 0.05 where the interval leaves
       out 0), the last two absent where fewer than two subjects contribute; `per_landmark`: name -> the same for each
       metric of a landmark; `n_left_out`, if there are any: annotated points that one of the tables lacks.
@@ -91,13 +91,13 @@ def difference(
     rows = {keys[m]: row(m) for m in range(len(keys)) if below[:, m].any()}
     pooled = [key for key in rows if isinstance(key, str)]
     left_out = int((~found & np.isfinite(a[0].true_xy).all(axis=-1)).sum())
+    errors = metrics.image_errors(like, normalizer)
     return {
-        "n_images": int(annotated.any(axis=1).sum()),
-        "n_points": int(annotated.sum()),
+        **metrics.counts_of(like, errors),
         **({"n_left_out": left_out} if left_out else {}),
         "n_subjects": len(np.unique(units[annotated.any(axis=1)])),
         "normalizer": list(normalizer) if normalizer else None,
-        "ced_measure": metrics.ced_measure(metrics.image_errors(like, normalizer)),
+        "ced_measure": metrics.ced_measure(errors),
         "differences": {key: rows[key] for key in pooled},
         "per_landmark": {
             name: {key: rows[name, key] for key in pooled if (name, key) in rows} for name in map(str, like.landmarks)
@@ -115,7 +115,7 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
 
     Raises:
       UserError: they have other pictures, subjects or landmarks, or other annotations: true points more than `SAME_PX`
-        apart, or points or millimetres that only one of them knows.
+        apart, or points or millimetres that only one of them knows; or another spacing, as far as their errors show it.
     """
     rows = _order("pictures", table.images, like.images, names)
     columns = _order("landmarks", table.landmarks, like.landmarks, names)
@@ -145,7 +145,28 @@ def aligned(table: Predictions, like: Predictions, names: tuple[str, str] = ("on
             f"{names[0]} and {names[1]} know the error in mm of other points ({in_one.sum()} differ); evaluate both "
             "with the same spacing."
         )
+    other = np.flatnonzero(_have_other_spacings(table, like))
+    if len(other):
+        i = other[0]
+        one, two = (np.nanmedian(t.error_mm[i] / t.error_px[i]) for t in (table, like))
+        raise UserError(
+            f"{names[0]} and {names[1]} have another spacing in {len(other)} of {len(like.images)} pictures (first: "
+            f"{str(like.images[i])!r}, about {one:.3g} and {two:.3g} mm of a pixel); evaluate both with the same "
+            "spacing."
+        )
     return table
+
+
+def _have_other_spacings(table: Predictions, like: Predictions) -> np.ndarray:
+    """`[N]` whether no mm of a pixel along x and along y, the best in least squares, give the errors in mm of both to
+    1 % and the rounding of predictions.csv. Errors of up to a pixel or 0.1 mm have too few digits, and don't count."""
+    squares = np.concatenate([(one.xy - one.true_xy) ** 2 for one in (table, like)], axis=1)  # [N, 2 K, 2]
+    mm = np.concatenate([table.error_mm, like.error_mm], axis=1)
+    known = (mm > 0.1) & (squares.sum(axis=-1) > 1)
+    rows = np.where(known[..., None], squares / np.where(known, mm, 1.0)[..., None] ** 2, 0.0)  # rows @ spacing^2 = 1
+    spacing = (np.linalg.pinv(np.einsum("nki,nkj->nij", rows, rows)) @ rows.sum(axis=1)[..., None])[..., 0]
+    found = np.sqrt(np.maximum(np.einsum("nki,ni->nk", np.where(known[..., None], squares, 0.0), spacing), 0.0))
+    return np.any(known & (np.abs(found - mm) > 0.001 + 0.01 * mm), axis=1)
 
 
 def _order(what: str, of: np.ndarray, like: np.ndarray, names: tuple[str, str]) -> np.ndarray:

@@ -54,6 +54,18 @@ def circle_centre(*points: np.ndarray) -> Found:
     return centre, [(on_a_line, f"{_listed(len(points))} lie on one line")]
 
 
+def direction(degrees: np.ndarray) -> float:
+    """The mean direction of angles, as that of the sum of unit vectors; those that are NaN are left out."""
+    radians = np.radians(degrees)
+    return float(np.degrees(np.arctan2(np.nansum(np.sin(radians)), np.nansum(np.cos(radians)))))
+
+
+def turned(degrees: np.ndarray | float, near: np.ndarray | float) -> np.ndarray:
+    """Angles, moved by whole turns to within half a turn of `near`, where the same one has other numbers: -179 is 181.
+    One that lies there stays as it is, to the last bit."""
+    return np.asarray(degrees) - 360 * np.round((np.asarray(degrees) - near) / 360)
+
+
 def distance(a: np.ndarray, b: np.ndarray) -> Found:
     return np.linalg.norm(a - b, axis=-1), []
 

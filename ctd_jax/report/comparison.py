@@ -20,7 +20,7 @@ def comparison(result: Mapping[str, Any]) -> str:
         baseline = words.number(shape[key]) if key in shape else ""
         measures.append([words.label, *_cells(key, words, row), baseline])
 
-    key = tables.main_key(result["differences"])
+    key = tables.main_key({**result, **result["differences"]})
     words = tables.quantity(key, result)
     known = [(name, rows[key]) for name, rows in result["per_landmark"].items() if key in rows]
     known.sort(key=lambda item: item[1]["difference"])

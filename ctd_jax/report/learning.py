@@ -31,7 +31,7 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
     Returns:
       `methods`: name -> `setting`, and `budgets`: number of labels ->
         `error`, the mean over the seeds; `seeds`, the error of each; `ci95` [lower, upper] of the mean over the seeds,
-        over subjects;
+        over subjects, where these are several;
         `mean_shape`, the error of the mean shape of the training labels, and `beats_mean_shape` (see
         `mean_shape.beaten`); both are absent for runs of an older version;
         `minus_reference`: `difference`, `ci95` and `p` of `paired.difference`;
@@ -54,7 +54,9 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
         repeated = repeats[method, labels]
         seeds = {str(line["seed"]): line["error"] for line in group}
         ci95 = repeated.levels()[measure]["ci95"]
-        point = {"error": float(np.mean(list(seeds.values()))), "ci95": ci95, "seeds": seeds}
+        point = {"error": float(np.mean(list(seeds.values()))), "seeds": seeds}
+        if np.isfinite(ci95).all():
+            point["ci95"] = ci95
         if all((folder / MEAN_SHAPE).exists() for folder in workdirs[method, labels]):  # not of an older version
             difference = repeated.minus(Repeats.read(workdirs[method, labels], MEAN_SHAPE))[measure]
             point |= {"mean_shape": difference["b"], "beats_mean_shape": mean_shape.beaten(difference)}
@@ -160,7 +162,7 @@ def plot(result: Mapping[str, Any]) -> Figure:
         dash = curves.DASHES[i // len(curves.COLOURS) % len(curves.DASHES)]
         axes.plot(x, [scale * point["error"] for _, point in points], color=colour, ls=dash, lw=1.6, label=name)
         if name == result["reference"] or len(result["methods"]) <= MAX_BANDS:
-            low, high = scale * np.array([point["ci95"] for _, point in points]).T
+            low, high = scale * np.array([point.get("ci95", (np.nan, np.nan)) for _, point in points]).T
             axes.fill_between(x, low, high, color=colour, alpha=0.10, lw=0)
         for at, (_, point) in zip(x, points, strict=True):
             axes.plot([at] * len(point["seeds"]), [scale * e for e in point["seeds"].values()], ".", color=colour, ms=4)

@@ -61,7 +61,9 @@ def find(
     Raises:
       UserError: a run has no split.csv, or a damaged one.
     """
-    rows = [row for workdir in workdirs for row in _rows(workdir) if splits.is_known(row[2])]
+    from ctd_jax.tasks import start_run
+
+    rows = [row for workdir in workdirs for row in start_run.rows(workdir) if splits.is_known(row[2])]
     split_of = {digest: split for _, _, split, digest in rows}
     before = f"{domain}/" if domain else ""
     people = {splits.plainest(one.removeprefix(before)) for image, one, _, _ in rows if one not in ("", image)}
@@ -84,14 +86,6 @@ def find(
     return Candidates(
         tuple(free), subjects, tuple(trained_on), {why: tuple(left_out[why]) for why in REASONS if why in left_out}
     )
-
-
-def _rows(workdir: pathlib.Path) -> list[Sequence[str]]:
-    """Of split.csv, and of the trainings that this one went on from."""
-    from ctd_jax.tasks import start_run
-
-    before = start_run.trained_on(workdir) if (workdir / start_run.FILE).exists() else []
-    return [*splits.read(workdir / "split.csv"), *before]
 
 
 def _digest(path: pathlib.Path) -> str:

@@ -93,3 +93,17 @@ def test_norms_of_everybody_need_no_people(call):
 def test_tables_spoilt(call, text, people, expected):
     with pytest.raises(UserError, match=expected):
         call(text, people)
+
+
+def test_a_signed_angle_beyond_180_degrees_is_near_its_norm(call):
+    """178 on the average, and an angle of -179 is 181."""
+    content = {"turn": {"signed_angle": ["p", "q", "r"]}}
+    angle = np.radians(-179)
+    xy = 100 * np.array([[(1, 0), (0, 0), (np.cos(angle), np.sin(angle))]])
+    table = metrics.Predictions.from_points(["a.png"], [""], LANDMARKS, xy)
+    measured = agreement.Measured.from_predictions(
+        table, definitions.parse(content, LANDMARKS, "here"), np.ones((1, 2))
+    )
+    assert measured.value == pytest.approx([-179])
+    applied = call("measurement,unit,mean,sd\nturn,deg,178,2\n", None, ("turn",)).applied(measured)
+    assert applied.z == pytest.approx([1.5])

@@ -65,6 +65,14 @@ def test_points_come_in_the_order_of_the_pictures_and_landmarks(root, caplog):
     assert "landmarks_ann.csv" not in caplog.text
 
 
+def test_a_name_that_is_spelt_otherwise_is_found(root, caplog):
+    """As landmarks.csv may spell it; one that fits two pictures is none."""
+    (root / "landmarks_bob.csv").write_text("image,eye_x,eye_y\nSub\\B.PNG,1,2\n./a.png,3,4\nC.png,5,6\n")
+    found = of_files(root, ["a.png", "sub/b.png", "c.png", "c.PNG"])
+    np.testing.assert_array_equal(found[:, 1, 0], [[3, 4], [1, 2], [NAN, NAN], [NAN, NAN]])
+    assert "landmarks_bob.csv: pictures that landmarks.csv lacks are left out: C.png" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("row", "message"),
     [

@@ -48,6 +48,10 @@ MISTAKES = {
         "row 4: domain is 'hands', which classes.json does not have; it has heads, spines",
     ),
     "twice": (lambda r: edit(r, 2, "image", "heads/1.png"), "row 4: heads/1.png was already listed in .*row 3"),
+    "one name": (
+        lambda r: ((r / "heads/2.png").rename(r / "1.png"), edit(r, 2, "image", "1.png")),
+        "row 4: 1.png and heads/1.png of domain 'heads' would both be called 1.png; rename one",
+    ),
     "half a spacing": (lambda r: edit(r, 2, "spacing_x_mm", ""), "row 4: spacing is .*two positive numbers"),
     "column": (lambda r: without(r, "mask"), "no column `mask`, found image, domain"),
     "some spacing": (

@@ -142,3 +142,10 @@ def test_empty_cells_of_the_split_column(caplog):
 def test_a_mistyped_split_is_named(caplog):
     splits.assign("abcd", "stuv", given=["train", "val", "test", "trian"], seed=0, budget=0)
     assert [r.message for r in caplog.records] == ["split 'trian' takes no part: 1 pictures; is it `train`?"]
+
+
+def test_two_spellings_of_one_picture_have_one_split():
+    images = ["a.png", "sub/b.png"]
+    assert splits.of_images({"./A.png": "train", "a.png": "train", "Sub\\b.png": "test"}, images) == ["train", "test"]
+    with pytest.raises(UserError, match=r"gives a\.png two splits, test and, as \./A\.png, train; keep one"):
+        splits.of_images({"a.png": "test", "./A.png": "train"}, images)

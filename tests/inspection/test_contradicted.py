@@ -3,6 +3,7 @@
 
 import csv
 import dataclasses
+import json
 import shutil
 from types import SimpleNamespace
 
@@ -10,11 +11,13 @@ import landmark_rows
 import numpy as np
 import pytest
 import segmentation_folder
+import tiny
 from PIL import Image
 
-from ctd_jax.data import drawn_anatomies
+from ctd_jax.data import drawn_anatomies, splits
 from ctd_jax.errors import UserError
 from ctd_jax.inspection import contradicted, reading
+from ctd_jax.tasks import start_run
 
 
 class Painter:
@@ -95,6 +98,14 @@ def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
     rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15), unlabelled=[20, 23]))
     assert rows.tolist() == [15, 16, 17, 18, 19, 21, 22]
     write_split(tmp_path / "run", folder, range(15))
+    before = write_split(tmp_path / "before", folder, [21])
+    config = tiny.config("none", model__start=str(before)).to_json()
+    (tmp_path / "run" / "config.json").write_text(config)
+    rows_before = [list(row) for row in splits.read(before / "split.csv") if row[2] == "train"]
+    (tmp_path / "run" / start_run.FILE).write_text(json.dumps({"trained_on": rows_before}))
+    rows = contradicted.not_trained_on(folder, tmp_path / "run")
+    assert rows.tolist() == [15, 16, 17, 18, 19, 20, 22, 23], "21 is known from the run that it went on from"
+    (tmp_path / "run" / start_run.FILE).unlink()
     root = shutil.copytree(folder.root, tmp_path / "faces")
     twin = Image.open(root / "images/003.png").resize((96, 96), Image.Resampling.BICUBIC)
     Image.fromarray(np.asarray(twin)).resize((64, 64)).save(root / "images/020.png")

@@ -1,5 +1,6 @@
 """The page holds everything in one file; the terminal gets the first of each."""
 
+import dataclasses
 import io
 import re
 import shutil
@@ -13,6 +14,7 @@ from report_files import Page
 
 from ctd_jax import inspection
 from ctd_jax.data import drawn_anatomies
+from ctd_jax.inspection import findings
 from ctd_jax.report import overlays
 
 
@@ -54,6 +56,15 @@ def test_a_dot_lies_where_its_point_is(found, tmp_path):
     thumb = re.search(r'<figure id="p3".*?viewBox="0 0 64 64".*?<path d="M([\d.]+) ([\d.]+)h0', source)
     x, y = found.folder.table.xy[3, 0]
     assert abs(float(thumb[1]) - x - 0.5) < 1e-3 and abs(float(thumb[2]) - y - 0.5) < 1e-3
+
+
+def test_what_has_no_picture_is_listed_and_what_has_one_is_shown(found, tmp_path):
+    items = [findings.Item("in most pictures"), findings.Item("in the fourth", (3,))]
+    two = dataclasses.replace(found, findings=[findings.Finding("Two of a kind", False, "Look.", items)])
+    section = inspection.write_page(tmp_path / "page.html", two).read_text("utf-8").split('<section id="f1"')[1]
+    section = section.split("</section>")[0]
+    assert section.count("in the fourth") == 1 and "<figcaption>in the fourth" in section
+    assert section.count("in most pictures") == 1 and "<li>in most pictures" in section
 
 
 def test_the_summary_has_a_line_for_each_finding(found):

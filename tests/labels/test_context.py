@@ -62,7 +62,7 @@ def test_pictures_of_another_place_are_said_once(pictures, caplog):
     pictures.find("/home/eva/a.png", "labels.tps")
     pictures.find("sub/b.png", "labels.tps")
     pictures.say()
-    assert "1 pictures are found by the last part of their name alone; first, /home/eva/a.png is" in caplog.text
+    assert "1 pictures are found by the last part of their path alone; first, /home/eva/a.png is" in caplog.text
 
 
 def test_a_picture_that_cannot_be_read(pictures):
@@ -83,3 +83,11 @@ def test_names_of_points_in_an_order_of_their_own(pictures):
     assert Context(pictures, ("a", "b")).ordered(["b"], "x.json") == ("a", "b")
     with pytest.raises(UserError, match="x.json: a point is called 'c'; expected one of --names, a, b"):
         Context(pictures, ("a", "b")).ordered(["c"], "x.json")
+
+
+def test_the_longest_end_of_a_path_is_the_picture(pictures):
+    """Of two pictures of one name, as `predict PICTURES` writes their paths."""
+    label_tables.draw(pictures.root / "other")
+    for name in ("sub/b.png", "other/sub/b.png", "other/a.png", "a.png"):
+        assert pictures.find(f"pictures/{name}", "p.csv") == name
+        assert pictures.find(f"C:\\Users\\eva\\{name}".replace("/", "\\"), "p.csv") == name

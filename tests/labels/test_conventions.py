@@ -3,6 +3,7 @@
 The picture has 12 columns and 8 rows, and one white pixel: the eighth column from the left, the third row from the top.
 The numbers in the files are by hand, from what each program shows where one clicks on the middle of that pixel."""
 
+import dataclasses
 import io
 import json
 import struct
@@ -221,6 +222,13 @@ def test_skeletons_of_cvat(outside, context, tmp_path):
     assert dot is None if outside else (dot.x, dot.y) == (7, 2)
 
 
+def test_an_attribute_of_a_skeleton_is_no_point(context, tmp_path):
+    skeleton = SKELETON.format(0).replace("</skeleton>", '<attribute name="quality">good</attribute></skeleton>')
+    assert "quality" in skeleton
+    dot = the_dot("cvat", CVAT.format(skeleton), context, tmp_path)
+    assert (dot.x, dot.y) == (7, 2)
+
+
 def test_what_is_written_as_a_skeleton_of_cvat():
     """As in a file that CVAT exports: each point of the skeleton is there, and `outside` where it is absent."""
     given = label_tables.labels(points={"tip": Point(3.0, 4.0, hidden=True)})
@@ -293,8 +301,12 @@ def test_points_that_slicer_has_not_placed(context, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "image", ["dot.png", "s3://bucket/teeth/dot.png", "/data/local-files/?d=teeth/dot.png", "https://x.org/dot.png"]
-)
+    "image",
+    [
+        "dot.png", "s3://bucket/teeth/dot.png", "/data/local-files/?d=teeth/dot.png", "https://x.org/dot.png",
+        "http://localhost:8080/data/local-files/?d=teeth/dot.png", "https://x.org/dot.png?id=7&name=a.png",
+    ],
+)  # fmt: skip
 def test_pictures_of_label_studio(image, context, tmp_path):
     assert the_dot("label_studio", label_studio(image), context, tmp_path).x == pytest.approx(7)
 
@@ -376,6 +388,18 @@ def test_xml_can_neither_grow_nor_name_other_files(name, encoding, declaration, 
     (tmp_path / "labels.xml").write_text(text, encoding)
     with pytest.raises(UserError, match="has a <!DOCTYPE>"):
         by_name.read(tmp_path / "labels.xml", name, context)
+
+
+@pytest.mark.parametrize(("mm", "spacing"), [(1.0, None), (0.5, (0.5, 0.5))])
+def test_the_spacing_that_slicer_takes_where_there_is_none_is_none(mm, spacing, context, tmp_path, caplog):
+    given = dataclasses.replace(context, spacing=(mm, mm))
+    row = f"1,{7 * mm},{2 * mm},0,0,0,0,1,1,1,0,dot,,"
+    for name, text in (("slicer", slicer(position=(7 * mm, 2 * mm, 0))), ("fcsv", fcsv(row=row))):
+        file = tmp_path / FILES[name][0]
+        file.write_text(text)
+        (picture,) = by_name.read(file, name, given).pictures
+        assert picture.spacing == spacing and (picture.points["dot"].x, picture.points["dot"].y) == (7, 2)
+    assert ("no spacing, so none is written" in caplog.text) == (spacing is None)
 
 
 def test_slicer_without_spacing_is_refused(context, tmp_path):

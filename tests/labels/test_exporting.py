@@ -199,3 +199,26 @@ def test_predicted_points_that_are_absent_or_not_predicted_stay_out(tmp_path):
     write_predictions(tmp_path / "predictions.csv", table)
     labels = exporting.read(tmp_path / "predictions.csv", None)
     assert set(labels.pictures[0].points) == {"tip"} and labels.names == ("tip", "base", "hinge")
+
+
+def test_no_picture_gets_the_points_of_another(predictions, tmp_path, caplog):
+    """Of two folders, the pictures of one are given, and have the same names."""
+    pictures = label_tables.draw(tmp_path / "one")
+    text = predictions.read_text()
+    predictions.write_text(text.replace("a.png", "one/a.png"))
+    (picture,) = exporting.read(predictions, pictures).pictures
+    assert picture.image == "a.png" and "1 pictures are found by the last part of their path alone" in caplog.text
+    predictions.write_text(text.replace("a.png", "one/a.png") + text.partition("\n")[2].replace("a.png", "two/a.png"))
+    with pytest.raises(UserError, match=r"predictions.csv, two/a.png: two/a.png was already listed in .*one/a.png"):
+        exporting.read(predictions, pictures)
+
+
+def test_what_tps_says_otherwise_is_said():
+    points = {"tip": Point(-0.3, 2), "base": Point(3, 29.9), "left hinge": Point(3, 30.2)}
+    labels = label_tables.labels(points=points, spacing=(0.5, 0.25))
+    said = [line.partition(":")[0] for line in exporting.losses(labels, "tps")[:2]]
+    assert said == [
+        "1 pictures have another spacing along x than along y",
+        "2 points lie beyond the left or the lower edge",
+    ]
+    assert len(exporting.losses(label_tables.labels(), "tps")) == 1

@@ -131,6 +131,32 @@ def test_pictures_without_spacing_are_not_mixed_with_millimetres():
     assert only["ab"]["n"] == 30 and only["ab"]["unit"] == "mm"
 
 
+def test_signed_angles_are_compared_across_180_degrees():
+    """Differences of 1, -1.5 and 0.5 degrees; the same angles turned to about 0 have the same numbers."""
+    far = dataclasses.replace(
+        measured(3, unit="deg"), true_value=np.array([179.5, -179, 178]), value=np.array([-179.5, 179.5, 178.5])
+    )
+    near = dataclasses.replace(far, true_value=np.array([-0.5, 1, -2]), value=np.array([0.5, -0.5, -1.5]))
+    rows = far.comparable("ab")
+    np.testing.assert_allclose(rows.value - rows.true_value, [1, -1.5, 0.5])
+    found, want = (agreement.agreement(one.true_value, one.value) for one in (rows, near.comparable("ab")))
+    for key in ("bias", "loa", "mae", "slope", "icc"):
+        np.testing.assert_allclose(found[key], want[key], rtol=1e-9, err_msg=key)
+    unsigned = dataclasses.replace(far, units=np.full(3, "deg unsigned"), value=np.array([0.0, 1, 2]))
+    np.testing.assert_array_equal(unsigned.comparable("ab").value, [0, 1, 2])
+
+
+def test_people_are_compared_across_180_degrees():
+    """A straight leg that the second person bends by 2 degrees the other way."""
+    measurements = definitions.parse({"knee": {"signed_angle": ["a", "b", "c"]}}, ("a", "b", "c"), "here")
+    bend = np.radians([[179, -179], [178, -178], [179, 179]])  # [N, R]
+    ends = np.stack([np.cos(bend), np.sin(bend)], -1)
+    points = np.stack([np.broadcast_to([1.0, 0], ends.shape), np.zeros(ends.shape), ends], axis=2).swapaxes(0, 1)
+    table = metrics.Predictions.from_points(list("xyz"), [""] * 3, ("a", "b", "c"), points[:, :, :, :][0])
+    found = agreement.between_raters(100 * points, table, measurements, np.full((3, 2), np.nan))
+    assert found["knee"]["mae"] == pytest.approx((2 + 4 + 0) / 3)
+
+
 def test_a_missing_value_leaves_its_picture_out():
     table = measured()
     table.true_value[3:] = np.nan

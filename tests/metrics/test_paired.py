@@ -8,7 +8,8 @@ import scipy.stats
 from point_tables import table
 
 from ctd_jax.errors import UserError
-from ctd_jax.metrics import paired
+from ctd_jax.metrics import Predictions, paired
+from ctd_jax.report.comparison import comparison
 
 THRESHOLDS = {"nme": 0.1, "mm": 1.6, "px": 10.0}
 NAN = float("nan")
@@ -147,3 +148,39 @@ def test_points_that_one_table_lacks_are_left_out_of_both():
         assert (got["n_images"], got["n_points"], got["n_left_out"]) == (2, 2, 2)
         assert got["differences"]["me_px"]["difference"] == -1.5 * sign
         assert "me_px" not in got["per_landmark"]["p1"]
+
+
+def test_the_same_pictures_with_another_spacing():
+    """0.1 mm of a pixel and 0.125. Numbers that were rounded say too little where pixels differ by 1 in a thousand, or
+    errors are small. Pixels that are not square have errors of other ratios in other directions."""
+    a, b = (table([[5, 3], [2, 4]], mm_per_px=mm) for mm in (0.1, 0.125))
+    for one, other in ((a, b), (b, a)):
+        with pytest.raises(UserError, match=r"another spacing in 2 of 2 pictures \(first: .*0\.1.*evaluate both with"):
+            difference([one], [other])
+    assert difference([a], [table([[7, 2], [1, 6]], mm_per_px=0.1001)])
+    assert difference([a], [table([[1, 1], [0.5, 0.1]], mm_per_px=0.125)])
+    rng = np.random.default_rng(0)
+    true_xy, spacing = rng.uniform(0, 99, (9, 5, 2)), rng.uniform(0.1, 0.5, (9, 2))
+    names = [f"{i}.png" for i in range(9)], [""] * 9, list("abcde")
+
+    def found(spacing):
+        xy = true_xy + rng.normal(0, 4, true_xy.shape)
+        one = Predictions.from_points(*names, xy.round(3), true_xy=true_xy.round(3), spacing=spacing)
+        return dataclasses.replace(one, error_mm=one.error_mm.round(3))
+
+    for _ in range(20):
+        assert difference([found(spacing)], [found(spacing)])
+    with pytest.raises(UserError, match="another spacing in 1 of 9 pictures .first: '3.png'"):
+        difference([found(spacing)], [found(np.where(np.arange(9)[:, None] == 3, 1.05 * spacing, spacing))])
+
+
+def test_metrics_in_mm_of_few_pictures_say_of_how_many():
+    a, b = table([[1, 3], [2, 2], [4, 4]], mm_per_px=0.5), table([[2, 4], [2, 6], [4, 1]], mm_per_px=0.5)
+    a, b = (
+        dataclasses.replace(one, error_mm=np.where([[True], [False], [False]], one.error_mm, NAN)) for one in (a, b)
+    )
+    got = difference([a], [b])
+    assert (got["n_images"], got["n_points"], got["n_images_mm"], got["n_points_mm"]) == (3, 6, 1, 2)
+    said = [" ".join(line.split()[:7]) for line in comparison(got).splitlines()]
+    assert "Mean error (ME), 1 of 3 pictures" in said and "Mean error (ME) by landmark A B" in said
+    assert [line.split()[1] for line in comparison(got).splitlines() if line.startswith("p1")] == ["px"]

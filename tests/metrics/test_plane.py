@@ -140,3 +140,12 @@ def test_a_side():
     line = at((0, 0), (9, 0))
     assert plane.side(below, *line) == (1, False) and plane.side(below, *line[::-1]) == (-1, False)
     assert plane.side(on, *line)[1].all() and plane.side(below, *at((2, 2), (2, 2)))[1].all()
+
+
+def test_angles_are_turned_to_where_they_are_compared():
+    degrees = np.array([179.5, -179, 178, 0.1, -180, np.nan])
+    np.testing.assert_array_equal(plane.turned(degrees, 180), [179.5, 181, 178, 0.1, 180, np.nan])
+    np.testing.assert_array_equal(plane.turned(degrees, 0), degrees)
+    np.testing.assert_array_equal(plane.turned(np.array([10.0, -170]), np.array([-175.0, 175])), [-350, 190])
+    assert plane.direction(np.array([170, -170, 179, -179, np.nan])) % 360 == pytest.approx(180)
+    assert plane.direction(np.array([10.0, 30, 20])) == pytest.approx(20)

@@ -54,6 +54,16 @@ def test_a_damaged_run_is_named(tmp_path):
         report.learning.summarize([line], tmp_path, reference="ft")
 
 
+def test_one_subject_has_no_interval(tmp_path):
+    """The summary is JSON, and the picture is drawn without a band."""
+    write_run(tmp_path / "a", [1.5])
+    line = {"method": "ft", "setting": "", "labels": 5, "seed": 0, "error": 1.5, "run": "a"}
+    found = report.learning.summarize([line], tmp_path, reference="ft")
+    assert "ci95" not in found["methods"]["ft"]["budgets"]["5"]
+    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    assert report.learning.plot(found).axes
+
+
 @pytest.mark.parametrize(
     ("method", "labels", "reference", "saved"),
     [
