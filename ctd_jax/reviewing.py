@@ -100,6 +100,12 @@ def main() -> None:
     if _PORTABLE.value:
         if _ORDER.value:
             raise UserError("--order sorts the list of a server's page; leave it out with --portable")
+        if _REPEAT.value:
+            raise UserError("--repeat shows pictures again in a server's page; leave it out with --portable")
+        if _BLINDED.value and (_WORKDIR.value or _PREDICTIONS.value):
+            raise UserError(
+                "--workdir and --predictions put their points into the file; leave them out, and it is blinded"
+            )
         _write(pathlib.Path(_paths[0]), pathlib.Path(_PORTABLE.value))
         return
     lacking = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
@@ -122,7 +128,7 @@ def _review(root: pathlib.Path, rater: str) -> None:
         proposed = proposals.Proposals(reviewed, _predict(reviewed))
         others = blinding.others(root, rater, reviewed)
         repeat = blinding.repeat_of(_REPEAT.value, kept.entries)
-        is_blinded = blinding.is_blinded(_BLINDED.value, kept.entries, others, repeat)
+        is_blinded = blinding.is_blinded(_BLINDED.value, kept.entries, others, _REPEAT.value)
         said = blinding.said(is_blinded, others, proposes=bool(workdir or _PREDICTIONS.value))
         shown = blinding.shown(reviewed, rater, blinded=is_blinded, repeat=repeat)
         how = _ORDER.value or (sorting.RANDOM if workdir and not repeat else sorting.FOLDER)

@@ -1,5 +1,6 @@
 """The command `review`; what it does is tested in `review`."""
 
+import json
 import re
 import signal
 import subprocess
@@ -42,6 +43,8 @@ def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landm
     finally:
         code, out, error = first.stop()
     assert (code, error) == (0, "") and f"stopped; every edit is in {root}/review/rater1.jsonl" in out
+    begun = [{"id": "o", "kind": "open", "landmarks": []}, {"id": "e", "kind": "edit", "image": "images/000.png"}]
+    (root / "review/rater1.jsonl").write_text("".join(json.dumps(one) + "\n" for one in begun))
     second = Started(root, "--repeat=0.5")
     said = second.process.stdout.readline()
     second.stop()
@@ -59,6 +62,10 @@ def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landm
         ([".", "--landmarks=a", "--workdir=no"], "no"),
         ([".", "--workdir=a", "--predictions=b"], "give one of them"),
         ([".", "--landmarks=a", "--order=error"], "--order=error asks a run; add --workdir=RUN"),
+        ([".", "--portable=a.html", "--order=folder"], "leave it out with --portable"),
+        ([".", "--portable=a.html", "--repeat=0.1"], "--repeat shows pictures again in a server's page; leave it out"),
+        ([".", "--portable=a.html", "--blinded", "--workdir=a"], "leave them out, and it is blinded"),
+        ([".", "--portable=a.html", "--blinded", "--predictions=a.csv"], "leave them out, and it is blinded"),
         (["."], "give their names, --landmarks=a,b,c"),
         ([".", "--landmarks=a", "--port=99999999"], "port"),
     ],

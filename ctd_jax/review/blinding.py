@@ -121,22 +121,26 @@ def has_changed(opened: Sequence[Mapping[str, Any]], shown: Shown) -> bool:
     return (opened[-1].get("blinded", False), opened[-1].get("repeat", 0.0)) != (shown.blinded, shown.repeat)
 
 
-def is_blinded(asked: bool | None, entries: Iterable[Mapping[str, Any]], others: Sequence[str], repeat: float) -> bool:
+def is_blinded(
+    asked: bool | None, entries: Iterable[Mapping[str, Any]], others: Sequence[str], repeat: float | None
+) -> bool:
     """Whether a rater is blinded.
 
     Args:
       asked: what a flag says; None: nothing.
       entries: of the rater's journal.
       others: who have placed points before.
-      repeat: share of the pictures that come again; who measures himself is blinded.
+      repeat: what a flag says of the share of the pictures that come again; who measures himself is blinded.
     """
     if asked is not None:
         return asked
+    if repeat:
+        return True
     entries = list(entries)
     opened = [entry for entry in entries if entry["kind"] == "open"]
     if opened:
         return bool(opened[-1].get("blinded"))  # a journal of an older version has no word of it: it was not
-    return bool(repeat or (others and not entries))
+    return bool(others and not entries)
 
 
 def said(is_blinded: bool, others: Sequence[str], *, proposes: bool) -> str:

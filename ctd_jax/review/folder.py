@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ctd_jax.data import about, dicom_spacing, folder, given, landmark_folder, tables
+from ctd_jax.data import about, dicom_spacing, folder, given, landmark_folder, picture_files, tables
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.landmark_folder import LandmarkTable
@@ -117,7 +117,9 @@ def _images(root: pathlib.Path, table: LandmarkTable | None) -> tuple[str, ...]:
             raise
         there = []
     others = [path.relative_to(root).as_posix() for path in there]
-    return tuple(dict.fromkeys([*listed, *others]))
+    known = picture_files.Known(others)
+    same = {known.find(image) for image in listed}
+    return (*listed, *(image for image in others if image not in same))
 
 
 def _labels(table: LandmarkTable) -> dict[str, dict[str, Point]]:

@@ -21,10 +21,14 @@ class Lease:
             return (take or is_free) and self._hold(window)
 
     def holds(self, window: str) -> bool:
-        """Whether a window that is open may still edit: no other has been opened since, but for a server that has been
-        started anew and has seen none."""
+        """Whether a window that this server has opened may still edit: no other has been opened since."""
         with self._lock:
-            return self._window in (None, window) and self._hold(window)
+            return self._window == window and self._hold(window)
+
+    @property
+    def is_new(self) -> bool:
+        """Whether no window has been opened: those that ask are of a server before this one."""
+        return self._window is None
 
     def leave(self, window: str) -> None:
         with self._lock:

@@ -55,10 +55,10 @@ def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Rev
             seen.add(picture)
             points = {name: _point(cells, row, name, at) for name in names}
             said = {name: point for name, point in points.items() if point}
-            is_done = row[DONE] == "1"
-            if said or is_done:
+            done = {"1": True, "0": False}.get(row[DONE])
+            if said or done is not None:
                 entries.append({"id": f"csv {picture}", "kind": "edit", "image": image_of[picture], "points": said,
-                                "done": is_done})  # fmt: skip
+                                **({} if done is None else {"done": done})})  # fmt: skip
     faults.raise_if_any()
     return reviewed, entries
 

@@ -120,7 +120,9 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
     xy = np.array([found[name].xy[i] for name, i in rows])
     hidden = np.array([found[name].hidden[i] for name, i in rows])
     listed = [reviewed.images[i] for _, i in rows]
-    header, cells = training_folder.rows_of(reviewed, listed, xy, hidden, training_folder.split_of(reviewed, None))
+    header, cells = training_folder.rows_of(
+        reviewed, listed, xy, hidden, training_folder.split_of(reviewed, images, None)
+    )
     cells = [[row[0], files.cell(name), *row[1:]] for row, (name, _) in zip(cells, rows, strict=True)]
     with placing.new_folder(out) as new:
         for image in images:

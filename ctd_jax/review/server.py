@@ -53,6 +53,7 @@ POLICY = (
 )
 TAKEN = "This rater's pictures are open in another window"
 LOST = "Another window has gone on with this rater's pictures"
+NEW = "The server has been started again"
 
 
 class Answers:
@@ -93,9 +94,9 @@ class Answers:
         return [
             Route("/", self.show),
             *(Route(f"/api/{name}", answer, methods=["POST"]) for name, answer in posts.items()),
-            Route("/api/picture/{index:int}", self.picture),
-            Route("/api/tile/{index:int}/{scale:int}/{column:int}/{row:int}", self.tile),
-            Route("/api/proposed/{index:int}", self.proposed),
+            Route("/api/picture", self.picture),
+            Route("/api/tile/{scale:int}/{column:int}/{row:int}", self.tile),
+            Route("/api/proposed", self.proposed),
         ]
 
     async def show(self, request: Request) -> Response:
@@ -122,9 +123,7 @@ class Answers:
         )
 
     async def ping(self, request: Request) -> Response:
-        if not self._lease.holds(_word(await _body(request), "window")):
-            return _error(LOST, 409)
-        return JSONResponse({})
+        return self._refused(await _body(request)) or JSONResponse({})
 
     async def leave(self, request: Request) -> Response:
         self._lease.leave(_word(await _body(request), "window"))
@@ -133,8 +132,8 @@ class Answers:
     async def keep(self, request: Request) -> Response:
         """Keeps edits; the answer has the ids of those that are on the disk, now or already before."""
         asked = await _body(request)
-        if not self._lease.holds(_word(asked, "window")):
-            return _error(LOST, 409)
+        if refused := self._refused(asked):
+            return refused
         given = asked.get("edits")
         if not isinstance(given, list):
             raise UserError("expected a list of edits")
@@ -226,11 +225,18 @@ class Answers:
         out = training_folder.free_place(self._reviewed.root)
         return training_folder.write(self._reviewed, self._journal.entries, out, workdir=self._workdir)
 
+    def _refused(self, asked: Mapping[str, Any]) -> Response | None:
+        """The answer to a window that may not edit; one of a server before this one has to be opened anew."""
+        if self._lease.holds(_word(asked, "window")):
+            return None
+        return _error(NEW, 410) if self._lease.is_new else _error(LOST, 409)
+
     def _image(self, request: Request) -> str:
-        index: int = request.path_params["index"]
-        if index >= len(self._shown.keys):
-            raise UserError(f"there are {len(self._shown.keys)} pictures, asked for number {index + 1}")
-        return blinding.picture_of(self._shown.keys[index])
+        """The picture that is asked for by its title: a page that is older than this server may have another list."""
+        title = request.query_params.get("image", "")
+        if title not in self._key_of:
+            raise UserError(f"{title!r} is not a picture of the folder")
+        return blinding.picture_of(self._key_of[title])
 
 
 def application(answers: Answers, token: str) -> ASGIApp:

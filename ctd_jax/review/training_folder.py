@@ -1,5 +1,6 @@
 """A landmark folder of the pictures that a rater has marked done, and of those that were labelled before."""
 
+import hashlib
 import json
 import logging
 import os
@@ -16,6 +17,7 @@ from ctd_jax.config import NETWORK_KEYS, config_of_run, flatten, load_config, wr
 from ctd_jax.data import folder, landmark_folder, raters, roots, splits, tables
 from ctd_jax.data.boxes import BOX
 from ctd_jax.data.faults import Faults
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
 from ctd_jax.labels.table import ABSENT, HIDDEN
@@ -85,7 +87,7 @@ def write(
     points = {image: points_of(image, review, reviewed) for image in done}
     xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
     hidden = np.array([[one["state"] == HIDDEN for one in of_image.values()] for of_image in points.values()])
-    splits_of = split_of(reviewed, workdir)
+    splits_of = split_of(reviewed, done, workdir)
     _say(review, reviewed, points)
     with placing.new_folder(out) as new:
         for image in done:
@@ -148,21 +150,56 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
 # ---------------------------------------------------------------- splits
 
 
-def split_of(reviewed: Reviewed, workdir: pathlib.Path | None) -> dict[str, str] | None:
-    """Image -> split: that of the picture, else of its subject, else train; None: nothing says any."""
+def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | None) -> dict[str, str] | None:
+    """Image -> split: that of the picture, else of its subject, else train; None: nothing says any.
+
+    Args:
+      reviewed: the folder.
+      images: some of its pictures.
+      workdir: see `write`.
+    """
     table = reviewed.table
-    subjects = dict(zip(table.images, table.subjects, strict=True)) if table else {}
+    known = dict(zip(table.images, table.subjects, strict=True)) if table else {}
+    subjects = {image: known.get(image, image) for image in images}
     if workdir is not None:
-        rows = [(image, subject, split) for image, subject, split, _ in splits.read(workdir / "split.csv")]
-    elif table is not None and table.splits is not None:
-        rows = list(zip(table.images, table.subjects, table.splits, strict=True))
-    else:
+        return _split_of_run(reviewed.root, subjects, workdir)
+    if table is None or table.splits is None:
         return None
-    by_image = {image: split for image, _, split in rows if splits.is_known(split)}
+    rows = list(zip(table.images, table.subjects, table.splits, strict=True))
+    by_image = {image: split for image, _, split in rows if split and splits.word(split) != splits.UNLABELLED}
     by_subject = {subject: split for _, subject, split in rows if splits.is_known(split)}
-    return {
-        image: by_image.get(image) or by_subject.get(subjects.get(image, image)) or "train" for image in reviewed.images
-    }
+    return {image: by_image.get(image) or by_subject.get(subject) or "train" for image, subject in subjects.items()}
+
+
+def _split_of_run(root: pathlib.Path, subjects: Mapping[str, str], workdir: pathlib.Path) -> dict[str, str]:
+    """As split.csv of a run has them, which tells a picture by its digest: another may have its name.
+
+    Args:
+      root: the folder.
+      subjects: picture -> subject.
+      workdir: of the run; if it has several domains, people are told without these: those of the domains whose
+        pictures are here, or of all.
+    """
+    rows = [row for row in splits.read(workdir / "split.csv") if splits.is_known(row[2])]
+    rows.sort(key=lambda row: row[2] != "train")  # who is on two sides stays in val or test
+    digests = map_in_threads(lambda image: hashlib.sha256((root / image).read_bytes()).hexdigest(), list(subjects))
+    digest_of = dict(zip(subjects, digests, strict=True))
+    here = set(digest_of.values())
+    by_picture = {digest or image: split for image, _, split, digest in rows}
+    domains = {image.partition("/")[0] for image, _, _, digest in rows if digest in here}
+    by_subject = {}
+    for image, subject, split, _ in rows:
+        if subject == image:  # nobody has said whose it is
+            continue
+        domain = image.partition("/")[0]
+        by_subject[splits.plainest(subject)] = split
+        if domain in domains or not domains:
+            by_subject[splits.plainest(subject.removeprefix(f"{domain}/"))] = split
+    found = {}
+    for image, subject in subjects.items():
+        of_picture = by_picture.get(digest_of[image]) or by_picture.get(image)
+        found[image] = of_picture or by_subject.get(splits.plainest(subject)) or "train"
+    return found
 
 
 def _said_of_splits(splits_of: Mapping[str, str] | None, done: Iterable[str]) -> str:

@@ -1,6 +1,7 @@
 """What a rater is shown: blinded or not, and pictures that come twice."""
 
 import json
+from urllib.parse import urlencode
 
 import pytest
 from review_server import serving
@@ -47,11 +48,14 @@ def test_pictures_without_labels_have_only_the_raters_who_edited_here(root):
     ("asked", "entries", "others", "repeat", "want"),
     [
         (None, [], [], 0.0, False),  # the first, also where landmarks.csv has points
-        (None, [], ["anna"], 0.0, True),
-        (None, [OPENED, EDIT], ["anna"], 0.0, False),  # began before the other, or in an older version
+        (None, [], ["anna"], None, True),
+        (None, [OPENED, EDIT], ["anna"], None, False),  # began before the other, or in an older version
         (None, [OPENED | {"blinded": True}, EDIT], [], 0.0, True),
         (None, [OPENED | {"blinded": True}, EDIT, OPENED | {"blinded": False}], ["anna"], 0.0, False),
         (None, [], [], 0.1, True),
+        (None, [OPENED, EDIT], [], 0.1, True),  # who has begun without
+        (None, [OPENED | {"blinded": False, "repeat": 0.1}, EDIT], [], None, False),  # --noblinded holds on
+        (False, [OPENED, EDIT], [], 0.1, False),
         (False, [], ["anna"], 0.1, False),
         (True, [OPENED, EDIT], [], 0.0, True),
     ],
@@ -118,11 +122,12 @@ def test_a_blinded_page_gets_no_points_and_no_names(root):
         assert len(found["images"]) == 11 == len(found["spacing"])
         text = json.dumps(found)
         assert not any(image in text for image in running.reviewed.images)
-        for index, key in enumerate(running.shown.keys):
-            assert running.ask("GET", f"/api/proposed/{index}")[2] == {}
-            pictures = [running.ask("GET", f"/api/picture/{i}")[2] for i in (index, running.shown.keys.index(
-                blinding.picture_of(key)))]  # fmt: skip
-            assert pictures[0] == pictures[1]
+        for title, key in zip(found["images"], running.shown.keys, strict=True):
+            first = running.shown.title(blinding.picture_of(key))
+            asked = [urlencode({"image": one}) for one in (title, first)]
+            assert running.ask("GET", f"/api/proposed?{asked[0]}")[2] == {}
+            pictures = [running.ask("GET", f"/api/picture?{one}") for one in asked]
+            assert pictures[0][0] == 200 and pictures[0][2] == pictures[1][2]
         again = next(i for i, key in enumerate(running.shown.keys) if blinding.is_again(key))
         edit = {"id": "a", "kind": "edit", "image": found["images"][again], "points": {"chin": point}, "seconds": 2.5}
         assert running.ask("POST", "/api/edits", {"window": "w", "edits": [edit]})[0] == 200

@@ -358,6 +358,61 @@ def test_edits_wait_in_the_page_while_the_server_is_gone(browser, folder):
         page.close()
 
 
+@pytest.mark.slow
+def test_a_page_that_stayed_open_takes_up_the_folder_as_it_has_become(browser, folder):
+    """The server is started again with a picture that comes before the others: names and pictures belong together, and
+    what was not yet saved is, under the name that was shown."""
+    root, predict = folder
+    with serving(root, predict=predict) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        go(page, NEXT)
+        page("page.select('chin')")
+    page.press("ArrowRight")
+    page.wait("!at('trouble').hidden && page.outbox.waiting.length === 1")
+    kept = point(page, "chin")
+    Image.new("RGB", (90, 60), "red").save(root / "images/0.png")
+    with serving(root, predict=predict, port=server.port) as again:
+        assert again.reviewed.images.index(NEXT) == server.reviewed.images.index(NEXT) + 1
+        page.wait(f"{SAVED} && page.images.length === 9 && page.image === '{NEXT}' && {READY}")
+        page.wait("at('hint').textContent === 'The list of pictures has changed'")
+        assert on_disk(again).points == {NEXT: {"chin": kept}} and point(page, "chin") == kept
+        for image in (NEXT, "images/0.png", FIRST, NEXT):
+            expected = np.asarray(Image.open(root / image).convert("RGB"))
+            go(page, image)
+            script = f"""(() => {{ const {{ bitmap }} = page.view, {{ width, height }} = bitmap;
+                const context = new OffscreenCanvas(width, height).getContext("2d"); context.drawImage(bitmap, 0, 0);
+                return [width, height, ...context.getImageData(0, {len(expected) // 2}, width, 1).data] }})()"""
+            width, height, *row = page(script)
+            assert (height, width) == expected.shape[:2]
+            np.testing.assert_array_equal(np.reshape(row, (-1, 4))[:, :3], expected[height // 2])
+            proposed = predict(image).get("nasion")
+            assert (point(page, "nasion") or {}).get("x") == (proposed and proposed["x"])
+        page.close()
+
+
+def test_keys_do_nothing_to_a_picture_that_is_not_shown_yet(used):
+    page, _ = used
+    page("page.select('chin')")
+    page.press("1")
+    page("page.server.picture = () => new Promise(() => {}); page.pictures.loaded.clear()")
+    page.press("d")
+    page.wait(f"page.image === '{NEXT}' && page.pictures.proposed.has(page.index)")
+    page("page.select('chin')")
+    for key in ("ArrowRight", "1", "2", "3", "v", " ", "t", "ArrowDown", ".", "'"):
+        page.press(key)
+    page.press(" ", shift=True)
+    assert page("[...page.review.points.keys(), ...page.review.done.keys()]") == [FIRST]
+    assert page("page.image") == NEXT and page("page.selected") == "chin"
+    page.press("z")
+    assert page("page.image") == FIRST and point(page, "chin")["how"] == "predicted"
+    page("delete page.server.picture; page.pictures.loaded.clear()")
+    go(page, FIRST)
+    page("page.select('chin')")
+    page.press("1")
+    assert point(page, "chin")["how"] == "accepted"
+
+
 def test_a_full_disk_is_said_until_there_is_room(used, monkeypatch):
     page, server = used
 
@@ -524,8 +579,8 @@ def test_a_large_picture_comes_scaled_first_then_what_is_seen_of_it_sharp(browse
             page.wait("page.view.tiles.loading.size === 0")
             script = "[...page.view.canvas.getContext('2d').getImageData(300, 200, 1, 1).data].slice(0, 3)"
             assert page(script) == values[y, x].tolist()
-        asked = {one.partition("/api/tile/0/")[2] for one in page.requests() if "/api/tile/" in one}
-        assert asked == {f"1/{place}" for place in ("0/0", "1/0", "0/1", "1/1", "2/0", "2/1")}
+        asked = {one.partition("/api/tile/")[2] for one in page.requests() if "/api/tile/" in one}
+        assert asked == {f"1/{place}?image=large.png" for place in ("0/0", "1/0", "0/1", "1/1", "2/0", "2/1")}
         page.close()
 
 

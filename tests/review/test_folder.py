@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import numpy as np
 import pytest
@@ -32,6 +33,26 @@ def test_a_landmark_folder_with_further_pictures(tmp_path):
     placed = {"x": 1.0, "y": 2.0, "state": "placed", "how": "label"}
     absent = {"x": None, "y": None, "state": "absent", "how": "label"}
     assert found.labels == {"2.png": {"a": placed, "b": absent}}
+
+
+def test_a_picture_of_another_spelling_is_there_once(tmp_path, monkeypatch):
+    """Also on a disk that ignores capitals, where the name of the row leads to the file."""
+    pictures(tmp_path, "a.png", "sub/IMG.jpg", "other.png")
+    labelled(tmp_path, [["./a.png", 1, 2, "", ""], ["sub/../sub/IMG.jpg", 1, 2, "", ""]])
+    assert folder.read(tmp_path).images == ("a.png", "sub/IMG.jpg", "other.png")
+    labelled(tmp_path, [["A.png", 1, 2, "", ""], ["sub/IMG.JPG", 1, 2, "", ""]])
+    there = os.path.isfile
+    monkeypatch.setattr(os.path, "isfile", lambda path: there(path) or there(os.fspath(path).replace("A.png", "a.png"))
+                        or there(os.fspath(path).replace(".JPG", ".jpg")))  # fmt: skip
+    assert folder.read(tmp_path).images == ("A.png", "sub/IMG.JPG", "other.png")
+
+
+def test_two_pictures_whose_names_differ_in_capitals_are_two(tmp_path):
+    pictures(tmp_path, "IMG.JPG", "IMG.jpg")
+    if len(list(tmp_path.iterdir())) < 2:
+        pytest.skip("this disk ignores capitals")
+    labelled(tmp_path, [["IMG.JPG", 1, 2, "", ""]])
+    assert folder.read(tmp_path).images == ("IMG.JPG", "IMG.jpg")
 
 
 def test_a_folder_of_pictures_with_names(tmp_path):

@@ -109,6 +109,7 @@ class Killed:
         self.process = subprocess.Popen(command, cwd=tiny.REPO, stdout=subprocess.PIPE, text=True)
         self.address, token = self.process.stdout.readline().strip().split("?token=")
         self._headers = {"X-Token": token}
+        self._post("open")
 
     def kill(self):
         self.process.send_signal(signal.SIGKILL)
@@ -116,13 +117,17 @@ class Killed:
 
     def send(self, edits):
         """The ids that the server says it keeps; none if it is gone."""
-        content = json.dumps({"window": "w", "edits": edits}).encode()
-        request = urllib.request.Request(f"{self.address}api/edits", content, self._headers)
         try:
-            with urllib.request.urlopen(request, timeout=30) as answer:
-                return json.load(answer)["kept"]
+            return self._post("edits", edits=edits)["kept"]
         except (OSError, http.client.HTTPException):  # a refusal by the server is an error of HTTP, too
             return []
+
+    def _post(self, what, **content):
+        request = urllib.request.Request(
+            f"{self.address}api/{what}", json.dumps({"window": "w", **content}).encode(), self._headers
+        )
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.load(answer)
 
 
 KILLS = int(os.environ.get("CTD_JAX_KILLS", 3))  # of the server; 50 take two minutes

@@ -20,6 +20,7 @@ def test_the_second_window_waits_or_takes_over(monkeypatch):
     assert held.claim("b") and not held.holds("a")
 
 
-def test_a_server_that_is_started_anew_knows_the_first_that_asks():
+def test_a_window_of_a_server_before_is_opened_anew():
     held = lease.Lease()
-    assert held.holds("a") and not held.holds("b") and not held.claim("b")
+    assert not held.holds("a") and held.is_new
+    assert held.claim("a") and held.holds("a") and not held.is_new and not held.claim("b")

@@ -7,7 +7,7 @@ import pytest
 
 from ctd_jax.data import landmark_folder as reader
 from ctd_jax.errors import UserError
-from ctd_jax.review import folder, journal, mailed, portable, proposals
+from ctd_jax.review import folder, journal, mailed, portable, proposals, training_folder
 from ctd_jax.review.edits import Review
 
 HEADER = ["picture", "done"]
@@ -45,7 +45,7 @@ def test_the_points_are_those_of_the_pictures_that_the_key_names(sent, saved):
     again, entries = mailed.read(saved, key, root)
     found = Review(entries)
     first, second = reviewed.images[:2]
-    assert again.images == reviewed.images and found.done == {first: True, second: False}
+    assert again.images == reviewed.images and found.done == {first: True}
     names = reviewed.names
     assert found.points[first][names[0]] == {"x": 20.25, "y": 30.0, "state": "placed", "how": "hand"}
     assert found.points[first][names[1]]["state"] == "hidden but placed"
@@ -68,6 +68,22 @@ def test_import_writes_the_folder_and_the_review_of_the_rater(sent, saved, cli, 
     assert code == 2 and "eva.jsonl is there already" in error
     code, _, error = cli("ctd_jax.label_files", "import", saved, flags[0], flags[2])
     assert code == 2 and "--images is missing" in error
+
+
+@pytest.mark.parametrize("done", ["", "0"])
+def test_a_picture_that_was_only_begun_keeps_the_labels_it_had(sent, saved, done, tmp_path):
+    """Not so one that was opened again."""
+    root, key, reviewed = sent
+    lines = saved.read_text("utf-8").splitlines()
+    begun, untouched = (line.split(",") for line in lines[2:4])
+    lines[2], lines[3] = (",".join([row[0], done, *row[2:]]) for row in (begun, untouched))
+    saved.write_text("\n".join(lines) + "\n", "utf-8")
+    training_folder.write(*mailed.read(saved, key, root), tmp_path / "out")
+    before, table = reader.read(root), reader.read(tmp_path / "out")
+    first, *others = reviewed.images
+    assert set(table.images) == {first, *(others if done == "" else others[2:])}
+    for image in table.images[1:]:
+        np.testing.assert_array_equal(table.xy[table.images.index(image)], before.xy[before.images.index(image)])
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ import io
 import json
 import socket
 import threading
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -40,15 +41,19 @@ def edit(id_, image=IMAGE, points=None):
     return {"id": id_, "kind": "edit", "image": image, "points": points or {}}
 
 
+def at(what, image=IMAGE):
+    return f"/api/{what}?{urlencode({'image': image})}"
+
+
 def test_only_the_owner_of_the_token_gets_an_answer(running):
-    for path in ("/api/picture/0", "/api/proposed/0", "/api/open"):
+    for path in (at("picture"), at("proposed"), "/api/open"):
         for token in (None, "", "wrong", TOKEN[:-1], "ä"):
             headers = {"X-Token": token and token.encode("utf-8").decode("latin-1")}
             assert running.ask("GET", path, headers=headers)[0] == 403
     assert running.ask("GET", "/")[0] == running.ask("GET", "/?token=wrong")[0] == 403
-    assert running.ask("GET", f"/api/picture/0?token={TOKEN}", headers={"X-Token": None})[0] == 403
+    assert running.ask("GET", f"{at('picture')}&token={TOKEN}", headers={"X-Token": None})[0] == 403
     assert running.ask("GET", f"/?token={TOKEN}", headers={"X-Token": None})[0] == 200
-    assert running.ask("GET", "/api/picture/0")[0] == 200
+    assert running.ask("GET", at("picture"))[0] == 200
 
 
 @pytest.mark.parametrize(
@@ -57,10 +62,10 @@ def test_only_the_owner_of_the_token_gets_an_answer(running):
 def test_another_name_of_this_machine_is_refused(running, host):
     """So that a page of another site, whose name leads here (DNS rebinding), can't read anything."""
     name = host.format(port=running.port)
-    assert running.ask("GET", "/api/picture/0", host=name or " ")[0] in (400, 403)
+    assert running.ask("GET", at("picture"), host=name or " ")[0] in (400, 403)
     assert running.ask("GET", f"/?token={TOKEN}", host=name or " ")[0] in (400, 403)
     for good in ("localhost:1", "127.0.0.1"):  # the near end of an SSH tunnel
-        assert running.ask("GET", "/api/picture/0", host=good)[0] == 200
+        assert running.ask("GET", at("picture"), host=good)[0] == 200
 
 
 @pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1"])
@@ -93,9 +98,11 @@ def test_it_listens_on_this_machine_alone(place, tmp_path):
         assert again.getsockname()[1] == port
 
 
-@pytest.mark.parametrize("index", ["9", "-1", "..%2f..%2foutside.png", "images/000.png"])
-def test_only_pictures_of_the_list_are_sent(running, index):
-    assert running.ask("GET", f"/api/picture/{index}")[0] in (400, 404)
+@pytest.mark.parametrize("image", ["", "0", "../outside.png", "images/../images/000.png", "dataset.json"])
+def test_only_pictures_of_the_list_are_sent(running, image):
+    for what in ("picture", "proposed", "tile/0/0/0"):
+        status, _, said = running.ask("GET", at(what, image))
+        assert status == 400 and said["error"] == f"{image!r} is not a picture of the folder"
 
 
 def shown(content):
@@ -103,8 +110,8 @@ def shown(content):
 
 
 def test_pictures_are_as_the_network_sees_them(running):
-    for index, image in enumerate(running.reviewed.images):
-        status, headers, content = running.ask("GET", f"/api/picture/{index}")
+    for image in running.reviewed.images:
+        status, headers, content = running.ask("GET", at("picture", image))
         expected = pictures.decode((running.root / image).read_bytes(), image)
         np.testing.assert_array_equal(shown(content), expected)
         assert headers["X-Size"] == f"{expected.shape[1]} {expected.shape[0]}" and status == 200
@@ -113,22 +120,21 @@ def test_pictures_are_as_the_network_sees_them(running):
 def test_a_large_picture_is_sent_in_parts(tmp_path):
     Image.fromarray(np.arange(2600 * 3, dtype=np.uint8).reshape(3, 2600)).save(tmp_path / "large.png")
     with serving(tmp_path, names=["tip"]) as running:
-        _, headers, content = running.ask("GET", "/api/picture/0")
+        _, headers, content = running.ask("GET", at("picture", "large.png"))
         assert headers["X-Size"] == "2600 3" and shown(content).shape[1] == 2048
         expected = pictures.decode((tmp_path / "large.png").read_bytes(), "large.png")
-        np.testing.assert_array_equal(shown(running.ask("GET", "/api/tile/0/1/2/0")[2]), expected[:, 2048:])
-        for wrong in ("0/1/3/0", "0/1/0/2", "0/0/0/0", "1/1/0/0"):
-            assert running.ask("GET", f"/api/tile/{wrong}")[0] == 400
+        np.testing.assert_array_equal(shown(running.ask("GET", at("tile/1/2/0", "large.png"))[2]), expected[:, 2048:])
+        for wrong in ("1/3/0", "1/0/2", "0/0/0"):
+            assert running.ask("GET", at(f"tile/{wrong}", "large.png"))[0] == 400
 
 
 def test_a_picture_that_cannot_be_read_is_said(place):
     (place / "images/bad.png").write_bytes(b"no picture")
     with serving(place, rater="ben") as running:
-        index = running.reviewed.images.index("images/bad.png")
-        status, _, said = running.ask("GET", f"/api/picture/{index}")
+        status, _, said = running.ask("GET", at("picture", "images/bad.png"))
         assert status == 400 and "not a readable picture" in said["error"]
         (place / "images/bad.png").unlink()
-        status, _, said = running.ask("GET", f"/api/picture/{index}")
+        status, _, said = running.ask("GET", at("picture", "images/bad.png"))
         assert status == 507 and "see that it is still there" in said["error"]
 
 
@@ -210,6 +216,17 @@ def test_the_second_window_is_told_and_can_take_over(running):
     running.ask("POST", "/api/leave", first)
 
 
+def test_a_window_of_a_server_before_has_to_be_opened_anew(place):
+    """The folder may have changed meanwhile."""
+    old = {"window": "old"}
+    with serving(place, rater="cat") as running:
+        for path, content in (("ping", old), ("edits", old | {"edits": [edit("e")]})):
+            status, _, said = running.ask("POST", f"/api/{path}", content)
+            assert status == 410 and "started again" in said["error"]
+        assert running.journal.entries == []
+        assert running.ask("POST", "/api/open", old)[0] == running.ask("POST", "/api/ping", old)[0] == 200
+
+
 def test_slow_predictions_block_nothing(place):
     go = threading.Event()
 
@@ -218,11 +235,11 @@ def test_slow_predictions_block_nothing(place):
         return {}
 
     with serving(place, rater="slow", predict=predict) as running:
-        index = running.reviewed.images.index("images/deep.png")
-        asking = threading.Thread(target=running.ask, args=("GET", f"/api/proposed/{index}"))
+        running.ask("POST", "/api/open", {"window": "w"})
+        asking = threading.Thread(target=running.ask, args=("GET", at("proposed", "images/deep.png")))
         asking.start()
         assert running.ask("POST", "/api/edits", {"window": "w", "edits": [edit("q")]})[0] == 200
-        assert running.ask("GET", f"/api/picture/{index}")[0] == 200
+        assert running.ask("GET", at("picture", "images/deep.png"))[0] == 200
         assert asking.is_alive()
         go.set()
         asking.join()

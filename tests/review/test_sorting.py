@@ -38,6 +38,7 @@ def ready(server):
 
 def mark_done(server, image, points, number):
     entry = {"id": f"e{number}", "kind": "edit", "image": image, "points": points, "done": True}
+    server.ask("POST", "/api/open", {"window": "w"})
     assert server.ask("POST", "/api/edits", {"window": "w", "edits": [entry]})[0] == 200
 
 

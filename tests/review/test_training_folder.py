@@ -1,6 +1,7 @@
 """Pictures marked done become a folder that trains: the points as they were placed, val and test where they were."""
 
 import csv
+import hashlib
 import json
 import shlex
 
@@ -10,8 +11,11 @@ import tiny
 
 from ctd_jax.config import load_config
 from ctd_jax.data import landmark_folder as reader
+from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.review import folder, training_folder
+
+WORDS = ["train", "train", "val", "test"]
 
 
 def point(x, y, state="placed", how="hand"):
@@ -94,18 +98,86 @@ def test_rows_of_several_raters_become_one_and_that_is_said(root, tmp_path, capl
     assert "has a row for each of its raters (anna, ben)" in caplog.text
 
 
+def run_of(place, rows):
+    """A workdir with these rows in its split.csv."""
+    place.mkdir()
+    with (place / "split.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([splits.COLUMNS, *rows])
+    return place
+
+
+def digest(path):
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
 def test_the_split_of_a_run_goes_before_the_column(root, tmp_path):
-    run = tmp_path / "run"
-    run.mkdir()
-    rows = [["images/000.png", "person_00000", "test"], ["x.png", "images/007.png", "val"]]
-    rows += [["images/002.png", "person_00002", "unused"]]
-    text = "".join(f"{','.join(row)},0\n" for row in [["image", "subject", "split"]] + rows)
-    (run / "split.csv").write_text(text.replace("split,0", "split,sha256"))
-    (run / "config.json").write_text(json.dumps({"version": "0"}))
+    """By the digest of the picture, where it is known, else by its name."""
+    rows = [["elsewhere.png", "x", "test", digest(root / "images/000.png")], ["x.png", "images/007.png", "val", "0"]]
+    rows += [["images/002.png", "person_00002", "unused", digest(root / "images/002.png")]]
+    rows += [["images/004.png", "y", "test1", ""]]
     reviewed = folder.read(root)
-    assert training_folder.split_of(reviewed, run) == {
-        "images/000.png": "test", **{f"images/00{i}.png": "train" for i in range(1, 7)}, "images/007.png": "val",
-    }  # fmt: skip
+    assert training_folder.split_of(reviewed, reviewed.images, run_of(tmp_path / "run", rows)) == {
+        **{f"images/00{i}.png": "train" for i in range(1, 7)},
+        **{"images/000.png": "test", "images/004.png": "test1", "images/007.png": "val"},
+    }
+
+
+def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path):
+    """Their rows are without subjects, as those of the run."""
+    root = landmark_folder(people=4, shots=1, size=16)
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, [name for name in rows[0] if name != "subject"], extrasaction="ignore")
+        writer.writeheader()
+        writer.writerows(rows)
+    names = [row["image"] for row in rows]
+    old = [[name, name, split, f"{i:064}"] for i, (name, split) in enumerate(zip(names, WORDS, strict=True))]
+    run = run_of(tmp_path / "run", old)
+    reviewed = folder.read(root)
+    assert training_folder.split_of(reviewed, names, run) == dict.fromkeys(names, "train")
+    same = [[*row[:3], digest(root / name)] for row, name in zip(old, names, strict=True)]
+    run = run_of(tmp_path / "same", same)
+    assert list(training_folder.split_of(reviewed, names, run).values()) == WORDS
+
+
+def test_a_run_of_two_domains_keeps_val_and_test(root, tmp_path):
+    """Pictures are told by their digests, people without their domain, and not by those of the other one."""
+    kept = [f"images/00{i}.png" for i in (0, 1, 4)]
+    people = [f"faces/person_0000{i}" for i in (0, 1, 4)]
+    splits_of = ["test", "train", "val"]
+    rows = [
+        [f"faces/{image}", person, split, digest(root / image)]
+        for image, person, split in zip(kept, people, splits_of, strict=True)
+    ]
+    rows += [
+        ["faces/a.png", "faces/Person_00002", "test", "0"],
+        ["faces/images/003.png", "faces/images/003.png", "val", "1"],
+    ]
+    rows += [["hands/a.png", "hands/person_00005", "test", "2"], ["hands/b.png", "hands/person_00002", "train", "3"]]
+    reviewed = folder.read(root)
+    found = training_folder.split_of(reviewed, reviewed.images, run_of(tmp_path / "run", rows))
+    assert [found[image] for image in kept] == splits_of
+    assert [found[f"images/00{i}.png"] for i in (2, 3, 5)] == ["test", "train", "train"]
+    others = ["images/002.png", "images/005.png"]  # nothing of these says which domain they are of
+    assert training_folder.split_of(reviewed, others, tmp_path / "run") == dict.fromkeys(others, "test")
+
+
+@pytest.mark.parametrize("word", ["unused", "teacher"])
+def test_a_split_that_takes_no_part_stays(root, tmp_path, word):
+    """But not `unlabelled`, which a label ends."""
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    for row, split in ((1, word), (2, "Unlabelled"), (6, word)):
+        rows[row][2] = split
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    reviewed = folder.read(root)
+    places = {name: point(1.5, 2.25) for name in reviewed.names}
+    said = training_folder.write(reviewed, [edit("images/001.png", places, done=True)], tmp_path / "new")
+    table = reader.read(tmp_path / "new")
+    assert table.splits == (word, "train", "train", "train", "val", word, "test")
+    assert f"2 {word}" in said
 
 
 def test_a_folder_of_pictures_becomes_a_landmark_folder(root, tmp_path):

@@ -23,7 +23,9 @@ class Edits {
     return image;
   }
 
+  /* Of the picture that is shown: one that is still being loaded has neither a size nor been seen. */
   edit(points, more = {}) {
+    if (!this.page.isShown) return;
     const seconds = Math.round(performance.now() - this.since) / 1000;
     this.begin();
     this.add({ kind: "edit", image: this.page.image, points: this.withMoved(points), seconds, ...more });
@@ -78,7 +80,7 @@ class Edits {
   setState(state) {
     const { page } = this;
     const point = page.selected && page.points()[page.selected];
-    if (!page.selected) return;
+    if (!page.selected || !page.isShown) return;
     if (state === ABSENT) {
       const next = page.landmarks.find((other) => other !== page.selected && !page.points()[other]);
       const edit = { [page.selected]: { x: null, y: null, state, how: "hand" } };
@@ -111,7 +113,7 @@ class Edits {
   markDone() {
     const { page } = this;
     const lacking = page.landmarks.filter((name) => !page.points()[name]);
-    if (page.shown === null || !page.pictures.proposed.has(page.index)) return;
+    if (!page.isShown || !page.pictures.proposed.has(page.index)) return;
     if (lacking.length) {
       page.select(lacking[0]);
       return page.say(`Place ${lacking[0]}, or mark it absent (3)${lacking.length > 1 ? `; ${lacking.length} points are open` : ""}`);
@@ -143,10 +145,10 @@ class Edits {
     }
     if (corrected.length < 2 || !rest.length) return page.say("Correct two of the proposed points first");
     const places = (from, names) => names.map((name) => [from[name].x, from[name].y]);
-    const index = page.index;
+    const { image } = page;
     try {
       const found = await page.server.fitted(places(base, corrected), places(points, corrected), places(base, rest));
-      if (page.index !== index) return;
+      if (page.image !== image) return;
       const moved = rest.map((name, i) => [name, { ...this.placedAt(points[name], ...found[i]), how: "fitted" }]);
       this.edit(Object.fromEntries(moved), this.openAgain());
     } catch (error) {

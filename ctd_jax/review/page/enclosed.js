@@ -41,14 +41,14 @@ class Enclosed {
     return edits.map((edit) => edit.id);
   }
 
-  async picture(index) {
-    const { data, width, height } = this.content.pictures[index];
+  async picture(image) {
+    const { data, width, height } = this.content.pictures[this.content.images.indexOf(image)];
     const bytes = Uint8Array.from(atob(data), (character) => character.charCodeAt(0));
     return { bitmap: await createImageBitmap(new Blob([bytes])), width, height };
   }
 
-  async proposed(index) {
-    return this.content.proposed[index];
+  async proposed(image) {
+    return this.content.proposed[this.content.images.indexOf(image)];
   }
 
   async fitted() {

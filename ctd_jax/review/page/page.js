@@ -5,7 +5,6 @@ class Page {
   constructor(server) {
     this.server = server;
     this.outbox = new Outbox(this.server, () => this.status.showSaved());
-    this.pictures = new Pictures(this.server);
     this.view = new View(at("stage"), at("canvas"));
     this.drawn = new Points(at("points"), this.view);
     this.pointers = new Pointers(this);
@@ -16,6 +15,7 @@ class Page {
     this.status = new Status(this);
     this.order = new Order(this);
     this.images = [];
+    this.pictures = new Pictures(this.server, this.images);
     this.index = 0;
     this.selected = null;
     this.hint = "";
@@ -27,7 +27,10 @@ class Page {
     try {
       const found = await this.server.open(take);
       const { images, landmarks, skeleton, measurements, spacing } = found;
+      const { image } = this;
+      const isOther = image !== undefined && images.join("\n") !== this.images.join("\n");
       Object.assign(this, { images, landmarks, skeleton, measurements, spacing, labelled: new Set(found.labelled) });
+      this.pictures = new Pictures(this.server, images);
       this.outbox.forget(found.entries);
       this.review = new Review([...found.entries, ...this.outbox.waiting]);
       this.folder = found.folder;
@@ -36,21 +39,28 @@ class Page {
       this.outbox.send();
       this.order.take(found.order);
       this.lists.fill();
-      await this.go(this.shown === undefined ? this.firstOpen() : this.index);
+      await this.go(images.includes(image) ? images.indexOf(image) : this.firstOpen());
+      if (isOther && !this.hint) this.say("The list of pictures has changed");
     } catch (error) {
       this.outbox.failed(error);
     }
   }
 
   /* From time to time: whether the server is there, and whether this window may edit. One that may again, after another
-     one did, begins anew with what is on the disk. */
-  ask() {
-    const isTaken = this.outbox.trouble && this.outbox.trouble.kind === "taken";
-    return this.review && !isTaken ? this.outbox.ping() : this.open();
+     one did or the server was started again, begins anew with what is on the disk. */
+  async ask() {
+    const isLost = () => !this.review || (this.outbox.trouble && ["taken", "anew"].includes(this.outbox.trouble.kind));
+    if (!isLost()) await this.outbox.ping();
+    if (isLost()) await this.open();
   }
 
   get image() {
     return this.images[this.index];
+  }
+
+  /* Whether the picture is on the screen, and not only asked for. */
+  get isShown() {
+    return this.shown === this.index;
   }
 
   /* true, false, or null: the rater has not said, and there were no labels; "before": there were. */
@@ -89,9 +99,10 @@ class Page {
     this.hint = "";
     this.selected = null;
     this.status.showNames();
-    const stillHere = () => this.index === index;
-    const picture = this.pictures.load(index);
-    const proposed = this.pictures.propose(index);
+    const { pictures } = this;
+    const stillHere = () => this.index === index && this.pictures === pictures;
+    const picture = pictures.load(index);
+    const proposed = pictures.propose(index);
     try {
       const found = await picture;
       if (!stillHere()) return;
@@ -99,10 +110,10 @@ class Page {
       this.shown = index;
       this.measured = new Measurements(this.measurements, this.spacing[index]);
       this.edits.begin();
-      if (!this.pictures.proposed.has(index)) this.hint = "Finding its points…";
+      if (!pictures.proposed.has(index)) this.hint = "Finding its points…";
       this.redraw();
     } catch (error) {
-      this.pictures.forget(index);
+      pictures.forget(index);
       if (!stillHere()) return;
       this.view.clear();
       proposed.catch(() => {});
@@ -118,7 +129,7 @@ class Page {
     if (!this.selected) this.selectFirst();
     this.redraw();
     const next = this.order.after(index, 1);
-    if (next !== undefined) Promise.all([this.pictures.load(next), this.pictures.propose(next)]).catch(() => this.pictures.forget(next));
+    if (next !== undefined) Promise.all([pictures.load(next), pictures.propose(next)]).catch(() => pictures.forget(next));
   }
 
   /* The sharp parts of a picture that came as a scaled copy; null: it came as it is, or
@@ -129,7 +140,8 @@ class Page {
       this.view.draw();
       this.pointers.showLoupe();
     };
-    return new Tiles(width, height, (...tile) => this.server.tile(index, ...tile), come);
+    const image = this.images[index];
+    return new Tiles(width, height, (...tile) => this.server.tile(image, ...tile), come);
   }
 
   step(by) {

@@ -39,19 +39,19 @@ class Server {
   }
 
   /* A scaled copy of a picture, and the picture's own size. */
-  async picture(index) {
-    const response = await this.get(`/api/picture/${index}`);
+  async picture(image) {
+    const response = await this.get("/api/picture", image);
     const [width, height] = response.headers.get("X-Size").split(" ").map(Number);
     return { bitmap: await createImageBitmap(await response.blob()), width, height };
   }
 
   /* A sharp part of a picture; see Tiles. */
-  async tile(index, scale, column, row) {
-    return createImageBitmap(await (await this.get(`/api/tile/${index}/${scale}/${column}/${row}`)).blob());
+  async tile(image, scale, column, row) {
+    return createImageBitmap(await (await this.get(`/api/tile/${scale}/${column}/${row}`, image)).blob());
   }
 
-  async proposed(index) {
-    return (await this.get(`/api/proposed/${index}`)).json();
+  async proposed(image) {
+    return (await this.get("/api/proposed", image)).json();
   }
 
   /* Where the points `rest` go, when the points `source` go to `target`. */
@@ -69,8 +69,8 @@ class Server {
     return (await this.post("/api/write", {})).said;
   }
 
-  async get(path) {
-    return this.answer(await fetch(path, { headers: { "X-Token": this.token } }));
+  async get(path, image) {
+    return this.answer(await fetch(`${path}?image=${encodeURIComponent(image)}`, { headers: { "X-Token": this.token } }));
   }
 
   async post(path, content, options = {}) {
@@ -91,7 +91,7 @@ class Outbox {
     this.server = server;
     this.onChange = onChange; // called when `waiting` or `trouble` may have changed
     this.waiting = [];
-    this.trouble = null; // {kind: "gone" or "taken" or "refused", message}
+    this.trouble = null; // {kind: "gone", "taken", "anew" or "refused", message}
     this.sending = false;
   }
 
@@ -133,7 +133,7 @@ class Outbox {
   }
 
   failed(error) {
-    const kind = !(error instanceof Refused) ? "gone" : error.status === 409 ? "taken" : "refused";
+    const kind = error instanceof Refused ? { 409: "taken", 410: "anew" }[error.status] || "refused" : "gone";
     this.say({ kind, message: error.message });
   }
 

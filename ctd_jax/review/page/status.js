@@ -14,7 +14,9 @@ class Status {
     at("take_over").hidden = !trouble || trouble.kind !== "taken";
     if (!trouble) return;
     const kept = waiting.length ? ` ${edits} kept here and sent when it is back.` : "";
-    const texts = { gone: `The server does not answer.${kept} Start the same command again.`, taken: `${trouble.message}.` };
+    const texts = {
+      gone: `The server does not answer.${kept} Start the same command again.`, taken: `${trouble.message}.`, anew: `${trouble.message}.${kept}`,
+    };
     at("trouble_text").textContent = texts[trouble.kind] || `Not saved: ${trouble.message}. ${edits} kept here and sent again.`;
   }
 
