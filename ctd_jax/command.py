@@ -150,7 +150,7 @@ def parse(
     except flags.Error as error:
         raise UserError(f"{error}; --help lists the flags") from error
     for name in known:
-        if isinstance(value := known[name].value, str):
+        if name != "cluster" and isinstance(value := known[name].value, str):  # that may be tcp://HOST:PORT
             known[name].value = files.path_of(f"--{name}", value)
     if rest and paths is None:
         raise UserError(f"unexpected argument {rest[0]!r}; flags begin with --, and --help lists them")

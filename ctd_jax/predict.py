@@ -304,9 +304,9 @@ def _facts(predictor: "Predictor", given: "Given") -> dict[str, str]:
     time of change."""
     from ctd_jax import versions
     from ctd_jax.training import checkpoint
+    from ctd_jax.trust import evidence
 
-    def content(name: str) -> str | None:
-        path = pathlib.Path(_FLAGS[name].value or "")
+    def content(path: pathlib.Path) -> str | None:
         return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
 
     values = {
@@ -315,7 +315,9 @@ def _facts(predictor: "Predictor", given: "Given") -> dict[str, str]:
     stats = [(str(file), file.stat()) for file in given.files]
     facts = {
         "networks": [checkpoint.digest(one.variables) for one in predictor.networks],
-        "flags": [values, *map(content, _READ)],
+        "evidence": [content(one.workdir / evidence.FILE) for one in predictor.networks],
+        "batches": predictor.batch_size,
+        "flags": [values, *(content(pathlib.Path(_FLAGS[name].value or "")) for name in _READ)],
         "pictures": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
         "programs": versions.describe(),
     }

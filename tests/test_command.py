@@ -172,3 +172,13 @@ def test_a_result_is_not_written_under_the_name_of_another_format(cli, tmp_path)
         more = ["--configs=" + FT] if module.endswith("curve") else []
         code, _, error = cli(module, flag, *more)
         assert code == 2 and said in error
+
+
+def test_the_address_of_a_scheduler_is_no_file():
+    known = flags.FlagValues()
+    for name in ("cluster", "out"):
+        flags.DEFINE_string(name, "", "", flag_values=known)
+    command.parse(["--cluster=tcp://host:8786"], known)
+    assert known.cluster == "tcp://host:8786"
+    with pytest.raises(UserError, match="--out: tcp://host:8786 is a URL; fetch it first"):
+        command.parse(["--out=tcp://host:8786"], known)

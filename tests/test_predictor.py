@@ -174,6 +174,20 @@ def test_few_pictures_are_in_memory(predictor, monkeypatch):
     assert predictor.batch_size <= most <= 4 * predictor.batch_size + THREADS
 
 
+def test_pictures_that_are_links_keep_their_own_names(tmp_path):
+    """A folder of links into one pool, as downloads are kept."""
+    files = [tmp_path / "all" / name / "0.png" for name in ("p1", "p2")]
+    (tmp_path / "pool").mkdir()
+    for i, file in enumerate(files):
+        file.parent.mkdir(parents=True)
+        (tmp_path / "pool" / f"blob{i}").touch()
+        file.symlink_to(tmp_path / "pool" / f"blob{i}")
+    (tmp_path / "link").symlink_to(tmp_path / "all")
+    given = Given([tmp_path / "link" / "p1" / "0.png", files[1]], {}, {}, {})
+    names = [given.beside(pathlib.Path("out"), file).as_posix() for file in given.files]
+    assert names == ["out/p1/0.png.png", "out/p2/0.png.png"]
+
+
 @pytest.mark.slow
 def test_importing_ctd_jax_loads_no_jax():
     code = "import ctd_jax, sys; assert not {'jax', 'numpy'} & set(sys.modules); ctd_jax.Predictor; import jax"

@@ -1,10 +1,12 @@
 """A prediction of many pictures that is stopped, shared or begun by another command."""
 
+import importlib
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import types
 import unittest.mock
 
 import numpy as np
@@ -15,6 +17,7 @@ from ctd_jax import unfinished
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.labels import exporting
+from ctd_jax.trust import evidence
 from ctd_jax.unfinished import Share, Unfinished
 
 REPO = pathlib.Path(__file__).parents[1]
@@ -217,3 +220,22 @@ def test_workers_make_the_same_files(cli, finished_run, whole, tmp_path):
     code, _, error = cli("ctd_jax.predict", *flags, "--cluster=local:2")
     assert code == 2 and whole[1] in error
     assert contents(tmp_path / "out") == whole[0]
+
+
+def test_rows_depend_on_what_val_showed_and_on_the_batches(tmp_path):
+    """A run that was evaluated again has radii; other batches have other pictures."""
+
+    predict = importlib.import_module("ctd_jax.predict")  # `cli` imports it anew
+
+    def facts(batch_size):
+        network = types.SimpleNamespace(variables={}, workdir=tmp_path)
+        predictor = types.SimpleNamespace(networks=[network], batch_size=batch_size)
+        return predict._facts(predictor, types.SimpleNamespace(files=[]))
+
+    def differ(one, other):
+        return {name for name in one if one[name] != other[name]}
+
+    before = facts(8)
+    assert differ(before, facts(8)) == set() and differ(before, facts(4)) == {"batches"}
+    (tmp_path / evidence.FILE).write_bytes(b"radii")
+    assert differ(before, facts(8)) == {"evidence"}
