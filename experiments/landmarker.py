@@ -28,7 +28,8 @@ minute is one of the clock, with two further processes that make its pictures.
 Points go out and come back in pixels of the picture as it is on disk, and are scored by the metrics of our own runs.
 Test is read once, by each run that is compared. A run is a folder with predictions.csv and metrics.json as ours have
 them. Interrupted, the same command continues; a finished run is not repeated.
-Writes landmarker.csv (a line per run; those of earlier calls stay) and .json (the table of this call) beside this file.
+Writes landmarker.csv (a line per run) and .json (the table) beside this file; what earlier calls wrote of other runs
+and of other data sets stays.
 With --ours=runs/recipe the table has the paired differences from a row of `recipe.py` (--row), p values too: from its
 runs of the same --minutes, or, where `recipe.py --steps` gave steps, from those that took at most as long by the clock.
 """
@@ -297,7 +298,8 @@ def main() -> None:
     args = parser.parse_args()
     study, labels = Landmarker(args), labels_of(args.labels)
     grid = [Setting(*pair) for pair in itertools.product(args.sizes, args.rates)]
-    result: dict[str, Any] = {}
+    table = HERE / "landmarker.json"
+    result: dict[str, Any] = files.read_json(table, "remove it") if table.exists() else {}
     for name in names_of(args.data):
         setting = study.choose(name, labels[0], grid, args.minutes)
         result[name] = {}
@@ -305,7 +307,7 @@ def main() -> None:
             workdirs = [study.run(Job(name, count, seed, setting, args.minutes)) for seed in args.seeds]
             others = ours(args, name, count) if args.ours else []
             result[name][name_of(count)] = setting._asdict() | compare(workdirs, others, args.row)
-    files.write_text(HERE / "landmarker.json", json.dumps(result, indent=1) + "\n")
+    files.write_text(table, json.dumps(result, indent=1) + "\n")
     print(console(result))
 
 

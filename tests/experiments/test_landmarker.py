@@ -89,7 +89,9 @@ def lines(path):
 def test_points_go_out_and_come_back_in_pixels_of_the_picture(run, tmp_path):
     """Dots that are found, moved by (3, 4) px: 5 px, or (1.5, 1) mm at 0.5 x 0.25 mm a pixel."""
     write_dots(tmp_path / "dots")
+    (tmp_path / "landmarker.json").write_text('{"others": {}}')
     result = run("--labels=2,all", "--seeds=0,1", "--sizes=32")
+    assert list(json.loads((tmp_path / "landmarker.json").read_text())) == ["others", "dots"]
     assert result["2"]["test"]["levels"]["me_px"]["mean"] == pytest.approx(5, abs=1e-3)
     assert result["all"]["test2"]["levels"]["me_mm"]["mean"] == pytest.approx(np.hypot(1.5, 1), abs=1e-3)
     table = lines(tmp_path / "landmarker.csv")
