@@ -163,7 +163,7 @@ def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | 
     subjects = {image: known.get(image, image) for image in images}
     if workdir is not None:
         return _split_of_run(reviewed.root, subjects, workdir)
-    if table is None or table.splits is None:
+    if table is None or not any(table.splits or ()):
         return None
     rows = list(zip(table.images, table.subjects, table.splits, strict=True))
     by_image = {image: split for image, _, split in rows if split and splits.word(split) != splits.UNLABELLED}
@@ -299,7 +299,8 @@ def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:
     config = config_of_run(workdir)
     words.append(f"--config.teacher.weights={config.teacher.weights}")
     before, now = flatten(config), flatten(load_config(RECIPE))
-    if before["model.network"] != now["model.network"] or len(roots.listed(config.data)) > 1:
+    several = config.data.root != roots.IN_PYTHON and len(roots.listed(config.data)) > 1
+    if before["model.network"] != now["model.network"] or several:
         return "Train on it: " + shlex.join(words)
     keys = ("model.encoder", *NETWORK_KEYS[now["model.network"]], "model.sigma", "data.margin")
     words += [f"--config.{key}={written(before[key])}" for key in keys if before[key] != now[key]]

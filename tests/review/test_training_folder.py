@@ -122,6 +122,18 @@ def test_the_split_of_a_run_goes_before_the_column(root, tmp_path):
     }
 
 
+def test_a_column_without_any_split_says_none(root):
+    """The training chooses val and test then."""
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    for row in rows[1:]:
+        row[2] = ""
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    reviewed = folder.read(root)
+    assert training_folder.split_of(reviewed, reviewed.images, None) is None
+
+
 def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path):
     """Their rows are without subjects, as those of the run."""
     root = landmark_folder(people=4, shots=1, size=16)
@@ -251,6 +263,7 @@ def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
         ({"model.decoder": "separable", "model.decoder_channels": (8,), "data.margin": 0.5, "model.sigma": 3.0},
          ["--config.model.decoder=separable", "--config.model.decoder_channels=8,", "--config.data.margin=0.5",
           "--config.model.start="]),
+        ({"data.root": "python"}, ["--config.model.start="]),  # from lists
         ({"model.network": "hourglass"}, []),
         ({"data.root": "faces,hands"}, []),
     ],
