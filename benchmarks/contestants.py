@@ -42,11 +42,12 @@ def _serve(connection: Connection, make: Callable[..., Any], case: dict[str, Any
             call, arguments = message
             if call == "memory":
                 connection.send(peak_memory(getattr(contestant, "library", "jax")))
+            elif call == "steps":
+                connection.send(contestant.steps_per_call)
             else:
                 start = time.perf_counter()
                 answer = getattr(contestant, call)(*arguments)
-                seconds = (time.perf_counter() - start) / (contestant.steps_per_call if call == "train" else 1)
-                connection.send(seconds if answer is None else answer)
+                connection.send(time.perf_counter() - start if answer is None else answer)
     except Exception as error:
         connection.send(error)
 
@@ -96,7 +97,8 @@ def contestants(makers: dict[str, tuple[Callable[..., Any], dict[str, Any]]]) ->
 
 
 def race(runners: dict[str, Contestant], call: str, repeats: int) -> dict[str, dict[str, float]]:
-    """First call (with compilation) and median of the following, seconds. Who fails at the first call is left out."""
+    """Seconds of a step: the median, and the first, with compilation, where a call has several: less the others. Who
+    fails at the first call is left out."""
     first = {}
     for name, runner in list(runners.items()):
         try:
@@ -109,4 +111,9 @@ def race(runners: dict[str, Contestant], call: str, repeats: int) -> dict[str, d
     for _ in range(repeats):
         for name, runner in runners.items():
             seconds[name].append(runner(call))
-    return {name: {"seconds": float(np.median(s)), "first": first[name]} for name, s in seconds.items()}
+    found = {}
+    for name, of_calls in seconds.items():
+        steps = runners[name]("steps") if call == "train" else 1
+        each = float(np.median(of_calls)) / steps
+        found[name] = {"seconds": each, "first": first[name] - (steps - 1) * each}
+    return found

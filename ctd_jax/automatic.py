@@ -45,8 +45,8 @@ def settled(
     config, train = _copy(config), pictures.split("train")
     chosen = []
     if not config.data.image_size:
-        if config.model.start:
-            size, why = config_of_run(pathlib.Path(config.model.start)).data.image_size, "as in model.start"
+        if start := config.model.start or config.domains.start:
+            size, why = config_of_run(pathlib.Path(start)).data.image_size, f"as in {start}"
         else:
             seen = _median_side(train)
             size, why = image_size(seen, platform), f"the pictures have {seen:.0f} pixels"

@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import cluster, data, files, run_folder, tasks
+from ctd_jax import automatic, cluster, data, files, run_folder, tasks
 from ctd_jax.metrics.repeated import Repeats
 
 CHOOSING_SEED = 1000  # none of the seeds that are compared
@@ -206,7 +206,7 @@ class Study(abc.ABC, Generic[Method, Setting]):
             if self.workers is not None:
                 cluster.wait_for(workdir / tasks.of(trial.config).last_file)
         else:
-            run_folder.claim(workdir, trial.config)
+            run_folder.claim(workdir, automatic.continued(trial.config, workdir))
             remedy = f"remove {workdir}, and the same command trains it anew"
             result = files.read_json(workdir / "metrics.json", remedy)
         run = Run(workdir, trial.cells, result)

@@ -36,7 +36,7 @@ def split_file(root: pathlib.Path, seed: int) -> pathlib.Path:
     path = HERE / "splits" / f"faces_fgnet_{BUDGET}_seed{seed}.csv"
     if not path.exists():
         table = read_folder(root)
-        names = splits.assign(table.images, table.subjects, given=table.splits, seed=seed, budget=BUDGET)
+        names = splits.assign(table.images, table.subjects, given=table.splits, budget=BUDGET, budget_seed=seed)
         path.parent.mkdir(exist_ok=True)
         rows = [(image, name) for image, name in zip(table.images, names, strict=True) if name != "unused"]
         files.write_csv(path, ("image", "split"), rows)

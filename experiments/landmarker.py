@@ -227,15 +227,22 @@ def line_of(workdir: pathlib.Path, job: Job) -> dict[str, Any]:
 
 
 def ours(args: argparse.Namespace, name: str, labels: int) -> list[pathlib.Path]:
-    """Folders of the runs of `recipe.py` with the row, minutes and seeds of `args`, the same data and labels; none, and
-    said, if one is missing."""
+    """Folders of the runs of `recipe.py` with the row, minutes, steps and seeds of `args`, the same data and labels;
+    none, and said, if one is missing.
+
+    Raises:
+      UserError: several runs of a seed are such.
+    """
     wanted = {"data": name, "labels": name_of(labels), "row": args.row, "split": "test"}
+    wanted |= {"steps": str(args.steps)} if args.steps else {}
     lines = [line for line in read_table(HERE / "recipe.csv") if wanted.items() <= line.items()]
-    found = {
-        int(line["seed"]): pathlib.Path(args.ours) / line["run"]
-        for line in lines
-        if (float(line["minutes"]) == args.minutes if line["minutes"] else float(line["clock_minutes"]) <= args.minutes)
-    }
+    found: dict[int, pathlib.Path] = {}
+    for line in lines:
+        if float(line["minutes"]) != args.minutes if line["minutes"] else float(line["clock_minutes"]) > args.minutes:
+            continue
+        seed, run = int(line["seed"]), pathlib.Path(args.ours) / line["run"]
+        if found.setdefault(seed, run) != run:
+            raise UserError(f"recipe.csv has two such runs of seed {seed}, {found[seed]} and {run}; choose by --steps")
     missing = sorted(set(args.seeds) - set(found))
     if missing:
         print(
@@ -256,12 +263,15 @@ def compare(workdirs: Sequence[pathlib.Path], others: Sequence[pathlib.Path], ro
       row: how ours are called.
 
     Returns:
-      `of_seeds`; for all test pictures, and for each test split where there are several, every metric of the mean over
-      the runs with its 95 % interval over subjects, and its paired difference from ours.
+      `of_seeds`, and `ours`, the runs that are compared; for all test pictures, and for each test split where there are
+      several, every metric of the mean over the runs with its 95 % interval over subjects, and its paired difference
+      from ours.
     """
     theirs = by_split(Repeats.read(workdirs), workdirs[0])
     mine = by_split(Repeats.read(others), others[0]) if others else {}
     found: dict[str, Any] = {"of_seeds": [error(workdir) for workdir in workdirs]}
+    if others:
+        found["ours"] = [workdir.name for workdir in others]
     for split, repeated in theirs.items():
         found[split] = {"measure": repeated.measure, "levels": repeated.levels()}
         if split in mine:
@@ -295,6 +305,7 @@ def main() -> None:
     parser.add_argument("--runs", default="runs/landmarker", help="folder of the runs")
     parser.add_argument("--ours", default="", help="folder of the runs of recipe.py, to compare with")
     parser.add_argument("--row", default="recipe", help="that of recipe.py which is compared")
+    parser.add_argument("--steps", type=int, default=0, help="of the runs of recipe.py that are compared; 0: any")
     args = parser.parse_args()
     study, labels = Landmarker(args), labels_of(args.labels)
     grid = [Setting(*pair) for pair in itertools.product(args.sizes, args.rates)]

@@ -41,7 +41,7 @@ class Anatomies(SharedNetwork):
     def trial(self, method: Method, setting: float, seed: int, split: str | None) -> Trial:
         args, share = self._args, float(method.share)
         config = get_config()
-        config.seed = config.data.seed = config.data.budget_seed = seed
+        config.seed = config.data.budget_seed = seed
         config.data.root, config.data.share, config.data.image_size = args.root, share, args.size
         config.teacher.weights = args.teacher
         config.domains.schedule = "balanced"

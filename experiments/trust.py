@@ -234,13 +234,14 @@ def main() -> None:
     for workdir in map(pathlib.Path, args.runs.split(",")):
         trained = tasks.trained(workdir, None)
         config = trained.config
-        config.data.split, config.data.budget = str(workdir / "split.csv"), 0
+        config.data.split, config.data.budget, config.data.share = str(workdir / "split.csv"), 0, 1.0
         config.data.train_split = "train"
         pictures = data.load(config.data, workdir / "tfds", targets=tasks.of(config).targets)
         network, own = Network(trained), pathlib.Path(config.data.root).name
-        found[own] = {"radius": of_radius(network, pictures), "unlike": of_unlike(network, pictures, own, args.folder)}
-        found[own]["bytes"] = (workdir / evidence.FILE).stat().st_size
-        print(tables({own: found[own]}), flush=True)
+        name = f"{own}, {workdir}" if own in found else own
+        found[name] = {"radius": of_radius(network, pictures), "unlike": of_unlike(network, pictures, own, args.folder)}
+        found[name]["bytes"] = (workdir / evidence.FILE).stat().st_size
+        print(tables({name: found[name]}), flush=True)
     files.write_text(args.out, json.dumps(found, indent=1))
 
 

@@ -33,6 +33,8 @@ from ml_collections import ConfigDict
 
 from configs import recipe
 from ctd_jax import command, data, files, metrics, training_run, trust
+from ctd_jax.config import config_hash
+from ctd_jax.errors import UserError
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.review import expected, order
 from ctd_jax.tasks.landmarks import evaluate
@@ -83,6 +85,7 @@ class Folder:
         self._task: Any
         self._task, self._parallel = training_run.prepare(config, runs / "tfds")
         self.config, self.pictures = self._task.config, self._task.pictures
+        self._check_kept()
         self._every = self.pictures.everything
         of_split = data.splits.parts(self.pictures.split_of)
         self.pool = of_split["train"][::THIN]
@@ -100,6 +103,17 @@ class Folder:
         labels = self._task.param_labels(params)
         self._optimizer = step.optimizer(labels)
         self._step = self._parallel.compile(step.make(self._task.loss, self._optimizer, labels), sharded=False)
+
+    def _check_kept(self) -> None:
+        """Raises UserError if what is kept is of other pictures, another teacher or other settings."""
+        mine = {"config": config_hash(self.config)}
+        mine |= {key: self._task.meta[key] for key in ("annotations", "teacher weights")}
+        path = self._runs / "made_with.json"
+        kept = files.read_json(path, f"remove {self._runs}") if path.exists() else mine
+        differ = [key for key in mine if kept.get(key) != mine[key]]
+        if differ:
+            raise UserError(f"{self._runs} has networks with other {' and '.join(differ)}; give another --runs")
+        files.write_text(path, json.dumps(mine))
 
     def first(self, seed: int) -> np.ndarray:
         """The random labels that all ways begin with."""
@@ -258,6 +272,7 @@ def main() -> None:
     parser.add_argument("--ways", nargs="+", default=WAYS, choices=WAYS)
     parser.add_argument("--out", type=pathlib.Path, default=HERE / "which_next.json", help="a .csv is beside it")
     args = parser.parse_args()
+    args.ways = list(dict.fromkeys([RANDOM, *args.ways]))  # the others are compared with it
     folders: dict[str, Folder] = {}
     done: dict[str, list[Stage]] = {name: [] for name in args.names}
     lines: list[dict[str, Any]] = []

@@ -113,6 +113,24 @@ def test_a_finished_run_is_read_and_the_table_is_the_same(tmp_path, trained):
     assert table.splitlines()[1] == (tmp_path / "toy.csv").read_bytes().splitlines()[1].removesuffix(b",")
 
 
+def test_a_finished_run_that_chose_its_size_is_read(tmp_path, trained):
+    """config.json has what was chosen where the study says 0."""
+
+    class Open(Toy):
+        def trial(self, *of):
+            found = super().trial(*of)
+            found.config.data.image_size = 0
+            return found
+
+    Open(tmp_path).repeat({"a": 2}, (7,))
+    path = tmp_path / "runs" / "a-2-7-test" / "config.json"
+    content = json.loads(path.read_text())
+    content["data"]["image_size"] = 128
+    path.write_text(json.dumps(content))
+    Open(tmp_path).repeat({"a": 2}, (7,))
+    assert trained == ["a-2-7-test"]
+
+
 def test_a_run_without_its_last_file_is_continued(tmp_path, trained, monkeypatch):
     Toy(tmp_path).repeat({"a": 2}, (7,))
     (tmp_path / "runs" / "a-2-7-test" / "report.html").unlink()

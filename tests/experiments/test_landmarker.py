@@ -153,6 +153,12 @@ def test_the_difference_from_ours_is_paired(run, tmp_path, capsys):
     assert "minus recipe" in capsys.readouterr().out
     assert "minus_recipe" not in run(*flags, "--minutes=0.6")["2"]["test"]
     assert "recipe.csv has no recipe of 0.6 minutes and seed 0" in capsys.readouterr().err
+    both = [line | {"steps": 7}, line | {"steps": 8, "run": "dots/other"}]
+    rows = [",".join(map(str, one.values())) for one in both]
+    (tmp_path / "recipe.csv").write_text("\n".join([",".join(both[0]), *rows, ""]))
+    with pytest.raises(UserError, match="two such runs of seed 0, .* and .*other; choose by --steps"):
+        run(*flags)
+    assert run(*flags, "--steps=7")["2"]["ours"] == ["2-test-seed0-16px-rate1e-06-0.5min"]
 
 
 def fails(run, *arguments, **others):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tiny
 
+from ctd_jax.errors import UserError
 from experiments import which_next
 from experiments.which_next import Stage
 
@@ -54,3 +55,7 @@ def test_ways_have_as_many_labels_of_new_people_and_a_second_call_trains_nothing
 
     monkeypatch.setattr(which_next.Folder, "train", lambda *_: pytest.fail("trained again"))
     assert start() == found
+    path = runs / "made_with.json"
+    path.write_text(path.read_text().replace('"teacher weights": "', '"teacher weights": "x'))
+    with pytest.raises(UserError, match="has networks with other teacher weights; give another --runs"):
+        start()
