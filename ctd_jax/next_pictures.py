@@ -14,7 +14,8 @@ and its mirror image. A quarter of the list is random all the same.
 
 Left out, and said: pictures that PICTURES/landmarks.csv has labels of, and those of the run's training, val and test,
 which are known by their content; and where landmarks.csv has a column `subject`, all pictures of people who are there.
-List new pictures with their subjects and empty cells, so that people are known.
+List new pictures with their subjects and empty cells, so that people are known. Of a run of several domains, --domain
+says which one the pictures are of; else people count whose domain has pictures in the folder, or, if none has, all.
 
 Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
 """
@@ -125,9 +126,10 @@ def _write(made: "Listing", found: "Candidates", root: pathlib.Path, workdir: pa
     print("\n".join(text_table([("rank", "picture", "why", "expected error, px"), *rows], ">  <  <  >", rule=True)))
     for line in found.said:
         print(line)
-    review = shlex.join(["ctd-jax", "review", str(root), f"--workdir={workdir}", f"--order={_ORDER.value}"])
+    words = ["ctd-jax", "review", str(root), f"--workdir={workdir}", f"--order={_ORDER.value}"]
+    words += [f"--domain={_DOMAIN.value}"] if _DOMAIN.value else []
     print(f"{len(made.images)} of {len(found.free)} pictures, {int(made.is_random.sum())} of them random: {out}")
-    print(f"Label them: {review}")
+    print(f"Label them: {shlex.join(words)}")
 
 
 if __name__ == "__main__":

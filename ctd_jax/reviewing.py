@@ -7,7 +7,8 @@
 opens a page in the browser, from this machine alone, and answers it until Ctrl-C. FOLDER is a landmark folder, whose
 landmarks.csv is never changed, or a folder of pictures; then --landmarks, or a dataset.json in it, names the points.
 Where a picture has no labels, the page begins with the points that --workdir's network finds, or that --predictions
-has, drawn hollow until they are accepted or moved.
+has, drawn hollow until they are accepted or moved. A run of several domains needs --domain=NAME, which of them the
+pictures are of.
 
     python -m ctd_jax.reviewing FOLDER --portable=review.html
 
@@ -53,6 +54,9 @@ if TYPE_CHECKING:
 
 _FLAGS = command.new_flags()
 _WORKDIR = flags.DEFINE_string("workdir", None, "A finished run, whose network proposes points.", flag_values=_FLAGS)
+_DOMAIN = flags.DEFINE_string(
+    "domain", None, "Which of --workdir's domains the pictures are of, if it has several.", flag_values=_FLAGS
+)
 _PREDICTIONS = flags.DEFINE_string(
     "predictions", None, "A table as of predict, a csv file, that proposes points.", flag_values=_FLAGS
 )
@@ -95,6 +99,8 @@ def main() -> None:
         raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
     if _WORKDIR.value and _PREDICTIONS.value:
         raise UserError("--workdir and --predictions both propose points; give one of them")
+    if _DOMAIN.value and not _WORKDIR.value:
+        raise UserError("--domain is one of those of a run; add --workdir=RUN")
     if _ORDER.value == "error" and not _WORKDIR.value:
         raise UserError("--order=error asks a run; add --workdir=RUN")
     if _PORTABLE.value:
@@ -136,7 +142,7 @@ def _review(root: pathlib.Path, rater: str) -> None:
             raise UserError(
                 f"--order={how} sorts pictures, and --repeat has an order of its own; leave out one of them"
             )
-        listed = sorting.Sorting(reviewed, kept.entries, how, workdir)
+        listed = sorting.Sorting(reviewed, kept.entries, how, workdir, _DOMAIN.value)
         answers = server.Answers(reviewed, kept, rater, proposed, workdir, listed, shown)
         listed.start()
         try:
@@ -159,7 +165,7 @@ def _predict(reviewed: "Reviewed") -> "Predict":
     from ctd_jax.review import proposals
 
     if _WORKDIR.value:
-        return proposals.of_run(pathlib.Path(_WORKDIR.value), reviewed)
+        return proposals.of_run(pathlib.Path(_WORKDIR.value), reviewed, _DOMAIN.value)
     if _PREDICTIONS.value:
         return proposals.of_table(pathlib.Path(_PREDICTIONS.value), reviewed)
     return proposals.nothing

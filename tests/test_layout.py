@@ -67,6 +67,7 @@ TESTED_IN = {
     "models/resnet.py": "models/test_models.py",
     "review/candidates.py": "test_next_pictures.py",
     "review/listing.py": "test_next_pictures.py",
+    "review/people.py": "test_next_pictures.py",
     "tasks/added_domains.py": "tasks/test_domains.py",
     "tasks/landmarks/domains.py": "tasks/test_domains.py",
     "tasks/landmarks/evaluate.py": "metrics/test_mean_shape.py",

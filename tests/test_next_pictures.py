@@ -12,6 +12,7 @@ from PIL import Image
 
 from ctd_jax import Predictor
 from ctd_jax.data import splits
+from ctd_jax.errors import UserError
 
 MODULE = "ctd_jax.next_pictures"
 
@@ -166,7 +167,7 @@ def test_what_a_run_before_has_learned_is_left_out_too(ask, mirrored_run, folder
     (run / "start.json").write_text(json.dumps(known))
     found, said, code = ask(run, "--n=99")
     assert code == 0, said
-    assert sorted(row["picture"][-7:-4] for row in found) == ["017", "019", "020", "021", "022"]
+    assert sorted(row["picture"][-7:-4] for row in found) == ["017", "020", "021", "022"]  # 019 is of the same person
 
 
 def test_domains_have_their_people(tmp_path):
@@ -179,6 +180,40 @@ def test_domains_have_their_people(tmp_path):
     class Table:
         images, subjects = ("a.png",), ("anna",)
 
-    found = candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path], "hips")
-    assert found.free == () and found.left_out == {"of its people": ("a.png",)}
-    assert candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path]).free == ("a.png",)
+    for domain in ("hips", None):
+        found = candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path], domain)
+        assert found.free == () and found.left_out == {"of its people": ("a.png",)}
+    of_hand = [("hand/x.png", "hand/ben", "val", hashlib.sha256(b"b").hexdigest())]
+    (tmp_path / "split.csv").write_text(splits.text([("hips/x.png", "hips/anna", "train", "0" * 64), *of_hand]))
+    assert candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path], "hand").free == ("a.png",)
+    (tmp_path / "b.png").write_bytes(b"b")  # it says that the folder is of `hand`
+    assert candidates.find(tmp_path, ("a.png", "b.png"), Table, (), [tmp_path]).free == ("a.png",)
+    with pytest.raises(UserError, match="--domain=hnad: .* has no picture of it"):
+        candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path], "hnad")
+
+
+def test_the_command_that_labels_them_says_the_domain(cli, tmp_path):
+    for place in ("run", "new"):
+        (tmp_path / place).mkdir()
+    (tmp_path / "run/split.csv").write_text(splits.text([("hips/x.png", "hips/anna", "train", "0" * 64)]))
+    Image.new("L", (4, 4)).save(tmp_path / "new/a.png")
+    given = [f"--workdir={tmp_path / 'run'}", tmp_path / "new", f"--out={tmp_path / 'next.csv'}"]
+    code, said, error = cli(MODULE, *given, "--domain=hips")
+    assert code == 0, error
+    review = f"Label them: ctd-jax review {tmp_path / 'new'} --workdir={tmp_path / 'run'} --order=random"
+    assert said.splitlines()[-1] == f"{review} --domain=hips"
+    assert cli(MODULE, *given)[1].splitlines()[-1] == review
+
+
+def test_people_are_known_by_their_pictures_where_the_run_had_no_names(tmp_path):
+    from ctd_jax.review import candidates
+
+    (tmp_path / "a.png").write_bytes(b"a")
+    (tmp_path / "b.png").write_bytes(b"b")
+    row = ("old.png", "old.png", "test", hashlib.sha256(b"a").hexdigest())
+    (tmp_path / "split.csv").write_text(splits.text([row]))
+
+    class Table:
+        images, subjects = ("a.png", "b.png"), ("anna", "anna")
+
+    assert candidates.find(tmp_path, Table.images, Table, (), [tmp_path]).free == ()

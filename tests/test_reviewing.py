@@ -62,6 +62,7 @@ def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landm
         ([".", "--landmarks=a", "--workdir=no"], "no"),
         ([".", "--workdir=a", "--predictions=b"], "give one of them"),
         ([".", "--landmarks=a", "--order=error"], "--order=error asks a run; add --workdir=RUN"),
+        ([".", "--landmarks=a", "--domain=a"], "--domain is one of those of a run; add --workdir=RUN"),
         ([".", "--portable=a.html", "--order=folder"], "leave it out with --portable"),
         ([".", "--portable=a.html", "--repeat=0.1"], "--repeat shows pictures again in a server's page; leave it out"),
         ([".", "--portable=a.html", "--blinded", "--workdir=a"], "leave them out, and it is blinded"),

@@ -56,8 +56,9 @@ def findings(folder: Folder, workdir: pathlib.Path, painter: Painter, shown: int
 def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
     """The indices of the pictures that a run, and those that it went on from, were not trained on, nor on
     near-identical ones in the same folder."""
-    trained = [row for row in start_run.rows(workdir) if row[2] in ("train", splits.UNLABELLED)]
-    digests, names = {row[3] for row in trained}, {row[0] for row in trained}
+    used = ("train", splits.UNLABELLED)
+    digests = {row[3] for row in start_run.split_rows(workdir) if row[2] in used}
+    names = {row[0] for row in splits.read(workdir / "split.csv") if row[2] in used}
     if isinstance(folder.table, LandmarkTable):
         was = np.array([digest in digests for digest in folder.sha256])
     else:  # the digest is of picture and class map, of which the latter may have been mended since

@@ -18,7 +18,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.review import journal
 from ctd_jax.review.folder import Reviewed
 
-AGAIN = "again:"
+AGAIN = journal.AGAIN
 APART = 0.25  # of the list: so far after the first time a picture comes again, at least
 
 

@@ -9,6 +9,8 @@ from collections.abc import Collection, Mapping, Sequence
 from ctd_jax.data import splits
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.prefetch import map_in_threads
+from ctd_jax.errors import UserError
+from ctd_jax.review import people
 
 LABELLED, OF_THE_RUN, OF_ITS_PEOPLE = "labelled", "of the run", "of its people"
 REASONS = {
@@ -56,33 +58,35 @@ def find(
       table: of landmarks.csv, which says who is on them; a picture that it does not have is one by itself.
       labelled: those that have points.
       workdirs: of the run, or of several; what a run knows that it went on from counts too.
-      domain: of the run that the pictures are of; None: it has one kind.
+      domain: of the run that the pictures are of; None: it has one kind, or see `people.of_run`.
 
     Raises:
-      UserError: a run has no split.csv, or a damaged one.
+      UserError: a run has no split.csv, or a damaged one, or none of its pictures is of that domain.
     """
     from ctd_jax.tasks import start_run
 
-    rows = [row for workdir in workdirs for row in start_run.rows(workdir) if splits.is_known(row[2])]
+    rows = [row for workdir in workdirs for row in start_run.split_rows(workdir) if splits.is_known(row[2])]
     split_of = {digest: split for _, _, split, digest in rows}
-    before = f"{domain}/" if domain else ""
-    people = {splits.plainest(one.removeprefix(before)) for image, one, _, _ in rows if one not in ("", image)}
-    subject_of = dict(zip(table.images, table.subjects, strict=True)) if table else {}
-    digests = map_in_threads(lambda image: _digest(root / image), images)
+    if domain and not any(image.startswith(f"{domain}/") for image, *_ in rows):
+        raise UserError(f"--domain={domain}: {workdirs[0]} has no picture of it; leave it out, or give a domain of it")
+    subject_of = {image: image for image in images}
+    subject_of |= dict(zip(table.images, table.subjects, strict=True)) if table else {}
+    digests = dict(zip(images, map_in_threads(lambda image: _digest(root / image), images), strict=True))
+    known = people.of_run(rows, subject_of, digests, domain)
     free, trained_on = [], []
     left_out: dict[str, list[str]] = {}
-    for image, digest in zip(images, digests, strict=True):
+    for image, digest in digests.items():
         if split_of.get(digest) == "train":
             trained_on.append(image)
         if image in labelled:
             left_out.setdefault(LABELLED, []).append(image)
         elif digest in split_of:
             left_out.setdefault(OF_THE_RUN, []).append(image)
-        elif splits.plainest(subject_of.get(image, image)) in people:
+        elif splits.plainest(subject_of[image]) in known:
             left_out.setdefault(OF_ITS_PEOPLE, []).append(image)
         else:
             free.append(image)
-    subjects = tuple(subject_of.get(image) or image for image in free)
+    subjects = tuple(subject_of[image] or image for image in free)
     return Candidates(
         tuple(free), subjects, tuple(trained_on), {why: tuple(left_out[why]) for why in REASONS if why in left_out}
     )

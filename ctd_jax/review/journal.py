@@ -15,6 +15,7 @@ from ctd_jax.review import edits
 
 _log = logging.getLogger(__name__)
 FOLDER = "review"  # below the reviewed folder
+AGAIN = "again:"  # before the name of a picture that comes again, see `blinding`
 
 
 def path_of(root: pathlib.Path, rater: str) -> pathlib.Path:
@@ -29,7 +30,8 @@ def path_of(root: pathlib.Path, rater: str) -> pathlib.Path:
 
 
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
-    """The entries of a journal that another process may be writing; none where there is no file.
+    """The entries of a journal that another process may be writing; none where there is no file. Pictures are called
+    `plain`, as the folder is read today.
 
     Raises:
       UserError: a line is damaged.
@@ -104,7 +106,17 @@ def _entry(line: bytes, at: str) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         what = str(error) if isinstance(error, UserError) else f"expected an edit in JSON, found {line[:80]!r}"
         raise UserError(f"{at}: {what}; take out the line, or take the file from a backup") from error
+    if entry["kind"] == "edit":
+        entry["image"] = plain(entry["image"])
+    if entry["kind"] == "order":
+        entry |= {key: [plain(image) for image in entry[key]] for key in ("images", "random")}
     return entry
+
+
+def plain(image: str) -> str:
+    """The name of a picture, which may come again, as of a file: older journals have ./a.png, say, for a.png."""
+    again = AGAIN if image.startswith(AGAIN) else ""
+    return again + pathlib.PurePath(os.path.normpath(image.removeprefix(AGAIN))).as_posix()
 
 
 def _sync_folder(folder: pathlib.Path) -> None:

@@ -11,7 +11,7 @@ from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.errors import UserError
 from ctd_jax.labels.table import ABSENT, HIDDEN, PLACED
-from ctd_jax.review import folder, portable
+from ctd_jax.review import folder, journal, portable
 from ctd_jax.review.folder import Point, Reviewed
 
 STATE, DONE = "_state", "done"  # the end of a column of each landmark; a column
@@ -69,7 +69,7 @@ def _key(path: pathlib.Path) -> dict[str, str]:
     if not {*portable.KEY} <= {*sheet.columns}:
         raise UserError(f"{path}: expected the columns {' and '.join(portable.KEY)}, found "
                         f"{tables.listed(sheet.columns)}; take the key that was written beside the page")  # fmt: skip
-    found = {row["picture"]: files.plain(row["image"]) for _, row in sheet.rows(faults)}
+    found = {row["picture"]: journal.plain(files.plain(row["image"])) for _, row in sheet.rows(faults)}
     faults.raise_if_any()
     return found
 

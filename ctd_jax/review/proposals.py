@@ -4,7 +4,7 @@ import concurrent.futures
 import math
 import os
 import pathlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import numpy as np
 
@@ -57,16 +57,16 @@ def nothing(_: str) -> Mapping[str, Point]:
     return {}
 
 
-def of_run(workdir: pathlib.Path, reviewed: Reviewed) -> Predict:
+def of_run(workdir: pathlib.Path, reviewed: Reviewed, domain: str | None = None) -> Predict:
     """The points that the network of a finished run finds; where it was trained on boxes, in the pictures whose rows of
-    landmarks.csv have one.
+    landmarks.csv have one. `domain`: of the run, if it has several.
 
     Raises:
       UserError: there is none, or it can't be asked for these landmarks; no picture has a box, and it needs them.
     """
     from ctd_jax import Predictor
 
-    predictor = Predictor(workdir)
+    predictor = Predictor(workdir, domain=domain)
     predictor.check_points()
     boxes = boxes_of(reviewed) if predictor.trained.boxes else None
     if boxes == {}:
@@ -95,11 +95,10 @@ def boxes_of(reviewed: Reviewed) -> dict[str, Box]:
 
 
 def of_table(path: pathlib.Path, reviewed: Reviewed) -> Predict:
-    """The points of a table as `predict` writes it; pictures are known by their path below the folder, else by their
-    name where one of the folder's has it.
+    """The points of a table as `predict` writes it; see `_rows_of`.
 
     Raises:
-      UserError: it is no such table, has none of the landmarks or none of the pictures.
+      UserError: it is no such table, has none of the landmarks or none of the pictures, or a picture twice.
     """
     table = read_predictions(path)
     names = tuple(map(str, table.landmarks))
@@ -107,22 +106,35 @@ def of_table(path: pathlib.Path, reviewed: Reviewed) -> Predict:
     by_image = {
         image: _points(names, xy, reviewed) for image, xy in zip(map(str, table.images), table.xy.tolist(), strict=True)
     }
-    found = {image: points for given, points in by_image.items() if (image := _image(given, reviewed)) is not None}
+    found = {image: by_image[given] for image, given in _rows_of(list(by_image), reviewed, path).items()}
     if not found:
         raise UserError(f"--predictions={path}: expected pictures of {reviewed.root}, such as {reviewed.images[0]}, "
                         f"found {tables.listed(list(by_image))}")  # fmt: skip
     return lambda image: found.get(image, {})
 
 
-def _image(given: str, reviewed: Reviewed) -> str | None:
-    """The picture of the folder that a table's row is of."""
-    if given in reviewed.images:
-        return given
-    below = os.path.relpath(os.path.realpath(given), os.path.realpath(reviewed.root))
-    if below in reviewed.images:
-        return below
-    same = [image for image in reviewed.images if pathlib.PurePosixPath(image).name == pathlib.PurePath(given).name]
-    return same[0] if len(same) == 1 else None
+def _rows_of(given: Sequence[str], reviewed: Reviewed, path: pathlib.Path) -> dict[str, str]:
+    """Picture of the folder -> the one of the names `given` that means it: its path; else its last part, if the folder
+    has one such picture, whose path is not given.
+
+    Raises:
+      UserError: two mean the same.
+    """
+    root, images = os.path.realpath(reviewed.root), set(reviewed.images)
+    below = {one: one if one in images else os.path.relpath(os.path.realpath(one), root) for one in given}
+    by_path = {one: image for one, image in below.items() if image in images}
+    of_last: dict[str, list[str]] = {}
+    for image in images:
+        of_last.setdefault(pathlib.PurePosixPath(image).name, []).append(image)
+    same = {one: of_last.get(pathlib.PurePath(one).name, []) for one in given}
+    taken = set(by_path.values())
+    by_name = {one: same[one][0] for one in given if len(same[one]) == 1 and same[one][0] not in taken}
+    found: dict[str, str] = {}
+    for one, image in (by_path | by_name).items():
+        if found.setdefault(image, one) != one:
+            raise UserError(f"--predictions={path}: {found[image]} and {one} may both be {image} of {reviewed.root}; "
+                            "take out the rows of one of them")  # fmt: skip
+    return found
 
 
 def _check_names(names: Iterable[str], reviewed: Reviewed, what: str) -> None:

@@ -18,7 +18,6 @@ from ctd_jax.review import blinding, folder, journal, training_folder
 from ctd_jax.review.edits import Review
 from ctd_jax.review.folder import Reviewed
 
-PAGE = "raters.html"
 WORST = 6  # pictures of a pair that are shown
 
 
@@ -132,12 +131,11 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
         files.write_csv(new / landmark_folder.FILE, [header[0], raters.COLUMN, *header[1:]], cells)
         landmark_folder.read(new)
         compared = _compared(reviewed, found)
-        report.raters.write(
-            new / PAGE, out.name, compared, lambda i: _picture(reviewed, i), list(reviewed.images), WORST
-        )
+        page = new / training_folder.PAGE
+        report.raters.write(page, out.name, compared, lambda i: _picture(reviewed, i), list(reviewed.images), WORST)
     lines = [f"{out}: {len(images)} pictures of {' and '.join(found)}; what is trained on is their mean"]
     lines += [f"{one.title}: {one.found['distance']:.2f} {one.found['unit']} apart" for one in compared]
-    return "\n".join([*lines, str(out / PAGE)])
+    return "\n".join([*lines, str(out / training_folder.PAGE)])
 
 
 def _compared(reviewed: Reviewed, found: dict[str, Said]) -> list["report.raters.Compared"]:

@@ -34,6 +34,7 @@ class Sorting:
       entries: of the journal, whose `order` of the same run counts again.
       how: `ERROR`, `RANDOM` or `FOLDER`.
       workdir: of the run; None: there is none, and `how` is not `ERROR`.
+      domain: of the run that the pictures are of, if it has several.
 
     Attributes:
       images: in their order, once they are; until then none.
@@ -41,9 +42,11 @@ class Sorting:
     """
 
     def __init__(
-        self, reviewed: Reviewed, entries: Iterable[Mapping[str, Any]], how: str, workdir: pathlib.Path | None
-    ):
-        self._reviewed, self._entries, self._how, self._workdir = reviewed, list(entries), how, workdir
+        self, reviewed: Reviewed, entries: Iterable[Mapping[str, Any]], how: str, workdir: pathlib.Path | None,
+        domain: str | None = None,
+    ):  # fmt: skip
+        self._reviewed, self._entries, self._how = reviewed, list(entries), how
+        self._workdir, self._domain = workdir, domain
         self.images: tuple[str, ...] = ()
         self.random: frozenset[str] = frozenset()
         self._said = "As in the folder" if how == FOLDER else "Sorting…"
@@ -51,7 +54,7 @@ class Sorting:
         self._is_stopped = threading.Event()
         self._thread = threading.Thread(target=self._work, name="sorting", daemon=True)
         if how != FOLDER:
-            self._run = _digest(how, workdir)
+            self._run = _digest(how, workdir, domain)
             before = [one for one in self._entries if one["kind"] == "order" and one["run"] == self._run]
             if before:
                 self._take(before[-1])
@@ -127,7 +130,7 @@ class Sorting:
         finished = [image for image, is_done in Review(self._entries).done.items() if is_done]
         known = {*reviewed.labels, *finished}
         workdirs = [self._workdir] if self._workdir else []
-        found = candidates.find(reviewed.root, reviewed.images, reviewed.table, known, workdirs)
+        found = candidates.find(reviewed.root, reviewed.images, reviewed.table, known, workdirs, self._domain)
         if self._how == RANDOM:
             return listing.drawn(found, number=LONGEST, seed=SEED)
         return self._looked(found, workdirs)
@@ -137,7 +140,7 @@ class Sorting:
 
         if not found.free:
             return listing.Listing((), np.empty(0, bool), np.empty(0), "")
-        predictor = expected.predictor(workdirs)
+        predictor = expected.predictor(workdirs, self._domain)
         images, size = listing.looked_at(found), predictor.batch_size
         boxes = proposals.boxes_of(self._reviewed) if predictor.trained.boxes else {}
         if predictor.trained.boxes:
@@ -169,9 +172,9 @@ class Sorting:
             return None
 
 
-def _digest(how: str, workdir: pathlib.Path | None) -> str:
-    """A word for a run and a kind of order: another training of the same workdir has another one."""
-    content = how.encode()
+def _digest(how: str, workdir: pathlib.Path | None, domain: str | None) -> str:
+    """A word for a run, its domain and a kind of order: another training of the same workdir has another one."""
+    content = f"{how}{domain or ''}".encode()
     if workdir:
         from ctd_jax.training import checkpoint
 

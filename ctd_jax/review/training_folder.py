@@ -14,18 +14,20 @@ import numpy as np
 
 from ctd_jax import files
 from ctd_jax.config import NETWORK_KEYS, config_of_run, flatten, load_config, written
-from ctd_jax.data import folder, landmark_folder, raters, roots, splits, tables
+from ctd_jax.data import folder, landmark_folder, pictures, raters, roots, splits, tables
 from ctd_jax.data.boxes import BOX
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
 from ctd_jax.labels.table import ABSENT, HIDDEN
-from ctd_jax.review import blinding, journal
+from ctd_jax.review import blinding, journal, people
 from ctd_jax.review.edits import Review
 from ctd_jax.review.folder import Point, Reviewed
 
 _log = logging.getLogger(__name__)
+PAGE = "raters.html"  # what several raters say, see `raters`
+OURS = (landmark_folder.FILE, landmark_folder.ABOUT, raters.file_of("*"), PAGE)  # beside pictures
 RECIPE = "recipe:own"  # the configuration of the command that trains on a folder
 
 
@@ -118,10 +120,17 @@ def points_of(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point
 
 
 def check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
+    """Raises UserError if --force would take away what isn't a landmark folder, or the folder that is reviewed."""
     if root.resolve().is_relative_to(out.resolve()):
         raise UserError(f"--out: {out} has the folder that is reviewed; give a new one")
-    if not os.path.isfile(out / landmark_folder.FILE) or (out / journal.FOLDER).exists():
-        raise UserError(f"--out: {out} is not replaced: it is not a landmark folder, or has reviews of its own")
+    if not os.path.isfile(out / landmark_folder.FILE):
+        raise UserError(f"--out: {out} is not replaced: it has no {landmark_folder.FILE}, so is no landmark folder")
+    ours, known = {path for name in OURS for path in out.glob(name)}, (*pictures.SUFFIXES, ".gif")
+    inside = sorted(path for path in out.rglob("*") if path.is_file() and path not in ours)
+    others = [path.relative_to(out).as_posix() for path in inside if not path.name.lower().endswith(known)]
+    if others:
+        found = tables.listed(others, 3)
+        raise UserError(f"--out: {out} is not replaced: it has {found}, which is no part of a landmark folder")
 
 
 def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, Point]]) -> None:
@@ -162,8 +171,11 @@ def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | 
     known = dict(zip(table.images, table.subjects, strict=True)) if table else {}
     subjects = {image: known.get(image, image) for image in images}
     if workdir is not None:
-        return _split_of_run(reviewed.root, subjects, workdir)
-    if table is None or not any(table.splits or ()):
+        whose = set(subjects.values())
+        theirs = {image: subject for image, subject in known.items() if subject in whose}
+        found = _split_of_run(reviewed.root, theirs | subjects, workdir)
+        return {image: found[image] for image in images}
+    if table is None or table.splits is None or not any(table.splits):
         return None
     rows = list(zip(table.images, table.subjects, table.splits, strict=True))
     by_image = {image: split for image, _, split in rows if split and splits.word(split) != splits.UNLABELLED}
@@ -177,24 +189,14 @@ def _split_of_run(root: pathlib.Path, subjects: Mapping[str, str], workdir: path
     Args:
       root: the folder.
       subjects: picture -> subject.
-      workdir: of the run; if it has several domains, people are told without these: those of the domains whose
-        pictures are here, or of all.
+      workdir: of the run.
     """
     rows = [row for row in splits.read(workdir / "split.csv") if splits.is_known(row[2])]
-    rows.sort(key=lambda row: row[2] != "train")  # who is on two sides stays in val or test
+    rows.sort(key=lambda row: row[2] != "train")  # what is on two sides stays in val or test
     digests = map_in_threads(lambda image: hashlib.sha256((root / image).read_bytes()).hexdigest(), list(subjects))
     digest_of = dict(zip(subjects, digests, strict=True))
-    here = set(digest_of.values())
     by_picture = {digest or image: split for image, _, split, digest in rows}
-    domains = {image.partition("/")[0] for image, _, _, digest in rows if digest in here}
-    by_subject = {}
-    for image, subject, split, _ in rows:
-        if subject == image:  # nobody has said whose it is
-            continue
-        domain = image.partition("/")[0]
-        by_subject[splits.plainest(subject)] = split
-        if domain in domains or not domains:
-            by_subject[splits.plainest(subject.removeprefix(f"{domain}/"))] = split
+    by_subject = people.of_run(rows, subjects, digest_of)
     found = {}
     for image, subject in subjects.items():
         of_picture = by_picture.get(digest_of[image]) or by_picture.get(image)

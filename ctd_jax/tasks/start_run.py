@@ -123,7 +123,7 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
     }
 
 
-def rows(workdir: pathlib.Path) -> list[Sequence[str]]:
+def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
     """Those of split.csv, and `trained_on` of the runs that this one went on from.
 
     Raises:
@@ -143,10 +143,12 @@ def trained_on(workdir: pathlib.Path) -> list[list[str]]:
     config = config_of_run(workdir)
     used = ("train", splits.UNLABELLED) if config.data.unlabelled else ("train",)
     rows = [list(row) for row in splits.read(workdir / "split.csv") if row[2] in used]
-    if config.model.start or config.domains.start:
-        noted = files.read_json(workdir / FILE, "restore it, or start from another run")
-        rows = [list(row) for row in dict.fromkeys(map(tuple, [*rows, *noted["trained_on"]]))]
-    return rows
+    before: list[list[str]] = []
+    if config.domains.start and not (workdir / FILE).exists():  # of an older version, which wrote none then
+        before = trained_on(pathlib.Path(config.domains.start))
+    elif config.model.start or config.domains.start:
+        before = files.read_json(workdir / FILE, "restore it, or start from another run")["trained_on"]
+    return [list(row) for row in dict.fromkeys(map(tuple, [*rows, *before]))]
 
 
 def _shape(leaves: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> tuple[int, ...] | None:

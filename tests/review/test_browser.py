@@ -391,6 +391,34 @@ def test_a_page_that_stayed_open_takes_up_the_folder_as_it_has_become(browser, f
         page.close()
 
 
+def test_an_edit_while_the_page_is_opened_anew_stays_in_it(browser, folder):
+    """Between the request and the answer, which does not have it yet; and one request is enough."""
+    root, predict = folder
+    with serving(root, predict=predict) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        go(page, FIRST)
+        page("page.select('chin')")
+    page("""opened = 0; answer = () => {}; const open = page.server.open.bind(page.server);
+        page.server.open = async (take) => {
+          opened += 1;
+          const found = await open(take);
+          await new Promise((go) => { answer = go; isHeld = true; });
+          return found;
+        }; isHeld = false""")
+    with serving(root, predict=predict, port=server.port) as again:
+        page.wait("isHeld")
+        page.press("ArrowRight")
+        kept = point(page, "chin")
+        page("void page.ask(); void page.ask()")
+        page.wait("!page.outbox.sending")
+        page("answer()")
+        page.wait(f"{SAVED} && {READY}")
+        assert point(page, "chin") == kept == on_disk(again).points[FIRST]["chin"]
+        assert page("opened") == 1
+        page.close()
+
+
 def test_keys_do_nothing_to_a_picture_that_is_not_shown_yet(used):
     page, _ = used
     page("page.select('chin')")

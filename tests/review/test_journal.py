@@ -35,6 +35,21 @@ def test_entries_are_lines_that_the_next_start_finds(tmp_path):
     assert path.read_text("utf-8").startswith("\n".join(lines))
 
 
+def test_pictures_of_older_journals_are_called_as_their_files(tmp_path):
+    """These had the names as landmarks.csv spells them."""
+    path = tmp_path / "anna.jsonl"
+    order = {"id": "o", "kind": "order", "run": "r", "sign": "", "images": ["./a.png", "b.png"], "random": ["./a.png"]}
+    undo = {"id": "u", "kind": "undo", "image": 3}  # nobody reads it
+    names = ["./a.png", "again:./a.png", "sub//b.png", "sub/../c.png", "again:d.png", "e.png"]
+    entries = [*(edit(i) | {"image": name} for i, name in enumerate(names)), order, undo]
+    path.write_text("".join(json.dumps(entry) + "\n" for entry in entries))
+    found = journal.read(path)
+    expected = ["a.png", "again:a.png", "sub/b.png", "c.png", "again:d.png", "e.png"]
+    assert [entry["image"] for entry in found[:6]] == expected
+    assert found[6:] == [order | {"images": ["a.png", "b.png"], "random": ["a.png"]}, undo]
+    assert journal.Journal(path).entries == found and "./a.png" in path.read_text()
+
+
 def test_a_line_that_breaks_off_is_cut_off_and_said(tmp_path, caplog):
     path = tmp_path / "anna.jsonl"
     whole = json.dumps(edit(0)) + "\n"

@@ -38,6 +38,18 @@ def test_labels_come_first_then_the_table(reviewed, tmp_path):
     proposed.close()
 
 
+def test_a_row_of_this_folder_goes_before_one_of_another_with_the_same_name(reviewed, tmp_path):
+    """As `predict` writes them of two folders at once."""
+    here, elsewhere = str(reviewed.root / "images/001.png"), "week2/001.png"
+    for images, places in (([here, elsewhere], [1, 9]), ([elsewhere, here], [9, 1])):
+        xy = [[[place, place]] for place in places]
+        given = proposals.of_table(table(tmp_path / "p.csv", images, ["chin"], xy), reviewed)
+        assert given("images/001.png")["chin"]["x"] == 1
+    two = table(tmp_path / "q.csv", [elsewhere, "week3/001.png"], ["chin"], [[[1, 1]], [[9, 9]]])
+    with pytest.raises(UserError, match="q.csv: week2/001.png and week3/001.png may both be images/001.png of "):
+        proposals.of_table(two, reviewed)
+
+
 @pytest.mark.parametrize(
     ("image", "name", "said"),
     [("images/000.png", "x", "expected landmarks of the folder"), ("no.png", "chin", "expected pictures of")],
@@ -56,6 +68,19 @@ def test_a_run_proposes_what_it_predicts(reviewed, finished_run):
     other = dataclasses.replace(reviewed, landmarks=about.Landmarks(("tip",)), labels={}, table=None)
     with pytest.raises(UserError, match="expected landmarks of the folder, tip, found"):
         proposals.of_run(run, other)
+
+
+def test_a_run_of_several_domains_is_asked_for_one(reviewed, finished_run, monkeypatch):
+    asked = []
+
+    class Domains(Predictor):
+        def __init__(self, workdir, *, domain=None):
+            asked.append(domain)
+            super().__init__(workdir)
+
+    monkeypatch.setattr("ctd_jax.Predictor", Domains)
+    proposals.of_run(finished_run[0], reviewed, "hands")
+    assert asked == ["hands"]
 
 
 def test_a_run_that_was_trained_on_boxes_sees_what_is_in_them(landmark_folder, finished_run, monkeypatch):

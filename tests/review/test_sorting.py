@@ -9,7 +9,7 @@ import pytest
 import review_server
 
 from ctd_jax import Predictor
-from ctd_jax.review import edits, expected, journal, sorting
+from ctd_jax.review import edits, expected, folder, journal, sorting
 from ctd_jax.training import checkpoint
 
 
@@ -142,3 +142,18 @@ def test_an_order_in_the_journal_is_whole(lacks):
         edits.readable({key: value for key, value in entry.items() if key != lacks})
     with pytest.raises(ValueError, match="a page sends edits"):
         edits.checked(entry, ("a.png",), ())
+
+
+def test_the_list_is_of_one_domain_of_the_run(faces):
+    root, run = faces
+    reviewed = folder.read(root)
+    order = sorting.Sorting(reviewed, (), sorting.RANDOM, run)
+    order.start()
+    order.stop()
+    kept = order.new_entries()
+    assert order.images and sorting.Sorting(reviewed, kept, sorting.RANDOM, run).images == order.images
+    of_hips = sorting.Sorting(reviewed, kept, sorting.RANDOM, run, "hips")
+    assert of_hips.images == ()
+    of_hips.start()
+    of_hips.stop()
+    assert of_hips.said.startswith("Not sorted: --domain=hips: ")  # the run has no such

@@ -13,7 +13,7 @@ from ctd_jax.config import load_config
 from ctd_jax.data import landmark_folder as reader
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
-from ctd_jax.review import folder, training_folder
+from ctd_jax.review import folder, journal, training_folder
 
 WORDS = ["train", "train", "val", "test"]
 
@@ -153,6 +153,24 @@ def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path)
     assert list(training_folder.split_of(reviewed, names, run).values()) == WORDS
 
 
+def test_a_folder_says_who_is_on_the_pictures_of_a_run_that_had_no_names(root, tmp_path):
+    """Also by pictures that are not written: the new ones of people in val or test go there, too."""
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    for row, subject in zip(rows[1:], ["anna", "Anna", "ben", "ben", "ben", "eva", "eva"], strict=True):
+        row[1] = subject
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    old = zip(["000", "002", "003", "005"], ["val", "train", "test", "train"], strict=True)
+    known = [[f"{name}.png", f"{name}.png", split, digest(root / f"images/{name}.png")] for name, split in old]
+    run, reviewed = run_of(tmp_path / "run", known), folder.read(root)
+    expected = ["val", "val", "train", "test", "test", "train", "train", "train"]
+    found = training_folder.split_of(reviewed, reviewed.images, run)
+    assert [found[f"images/00{i}.png"] for i in range(8)] == expected
+    new = ["images/004.png"]
+    assert training_folder.split_of(reviewed, new, run) == {new[0]: "test"}
+
+
 def test_a_run_of_two_domains_keeps_val_and_test(root, tmp_path):
     """Pictures are told by their digests, people without their domain, and not by those of the other one."""
     kept = [f"images/00{i}.png" for i in (0, 1, 4)]
@@ -224,6 +242,37 @@ def test_nothing_is_written_of_what_the_reader_refuses(root, tmp_path):
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="--out: .* has the folder that is reviewed"):
         training_folder.write(folder.read(root), [edit("images/003.png", done=True)], root, force=True)
+
+
+def test_force_replaces_a_landmark_folder_and_nothing_else(root, tmp_path):
+    reviewed, out = folder.read(root), tmp_path / "new"
+    done = [edit("images/000.png", done=True)]
+    training_folder.write(reviewed, done, out)
+    for name in ("landmarks_eva.csv", "raters.html", "images/other.PNG"):
+        (out / name).touch()
+    training_folder.write(reviewed, done, out, force=True)
+    assert not (out / "raters.html").exists() and not (out / "images/other.PNG").exists()
+    for name in ("notes.txt", "runs/landmarks.csv", "landmarks_eva/notes.csv", "review/eva.jsonl"):
+        (out / name).parent.mkdir(exist_ok=True)
+        (out / name).touch()
+        with pytest.raises(UserError, match=f"is not replaced: it has {name}, which is no part of a landmark folder"):
+            training_folder.write(reviewed, done, out, force=True)
+        (out / name).unlink()
+    (out / "landmarks.csv").unlink()
+    with pytest.raises(UserError, match="it has no landmarks.csv, so is no landmark folder"):
+        training_folder.write(reviewed, done, out, force=True)
+
+
+def test_points_of_an_older_journal_are_written(root, tmp_path):
+    """Its pictures are called as landmarks.csv spells them, `./images/000.png`."""
+    table = root / "landmarks.csv"
+    table.write_text(table.read_text().replace("images/", "./images/"))
+    (tmp_path / "anna.jsonl").write_text(
+        json.dumps(edit("./images/000.png", {"chin": point(7.0, 8.0)}, done=True)) + "\n"
+    )
+    training_folder.write(folder.read(root), journal.read(tmp_path / "anna.jsonl"), tmp_path / "new")
+    found = reader.read(tmp_path / "new")
+    assert found.xy[0, found.landmarks.names.index("chin")].tolist() == [7, 8]
 
 
 def test_whose_review_and_where_to(root):

@@ -39,8 +39,9 @@ class Page {
       this.outbox.send();
       this.order.take(found.order);
       this.lists.fill();
-      await this.go(images.includes(image) ? images.indexOf(image) : this.firstOpen());
-      if (isOther && !this.hint) this.say("The list of pictures has changed");
+      this.go(images.includes(image) ? images.indexOf(image) : this.firstOpen()).then(() => {
+        if (isOther && !this.hint) this.say("The list of pictures has changed");
+      });
     } catch (error) {
       this.outbox.failed(error);
     }
@@ -49,9 +50,12 @@ class Page {
   /* From time to time: whether the server is there, and whether this window may edit. One that may again, after another
      one did or the server was started again, begins anew with what is on the disk. */
   async ask() {
-    const isLost = () => !this.review || (this.outbox.trouble && ["taken", "anew"].includes(this.outbox.trouble.kind));
+    if (this.isAsking) return;
+    this.isAsking = true;
+    const isLost = () => !this.review || this.outbox.isLost;
     if (!isLost()) await this.outbox.ping();
-    if (isLost()) await this.open();
+    if (isLost() && !this.outbox.sending) await this.open(); // else what is being sent would not be in the answer
+    this.isAsking = false;
   }
 
   get image() {

@@ -107,8 +107,13 @@ class Outbox {
     this.waiting = this.waiting.filter((edit) => !kept.has(edit.id));
   }
 
+  /* Whether another window edits, or the page has to be opened anew first. */
+  get isLost() {
+    return Boolean(this.trouble) && ["taken", "anew"].includes(this.trouble.kind);
+  }
+
   async send() {
-    if (this.sending || !this.waiting.length || (this.trouble && this.trouble.kind === "taken")) return;
+    if (this.sending || !this.waiting.length || this.isLost) return;
     this.sending = true;
     try {
       while (this.waiting.length) {

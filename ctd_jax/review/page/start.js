@@ -44,4 +44,4 @@ function wire(page) {
 
 const page = new Page(at("enclosed") ? new Enclosed(JSON.parse(at("enclosed").textContent)) : new Server(new URLSearchParams(location.search).get("token") || ""));
 wire(page);
-page.open();
+page.ask();
