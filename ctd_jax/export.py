@@ -154,7 +154,13 @@ def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":
             f"{config.data.root}: {len(had - has)} of the {len(had)} validation pictures of {workdir / 'split.csv'} "
             "are others now; restore them, or give their folder with --config.data.root=DIR"
         )
-    return pictures.parts.get(_DOMAIN.value or "", pictures).split("val")
+    val = pictures.parts.get(_DOMAIN.value or "", pictures).split("val")
+    if not len(val):
+        where = f"domain {_DOMAIN.value} of {workdir}" if _DOMAIN.value else workdir
+        raise UserError(
+            f"{where} has no validation pictures, which an export is checked on; give a domain that has some"
+        )
+    return val
 
 
 def _metadata(workdirs: list[pathlib.Path], network: "Trained", size: int, b: Any) -> dict[str, Any]:

@@ -75,20 +75,36 @@ _FORCE = flags.DEFINE_bool("force", False, "Replace what --out names.", flag_val
 
 _log = logging.getLogger("ctd_jax.label_files")  # also where __name__ is __main__
 _paths: list[str] = []
+_MAILED = "import with --key"
+_READ = {  # the flags that each reads, beside --out and --force
+    "import": ("images", "from", "names", "spacing", "who", "negative_missing"),
+    _MAILED: ("key", "images", "rater", "workdir"),
+    "export": ("to", "images", "spacing"),
+    "from-review": ("rater", "workdir"),
+    "raters": ("raters",),
+}
 
 
 def main() -> None:
     ways = {"import": _import, "export": _export, "from-review": _from_review, "raters": _raters}
     if len(_paths) != 2 or _paths[0] not in ways:
         raise UserError(f"expected {' or '.join(ways)}, and one file or folder, found {_paths}; --help shows examples")
+    _check_flags(_MAILED if _paths[0] == "import" and _KEY.value else _paths[0])
     print(ways[_paths[0]](pathlib.Path(_paths[1]), pathlib.Path(_OUT.value)))
+
+
+def _check_flags(way: str) -> None:
+    """Raises UserError if a flag is given that `way`, of `_READ`, would ignore."""
+    for flag in _FLAGS:
+        readers = [other for other, read in _READ.items() if flag in read]
+        if readers and way not in readers and _FLAGS[flag].value:
+            known = ", ".join(f"--{name}" for name in _READ[way])
+            raise UserError(f"--{flag} is for {', '.join(readers)}; {way} has {known}")
 
 
 def _import(source: pathlib.Path, out: pathlib.Path) -> str:
     from ctd_jax.labels import zipped
 
-    if _TO.value:
-        raise UserError("--to is for export; import has --from")
     files.expect("out", out, "")
     if _KEY.value:
         return _import_mailed(source, pathlib.Path(_KEY.value), out)
@@ -134,8 +150,6 @@ def _import_mailed(source: pathlib.Path, key: pathlib.Path, out: pathlib.Path) -
 def _export(source: pathlib.Path, out: pathlib.Path) -> str:
     from ctd_jax.labels import FORMATS, by_name, exporting
 
-    if _FROM.value or _NAMES.value or _WHO.value or _NEGATIVE.value:
-        raise UserError("--from, --names, --who and --negative_missing are for import; export has --to")
     if not _TO.value:
         raise UserError(f"--to is missing: the format to export, one of {', '.join(FORMATS)}")
     by_name.check_name("--to", _TO.value)

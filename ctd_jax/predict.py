@@ -59,8 +59,8 @@ import json
 import pathlib
 import platform
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from absl import flags
 
@@ -194,7 +194,7 @@ def main() -> None:
         kept = Unfinished(folder, asked.facts, share, asked.batches)
         with kept.held():
             _predict(asked, kept)
-            lacking = kept.finish(lambda: _write(asked.predictor, asked.given, asked.writers, kept))
+            lacking = kept.finish(lambda: _write(asked, kept))
     if lacking:
         left = f"{lacking} of all {asked.batches} batches of {asked.predictor.batch_size} pictures are not"
         if _CLUSTER.value:
@@ -274,6 +274,7 @@ def _opened_once(arguments: tuple[str, ...], facts: tuple[tuple[str, str], ...])
 def _predict(asked: Asked, kept: Unfinished) -> None:
     """Predicts, and keeps, what is left of this process's share."""
     predictor, given, writers, _ = asked
+    _check_there(asked, kept, kept.read(own=True))
     if kept.to_do:  # else label files may be there: a process was stopped while it wrote them
         for writer in writers[1:]:
             writer.prepare()
@@ -286,9 +287,25 @@ def _predict(asked: Asked, kept: Unfinished) -> None:
         kept.append(batch.to_json(predictor.trained))
 
 
-def _write(predictor: "Predictor", given: "Given", writers: "Sequence[Writer]", kept: Unfinished) -> None:
+def _check_there(asked: Asked, kept: Unfinished, batches: Iterable[Mapping[str, Any]]) -> None:
+    """Raises UserError if a class map or an overlay, of pictures of `batches` that are done, is gone."""
+    maps = "" if asked.predictor.trained.has_points else _OUT.value
+    folders = [pathlib.Path(folder) for folder in (maps, _OVERLAYS.value) if folder]
+    written = (asked.given.beside(folder, pathlib.Path(file)) for one in batches for file, *_ in one["files"]
+               for folder in folders)  # fmt: skip
+    if gone := next((path for path in written if not path.exists()), None):
+        raise UserError(
+            f"{gone} is missing, which was written before the command was stopped; bring it back, or remove "
+            f"{kept.folder} to begin anew, and start the command again"
+        )
+
+
+def _write(asked: Asked, kept: Unfinished) -> None:
     """Writes what is a file of all pictures."""
     from ctd_jax.tasks.writer import Done
+
+    predictor, given, writers, _ = asked
+    _check_there(asked, kept, kept.read())
 
     def batches() -> Iterator[Done]:
         return (Done.of_json(one, predictor.trained) for one in kept.read())

@@ -19,13 +19,14 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctd_jax import data, tasks
+from ctd_jax import data, metrics, tasks
 from ctd_jax.config import config_of_run
 from ctd_jax.data import given_spacing
 from ctd_jax.data.boxes import Box
 from ctd_jax.data.given import Given
 from ctd_jax.data.prefetch import THREADS, map_in_threads, progress
 from ctd_jax.errors import UserError
+from ctd_jax.metrics.presence import there_alone
 from ctd_jax.tasks import averaged
 from ctd_jax.tasks.trained import Seen
 from ctd_jax.tasks.writer import Done
@@ -156,7 +157,8 @@ class Predictor:
         result: Any = self.trained.result(tuple(map(str, given.files)), found)
         if not given.spacing:
             return result
-        mm = given.spacing.mm(given.files, self.names, result.xy)
+        there = there_alone(metrics.concatenate(found))
+        mm = given.spacing.mm(given.files, self.names, there.xy)
         return dataclasses.replace(result, spacing=mm, at_detector=given.spacing.at_detector)
 
     def check_points(self) -> None:

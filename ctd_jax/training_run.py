@@ -84,7 +84,7 @@ def _train_and_evaluate(
             hosts.check_same({"choices": task.config.to_dict()})
             try:
                 variables = _fit(task, workdir, parallel, signals)
-                with memory.advising(memory.advice_of_evaluation(task.config.eval.batch_size)):
+                with memory.advising(memory.advice_of_evaluation(task.config.eval.batch_size, len(parallel.devices))):
                     return task.finish(variables, parallel, workdir, began)
             except memory.TooLarge as error:
                 if config.data.image_size or jax.process_count() > 1:
@@ -216,7 +216,7 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     names = _names(task, config)
     watch = finite.Watch(parallel.first, names)
     pace = Pace(parallel.devices[0].platform, memory.of_step(compiled, parallel.devices))
-    learning = memory.advising(memory.advice(config.train, len(parallel.devices)))
+    learning = memory.advising(memory.advice_of_step(config.train, len(parallel.devices)))
     with learning, checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
         if hosts.is_first():
@@ -242,7 +242,9 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                 if evaluating:
                     with log.pause():
                         memory.give_back()
-                        with memory.advising(memory.advice_of_evaluation(config.eval.batch_size)):
+                        with memory.advising(
+                            memory.advice_of_evaluation(config.eval.batch_size, len(parallel.devices))
+                        ):
                             error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
                         norms: dict[str, float] = {}
                         if task.gradient_terms:

@@ -56,7 +56,7 @@ class Unfinished:
     """
 
     def __init__(self, folder: pathlib.Path, facts: Mapping[str, str], share: Share, batches: int):
-        self._folder, self._share, self._batches = folder, share, batches
+        self.folder, self._share, self._batches = folder, share, batches
         self._facts = {**facts, "shards": str(share.among)}
         self._file = folder / str(share) / FILE
         self._end = 0  # of what is whole in it
@@ -70,13 +70,13 @@ class Unfinished:
           UserError: it is another's, or what is kept there is of another command.
         """
         with lock.held(self._file.parent):
-            for file in self._folder.glob(f"*/{FILE}"):
+            for file in self.folder.glob(f"*/{FILE}"):
                 self._check(file)
             ends = [end for end, _ in _whole_lines(self._file)]
             if len(ends) > 1:  # the first line is no batch
                 self._end, self.done = ends[-1], len(ends) - 1
             yield
-        for folder in (self._file.parent, self._folder):
+        for folder in (self._file.parent, self.folder):
             with contextlib.suppress(OSError):  # something is in it
                 folder.rmdir()
 
@@ -84,11 +84,17 @@ class Unfinished:
         lines = _whole_lines(file)
         found = next((facts for _, facts in lines), self._facts)
         differ = [name for name, fact in self._facts.items() if found.get(name) != fact]
-        if differ and any(True for _ in lines):
+        if not differ or not any(True for _ in lines):
+            return
+        if not set(self._facts) <= set(found):
             raise UserError(
-                f"{self._folder} has what another command has begun, with other {' and '.join(differ)}; give that "
-                "command again, which goes on there, or another --out, or remove that folder"
+                f"{self.folder} has what an older version has begun, and this one can't go on there; remove that "
+                "folder, or give another --out"
             )
+        raise UserError(
+            f"{self.folder} has what another command has begun, with other {' and '.join(differ)}; give that command "
+            "again, which goes on there, or another --out, or remove that folder"
+        )
 
     @property
     def to_do(self) -> range:
@@ -107,9 +113,9 @@ class Unfinished:
             self._end = file.tell()
         self.done += 1
 
-    def read(self) -> Iterator[dict[str, Any]]:
-        """The batches of all shares that are done, in order."""
-        for file in self._files():
+    def read(self, *, own: bool = False) -> Iterator[dict[str, Any]]:
+        """The batches of all shares that are done, in order; `own`: of this share alone."""
+        for file in [self._file] if own else self._files():
             lines = _whole_lines(file)
             next(lines, None)
             yield from (batch for _, batch in lines)
@@ -121,7 +127,7 @@ class Unfinished:
     def finish(self, work: Callable[[], None]) -> int:
         """`work()`, if all batches of all shares are done and no other process was here before; nothing is kept then.
         Returns `lacking`."""
-        with lock.held(self._folder, wait=True):
+        with lock.held(self.folder, wait=True):
             if not self._file.exists():
                 return 0  # another share was the last, or this one has no batch
             if lacking := self.lacking():
@@ -135,7 +141,7 @@ class Unfinished:
 
     def _files(self) -> list[pathlib.Path]:
         among = self._share.among
-        return [self._folder / str(Share(number, among)) / FILE for number in range(1, among + 1)]
+        return [self.folder / str(Share(number, among)) / FILE for number in range(1, among + 1)]
 
 
 @contextlib.contextmanager

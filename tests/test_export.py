@@ -1,6 +1,7 @@
 """The command that exports a run; the formats are tested in tests/formats."""
 
 import csv
+import importlib
 import importlib.util
 import json
 import pathlib
@@ -11,12 +12,15 @@ import sys
 import jax
 import numpy as np
 import pytest
+import tiny
 from exported import POINTS, form_of, noise
 from PIL import Image
 
-from ctd_jax import formats, versions
+from configs import helping
+from ctd_jax import command, data, formats, versions
 from ctd_jax.config import config_of_run
 from ctd_jax.data import synthetic
+from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
 from ctd_jax.training import checkpoint
 
@@ -227,6 +231,20 @@ def test_runs_that_can_not_be_exported(run_export, finished_run, landmark_folder
     (run / "config.json").write_text(json.dumps(config))
     (run / "report.html").unlink()
     assert "the run is not finished" in refused()
+
+
+def test_a_domain_that_only_helps_has_nothing_to_be_checked_on(tmp_path):
+    export, config = importlib.import_module("ctd_jax.export"), tiny.config("none", helping)
+    pictures = data.load(config.data, None)
+    (helper,) = pictures.helping
+    (tmp_path / "split.csv").write_text(data.splits.text(pictures.rows()))
+    for domain in (helper, *pictures.evaluated):
+        command.parse([f"--workdir={tmp_path}", "--to=onnx", f"--domain={domain}"], export._FLAGS)
+        if domain != helper:
+            assert len(export._validation(tmp_path, config)) > 0
+            continue
+        with pytest.raises(UserError, match=f"domain {helper} of {tmp_path} has no validation pictures"):
+            export._validation(tmp_path, config)
 
 
 @pytest.mark.parametrize(("to", "extra"), [("stablehlo", "export"), ("onnx", "export"), ("tflite", "tflite")])

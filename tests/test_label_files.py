@@ -53,7 +53,30 @@ def test_in_and_out(place, cli):
         (["export", "f", "--out=f.json"], "--to is missing"),
         (["export", "f", "--to=coco", "--out=f.csv"], "give a name that ends in .json"),
         (["export", "nowhere.csv", "--to=coco", "--out=f.json"], "no such file"),
-        (["export", "f", "--to=coco", "--out=f.json", "--names=a"], "are for import"),
+        (
+            ["export", "f", "--to=coco", "--out=f.json", "--names=a"],
+            "--names is for import; export has --to, --images, --spacing",
+        ),
+        (
+            ["export", "f", "--to=coco", "--out=f.json", "--workdir=r"],
+            "--workdir is for import with --key, from-review;",
+        ),
+        (["export", "f", "--to=coco", "--out=f.json", "--rater=eva"], "--rater is for"),
+        (["export", "f", "--to=coco", "--out=f.json", "--key=k.csv"], "--key is for import with --key; export has"),
+        (["export", "f", "--to=coco", "--out=f.json", "--raters=eva"], "--raters is for raters;"),
+        (["import", "labels.tps", "--images=pictures", "--out=f", "--workdir=r"], "--workdir is for import with --key"),
+        (["import", "labels.tps", "--images=pictures", "--out=f", "--rater=eva"], "--rater is for import with --key"),
+        (["import", "labels.tps", "--images=pictures", "--out=f", "--raters=eva"], "--raters is for raters;"),
+        (
+            ["import", "p.csv", "--key=k.csv", "--images=pictures", "--out=f", "--names=a"],
+            "; import with --key has --key",
+        ),
+        (["raters", "pictures", "--out=f", "--workdir=r"], "; raters has --raters"),
+        (["raters", "pictures", "--out=f", "--rater=eva"], "; raters has --raters"),
+        *[
+            (["from-review", "pictures", "--out=f", flag], "; from-review has --rater, --workdir")
+            for flag in ("--images=pictures", "--names=a", "--spacing=1", "--from=tps", "--to=tps", "--who=eva")
+        ],
     ],
 )
 def test_mistakes_end_with_2_and_nothing_written(place, cli, arguments, said):

@@ -482,12 +482,13 @@ def test_an_allocator_that_gives_up_where_nothing_is_learned(main, monkeypatch, 
     def fail(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
 
-    if when == "validating":
-        monkeypatch.setattr(LandmarkTask, "validator", lambda *_: fail)
-    else:
-        monkeypatch.setattr(LandmarkTask, "finish", fail)
-    code, _, error = main(eval__batch_size=6)
-    assert code == 2 and "give --config.eval.batch_size=3, or less" in error and "accumulate_steps" not in error
+    name, stand_in = ("validator", lambda *_: fail) if when == "validating" else ("finish", fail)
+    with monkeypatch.context() as replaced:
+        replaced.setattr(LandmarkTask, name, stand_in)
+        for size, words in ((10, "give --config.eval.batch_size=5, or less"), (4, "even one picture at once is")):
+            code, _, error = main(eval__batch_size=size)  # on 4 devices
+            assert code == 2 and words in error and "accumulate_steps" not in error
+    assert main(eval__batch_size=5)[0] == 0
 
 
 @pytest.mark.parametrize("when", ["compiling", "training"])

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import unfinished
+from ctd_jax import command, unfinished
 from ctd_jax.data import synthetic
+from ctd_jax.data.given import Given
 from ctd_jax.errors import UserError
 from ctd_jax.labels import exporting
 from ctd_jax.trust import evidence
@@ -91,6 +92,16 @@ def test_the_folder_of_another_command(tmp_path):
     begun = kept(tmp_path / "out", facts=FACTS | {"pictures": "c"})
     with begun.held():  # nothing is lost
         assert begun.to_do == range(5)
+
+
+def test_the_folder_of_an_older_version(tmp_path):
+    """It lacks what a result of this version depends on, too, and nothing goes on there."""
+    one = kept(tmp_path / "out")
+    with one.held():
+        one.append(BATCHES[0])
+    found = kept(tmp_path / "out", facts=FACTS | {"evidence": "c"})
+    with pytest.raises(UserError, match="an older version has begun.*; remove that folder, or give"), found.held():
+        pass
 
 
 @pytest.mark.parametrize("batches", [0, 1, 2, 7, 9])
@@ -215,6 +226,22 @@ def test_shards_make_the_same_files(cli, finished_run, whole, tmp_path):
     assert code == 2 and "--shard: the parts meet beside --out" in error
 
 
+def test_overlays_that_are_gone_are_not_called_done(cli, finished_run, whole, tmp_path):
+    """Of a share that was stopped, and of another share that is done."""
+    flags = arguments(finished_run[0], "out")
+    assert cli("ctd_jax.predict", *flags, "--shard=1/2")[0] == 0
+    (tmp_path / "out/seen").rename(tmp_path / "away")
+    for number in (1, 2):
+        code, said, error = cli("ctd_jax.predict", *flags, f"--shard={number}/2")
+        assert (code, said) == (2, "") and "error: out/seen/00.png.png is missing, which was written before" in error
+        assert "remove out/p.csv.unfinished to begin anew" in error and not (tmp_path / "out/p.csv").exists()
+    for picture in (tmp_path / "away").iterdir():
+        picture.rename(tmp_path / "out/seen" / picture.name)
+    code, _, error = cli("ctd_jax.predict", *flags, "--shard=2/2")
+    assert code == 2 and whole[1] in error
+    assert contents(tmp_path / "out") == whole[0]
+
+
 def test_workers_make_the_same_files(cli, finished_run, whole, tmp_path):
     flags = arguments(finished_run[0], "out")
     code, _, error = cli("ctd_jax.predict", *flags, "--cluster=local:2")
@@ -239,3 +266,19 @@ def test_rows_depend_on_what_val_showed_and_on_the_batches(tmp_path):
     assert differ(before, facts(8)) == set() and differ(before, facts(4)) == {"batches"}
     (tmp_path / evidence.FILE).write_bytes(b"radii")
     assert differ(before, facts(8)) == {"evidence"}
+
+
+def test_class_maps_that_are_gone_are_not_called_done(tmp_path):
+    predict = importlib.import_module("ctd_jax.predict")  # `cli` imports it anew
+    command.parse(["--workdir=run", f"--out={tmp_path / 'maps'}"], predict._FLAGS)
+    given = Given([tmp_path / f"{i}.png" for i in range(3)], {}, {}, {})
+    predictor = types.SimpleNamespace(trained=types.SimpleNamespace(has_points=False))
+    asked = predict.Asked(predictor, given, (), {})
+    done = [{"files": [[str(tmp_path / f"{i}.png"), 3, 4]]} for i in (0, 2)]
+    (tmp_path / "maps").mkdir()
+    for i in (0, 2):
+        (tmp_path / f"maps/{i}.png.png").touch()
+    predict._check_there(asked, kept(tmp_path / "maps.unfinished"), done)
+    (tmp_path / "maps/2.png.png").unlink()
+    with pytest.raises(UserError, match=r"maps/2\.png\.png is missing.*remove .*/maps\.unfinished to begin anew"):
+        predict._check_there(asked, kept(tmp_path / "maps.unfinished"), done)

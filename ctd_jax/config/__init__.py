@@ -7,6 +7,7 @@ are older (`of_run.py`).
 from ctd_jax.config.keys import (
     NETWORK_KEYS,
     PATH_KEYS,
+    check_unread,
     config_hash,
     content_of,
     contents_of,
@@ -27,6 +28,7 @@ __all__ = [
     "WEIGHT",
     "Range",
     "check_config",
+    "check_unread",
     "config_hash",
     "config_of_run",
     "content_of",

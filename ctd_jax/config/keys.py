@@ -9,6 +9,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ctd_jax.errors import UserError
+
 # These keys say how a run is carried out, not what it is: a run may continue with other values.
 FREE_KEYS = ("grid", "parallel", "data.cache_mib", "data.on_device", "eval.batch_size", "train.remat")
 # These name files and folders: a run may continue where they lie elsewhere, if they hold the same.
@@ -47,6 +49,15 @@ def written(value: Any) -> str:
     if isinstance(value, list):
         return ",".join(map(str, value)) + "," * (len(value) == 1)
     return str(value)
+
+
+def check_unread(config: ConfigDict, only: Mapping[str, Any], why: str) -> None:
+    """Raises UserError if a key that is not read has another value than its `only` one; `why` says what does not read
+    it."""
+    keys = flatten(config)
+    for key, value in only.items():
+        if keys[key] != value:
+            raise UserError(f"{key} is {written(keys[key])}, but {why}; give --config.{key}={written(value)}")
 
 
 def config_hash(config: ConfigDict) -> str:

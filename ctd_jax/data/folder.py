@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from ctd_jax import files
 from ctd_jax.data import dicom_spacing, splits, tables
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Fault, Faults
@@ -138,7 +139,7 @@ def read_rows(
         if image is None or annotation is None:
             continue
         images.append(image)
-        subjects.append(row.word("subject") or image)
+        subjects.append(files.plain(row.word("subject")) or image)
         split_of.append(split)
         where.append(row.at)
         spacing.append(mm)
@@ -159,11 +160,21 @@ def read_rows(
     return fields, annotations
 
 
+def _find(row: Row, name: str) -> str:
+    """The file of this name, or of the one that `files.cell` has made safe for a spreadsheet."""
+    try:
+        return row.pictures.find(name, row.at)
+    except Fault:
+        if files.plain(name) == name:
+            raise
+        return row.pictures.find(files.plain(name), row.at)
+
+
 def _find_once(row: Row, seen: dict[str, str]) -> str | None:
     """The file that a row names; None if there is none, or another row has it. `seen`: path -> file and row."""
     name = row.values["image"]
     try:
-        image = row.pictures.find(name, row.at)
+        image = _find(row, name)
         check_once(image, name, row.at, seen)
     except Fault as fault:
         row.faults.add(fault.kind, str(fault))

@@ -9,6 +9,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
+from ctd_jax import files
 from ctd_jax.data import about, annotation_checks, columns, folder, pictures, raters, tables
 from ctd_jax.data.about import Landmarks
 from ctd_jax.data.boxes import BOX, Box, check_box
@@ -174,7 +175,7 @@ def _annotation(row: Row, columns_of: Mapping[str, tuple[str, str]], landmarks: 
     if any(column in row.values for column in BOX) and not np.isinf(box).any():
         with row.faults.collecting("box"):
             check_box(box, row.at)
-    rater = row.word(raters.COLUMN)
+    rater = files.plain(row.word(raters.COLUMN))
     if raters.COLUMN in row.values and not (rater and rater.isprintable() and len(rater) <= raters.LONGEST):
         expected = f"expected who annotated the row, in at most {raters.LONGEST} characters"
         row.faults.add("rater", f"{row.at}: {raters.COLUMN} is {rater[:80]!r}; {expected}")

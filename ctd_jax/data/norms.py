@@ -16,7 +16,7 @@ from ctd_jax.data.faults import Faults
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import plane
 from ctd_jax.metrics.agreement import Measured
-from ctd_jax.metrics.measurements import DEGREES
+from ctd_jax.metrics.measurements import are_turns
 
 NEEDED = ("measurement", "unit", "mean", "sd")
 BY = ("sex", "age_from", "age_to")
@@ -67,7 +67,7 @@ class Norms:
         (norm,) = holding
         if norm.unit != unit.removesuffix(" unsigned"):
             return math.nan, f"the norm is in {norm.unit or 'no unit'}, the value in {unit or 'none'}"
-        if unit == DEGREES:
+        if are_turns(unit, value, norm.mean):
             value = float(plane.turned(value, norm.mean))
         return (value - norm.mean) / norm.sd, ""
 

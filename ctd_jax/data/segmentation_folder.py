@@ -147,15 +147,12 @@ def read_rows(root: pathlib.Path, faults: Faults) -> ClassMapTable:
 
 def _check_names(table: ClassMapTable, faults: Faults) -> None:
     """Results name a picture without the folder that is called as its domain."""
-    seen: dict[tuple[str, str], str] = {}
-    for domain, image, at in zip(table.domains, table.images, table.where, strict=True):
-        name = image.removeprefix(f"{domain}/")
-        if (domain, name) in seen:
-            message = (
-                f"{at}: {image} and {seen[domain, name]} of domain {domain!r} would both be called {name}; rename one"
-            )
+    seen: dict[str, str] = {}
+    for name, image, at in zip(table.names, table.images, table.where, strict=True):
+        if name in seen:
+            message = f"{at}: {image} and {seen[name]} are of one domain, and would both be called {name}; rename one"
             faults.add("two pictures of one name", message)
-        seen[domain, name] = image
+        seen[name] = image
 
 
 def _annotation(row: Row, classes: Classes) -> _Annotation | None:

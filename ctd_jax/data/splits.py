@@ -171,14 +171,14 @@ def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
 
     Raises:
       UserError: it gives a picture two splits, by two spellings of its name; or it names pictures that the data do not
-        have, but for those whose split is `unlabelled`: the split.csv of a run has those of a folder, which are added
-        later.
+        have, but for those whose split is `unlabelled` or `unused`: the split.csv of a run has those of a folder, which
+        are added later.
     """
     known, found, unknown = picture_files.Known(images), dict[str, str](), []
     for name, split in given.items():
         image = known.find(name)
         if image is None:
-            unknown += [name] * (word(split) != UNLABELLED)
+            unknown += [name] * (word(split) not in (UNLABELLED, UNUSED))
         elif found.setdefault(image, split) != split:
             raise UserError(
                 f"the split file gives {image} two splits, {found[image]} and, as {name}, {split}; keep one"

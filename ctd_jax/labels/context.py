@@ -28,7 +28,8 @@ class Pictures:
 
     def find(self, name: str, at: str) -> str:
         """The file below the root that `name`, in an entry `at`, means: the one of this path, or whose path is the
-        longest end of it, or the only one of this last part.
+        longest end of it, or the only one of this last part. A file in the root itself is such an end where the folder
+        before its name is called as the root.
 
         Raises:
           Fault: there is none, or several, or `name` leads out of the folder.
@@ -49,10 +50,7 @@ class Pictures:
         elsewhere = os.path.isabs(path) or re.match(r"[A-Za-z]:/", path)
         if not elsewhere and os.path.isfile(self.root / path):
             return os.path.normpath(path)
-        fitting = self._by_name.get(path.rpartition("/")[2].casefold(), [])
-        ends = [file for file in fitting if f"/{path}".casefold().endswith(f"/{file}".casefold())]
-        longest = max(map(len, ends), default=0)
-        fitting = [file for file in ends if len(file) == longest] or fitting
+        fitting = self._fitting(path)
         if len(fitting) == 1:
             self._moved[name] = fitting[0]
             return fitting[0]
@@ -93,6 +91,22 @@ class Pictures:
             name, file = next(iter(self._moved.items()))
             _log.warning("%d pictures are found by the last part of their path alone; first, %s is %s",
                          len(self._moved), name, self.root / file)  # fmt: skip
+
+    def _fitting(self, path: str) -> list[str]:
+        """The files that `path` may mean, see `find`."""
+        *folders, name = [part for part in path.casefold().split("/") if part not in ("", ".")] or [""]
+        ends = ["/".join([*folders[i:], name]) for i in range(len(folders))]
+        if folders and folders[-1] == self.root.resolve().name.casefold():
+            ends.append(name)
+        return next((self._by_path[end] for end in ends if end in self._by_path), self._by_name.get(name, []))
+
+    @functools.cached_property
+    def _by_path(self) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = {}
+        for files in self._by_name.values():
+            for file in files:
+                found.setdefault(file.casefold(), []).append(file)
+        return found
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[str]]:

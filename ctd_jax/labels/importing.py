@@ -179,7 +179,8 @@ def _table(labels: Labels) -> tuple[list[str], list[list[str]]]:
         cells = ["" if np.isnan(value) else repr(float(value)) for value in xy.ravel()]
         mm = [repr(float(value)) for value in picture.spacing or ()] or ["", ""]
         hidden = ["1" if _is_hidden(picture, name) else "" for name in covered]
-        rows.append([picture.image, *[picture.subject] * named, *cells, *(mm if spaced else []), *hidden])
+        who = [files.cell(picture.subject)] * named
+        rows.append([files.cell(picture.image), *who, *cells, *(mm if spaced else []), *hidden])
     of_hidden = [f"{name}{landmark_folder.HIDDEN}" for name in covered]
     return [*header, *(SPACING if spaced else ()), *of_hidden], rows
 

@@ -17,7 +17,7 @@ from scipy import special
 from ctd_jax import files
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, intervals, plane, read_rows, subject_units
-from ctd_jax.metrics.measurements import DEGREES, Measurement, classes, evaluate, units
+from ctd_jax.metrics.measurements import Measurement, are_turns, classes, evaluate, units
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 WORDS = ("class", "true_class", "reason")  # further columns, where any measurement has classes, or any value is empty
@@ -97,7 +97,7 @@ class Measured:
         Angles about 180 degrees, where their numbers jump, are moved by whole turns: all to within half a turn of the
         mean direction of the true ones, and each value to within half a turn of its own."""
         rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))
-        if (rows.units == DEGREES).any():
+        if are_turns(rows.units, rows.true_value, rows.value):
             true_value = plane.turned(rows.true_value, plane.direction(rows.true_value))
             return dataclasses.replace(rows, true_value=true_value, value=plane.turned(rows.value, true_value))
         in_mm = np.char.startswith(rows.units, "mm")
@@ -251,7 +251,7 @@ def between_raters(
     for m, one in enumerate(measurements):
         rows = in_mm[:, m] if in_mm[:, m].any() else np.ones(len(values), bool)
         of_raters = values[rows, m]
-        if (unit[:, m] == DEGREES).any():
+        if are_turns(unit[:, m], of_raters):
             of_raters = plane.turned(of_raters, plane.direction(of_raters))
         found[one.name] = between(of_raters)
     return found

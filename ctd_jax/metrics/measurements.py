@@ -327,6 +327,13 @@ def units(measurements: Sequence[Measurement], spacing: np.ndarray) -> np.ndarra
     return np.stack([of[one.quantity] for one in measurements], axis=1)
 
 
+def are_turns(unit: np.ndarray | str, *degrees: np.ndarray | float) -> bool:
+    """Whether numbers are angles that jump from 180 to -180 degrees. A sum or a difference of angles, whose unit is
+    `DEGREES` too, may go beyond, and then does not."""
+    within = all(np.nanmax(np.abs(one), initial=0.0) <= 180 for one in degrees)
+    return bool(np.any(np.asarray(unit) == DEGREES)) and within
+
+
 def classes(one: Measurement, value: np.ndarray, unit: np.ndarray) -> np.ndarray:
     """`[N]` names of the classes that values lie in; "" where the value is unknown, or is not in mm but its classes
     are."""

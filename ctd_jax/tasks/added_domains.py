@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 from ctd_jax import data, models
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.start_run import note
-from ctd_jax.tasks.trained import Run
+from ctd_jax.tasks.trained import Run, warn_of_grey
 from ctd_jax.training import checkpoint
 from ctd_jax.typing import EncoderSpec, InputSpec, Variables
 
@@ -45,10 +45,10 @@ class AddedDomains:
         input_spec: InputSpec,
         pictures: data.SplitPictures,
     ) -> "AddedDomains":
-        """The network of `config.start`.
+        """The network of `domains.start`.
 
         Args:
-          config: `domains` of the run that adds domains.
+          config: of the run that adds domains.
           outputs: of its domains, the names of landmarks or classes; none: there are no domains.
           encoder, input_spec: of its teacher.
           pictures: its pictures.
@@ -57,14 +57,14 @@ class AddedDomains:
           UserError: there is no such run, or its network is not one that these domains can be added to, or it has
             learned from subjects whose pictures this one is judged by.
         """
-        run = Run.read(pathlib.Path(config.start))
+        run = Run.read(pathlib.Path(config.domains.start))
         title = f"domains.start is {run.workdir}"
         if not run.domains or not (run.config.domains.norm and run.config.domains.heads):
             raise UserError(
                 f"{title}, which has no batch norm and head for each domain; expected a run of several domains, with "
                 "domains.norm and domains.heads"
             )
-        if outputs and not (config.norm and config.heads):
+        if outputs and not (config.domains.norm and config.domains.heads):
             raise UserError(
                 f"{title}; a domain is added by its batch norm and head: set domains.norm and .heads to True"
             )
@@ -79,6 +79,14 @@ class AddedDomains:
                 )
         if outputs and not set(outputs) - set(names):
             raise UserError(f"{title}, which knows {', '.join(outputs)} already; add a folder to data.root")
+        for key in ("image_size", "margin"):
+            if set(outputs) & set(names) and run.config.data[key] != config.data[key]:
+                raise UserError(
+                    f"{title}, where data.{key} is {run.config.data[key]}, and here it is {config.data[key]}: the "
+                    f"domains that it knows would be seen otherwise; give --config.data.{key}={run.config.data[key]}"
+                )
+        for domain in set(pictures.grey) & set(names):
+            warn_of_grey(title, run.grey(domain), pictures.grey[domain])
         known = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.variables).items()}
         return cls(run.workdir, known, tuple(names), note(title, run, pictures))
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ctd_jax import trust
+from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.trained import Trained
 from ctd_jax.typing import Batch, Variables
@@ -82,6 +83,11 @@ def as_one(networks: Sequence[Trained]) -> Trained:
     return dataclasses.replace(with_evidence(networks), forward=forward, variables=variables, networks=tuple(networks))
 
 
+def _val(network: Trained) -> set[tuple[str, str]]:
+    """Name and digest of each picture of val: those of two places may have the same names."""
+    return {(row[0], row[3]) for row in splits.read(network.workdir / "split.csv") if row[2] == "val"}
+
+
 def with_evidence(networks: Sequence[Trained]) -> Trained:
     """The first of the networks, with what val showed of the average of all."""
     first, each = networks[0], [one.evidence for one in networks if one.evidence]
@@ -89,7 +95,8 @@ def with_evidence(networks: Sequence[Trained]) -> Trained:
         lacks = next(one.lacks for one in networks if not one.evidence)
         return dataclasses.replace(first, evidence=None, lacks=lacks)
     lacks, evidence = "", trust.calibrated(each)
-    if not evidence:
+    if not evidence or any(_val(one) != _val(first) for one in networks):
+        evidence = None
         lacks = (
             "the runs have other pictures in val, so that nothing can be learned there of their average; give all the "
             "same --config.data.split"

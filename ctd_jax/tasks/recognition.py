@@ -17,7 +17,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from ctd_jax import data, files, models
-from ctd_jax.config import config_hash, flatten, written
+from ctd_jax.config import check_unread, config_hash
 from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses.supervised import arcface_logits, unit_vectors
@@ -30,13 +30,19 @@ from ctd_jax.training.parallel import AXIS, Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
 EMBEDDING = 128  # length of MobileFaceNet's, as published (Chen et al. 2018)
-UNUSED = {  # keys of the other tasks, and the only value that each may have
+UNREAD = {  # keys of the other tasks, and the only value that each may have
     "teacher.weights": "none",
     "teacher.run": "",
     "model.start": "",
     "domains.start": "",
     "data.unlabelled": "",
+    "data.raters": "mean",
+    "model.network": "encoder_decoder",
+    "model.decoder": "dense",
+    "coordinates.weight": 0.0,
+    "train.heatmap_loss": "mse",
     "train.encoder_layers": "all",
+    "eval.mirror": False,
 }
 
 
@@ -90,13 +96,11 @@ class RecognitionTask:
         number = len(self.pictures.everything.domains)
         if number > 1:
             raise UserError(f"data.root has {number} domains, but recognition learns from one; give one folder")
-        keys = flatten(self.config)
-        for key, value in {**UNUSED, **{f"constraints.{name}.weight": 0.0 for name in self.config.constraints}}.items():
-            if keys[key] != value:
-                raise UserError(
-                    f"{key} is {keys[key]}, but the task is recognition, which starts from random weights and learns "
-                    f"from labels alone; give --config.{key}={written(value)}"
-                )
+        check_unread(
+            self.config,
+            UNREAD | {f"constraints.{name}.weight": 0.0 for name in self.config.constraints},
+            "the task is recognition, which starts from random weights and learns from labels alone",
+        )
         known = set(self.train.subjects)
         if len(known) == 1:
             raise UserError(

@@ -108,7 +108,7 @@ class StudentTask(abc.ABC):
         self.model = self._build(num_outputs=0)
         self._added_domains = None
         if config.domains.start:
-            self._added_domains = AddedDomains.read(config.domains, outputs, self.encoder, self.teacher.input, pictures)
+            self._added_domains = AddedDomains.read(config, outputs, self.encoder, self.teacher.input, pictures)
             self.train = self._added_domains.only_new(self.train)
         self._start = None
         if config.model.start:

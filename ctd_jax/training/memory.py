@@ -113,7 +113,7 @@ def compile_step(
     """
     import jax
 
-    with advising(advice(train, len(devices))):
+    with advising(advice_of_step(train, len(devices))):
         compiled = step.lower(state, constants, batch).compile()
     give_back()
     need, free = Need.of(compiled, state), limit(devices)
@@ -159,7 +159,7 @@ def check(need: Need, limit: int | None, train: "ConfigDict", devices: int) -> N
     if limit is not None and need.total > limit:
         raise TooLarge(
             f"a step with {train.batch_size} pictures does not fit into a device's memory: {need.text(limit)}; "
-            f"{advice(train, devices, need, limit)}",
+            f"{advice_of_step(train, devices, need, limit)}",
             need,
             limit,
         )
@@ -179,14 +179,14 @@ def advising(advice: str) -> Iterator[None]:
         raise UserError(f"a device ran out of memory ({first}); {advice}") from error
 
 
-def advice_of_evaluation(batch_size: int) -> str:
-    """What to do where pictures that are only looked at don't fit."""
-    if batch_size == 1:
+def advice_of_evaluation(batch_size: int, devices: int) -> str:
+    """What to do where pictures that are only looked at don't fit: each device looks at one or more at once."""
+    if batch_size <= devices:
         return "give a smaller --config.data.image_size, or another network: even one picture at once is too much"
     return f"give --config.eval.batch_size={batch_size // 2}, or less, which changes no result"
 
 
-def advice(train: "ConfigDict", devices: int, need: Need | None = None, limit: int | None = None) -> str:
+def advice_of_step(train: "ConfigDict", devices: int, need: Need | None = None, limit: int | None = None) -> str:
     """What to do where a step of training does not fit: into `limit`, if it is known what it needs."""
     at_once = train.batch_size // (devices * train.accumulate_steps)
     fits = [parts for parts in range(2, at_once + 1) if at_once % parts == 0]

@@ -50,7 +50,7 @@ MISTAKES = {
     "twice": (lambda r: edit(r, 2, "image", "heads/1.png"), "row 4: heads/1.png was already listed in .*row 3"),
     "one name": (
         lambda r: ((r / "heads/2.png").rename(r / "1.png"), edit(r, 2, "image", "1.png")),
-        "row 4: 1.png and heads/1.png of domain 'heads' would both be called 1.png; rename one",
+        "row 4: 1.png and heads/1.png are of one domain, and would both be called heads/1.png; rename one",
     ),
     "half a spacing": (lambda r: edit(r, 2, "spacing_x_mm", ""), "row 4: spacing is .*two positive numbers"),
     "column": (lambda r: without(r, "mask"), "no column `mask`, found image, domain"),

@@ -166,7 +166,9 @@ def test_a_split_csv_with_pictures_of_a_folder_can_be_given(folder, tmp_path):
     more = tmp_path / "more"
     more.mkdir()
     (more / "y.png").write_bytes((folder / "images/000.png").read_bytes())
+    (more / "z.png").write_bytes((folder / "images/015.png").read_bytes())  # of test, and left out
     pictures = load(folder, tmp_path, unlabelled=str(more), budget=2)
+    assert [row[2] for row in pictures.rows()[-2:]] == ["unlabelled", "unused"]
     (tmp_path / "split.csv").write_text(data.splits.text(pictures.rows()))
     again = load(folder, tmp_path, unlabelled=str(more), split=str(tmp_path / "split.csv"))
     assert again.rows() == pictures.rows()

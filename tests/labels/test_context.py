@@ -90,4 +90,10 @@ def test_the_longest_end_of_a_path_is_the_picture(pictures):
     label_tables.draw(pictures.root / "other")
     for name in ("sub/b.png", "other/sub/b.png", "other/a.png", "a.png"):
         assert pictures.find(f"pictures/{name}", "p.csv") == name
-        assert pictures.find(f"C:\\Users\\eva\\{name}".replace("/", "\\"), "p.csv") == name
+        assert pictures.find(f"C:\\Users\\eva\\Pictures\\{name}".replace("/", "\\"), "p.csv") == name
+    assert pictures.find("/home/eva/other/SUB/b.png", "p.csv") == "other/sub/b.png"
+    for name in ("b/a.png", "/home/eva/b/a.png", "C:\\a.png", "/a.png"):
+        with pytest.raises(Fault, match=r"a\.png may be a\.png, other/a\.png; move the others"):
+            pictures.find(name, "p.csv")
+    (pictures.root / "other/a.png").unlink()
+    assert Pictures(pictures.root).find("b/a.png", "p.csv") == "a.png"

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from ctd_jax.data import landmark_folder
 from ctd_jax.data.points import read_folder
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, by_name, importing
@@ -140,3 +141,14 @@ def test_a_turned_photograph_has_the_size_that_is_seen(tmp_path):
     (tmp_path / "a.tps").write_text("LM=1\n2 39\nIMAGE=a.jpg\n")
     (picture,) = by_name.read(tmp_path / "a.tps", "tps", label_tables.context(pictures, ("dot",))).pictures
     assert picture.size == (30, 40) and picture.points["dot"].y == 1
+
+
+def test_names_that_a_spreadsheet_would_run_come_back(tmp_path):
+    """In landmarks.csv they have a ' before them, and the reader takes it off."""
+    pictures = label_tables.draw(tmp_path / "pictures")
+    (pictures / "a.png").rename(pictures / "-a.png")
+    labels = label_tables.labels(image="-a.png", subject="-7")
+    importing.write_folder(labels, label_tables.context(pictures), tmp_path / "out", title="labels")
+    assert "\n'-a.png,'-7," in (tmp_path / "out" / "landmarks.csv").read_text()
+    table = landmark_folder.read(tmp_path / "out")
+    assert table.images == ("-a.png", "sub/b.png") and table.subjects == ("-7", "sub/b.png")

@@ -142,6 +142,9 @@ def test_signed_angles_are_compared_across_180_degrees():
     found, want = (agreement.agreement(one.true_value, one.value) for one in (rows, near.comparable("ab")))
     for key in ("bias", "loa", "mae", "slope", "icc"):
         np.testing.assert_allclose(found[key], want[key], rtol=1e-9, err_msg=key)
+    sums = dataclasses.replace(far, true_value=np.array([394.0, 250, 170]), value=np.array([200.0, 251, -175]))
+    np.testing.assert_array_equal(sums.comparable("ab").value, [200, 251, -175])
+    np.testing.assert_array_equal(sums.comparable("ab").true_value, [394, 250, 170])
     unsigned = dataclasses.replace(far, units=np.full(3, "deg unsigned"), value=np.array([0.0, 1, 2]))
     np.testing.assert_array_equal(unsigned.comparable("ab").value, [0, 1, 2])
 
@@ -152,7 +155,7 @@ def test_people_are_compared_across_180_degrees():
     bend = np.radians([[179, -179], [178, -178], [179, 179]])  # [N, R]
     ends = np.stack([np.cos(bend), np.sin(bend)], -1)
     points = np.stack([np.broadcast_to([1.0, 0], ends.shape), np.zeros(ends.shape), ends], axis=2).swapaxes(0, 1)
-    table = metrics.Predictions.from_points(list("xyz"), [""] * 3, ("a", "b", "c"), points[:, :, :, :][0])
+    table = metrics.Predictions.from_points(list("xyz"), [""] * 3, ("a", "b", "c"), points[0])
     found = agreement.between_raters(100 * points, table, measurements, np.full((3, 2), np.nan))
     assert found["knee"]["mae"] == pytest.approx((2 + 4 + 0) / 3)
 

@@ -404,7 +404,7 @@ def test_whom_the_network_knows_is_noted_and_not_judged(finished, added, tmp_pat
     task, (run, *_) = added[0], finished
     trained = [list(row) for row in splits.read(run / "split.csv") if row[2] == "train"]
     assert len(trained) == 8 and task.start["trained_on"] == trained
-    assert task.start["run"] == str(run) and task.meta["start"] == task.start["network"]
+    assert task.start["run"] == str(run) and task.meta["start"] is None, "older runs can be continued"
     table = zip(task.pictures.everything.subjects, task.pictures.split_of, strict=True)
     moved = ["test" if subject == "mm/person_00000" else split for subject, split in table]
     with pytest.raises(UserError, match="domains.start is .*, which was trained on 1 of .*: mm/person_00000"):
@@ -412,6 +412,10 @@ def test_whom_the_network_knows_is_noted_and_not_judged(finished, added, tmp_pat
     run_folder.begin(tmp_path / "run", task.config, task.pictures.rows())
     (tmp_path / "run" / start_run.FILE).write_text(json.dumps(task.start | {"trained_on": [*trained, list("abcd")]}))
     assert len(start_run.trained_on(tmp_path / "run")) == 12 + 1
+    (tmp_path / "run" / start_run.FILE).unlink()
+    only_new = [row for row in splits.read(tmp_path / "run" / "split.csv") if row[0].startswith("new/")]
+    (tmp_path / "run" / "split.csv").write_text(splits.text(only_new))
+    assert len(start_run.trained_on(tmp_path / "run")) == 12, "an older version wrote no start.json"
 
 
 @pytest.mark.parametrize("version", ["today", "domains"])
@@ -494,6 +498,7 @@ def test_a_domain_without_validation_pictures(landmark_folder, teacher_file, tmp
         ({}, "which knows mm, px already; add a folder to data.root"),
         ({"model__decoder_channels": (16, 8)}, "whose network is another: "),
         ({"domains__heads": False}, "set domains.norm and .heads to True"),
+        ({"data__margin": 0.5}, "where data.margin is 0.25, and here it is 0.5: the domains that it knows"),
         ({"teacher__weights": "none", "model__encoder": "resnet8"}, "whose encoder is"),
     ],
 )

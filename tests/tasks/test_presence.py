@@ -266,6 +266,26 @@ def test_what_is_said_to_be_absent_is_not_drawn_and_not_measured(run, root, cli,
     assert drawn[0] != drawn[1]
 
 
+def test_what_is_said_to_be_absent_is_no_ruler(run, root, cli, tmp_path, monkeypatch):
+    from ctd_jax.metrics import presence as of_metrics
+
+    picture, predictor = root / "images" / "015.png", Predictor(run)
+    arguments = ["ctd_jax.predict", f"--workdir={run}", picture, f"--out={tmp_path / 'p.csv'}"]
+    arguments += [f"--scale={','.join(absent_points.MAY_BE_ABSENT)},20", f"--measurements={tmp_path / 'm.csv'}"]
+    for threshold, known in ((0.0, True), (1.0, False)):
+        monkeypatch.setattr(of_metrics, "THRESHOLD", threshold)
+        code, _, error = cli(*arguments)
+        assert code == 0, error
+        with (tmp_path / "p.csv").open() as file:
+            rows = [row for row in csv.DictReader(file) if row["x"]]
+        assert len(rows) == K - 1 and all(bool(row.get("x_mm")) == known for row in rows)
+        with (tmp_path / "m.csv").open() as file:
+            values = {row["measurement"]: row["value"] for row in csv.DictReader(file)}
+        assert bool(values["left_eye_opening"]) == known
+        result = predictor(picture, scale=(*absent_points.MAY_BE_ABSENT, 20))
+        assert (np.isfinite(result.spacing) == known).all() and np.isfinite(result.xy[:, CHIN]).all()
+
+
 def test_without_what_val_showed_it_is_not_calibrated(run, pictures, table, tmp_path, caplog):
     old = shutil.copytree(run, tmp_path / "old")
     (old / "trust.safetensors").unlink()

@@ -197,6 +197,8 @@ def test_the_validator_is_the_mean_dice_of_val(teacher_file, mirror):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"model__decoder": "separable"}, "model.decoder is separable, but the task is segmentation.*decoder=dense"),
+        ({"coordinates__weight": 0.1}, "coordinates.weight is 0.1, but the task is segmentation"),
         ({"data__image_size": 40}, "data.image_size is 40; resnet8 needs a multiple of 16"),
         ({"data__domains": ("heads",)}, "constraints.contrastive.weight is not 0, but there is one domain"),
         ({"constraints__contrastive__layers": ("level9",)}, "constraints.contrastive.layers names 'level9'"),

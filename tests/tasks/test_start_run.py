@@ -106,7 +106,7 @@ def test_a_head_that_only_one_of_the_two_has_starts_anew(run, pictures, caplog):
 
 def test_the_picture_is_as_large_as_there(run, tmp_path, capsys):
     assert training_run.prepare(going_on(run, data__image_size=0), tmp_path)[0].config.data.image_size == 32
-    assert "data.image_size=32 (as in model.start)" in capsys.readouterr().err
+    assert f"data.image_size=32 (as in {run})" in capsys.readouterr().err
 
 
 def test_random_layers_are_not_frozen(run, pictures):

@@ -15,6 +15,7 @@ from PIL import Image
 
 from configs import ft
 from ctd_jax import Predictor, formats, metrics, tasks, training_run, trust
+from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
 from ctd_jax.trust import unlike
@@ -123,6 +124,11 @@ def test_an_average_is_calibrated_by_its_own_errors(sure_run, tmp_path, pictures
     trust.evidence.write(twin, digest, 4, {"": fewer})
     other = Predictor([sure_run[0], twin])
     assert np.isnan(other(pictures[0]).radius).all() and "other pictures in val" in other.trained.lacks
+    elsewhere = shutil.copytree(sure_run[0], tmp_path / "elsewhere")
+    rows = splits.read(elsewhere / "split.csv")
+    (elsewhere / "split.csv").write_text(splits.text([(*row[:3], row[3][::-1]) for row in rows]))
+    other = Predictor([sure_run[0], elsewhere])
+    assert "other pictures in val" in other.trained.lacks and other.trained.evidence is None, "of the same names"
 
 
 def test_of_too_few_subjects_the_report_says_so(finished_run):

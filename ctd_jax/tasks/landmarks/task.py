@@ -219,7 +219,7 @@ class LandmarkTask(StudentTask):
             "annotations": checkpoint.digest([everything.targets.xy, everything.spacing, everything.boxes, *of_raters]),
             "teacher weights": checkpoint.digest(self.teacher.variables),
             "teacher run": checkpoint.digest(self._run.variables) if self._run else None,
-            "start": self.start.get("network"),
+            "start": self._start.noted["network"] if self._start else None,
         }
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:

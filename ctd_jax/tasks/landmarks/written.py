@@ -79,7 +79,9 @@ class Table(writer.Writer):
 
     def _mm(self, given: Given, batch: Done) -> np.ndarray | None:
         """`[n, 2]` mm of a pixel of the pictures of a batch, NaN where unknown; None: no spacing is given."""
-        return given.spacing.mm(tuple(batch.files), self._names, batch.found.xy) if given.spacing else None
+        if not given.spacing:
+            return None
+        return given.spacing.mm(tuple(batch.files), self._names, there_alone(batch.found).xy)
 
     def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
         """The tables are written batch by batch: all of them together are never in memory."""

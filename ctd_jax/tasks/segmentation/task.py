@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from PIL import Image
 
 from ctd_jax import data, report
+from ctd_jax.config import check_unread
 from ctd_jax.data import augment
 from ctd_jax.losses import supervised
 from ctd_jax.metrics import segmentation
@@ -28,6 +29,13 @@ from ctd_jax.training.parallel import Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Variables
 
 _log = logging.getLogger(__name__)
+UNREAD = {  # keys of landmarks, and the only value that each may have
+    "data.raters": "mean",
+    "model.network": "encoder_decoder",
+    "model.decoder": "dense",
+    "coordinates.weight": 0.0,
+    "train.heatmap_loss": "mse",
+}
 
 
 class SegmentationTask(StudentTask):
@@ -45,6 +53,7 @@ class SegmentationTask(StudentTask):
     marks = "An outline is that of an annotated class."
 
     def __init__(self, config: ConfigDict, pictures: data.SplitPictures):
+        check_unread(config, UNREAD, "the task is segmentation, whose network has no landmarks and one decoder")
         self.classes = pictures.targets.classes
         self.layout = Layout.of(self.classes, heads=config.domains.heads)
         segmentation.suffixes(self.classes)  # names that would clash are found here
@@ -138,7 +147,7 @@ class SegmentationTask(StudentTask):
             "input": self.teacher.input,
             "grey": self.pictures.grey_of_run,
             "teacher weights": checkpoint.digest(self.teacher.variables),
-            "start": self.start.get("network"),
+            "start": self._start.noted["network"] if self._start else None,
         }
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
