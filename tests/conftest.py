@@ -87,6 +87,9 @@ def cli(monkeypatch, capsys):
         handlers = list(logger.handlers)
         monkeypatch.setattr(sys, "argv", [module, *map(str, arguments)])
         monkeypatch.delitem(sys.modules, module, raising=False)  # runpy warns of a module that is imported already
+        package, _, name = module.rpartition(".")
+        if package in sys.modules:  # else the package still has the one of before
+            monkeypatch.delattr(sys.modules[package], name, raising=False)
         monkeypatch.setattr(sys, "unraisablehook", sys.unraisablehook)  # a command has its own
         monkeypatch.setattr(threading, "excepthook", threading.excepthook)
         monkeypatch.setattr("ctd_jax.data.prefetch.EVERY", math.inf)  # no line on stderr where the machine is slow
