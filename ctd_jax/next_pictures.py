@@ -4,8 +4,8 @@
     python -m ctd_jax.next_pictures --workdir=RUN PICTURES --n=20 --order=error --out=next.csv
 
 Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. The list is
-random, because in our trials choosing gained 1 % at most (docs/results.md), and because only on random pictures can you
-read off how wrong the run is on new ones. `ctd-jax review` begins with the same list.
+random, because in our trials choosing gained 1 % on the mean (docs/results.md), and because only on random pictures can
+you read off how wrong the run is on new ones. `ctd-jax review` begins with the same list.
 
 With --order=error the network looks at the pictures. Most of the list are then those on which it is probably most
 wrong, that are unlike each other and unlike what it was trained on. What tells the error: the calibrated radius of the
@@ -70,10 +70,11 @@ def main() -> None:
 
 
 def _list(root: pathlib.Path, workdirs: list[pathlib.Path], out: pathlib.Path) -> None:
-    from ctd_jax.review import candidates, folder, listing
+    from ctd_jax.review import candidates, folder, journal, listing
 
     images, labels, table = folder.pictures(root)
-    found = candidates.find(root, images, table, labels, workdirs, _DOMAIN.value)
+    known = {*labels, *journal.marked_done(root)}
+    found = candidates.find(root, images, table, known, workdirs, _DOMAIN.value)
     if not found.free:
         raise UserError(f"{root}: no picture to label next; {'; '.join(found.said)}. Give a folder with new ones")
     if _ORDER.value == "random":

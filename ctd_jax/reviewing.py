@@ -91,6 +91,7 @@ _REPEAT = flags.DEFINE_float(
     "repeat", None, "Share of the pictures that come again, for the error within one rater; implies --blinded.", 0, 1,
     flag_values=_FLAGS,
 )  # fmt: skip
+_OF_THE_SERVER = ("rater", "port", "order", "repeat")  # flags
 _paths: list[str] = []
 
 
@@ -104,16 +105,19 @@ def main() -> None:
     if _ORDER.value == "error" and not _WORKDIR.value:
         raise UserError("--order=error asks a run; add --workdir=RUN")
     if _PORTABLE.value:
-        if _ORDER.value:
-            raise UserError("--order sorts the list of a server's page; leave it out with --portable")
-        if _REPEAT.value:
-            raise UserError("--repeat shows pictures again in a server's page; leave it out with --portable")
+        for name in _OF_THE_SERVER:
+            if _FLAGS[name].value != _FLAGS[name].default:
+                raise UserError(f"--{name} is about the page of a server; leave it out with --portable")
+        if _BLINDED.value is False:
+            raise UserError("the labels of the folder are in no such file; leave out --noblinded with --portable")
         if _BLINDED.value and (_WORKDIR.value or _PREDICTIONS.value):
             raise UserError(
                 "--workdir and --predictions put their points into the file; leave them out, and it is blinded"
             )
         _write(pathlib.Path(_paths[0]), pathlib.Path(_PORTABLE.value))
         return
+    if _SIDE.value != _FLAGS["portable_side"].default:
+        raise UserError("--portable_side is about the pictures in a file; add --portable=FILE.html")
     lacking = [name for name in ("starlette", "uvicorn") if not importlib.util.find_spec(name)]
     if lacking:
         raise UserError(f"the review page needs {' and '.join(lacking)}: pip install -e '.[review]'")
@@ -122,6 +126,7 @@ def main() -> None:
 
 def _review(root: pathlib.Path, rater: str) -> None:
     from ctd_jax.review import blinding, folder, journal, proposals, server, sorting
+    from ctd_jax.review.answers import Answers
 
     path = journal.path_of(root, rater)
     if not root.is_dir():
@@ -143,7 +148,7 @@ def _review(root: pathlib.Path, rater: str) -> None:
                 f"--order={how} sorts pictures, and --repeat has an order of its own; leave out one of them"
             )
         listed = sorting.Sorting(reviewed, kept.entries, how, workdir, _DOMAIN.value)
-        answers = server.Answers(reviewed, kept, rater, proposed, workdir, listed, shown)
+        answers = Answers(reviewed, kept, rater, proposed, workdir, listed, shown)
         listed.start()
         try:
             with contextlib.suppress(KeyboardInterrupt):  # uvicorn raises it when it is interrupted, or just ends

@@ -9,6 +9,7 @@ import time
 import uvicorn
 
 from ctd_jax.review import blinding, folder, journal, proposals, server, sorting
+from ctd_jax.review.answers import Answers
 
 TOKEN = "a_token_of_tests"
 
@@ -24,8 +25,7 @@ class Serving:
         self._proposals = proposals.Proposals(self.reviewed, predict)
         self.shown = blinding.shown(self.reviewed, rater, blinded=blinded, repeat=repeat)
         self.sorting = sorting.Sorting(self.reviewed, self.journal.entries, order or sorting.FOLDER, workdir)
-        answers = server.Answers(self.reviewed, self.journal, rater, self._proposals, workdir, self.sorting,
-                                 self.shown)  # fmt: skip
+        answers = Answers(self.reviewed, self.journal, rater, self._proposals, workdir, self.sorting, self.shown)
         self.sorting.start()
         config = uvicorn.Config(
             server.application(answers, TOKEN), host=server.HOST, port=port, log_config=None, lifespan="off",

@@ -18,6 +18,7 @@ TESTED_IN = {
     "data/canvas.py": "data/test_synthetic.py",
     "data/cells.py": "data/test_tables.py",
     "report/raters.py": "review/test_raters.py",
+    "review/answers.py": "review/test_server.py",
     "data/columns.py": "data/test_tables.py",
     "data/coverage.py": "data/test_landmark_folder.py",
     "data/drawn_anatomies.py": "data/test_class_maps.py",

@@ -13,6 +13,7 @@ from PIL import Image
 from ctd_jax import Predictor
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
+from ctd_jax.review import journal
 
 MODULE = "ctd_jax.next_pictures"
 
@@ -69,7 +70,7 @@ def test_what_is_labelled_or_of_the_run_s_people_is_left_out_and_said(ask, mirro
     assert code == 0
     assert sorted(row["picture"] for row in found) == [f"images/{i:03d}.png" for i in range(17, 23)]
     assert "16 pictures that are in the training, val or test of the run" in said
-    assert "1 pictures that are labelled already" in said
+    assert "1 pictures that are labelled, or marked done, already" in said
     assert "1 pictures that are of people (column `subject`)" in said
     assert [row["rank"] for row in found] == [str(i) for i in range(1, 7)]
     assert [row["why"] for row in found] == ["random", *["expected error"] * 3, "random", "expected error"]
@@ -141,6 +142,15 @@ def test_a_picture_that_can_t_be_read_is_named_and_the_others_are_listed(ask, mi
     found, said, code = ask(mirrored_run, "--n=99", pictures=copy)
     assert code == 2 and "018.png" in said
     assert sorted(row["picture"][-7:] for row in found) == ["017.png", *(f"0{i}.png" for i in range(19, 23))]
+
+
+def test_what_a_rater_has_marked_done_is_left_out(ask, mirrored_run, folder, tmp_path):
+    root, done = shutil.copytree(folder, tmp_path / "faces"), "images/020.png"
+    marked = {"id": "e", "kind": "edit", "image": done, "points": {}, "done": True}
+    journal.Journal(journal.path_of(root, "anna")).append([marked])
+    found, said, _ = ask(mirrored_run, "--n=99", "--order=random", pictures=root)
+    assert sorted(row["picture"] for row in found) == [f"images/{i:03d}.png" for i in (17, 18, 19, 21, 22)]
+    assert "2 pictures that are labelled, or marked done, already" in said
 
 
 def test_mistakes(ask, cli, mirrored_run, folder, tmp_path):

@@ -14,7 +14,7 @@ from ctd_jax.review import people
 
 LABELLED, OF_THE_RUN, OF_ITS_PEOPLE = "labelled", "of the run", "of its people"
 REASONS = {
-    LABELLED: "are labelled already",
+    LABELLED: "are labelled, or marked done, already",
     OF_THE_RUN: "are in the training, val or test of the run",
     OF_ITS_PEOPLE: "are of people (column `subject`) who are in the training, val or test of the run",
 }
@@ -56,7 +56,7 @@ def find(
       root: the folder.
       images: below it.
       table: of landmarks.csv, which says who is on them; a picture that it does not have is one by itself.
-      labelled: those that have points.
+      labelled: those that have points, or are done with.
       workdirs: of the run, or of several; what a run knows that it went on from counts too.
       domain: of the run that the pictures are of; None: it has one kind, or see `people.of_run`.
 

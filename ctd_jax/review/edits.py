@@ -17,7 +17,7 @@ repeat, seconds and moved.
 """
 
 import math
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ctd_jax.errors import UserError
@@ -67,8 +67,9 @@ class Review:
         return back
 
 
-def checked(entry: Any, images: Container[str], names: Container[str]) -> dict[str, Any]:
-    """What of an edit, undo or redo is known and allowed.
+def of_page(entry: Any) -> dict[str, Any]:
+    """What of an edit, undo or redo has a meaning. A picture or landmark may be gone from the folder since the page was
+    opened: what was said of it is kept, as all of a journal is.
 
     Raises:
       UserError: the rest of it; nothing that a page of ours would send.
@@ -76,11 +77,6 @@ def checked(entry: Any, images: Container[str], names: Container[str]) -> dict[s
     found = readable(entry)
     if found["kind"] in ("open", "order"):
         raise UserError("a page sends edits, undo and redo alone")
-    if found["kind"] == "edit":
-        if found["image"] not in images:
-            raise UserError(f"{_shown(found['image'])} is not a picture of the folder")
-        if unknown := [name for name in found["points"] if name not in names]:
-            raise UserError(f"{_shown(unknown[0])} is not one of the landmarks")
     return found
 
 

@@ -41,6 +41,16 @@ def read(path: pathlib.Path) -> list[dict[str, Any]]:
     return [_entry(line, f"{path}, line {number}") for number, line in enumerate(lines, 1)]
 
 
+def marked_done(root: pathlib.Path) -> set[str]:
+    """The pictures of a folder that any of its raters has marked done.
+
+    Raises:
+      UserError: a journal is damaged.
+    """
+    reviews = [edits.Review(read(path)) for path in sorted((root / FOLDER).glob("*.jsonl"))]
+    return {image for review in reviews for image, is_done in review.done.items() if is_done}
+
+
 class Journal:
     """The journal of the only process that writes it; the file begins with the first entry.
 

@@ -14,7 +14,7 @@ from ctd_jax.labels.table import ABSENT, HIDDEN, PLACED
 from ctd_jax.review import folder, journal, portable
 from ctd_jax.review.folder import Point, Reviewed
 
-STATE, DONE = "_state", "done"  # the end of a column of each landmark; a column
+STATE, HOW, DONE = "_state", "_how", "done"  # the ends of two columns of each landmark; a column
 STATES = {"placed": PLACED, "hidden": HIDDEN, "absent": ABSENT}
 
 
@@ -30,14 +30,15 @@ def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Rev
       UserError: all that is wrong with the files, or they don't belong to each other or to the folder.
     """
     faults = Faults(str(path))
-    image_of = _key(key)
+    image_of, is_blinded = _key(key)
     sheet = tables.read(path, "picture")
     names = [column.removesuffix(STATE) for column in sheet.columns if column.endswith(STATE)]
     lacking = [f"{name}_{axis}" for name in names for axis in "xy" if f"{name}_{axis}" not in sheet.columns]
     if not names or lacking or DONE not in sheet.columns:
         raise UserError(f"{path}: expected the columns picture, {DONE}, and NAME_x, NAME_y, NAME{STATE} of each point, "
                         f"found {tables.listed(sheet.columns)}; take the file that the page saves")  # fmt: skip
-    entries: list[dict[str, Any]] = [{"id": "open", "kind": "open", "landmarks": names}]
+    begun = {"id": "open", "kind": "open", "landmarks": names}
+    entries: list[dict[str, Any]] = [begun if is_blinded is None else begun | {"blinded": is_blinded}]
     reviewed = folder.read(root, opened=entries)
     if set(names) != set(reviewed.names):
         raise UserError(f"{path}: expected points of {root}, {tables.listed(reviewed.names)}, found "
@@ -63,15 +64,18 @@ def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Rev
     return reviewed, entries
 
 
-def _key(path: pathlib.Path) -> dict[str, str]:
+def _key(path: pathlib.Path) -> tuple[dict[str, str], bool | None]:
+    """Number -> picture, and whether nothing was proposed of any; None: an older key, which does not say it."""
     faults = Faults(str(path))
     sheet = tables.read(path, "picture")
     if not {*portable.KEY} <= {*sheet.columns}:
         raise UserError(f"{path}: expected the columns {' and '.join(portable.KEY)}, found "
                         f"{tables.listed(sheet.columns)}; take the key that was written beside the page")  # fmt: skip
-    found = {row["picture"]: journal.plain(files.plain(row["image"])) for _, row in sheet.rows(faults)}
+    rows = [row for _, row in sheet.rows(faults)]
     faults.raise_if_any()
-    return found
+    found = {row["picture"]: journal.plain(files.plain(row["image"])) for row in rows}
+    is_known = portable.PROPOSED in sheet.columns
+    return found, not any(row[portable.PROPOSED] for row in rows) if is_known else None
 
 
 def _point(cells: Cells, row: Mapping[str, str], name: str, at: str) -> Point | None:
@@ -82,8 +86,9 @@ def _point(cells: Cells, row: Mapping[str, str], name: str, at: str) -> Point | 
     if state not in STATES:
         raise Fault("state", f"{at}: {name}{STATE} is {state!r}; expected {', '.join(STATES)}, or nothing")
     x, y = (cells.number(row[f"{name}_{axis}"], f"{name}_{axis}", at) for axis in "xy")
+    how = "accepted" if row.get(f"{name}{HOW}") == "accepted" else "hand"
     if STATES[state] == ABSENT:
-        return {"x": None, "y": None, "state": ABSENT, "how": "hand"}
+        return {"x": None, "y": None, "state": ABSENT, "how": how}
     if not (math.isfinite(x) and math.isfinite(y)):
         raise Fault("state", f"{at}: {name} is {state}, but its x and y are no numbers")
-    return {"x": x, "y": y, "state": STATES[state], "how": "hand"}
+    return {"x": x, "y": y, "state": STATES[state], "how": how}

@@ -24,7 +24,7 @@ from ctd_jax.review.proposals import Predict
 QUALITY = 92  # of JPEG
 LARGE, MOST = 100, 1000  # MB of the file: more is warned of, or refused
 LETTERS = "bcdfghjklmnpqrstvwxz"  # no vowels: no spreadsheet takes a name for a number or a date
-KEY = ("picture", "image")  # columns
+KEY, PROPOSED = ("picture", "image"), "proposed"  # columns; the last is 1 where points of the picture were proposed
 
 
 def key_of(out: pathlib.Path) -> pathlib.Path:
@@ -56,14 +56,17 @@ def write(reviewed: Reviewed, predict: Predict, out: pathlib.Path, longest: int)
     encoded = list(progress(_encoded(shown, reviewed, longest), "pictures", len(reviewed.images)))
     size = sum(len(one["data"]) for one in encoded) / 1e6
     print(f"{out} will have {size:.1f} MB" + (", which is much for a mail" if size > LARGE else ""))
+    proposed = [predict(image) for image in progress(reviewed.images, "points", len(reviewed.images))]
     content = page.of_folder(reviewed) | {
         "images": numbered,
         "pictures": encoded,
-        "proposed": [predict(image) for image in progress(reviewed.images, "points", len(reviewed.images))],
+        "proposed": proposed,
         "folder": out.stem,
         "id": numbered[0],
     }
-    files.write_csv(key_of(out), KEY, list(zip(numbered, map(files.cell, reviewed.images), strict=True)))
+    said = ["1" if points else "" for points in proposed]
+    rows = list(zip(numbered, map(files.cell, reviewed.images), said, strict=True))
+    files.write_csv(key_of(out), (*KEY, PROPOSED), rows)
     files.write_text(out, page.portable(content))
     return (
         f"{out}: {len(numbered)} pictures of at most {longest} pixels. Send it; what comes back is "

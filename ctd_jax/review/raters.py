@@ -111,10 +111,13 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
     Raises:
       UserError: no picture that two raters are done with, or the reader refuses what would be written.
     """
-    if not (np.sum([said.done for said in found.values()], axis=0) > 1).any():
+    number = np.sum([said.done for said in found.values()], axis=0)
+    taken = training_folder.with_box(reviewed, [reviewed.images[i] for i in np.flatnonzero(number)])
+    if not any(number[reviewed.images.index(image)] > 1 for image in taken):
         raise UserError(f"{reviewed.root}: no picture that two of {tables.listed(list(found))} are done with")
     placing.check_free(out, force, lambda: training_folder.check_replaced(out, reviewed.root))
-    rows = [(name, i) for i in range(len(reviewed.images)) for name, said in found.items() if said.done[i]]
+    rows = [(name, reviewed.images.index(image)) for image in taken for name in found]
+    rows = [(name, i) for name, i in rows if found[name].done[i]]
     images = list(dict.fromkeys(reviewed.images[i] for _, i in rows))
     xy = np.array([found[name].xy[i] for name, i in rows])
     hidden = np.array([found[name].hidden[i] for name, i in rows])

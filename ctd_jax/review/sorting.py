@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 ERROR, RANDOM, FOLDER = "error", "random", "folder"  # what --order may be
 LONGEST = 200  # pictures that are put in order; the others come after them as they are in the folder
 SEED = 0  # as of `ctd-jax next`
-WHY_RANDOM = "to choose by the error that is expected gained 1 % at most in our trials"  # docs/results.md
+WHY_RANDOM = "to choose by the error that is expected gained 1 % in our trials"  # docs/results.md
 
 
 class Sorting:

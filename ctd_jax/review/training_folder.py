@@ -79,12 +79,15 @@ def write(
       Sentences that say what was written, and the command that trains on it.
 
     Raises:
-      UserError: no picture is done, or the reader refuses what would be written; nothing is written then.
+      UserError: no picture is done that a training can read, or the reader refuses what would be written; nothing is
+        written then.
     """
     review = Review(entries)
-    done = [image for image in reviewed.images if _is_taken(image, review, reviewed)]
+    taken = [image for image in reviewed.images if _is_taken(image, review, reviewed)]
+    done = with_box(reviewed, taken)
     if not any(review.done.get(image) for image in done):
-        raise UserError(f"{reviewed.root}: no picture is marked done; mark those whose points are right")
+        boxed = " and has a box" if len(done) < len(taken) else ""
+        raise UserError(f"{reviewed.root}: no picture is marked done{boxed}; mark those whose points are right")
     placing.check_free(out, force, lambda: check_replaced(out, reviewed.root))
     points = {image: points_of(image, review, reviewed) for image in done}
     xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
@@ -104,6 +107,19 @@ def write(
         f"{out}: {marked} pictures marked done{before}, {int(np.isfinite(xy[..., 0]).sum())} points. "
         f"{_said_of_splits(splits_of, done)}\n{_command(out, workdir)}"
     )
+
+
+def with_box(reviewed: Reviewed, images: Sequence[str]) -> list[str]:
+    """Those of the pictures that a training can read: where others of the folder have a box, one without is left out,
+    and said."""
+    table = reviewed.table
+    if table is None or np.isnan(table.boxes).all():
+        return list(images)
+    boxed = {image for image, box in zip(table.images, table.boxes, strict=True) if np.isfinite(box).all()}
+    if without := [image for image in images if image not in boxed]:
+        _log.warning("%d pictures have no box, as the others of the folder have, and are left out: %s; "
+                     "landmarks.csv says theirs", len(without), tables.listed(without, 3))  # fmt: skip
+    return [image for image in images if image in boxed]
 
 
 def _is_taken(image: str, review: Review, reviewed: Reviewed) -> bool:
@@ -160,7 +176,8 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
 
 
 def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | None) -> dict[str, str] | None:
-    """Image -> split: that of the picture, else of its subject, else train; None: nothing says any.
+    """Image -> split: that of the picture in the run, else of its subject there; else that of the picture in the
+    folder, else of its subject there; else train. None: nothing says any.
 
     Args:
       reviewed: the folder.
@@ -170,37 +187,44 @@ def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | 
     table = reviewed.table
     known = dict(zip(table.images, table.subjects, strict=True)) if table else {}
     subjects = {image: known.get(image, image) for image in images}
+    of_run: dict[str, str] = {}
     if workdir is not None:
         whose = set(subjects.values())
         theirs = {image: subject for image, subject in known.items() if subject in whose}
-        found = _split_of_run(reviewed.root, theirs | subjects, workdir)
-        return {image: found[image] for image in images}
-    if table is None or table.splits is None or not any(table.splits):
-        return None
-    rows = list(zip(table.images, table.subjects, table.splits, strict=True))
+        of_run = _split_of_run(reviewed.root, theirs | subjects, workdir)
+    rows = list(zip(table.images, table.subjects, table.splits, strict=True)) if table and table.splits else []
     by_image = {image: split for image, _, split in rows if split and splits.word(split) != splits.UNLABELLED}
     by_subject = {subject: split for _, subject, split in rows if splits.is_known(split)}
-    return {image: by_image.get(image) or by_subject.get(subject) or "train" for image, subject in subjects.items()}
+    if workdir is None and not any(split for *_, split in rows):
+        return None
+    return {
+        image: of_run.get(image) or by_image.get(image) or by_subject.get(subject) or "train"
+        for image, subject in subjects.items()
+    }
 
 
 def _split_of_run(root: pathlib.Path, subjects: Mapping[str, str], workdir: pathlib.Path) -> dict[str, str]:
-    """As split.csv of a run has them, which tells a picture by its digest: another may have its name.
+    """As split.csv of a run has them, which tells a picture by its digest: another may have its name. Pictures that the
+    run does not know, nor their subjects, have none; nor have those that only its budget left out.
 
     Args:
       root: the folder.
       subjects: picture -> subject.
       workdir: of the run.
     """
-    rows = [row for row in splits.read(workdir / "split.csv") if splits.is_known(row[2])]
-    rows.sort(key=lambda row: row[2] != "train")  # what is on two sides stays in val or test
+    of_data = config_of_run(workdir).data
+    kept_out = (splits.UNUSED,) if of_data.budget == 0 and of_data.share == 1 else ()
+    every = [row for row in splits.read(workdir / "split.csv") if splits.is_known(row[2]) or row[2] in kept_out]
+    every.sort(key=lambda row: (splits.is_known(row[2]), row[2] != "train"))  # on two sides: val or test
+    rows = [row for row in every if splits.is_known(row[2])]
     digests = map_in_threads(lambda image: hashlib.sha256((root / image).read_bytes()).hexdigest(), list(subjects))
     digest_of = dict(zip(subjects, digests, strict=True))
-    by_picture = {digest or image: split for image, _, split, digest in rows}
+    by_picture = {digest or image: split for image, _, split, digest in every}
     by_subject = people.of_run(rows, subjects, digest_of)
     found = {}
     for image, subject in subjects.items():
         of_picture = by_picture.get(digest_of[image]) or by_picture.get(image)
-        found[image] = of_picture or by_subject.get(splits.plainest(subject)) or "train"
+        found[image] = of_picture or by_subject.get(splits.plainest(subject), "")
     return found
 
 

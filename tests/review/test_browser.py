@@ -179,6 +179,19 @@ def test_the_wheel_zooms_at_the_cursor_and_a_drag_beside_the_points_pans(used):
     assert page("page.view.isFitted && page.view.zoom") == pytest.approx(size)
 
 
+def test_space_ends_with_the_pictures_that_were_labelled_before(used):
+    page, _ = used
+    for image in ("images/002.png", "images/003.png"):
+        page(f"page.edits.add({{ kind: 'edit', image: '{image}', points: {{}}, done: true }})")
+    seen = []
+    while page("page.hint") != "All pictures are done":
+        seen.append(page("page.image"))
+        page.press(" ")
+        page.wait(f"page.hint === 'All pictures are done' || page.image !== '{seen[-1]}' && {READY}")
+    assert seen == [FIRST, NEXT, *(f"images/{i:03d}.png" for i in range(4, 8))]
+    page.wait(SAVED)
+
+
 def test_a_day_of_work(used):
     """Absent, hidden, accepted, undone, redone, done, written."""
     page, server = used

@@ -103,12 +103,12 @@ def test_what_could_not_be_written_leaves_the_file_as_it_was(tmp_path, monkeypat
 
 SERVER = """
 import pathlib, sys
-from ctd_jax.review import folder, journal, proposals, server
+from ctd_jax.review import answers, folder, journal, proposals, server
 root = pathlib.Path(sys.argv[1])
 kept = journal.Journal(journal.path_of(root, "anna"))
 reviewed = folder.read(root)
-answers = server.Answers(reviewed, kept, "anna", proposals.Proposals(reviewed, proposals.nothing), None)
-server.serve(answers, root / "address.json", 0, lambda address: print(address, flush=True))
+given = answers.Answers(reviewed, kept, "anna", proposals.Proposals(reviewed, proposals.nothing), None)
+server.serve(given, root / "address.json", 0, lambda address: print(address, flush=True))
 """
 
 

@@ -52,6 +52,30 @@ def test_the_points_are_those_of_the_pictures_that_the_key_names(sent, saved):
     assert found.points[first][names[-1]]["state"] == "absent" and list(found.points[second]) == [names[0]]
 
 
+def test_what_was_accepted_as_proposed_is_known(sent, saved):
+    """An older page does not say it."""
+    root, key, reviewed = sent
+    text = saved.read_text("utf-8")
+    name = reviewed.names[0]
+    header, first, *rest = text.splitlines()
+    lines = [f"{header},{name}_how", f"{first},accepted", *(f"{line}," for line in rest)]
+    saved.write_text("\n".join(lines) + "\n", "utf-8")
+    points = Review(mailed.read(saved, key, root)[1]).points[reviewed.images[0]]
+    assert points[name]["how"] == "accepted" and points[reviewed.names[1]]["how"] == "hand"
+
+
+def test_who_saw_no_proposal_was_blinded(sent, saved, tmp_path):
+    """As the key says; an older one does not."""
+    root, key, _ = sent
+    opened = mailed.read(saved, key, root)[1][0]
+    assert opened["kind"] == "open" and opened["blinded"] is True
+    rows = list(csv.reader(key.read_text().splitlines()))
+    for change, expected in ((lambda row: [*row[:2], "1"], False), (lambda row: row[:2], None)):
+        other = tmp_path / "key.csv"
+        other.write_text("\n".join(",".join(row) for row in [rows[0][: len(change(rows[1]))], *map(change, rows[1:])]))
+        assert mailed.read(saved, other, root)[1][0].get("blinded") is expected
+
+
 def test_import_writes_the_folder_and_the_review_of_the_rater(sent, saved, cli, tmp_path):
     root, key, reviewed = sent
     flags = [f"--key={key}", f"--images={root}", f"--out={tmp_path / 'out'}", "--rater=eva"]

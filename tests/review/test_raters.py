@@ -71,3 +71,14 @@ def test_who_is_not_there_and_nothing_to_compare(root, tmp_path):
     with pytest.raises(UserError, match="no picture that two of anna, ben are done with"):
         raters.write(*raters.read(root), tmp_path / "new")
     assert not (tmp_path / "new").exists()
+
+
+def test_a_picture_without_the_box_that_others_have_is_left_out(root, tmp_path, caplog):
+    header, *rows = (root / "landmarks.csv").read_text().splitlines()
+    lines = [f"{header},box_x0,box_y0,box_x1,box_y1", *(f"{row},0,0,15,15" for row in rows[:3])]
+    (root / "landmarks.csv").write_text("\n".join(lines) + "\n")
+    review(root, "anna", IMAGES, 0.0)
+    review(root, "ben", IMAGES[2:], 2.0)
+    raters.write(*raters.read(root), tmp_path / "both")
+    assert landmark_folder.read(tmp_path / "both").images == tuple(IMAGES[:3])
+    assert f"left out: {IMAGES[3]}" in caplog.text

@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 import socket
 import threading
 from urllib.parse import urlencode
@@ -159,8 +160,8 @@ def test_edits_are_on_the_disk_when_they_are_acknowledged_and_each_is_there_once
 @pytest.mark.parametrize(
     "content",
     [
-        [], {}, {"window": "w"}, {"window": 1, "edits": []}, {"window": "w", "edits": [edit("x", "../outside.png")]},
-        {"window": "w", "edits": [edit("x"), {"id": "y"}]}, {"window": "w", "edits": [edit("x", points={"no": None})]},
+        [], {}, {"window": "w"}, {"window": 1, "edits": []}, {"window": "w", "edits": [edit("x"), {"id": "y"}]},
+        {"window": "w", "edits": [edit("x", points={"chin": 3})]},
     ],
 )  # fmt: skip
 def test_what_is_no_edit_is_refused_as_a_whole(running, content):
@@ -170,6 +171,25 @@ def test_what_is_no_edit_is_refused_as_a_whole(running, content):
     assert status == 400 and said["error"]
     assert running.journal.entries == before
     running.ask("POST", "/api/leave", {"window": "w"})
+
+
+@pytest.mark.parametrize("repeat", [0.0, 0.5])
+def test_what_was_said_of_a_picture_that_is_gone_is_kept_and_holds_nothing_up(place, tmp_path, repeat):
+    """As where the server is started again on a folder that has lost one of the pictures that the page still lists."""
+    root, gone, left = shutil.copytree(place, tmp_path / "faces"), "images/001.png", "images/000.png"
+    with serving(root, rater="emil", repeat=repeat, blinded=bool(repeat)) as before:
+        titles = dict(zip(before.shown.keys, before.shown.titles, strict=True))
+    table = root / "landmarks.csv"
+    table.write_text("".join(line for line in table.read_text().splitlines(True) if not line.startswith(gone)))
+    (root / gone).unlink()
+    with serving(root, rater="emil", repeat=repeat, blinded=bool(repeat)) as running:
+        running.ask("POST", "/api/open", {"window": "w"})
+        places = {"a landmark that is gone": {"x": 1, "y": 2, "state": "placed", "how": "hand"}}
+        given = [edit("a", titles[gone]), edit("b", titles[left], points=places), edit("c", titles[left])]
+        status, _, said = running.ask("POST", "/api/edits", {"window": "w", "edits": given})
+        assert (status, said) == (200, {"kept": ["a", "b", "c"]})
+        kept = {entry["id"]: entry["image"] for entry in journal.read(running.path) if entry["kind"] == "edit"}
+        assert kept == {"a": titles[gone], "b": left, "c": left}
 
 
 def test_brackets_nested_too_deep_are_refused(running):

@@ -141,7 +141,7 @@ def test_an_order_in_the_journal_is_whole(lacks):
     with pytest.raises(ValueError, match="expected run, sign, images and random"):
         edits.readable({key: value for key, value in entry.items() if key != lacks})
     with pytest.raises(ValueError, match="a page sends edits"):
-        edits.checked(entry, ("a.png",), ())
+        edits.of_page(entry)
 
 
 def test_the_list_is_of_one_domain_of_the_run(faces):

@@ -98,9 +98,12 @@ def test_rows_of_several_raters_become_one_and_that_is_said(root, tmp_path, capl
     assert "has a row for each of its raters (anna, ben)" in caplog.text
 
 
-def run_of(place, rows):
+def run_of(place, rows, **changes):
     """A workdir with these rows in its split.csv."""
     place.mkdir()
+    config = load_config("recipe:own")
+    config.data.update(changes)
+    (place / "config.json").write_text(json.dumps(config.to_dict()))
     with (place / "split.csv").open("w", newline="") as file:
         csv.writer(file).writerows([splits.COLUMNS, *rows])
     return place
@@ -110,16 +113,17 @@ def digest(path):
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def test_the_split_of_a_run_goes_before_the_column(root, tmp_path):
-    """By the digest of the picture, where it is known, else by its name."""
+@pytest.mark.parametrize("changes", [{}, {"budget": 4}, {"share": 0.5}])
+def test_the_split_of_a_run_goes_before_the_column(root, tmp_path, changes):
+    """By the digest of the picture, where it is known, else by its name. What only a budget left out is free to go to
+    train."""
     rows = [["elsewhere.png", "x", "test", digest(root / "images/000.png")], ["x.png", "images/007.png", "val", "0"]]
     rows += [["images/002.png", "person_00002", "unused", digest(root / "images/002.png")]]
     rows += [["images/004.png", "y", "test1", ""]]
     reviewed = folder.read(root)
-    assert training_folder.split_of(reviewed, reviewed.images, run_of(tmp_path / "run", rows)) == {
-        **{f"images/00{i}.png": "train" for i in range(1, 7)},
-        **{"images/000.png": "test", "images/004.png": "test1", "images/007.png": "val"},
-    }
+    found = training_folder.split_of(reviewed, reviewed.images, run_of(tmp_path / "run", rows, **changes))
+    unused = "train" if changes else "unused"
+    assert list(found.values()) == ["test", "train", unused, "train", "test1", "val", "test", "val"]
 
 
 def test_a_column_without_any_split_says_none(root):
@@ -140,7 +144,8 @@ def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path)
     with (root / "landmarks.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     with (root / "landmarks.csv").open("w", newline="") as file:
-        writer = csv.DictWriter(file, [name for name in rows[0] if name != "subject"], extrasaction="ignore")
+        columns = [name for name in rows[0] if name not in ("subject", "split")]
+        writer = csv.DictWriter(file, columns, extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)
     names = [row["image"] for row in rows]
@@ -188,7 +193,7 @@ def test_a_run_of_two_domains_keeps_val_and_test(root, tmp_path):
     reviewed = folder.read(root)
     found = training_folder.split_of(reviewed, reviewed.images, run_of(tmp_path / "run", rows))
     assert [found[image] for image in kept] == splits_of
-    assert [found[f"images/00{i}.png"] for i in (2, 3, 5)] == ["test", "train", "train"]
+    assert [found[f"images/00{i}.png"] for i in (2, 3, 5)] == ["test", "train", "val"], "the last by its column"
     others = ["images/002.png", "images/005.png"]  # nothing of these says which domain they are of
     assert training_folder.split_of(reviewed, others, tmp_path / "run") == dict.fromkeys(others, "test")
 
@@ -334,3 +339,24 @@ def test_the_command_goes_on_from_the_network_of_the_run(root, tmp_path, changes
     if words:
         made.model.start = ""
         assert (made.model, made.data.margin) == (config.model, config.data.margin)
+
+
+def with_boxes(root):
+    """Every row of landmarks.csv gets the box of the whole picture."""
+    header, *rows = (root / "landmarks.csv").read_text().splitlines()
+    lines = [f"{header},box_x0,box_y0,box_x1,box_y1", *(f"{row},0,0,31,31" for row in rows)]
+    (root / "landmarks.csv").write_text("\n".join(lines) + "\n")
+
+
+def test_a_picture_without_the_box_that_others_have_is_left_out_and_said(root, tmp_path, caplog):
+    with_boxes(root)
+    reviewed = folder.read(root)
+    places = {name: point(1.5, 2.25) for name in reviewed.names}
+    marked = [edit("images/007.png", places, done=True)]  # it has no row
+    with pytest.raises(UserError, match="no picture is marked done and has a box"):
+        training_folder.write(reviewed, marked, tmp_path / "alone")
+    caplog.clear()
+    training_folder.write(reviewed, [*marked, edit("images/001.png", places, done=True)], tmp_path / "new")
+    assert reader.read(tmp_path / "new").images == tuple(f"images/00{i}.png" for i in range(7))
+    said = "1 pictures have no box, as the others of the folder have, and are left out: images/007.png"
+    assert said in caplog.text and not (tmp_path / "new/images/007.png").exists()

@@ -5,8 +5,9 @@ const WORDS = { [PLACED]: "placed", [HIDDEN]: "hidden", [ABSENT]: "absent" };
 const STATES = new Map(Object.entries(WORDS).map(([state, word]) => [word, state]));
 
 function csvOf(page) {
-  const header = ["picture", "done", ...page.landmarks.flatMap((name) => [`${name}_x`, `${name}_y`, `${name}_state`])];
-  const cells = (point) => (point && !isOpen(point) ? [point.x ?? "", point.y ?? "", WORDS[point.state]] : ["", "", ""]);
+  const columns = (name) => [`${name}_x`, `${name}_y`, `${name}_state`, `${name}_how`];
+  const header = ["picture", "done", ...page.landmarks.flatMap(columns)];
+  const cells = (point) => (point && !isOpen(point) ? [point.x ?? "", point.y ?? "", WORDS[point.state], point.how] : ["", "", "", ""]);
   const rows = page.images.map((image) => {
     const said = page.review.points.get(image);
     const done = { true: "1", false: "0" }[page.review.done.get(image)] ?? "";
@@ -54,10 +55,11 @@ function changeOf(row, page) {
 function pointOf(row, name) {
   const state = STATES.get(row.get(`${name}_state`));
   if (!state) return null;
-  if (state === ABSENT) return { x: null, y: null, state, how: "hand" };
+  const how = row.get(`${name}_how`) === "accepted" ? "accepted" : "hand"; // older files do not say it
+  if (state === ABSENT) return { x: null, y: null, state, how };
   const [x, y] = ["x", "y"].map((axis) => Number(row.get(`${name}_${axis}`).replace(",", ".") || NaN));
   if (!Number.isFinite(x + y)) throw new Error(`${row.get("picture")}: ${name} has no numbers.`);
-  return { x, y, state, how: "hand" };
+  return { x, y, state, how };
 }
 
 function isSame(point, now) {

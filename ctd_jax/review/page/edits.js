@@ -119,7 +119,9 @@ class Edits {
       return page.say(`Place ${lacking[0]}, or mark it absent (3)${lacking.length > 1 ? `; ${lacking.length} points are open` : ""}`);
     }
     if (page.isDone(page.image) !== true || Object.keys(this.accepted()).length) this.edit(this.accepted(), { done: true });
-    const next = page.order.following(page.index).find((index) => !page.isDone(page.images[index]));
+    const others = page.order.following(page.index);
+    const isOf = (...kinds) => (index) => kinds.includes(page.isDone(page.images[index]));
+    const next = others.find(isOf(null, false)) ?? others.find(isOf("before"));
     if (next !== undefined) page.go(next);
     else page.say("All pictures are done");
   }
