@@ -10,10 +10,11 @@ FOLDER is what `data.root` names: a landmark folder or a segmentation folder. Th
 * label slips, the worst first, with what they would be: left and right exchanged, two landmarks exchanged, a point far
   from where the other points and pictures expect it; the pairs of left and right, guessed where none are declared
 * raters who mean another picture or the other side, points that they place far apart
-* subjects in two splits, and near-identical pictures, side by side
+* splits that a training refuses, domain by domain; subjects in two splits, and near-identical pictures, side by side
 * of class maps: how large each class is, of how many pieces, and where that is unlike the others
 * pictures of another size, spacing, brightness or sharpness than the others
-* with --workdir: labels that the network of a finished run contradicts, of pictures that it was not trained on
+* with --workdir: labels that the network of a finished run contradicts, of pictures that it was not trained on; if the
+  run has several domains, a landmark folder needs --domain=NAME
 * every picture with its points, or the outlines of its classes
 
 Exit code 0: nothing found, or only what is worth a look. 1: something would spoil a training or its result. 2: a
@@ -33,6 +34,9 @@ _REPORT = flags.DEFINE_string("report", "check.html", "The page, an HTML file.",
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "A finished run: its network is asked about what it was not trained on.", flag_values=_FLAGS
 )
+_DOMAIN = flags.DEFINE_string(
+    "domain", None, "Which of --workdir's domains the pictures are of, if it has several.", flag_values=_FLAGS
+)
 _paths: list[str] = []
 
 
@@ -42,7 +46,10 @@ def main() -> None:
     if len(_paths) != 1:
         raise UserError(f"expected one folder, found {len(_paths)}; --help shows examples")
     files.expect("report", _REPORT.value, ".html")
-    found = inspection.inspect(pathlib.Path(_paths[0]), pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None)
+    if _DOMAIN.value and not _WORKDIR.value:
+        raise UserError("--domain is one of those of a run; add --workdir=RUN")
+    workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
+    found = inspection.inspect(pathlib.Path(_paths[0]), workdir, _DOMAIN.value)
     page = inspection.write_page(pathlib.Path(_REPORT.value), found)
     print(f"{inspection.summary(found)}\n\n{page}")
     sys.exit(1 if found.spoilt else 0)

@@ -83,6 +83,7 @@ def main() -> None:
             f"--out is missing: the average of {len(networks)} runs belongs to none; name the file to write"
         )
     out = pathlib.Path(_OUT.value or workdir / f"{network.what}.{_TO.value}")
+    files.expect("out", out, f".{_TO.value}")
     _check_writable(out)
     pictures = _validation(workdir, config)
 
@@ -110,7 +111,7 @@ def main() -> None:
 
 def _config(workdir: pathlib.Path) -> ConfigDict:
     """The run's configuration, as it is exported: in float32, with deconvolutions in the form that every format knows,
-    and with the validation pictures of its split.csv."""
+    and with the validation pictures of its split.csv, which are read without the unlabelled ones."""
     from ctd_jax import tasks
 
     config = config_of_run(workdir)
@@ -123,7 +124,7 @@ def _config(workdir: pathlib.Path) -> ConfigDict:
         config.data.root = value
     config.dtype, config.model.deconv = "float32", "phases"
     config.data.split, config.data.train_split = str(workdir / "split.csv"), "train"
-    config.data.budget, config.data.share = 0, 1.0
+    config.data.budget, config.data.share, config.data.unlabelled = 0, 1.0, ""
     return config
 
 
@@ -132,6 +133,9 @@ def _check_writable(out: pathlib.Path) -> None:
     if out.is_dir() or not parent.is_dir() or not os.access(parent, os.W_OK):
         found = f"{out} is a folder" if out.is_dir() else f"nothing can be written to {parent}"
         raise UserError(f"--out: {found}; give the name of a file")
+    beside = out.with_name(f"{out.name}.json")
+    if beside.exists() and not out.exists():
+        raise UserError(f"--out: {beside}, where its description goes, is there already; give another name")
 
 
 def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":

@@ -13,6 +13,10 @@ from typing import IO, Any
 from ctd_jax.errors import UserError
 
 PARTIAL = ".partial"  # ends the name of a file that is being written
+# What a run leaves (docs/output.md) and the results of other commands might be called, too.
+OF_A_RUN = ("config.json", "log.csv", "mean_map.csv", "mean_shape.csv", "measurements.csv", "metrics.json",
+            "predictions.csv", "raters.csv", "report.html", "segmentation_metrics.csv", "split.csv", "start.json",
+            "twins.csv")  # fmt: skip
 _STREAM = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
 _END = "\r\n"  # of a line, as `csv` writes it
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a spreadsheet knows a formula, and how `cell` has marked one
@@ -164,7 +168,7 @@ def path_of(flag: str, text: str) -> str:
 
 
 def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
-    """Refuses a name that promises another format than is written.
+    """Refuses a name that promises another format than is written, or that a run has for a file of its own.
 
     Args:
       flag: that gave the name.
@@ -172,13 +176,22 @@ def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
       suffix: of what is written, ".csv"; "": a folder.
 
     Raises:
-      UserError: its suffix is a well-known one, and another.
+      UserError: its suffix is a well-known one, and another; or it is the name of a file of a run, in its folder.
     """
+    check_not_of_a_run(flag, path)
     known = (".csv", ".json", ".xlsx", ".xls", ".ods", ".tsv", ".parquet", ".npy", ".html", ".pdf", ".txt", ".png",
-             ".jpg", ".jpeg", ".tif", ".tiff", ".zip", ".pt", ".pth", ".pkl", ".h5")  # fmt: skip
+             ".jpg", ".jpeg", ".tif", ".tiff", ".zip", ".pt", ".pth", ".pkl", ".h5", ".onnx", ".tflite")  # fmt: skip
     found = pathlib.Path(path).suffix.lower()
     if found in known and found != suffix:
         what = f"what is written is {suffix[1:].upper()}; give a name that ends in {suffix}" if suffix else (
             "the results are files in a folder; give the name of one"
         )  # fmt: skip
         raise UserError(f"--{flag}: {path} ends in {found}, but {what}")
+
+
+def check_not_of_a_run(flag: str, path: str | os.PathLike) -> None:
+    """Raises UserError if `path`, which `flag` gave, is the place of a file that a run leaves, or a domain of one."""
+    place = pathlib.Path(os.path.realpath(path))
+    mine = place.name in OF_A_RUN or re.fullmatch(r"metrics_.*\.json", place.name)
+    if mine and any((folder / "config.json").exists() for folder in place.parents[:2]):
+        raise UserError(f"--{flag}: {path} is where the run keeps its own; give another place")

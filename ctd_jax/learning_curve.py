@@ -45,10 +45,18 @@ _REFERENCE = flags.DEFINE_string(
 _CLUSTER = flags.DEFINE_string("cluster", "", cluster.HELP, flag_values=_FLAGS)
 _OUT = flags.DEFINE_string("out", "runs/learning_curve", "Folder for the results and the runs.", flag_values=_FLAGS)
 
+OF_THE_STUDY = {  # keys that differ from run to run -> what says their values
+    "seed": "--seeds=N trains with the seeds 0 to N - 1",
+    "data.budget": "--budgets=N,N,... gives the numbers of labels",
+    "data.budget_seed": "it is the seed of each run",
+}
 _overrides: list[str] = []
 
 
 def main() -> None:
+    for key, _, value in (override.partition("=") for override in _overrides):
+        if key in OF_THE_STUDY and value != "0":
+            raise UserError(f"--config.{key}: {OF_THE_STUDY[key]}; leave it out")
     methods = _methods()
     budgets = sorted({_budget(text) for text in _BUDGETS.value}, key=lambda b: b or float("inf"))
     choose_at = _budget(_CHOOSE_AT.value) if _CHOOSE_AT.value else budgets[len(budgets) // 2]

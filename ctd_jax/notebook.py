@@ -38,6 +38,8 @@ class LabelledPictures:
       flip_pairs: pairs of landmarks that change places in a mirror image; None: pictures are never mirrored.
       normalizer: two landmarks; errors are divided by their distance.
       measurements: name -> two or three landmarks, or {"ratio": two measurements}; see docs/data.md.
+      success_radii_mm: mm; shares of the landmarks that are nearer are given, where `spacing` is known. None: 2, 2.5, 3
+        and 4.
     """
 
     pictures: Sequence[str | os.PathLike[str] | np.ndarray] | np.ndarray
@@ -50,6 +52,7 @@ class LabelledPictures:
     flip_pairs: Sequence[Sequence[str]] | None = None
     normalizer: Sequence[str] | None = None
     measurements: Mapping[str, Any] | None = None
+    success_radii_mm: Sequence[float] | None = None
 
 
 def train(

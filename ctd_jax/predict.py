@@ -153,6 +153,7 @@ _SHARD = flags.DEFINE_string(
 _CLUSTER = flags.DEFINE_string("cluster", "", cluster.HELP, flag_values=_FLAGS)
 
 PARTS = 64  # at most, that workers share: whatever their number, the same command goes on where it was stopped
+MADE_BY = "versions or device"  # what a worker may have others of
 _READ = ("boxes", "spacing", "measure", "norms", "people")  # flags that may name a file to be read
 _paths: list[str] = []
 
@@ -266,7 +267,7 @@ def _opened_once(arguments: tuple[str, ...], facts: tuple[tuple[str, str], ...])
     """
     command.parse(arguments, _FLAGS, _paths)
     asked = _opened()
-    if differ := [name for name, fact in facts if name != "programs" and asked.facts[name] != fact]:
+    if differ := [name for name, fact in facts if name != MADE_BY and asked.facts[name] != fact]:
         raise UserError(f"--cluster: {platform.node()} sees other {' and '.join(differ)} than this machine does")
     return asked
 
@@ -336,7 +337,7 @@ def _facts(predictor: "Predictor", given: "Given") -> dict[str, str]:
         "batches": predictor.batch_size,
         "flags": [values, *(content(pathlib.Path(_FLAGS[name].value or "")) for name in _READ)],
         "pictures": [[name, stat.st_size, stat.st_mtime_ns] for name, stat in stats],
-        "programs": versions.describe(),
+        MADE_BY: versions.describe(),
     }
     return {
         name: hashlib.sha256(json.dumps(fact, sort_keys=True).encode()).hexdigest()[:16] for name, fact in facts.items()

@@ -17,6 +17,7 @@ from ctd_jax.config import (
     contents_of,
     differences,
     each_path,
+    flatten,
     notes_of_run,
 )
 from ctd_jax.data import splits
@@ -80,6 +81,12 @@ def _is_same_path(key: str, before: object, now: object, contents: dict[str, str
     if [os.path.realpath(path) for path in each_path(before)] == [os.path.realpath(path) for path in each_path(now)]:
         return True
     return key in contents and contents[key] == content_of(now)
+
+
+def changed(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
+    """The paths of the data in `config` that hold something else than when the run in `workdir` began."""
+    then, now, keys = notes_of_run(workdir)["contents"], contents_of(config), flatten(config)
+    return [keys[key] for key in now if key.startswith("data.") and then.get(key, now[key]) != now[key]]
 
 
 def begin(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[tuple[str, str, str, str]]) -> None:

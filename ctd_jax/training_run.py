@@ -71,6 +71,9 @@ def _train_and_evaluate(
     last_file = tasks.of(config).last_file
     if (workdir / last_file).exists():
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
+        for path in run_folder.changed(workdir, config):
+            _log.warning("%s: files were changed, added or removed since this run began; its result is of what was "
+                         "there then", path)  # fmt: skip
         return files.read_json(
             workdir / "metrics.json", f"remove {last_file} from there, and the same command evaluates anew"
         )
@@ -163,7 +166,7 @@ def prepare(
         _check_batch(config, "unlabelled_batch_size", parallel)
     pictures = pictures or data.load(config.data, cache, targets=tasks.of(config).targets)
     for domain, part in pictures.evaluated.items():
-        _check_split(part, config, f"domain {domain}: " if domain else "")
+        data.splits.check_not_empty(part.split_of, config.eval.split, f"domain {domain}: " if domain else "")
     if config.teacher.weights == "embedded" and not pictures.drawn:
         _log.warning("the embedded teacher has seen drawn faces only; --config.teacher.weights=FILE gives a real one")
     config, pictures = automatic.settled(config, pictures, parallel.devices[0].platform, largest)
@@ -331,18 +334,3 @@ def _check_batch(config: ConfigDict, key: str, parallel: Parallel) -> None:
             f"{devices}, times train.accumulate_steps, {parts}"
         )
     parallel.check_batch(size, f"train.{key}")
-
-
-def _check_split(pictures: data.SplitPictures, config: ConfigDict, title: str) -> None:
-    wanted = config.eval.split
-    if not pictures.splits_called(wanted):
-        raise UserError(
-            f"{title}eval.split is {wanted}, but the splits are {', '.join(pictures.names)}; give some rows the split "
-            "test, or set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"
-        )
-    for name in pictures.names:
-        part = pictures.split(name)
-        if not len(part):
-            raise UserError(
-                f"{title}no pictures in split {name}: there are too few subjects; three are needed to draw a split"
-            )

@@ -30,6 +30,9 @@ last = np.minimum(np.floor(offset + 0.5 + scale * (np.array(picture.size) - 0.5)
 part = np.clip((np.stack([first, last]) - 0.5 - offset) / scale + 0.5, 0, picture.size).ravel()
 square = Image.new("RGB", (S, S))
 square.paste(picture.resize(tuple(last - first), Image.Resampling.BILINEAR, tuple(part)), tuple(first))
-xy, confidence, *_ = network.call(np.asarray(square)[None])
-for name, (x, y), sure in zip(about["landmarks"], (xy[0] - offset) / scale, confidence[0], strict=True):
-    print(f"{name},{x:.3f},{y:.3f},{sure:.4f}")
+found = dict(zip(about["output"], network.call(np.asarray(square)[None]), strict=True))
+shares = [found[name][0] for name in ("confidence", "present") if name in found]  # present is -1: it can't be absent
+unknown = about.get("never_annotated", {"landmarks": []})["landmarks"]  # no training picture had them
+for name, (x, y), *others in zip(about["landmarks"], (found["xy"][0] - offset) / scale, *shares, strict=True):
+    if name not in unknown:
+        print(f"{name},{x:.3f},{y:.3f}", *(f"{one:.4f}" if one >= 0 else "" for one in others), sep=",")

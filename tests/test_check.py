@@ -44,6 +44,7 @@ def test_what_spoils_a_training_ends_with_1(root, cli, tmp_path):
         ([], "expected one folder, found 0"),
         (["a", "b"], "expected one folder, found 2"),
         (["nowhere"], "nowhere: no such folder"),
+        (["nowhere", "--domain=hands"], "--domain is one of those of a run; add --workdir=RUN"),
         (["nowhere", "--report=page.pdf"], "give a name that ends in .html"),
     ],
 )

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import absent_points
 import jax
 import numpy as np
 import pytest
@@ -16,8 +17,8 @@ import tiny
 from exported import POINTS, form_of, noise
 from PIL import Image
 
-from configs import helping
-from ctd_jax import command, data, formats, versions
+from configs import ft, helping
+from ctd_jax import command, data, formats, training_run, versions
 from ctd_jax.config import config_of_run
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
@@ -140,6 +141,29 @@ def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tm
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
+def test_what_is_said_of_absent_points_is_served(run_export, cli, teacher_file, to, tmp_path):
+    """The lines of the example are the rows of `predict` that have a point."""
+    form_of(to)
+    root = absent_points.write(tmp_path / "faces")
+    training_run.train_and_evaluate(tiny.config(teacher_file, ft, data__root=str(root)), tmp_path / "run")
+    assert run_export(to, workdir=tmp_path / "run")[0] == 0
+    picture = root / "images" / "015.png"
+    command = [sys.executable, REPO / "docs" / f"serve_{to}.py", tmp_path / "out/landmarks", picture]
+    done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    code, _, error = cli("ctd_jax.predict", f"--workdir={tmp_path / 'run'}", picture, "--out=p.csv")
+    assert code == 0, error
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["x"]]
+    found = [line.split(",") for line in done.stdout.splitlines()]
+    assert [one[0] for one in found] == [row["landmark"] for row in rows] and len(rows) == K - 1
+    assert {one[0] for one in found if one[4]} == set(absent_points.MAY_BE_ABSENT)
+    for one, row in zip(found, rows, strict=True):
+        want = [float(row[key] or "nan") for key in ("x", "y", "confidence", "present")]
+        np.testing.assert_allclose([float(cell or "nan") for cell in one[1:]], want, atol=0.01)
+
+
+@pytest.mark.parametrize("to", ["stablehlo", "onnx"])
 def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_run, to, tmp_path, monkeypatch):
     """12 bits below 0 too, and fractions; what the run saw none of is refused."""
     form_of(to)
@@ -189,6 +213,9 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
         (["--to=coreml"], "--to is 'coreml'; expected stablehlo, onnx, tflite"),
         (["--workdir=empty"], "config.json: no such file"),
         (["--out=empty"], "--out: empty is a folder"),
+        (["--out=report.html"], "--out: report.html ends in .html, but what is written is ONNX"),
+        (["--out=network.tflite"], "--out: network.tflite ends in .tflite, but what is written is ONNX"),
+        (["--out=kept"], "--out: kept.json, where its description goes, is there already; give another name"),
         (["--out=one.png/landmarks"], "one.png; give the name of a file"),
         (["--config.data.root="], "only --config.data.root=DIR is read"),
         (["--config.seed=3"], "--config.seed=3: the run's configuration stays"),
@@ -202,11 +229,13 @@ def test_mistakes(run_export, tmp_path, arguments, message):
     form_of("onnx")
     (tmp_path / "one.png").touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "kept.json").write_text("mine")
     code, out, error = run_export("onnx", *arguments)
     assert (code, out) == (2, "")
     assert error.startswith("error: ") and len(error.splitlines()) == 1
     assert message in error
-    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty"}
+    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty", "kept.json"}
+    assert (tmp_path / "kept.json").read_text() == "mine"
 
 
 def test_runs_that_can_not_be_exported(run_export, finished_run, landmark_folder, tmp_path):

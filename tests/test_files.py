@@ -139,3 +139,22 @@ def test_every_file_is_written_here():
         "ctd_jax/files.py", "ctd_jax/training/log.py", "ctd_jax/review/journal.py", "ctd_jax/labels/zipped.py",
         "ctd_jax/review/server.py", "ctd_jax/unfinished.py",
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["metrics.json", "metrics_test1.json", "config.json", "heads/mean_shape.csv"])
+def test_a_file_of_a_run_is_no_place_for_a_result(tmp_path, name):
+    run, place = tmp_path / "run", tmp_path / "run" / name
+    place.parent.mkdir(parents=True)
+    files.check_not_of_a_run("out", place)  # no run yet
+    (run / "config.json").write_text("{}")
+    (tmp_path / "link").symlink_to(run)
+    for given in (place, tmp_path / "link" / name):
+        with pytest.raises(UserError, match=f"--out: {given} is where the run keeps its own; give another place"):
+            files.expect("out", given, place.suffix)
+    files.expect("out", run / "comparison.json", ".json")
+
+
+def test_the_names_of_a_runs_files_are_those_of_the_contract():
+    """Each is named in docs/output.md; what is for people only, pictures, can't be called so by a table."""
+    page = (REPO / "docs/output.md").read_text().partition("## The report")[0]
+    assert set(re.findall(r"`([a-z_]+\.(?:csv|json|html))`", page)) == set(files.OF_A_RUN)

@@ -291,6 +291,9 @@ def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, mon
 @pytest.mark.parametrize(
     ("more", "parts"),
     [
+        (["--configs=ft", "--config.seed=4"], ["--config.seed: --seeds=N trains with the seeds 0 to N - 1"]),
+        (["--configs=ft", "--config.data.budget=4"], ["--config.data.budget: --budgets=N,N,... gives the numbers"]),
+        (["--configs=ft", "--config.data.budget_seed=4"], ["--config.data.budget_seed: it is the seed of each run"]),
         (["--configs=ft", "--budgets=0"], ["'0'; expected a number of pictures, or all"]),
         (["--configs=ft", "--budgets=ten"], ["'ten'; expected a number"]),
         (["--configs=ft", "--choose_at=-1"], ["'-1'; expected a number"]),

@@ -176,6 +176,17 @@ def test_a_finished_run_says_so_and_changes_nothing(finished_run, cli, monkeypat
     assert content(run) == before
 
 
+def test_a_finished_run_says_that_its_data_have_changed_since(finished_run, cli, tmp_path):
+    run = shutil.copytree(finished_run[0], tmp_path / "run")
+    arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
+    config = json.loads((run / "config.json").read_text())
+    config["contents"]["data.root"] = "0" * 16
+    (run / "config.json").write_text(json.dumps(config))
+    code, out, error = cli("ctd_jax.main", *arguments, f"--workdir={run}")
+    assert code == 0 and out.splitlines()[:-1] == finished_run[1].splitlines()[:-1]
+    assert f"{config['data']['root']}: files were changed, added or removed since this run began" in error
+
+
 def test_the_source_task_runs(main, tmp_path):
     """The other configurations are rows of the result table: test_rows.py."""
     changes = {"train__steps": 2, "teacher__weights": "none", "data__synthetic__identities": (4, 2, 0)}

@@ -132,6 +132,12 @@ def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):
     assert json.loads((tmp_path / "config.json").read_text())["data"]["root"] == "python"
 
 
+def test_radii_of_ones_own(lists, keys, tmp_path):
+    pictures = ctd_jax.LabelledPictures(**lists, spacing=(0.5, 0.25), success_radii_mm=(1, 3.5))
+    result = ctd_jax.train("ft", tmp_path, data=pictures, overrides=keys | {"train.steps": 2})
+    assert {key for key in result if key.startswith("sdr_le_")} == {"sdr_le_1mm", "sdr_le_3.5mm"}
+
+
 def test_what_the_page_says(folder, lists, keys, monkeypatch, tmp_path):
     """The example of docs/predict.md, with the pictures and points of the folder, and tiny keys."""
     page = (REPO / "docs" / "train_in_python.md").read_text("utf-8")

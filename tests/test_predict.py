@@ -17,6 +17,7 @@ from PIL import Image
 
 from ctd_jax import Predictor, metrics
 from ctd_jax.data import dicom, synthetic
+from ctd_jax.data.given import Given, find
 from ctd_jax.report.overlays import MEASURED
 from ctd_jax.training import checkpoint
 
@@ -182,6 +183,29 @@ def test_what_is_no_picture_does_not_stop_the_others(predict, tmp_path):
     assert not (tmp_path / "none.csv").exists()
 
 
+def test_linked_folders_are_searched_too(tmp_path, monkeypatch):
+    """Each once, under a name without a link if there is one; none around the folder, and nothing that is hidden."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("in/b/here.png", "in/.kept/now/new.png", "disk/deep/there.png", "disk/other.png", "hidden/no.png"):
+        face(tmp_path / name)
+    links = {
+        "a": "b", "disk": "../disk", "disk again": "../disk/deep", "self": ".", "around": "..", ".link": "../hidden",
+        "new": ".kept/now", "../disk/back": "../in", "nowhere": "gone",
+    }  # fmt: skip
+    for name, target in links.items():
+        (tmp_path / "in" / name).symlink_to(target)
+    found = {path: list(map(str, find([path])[0])) for path in ("in", "in/disk", ".")}
+    there, new = ["in/disk/deep/there.png", "in/disk/other.png"], ["in/new/new.png"]
+    assert found["in"] == ["in/b/here.png", *there, *new]
+    assert found["in/disk"] == ["in/disk/back/b/here.png", "in/disk/back/new/new.png", *there]
+    assert found["."] == ["disk/deep/there.png", "disk/other.png", "hidden/no.png", "in/b/here.png", *new]
+    both, faults = find(["in", "disk/deep", "in/b/here.png"])
+    assert list(map(str, both)) == ["in/b/here.png", there[1], *new, "disk/deep/there.png"] and not faults
+    given = Given.of(["in"], boxes=None, grey={})
+    below = [given.below_all(file).as_posix() for file in given.files]
+    assert below == ["in/b/here.png", "disk/deep/there.png", "disk/other.png", "in/.kept/now/new.png"]
+
+
 @pytest.mark.parametrize("flag", ["--out", "--measurements", "--overlays"])
 def test_no_picture_is_overwritten(predict, finished_run, tmp_path, flag):
     """Nor what the run keeps."""
@@ -198,6 +222,35 @@ def test_no_picture_is_overwritten(predict, finished_run, tmp_path, flag):
     if flag != "--overlays":
         code, _, error = predict("in/a.png", f"{flag}={finished_run[0]}/predictions.csv")
         assert code == 2 and "is where the run keeps its own" in error
+
+
+@pytest.mark.parametrize("flag", ["out", "measurements"])
+def test_another_table_is_not_replaced(predict, tmp_path, flag):
+    """Labels may be called so; what an earlier call has written is replaced."""
+    face(tmp_path / "a.png")
+    labels = tmp_path / "landmarks.csv"
+    for content in ("image,subject,chin_x,chin_y\na.png,anna,1,2\n", "image,subject\n"):
+        labels.write_text(content)
+        code, _, error = predict("a.png", f"--{flag}=landmarks.csv")
+        assert code == 2 and f"--{flag}: landmarks.csv is there already and is another table" in error
+        assert labels.read_text() == content
+    labels.write_text("")
+    for _ in range(2):
+        code, _, error = predict("a.png", f"--{flag}=landmarks.csv")
+        assert code == 0, error
+    assert labels.read_text().startswith("image,subject,")
+
+
+def test_two_flags_do_not_write_one_file(predict, tmp_path):
+    """But may write to one stream."""
+    face(tmp_path / "one.png")
+    (tmp_path / "link.csv").symlink_to("p.csv")
+    (tmp_path / "null.csv").symlink_to("/dev/null")
+    code, out, error = predict("one.png", "--measurements=link.csv", out="p.csv")
+    assert (code, out, (tmp_path / "p.csv").exists()) == (2, "", False)
+    assert "--out and --measurements would both write link.csv; give each a place of its own" in error
+    code, _, error = predict("one.png", "--measurements=null.csv", out="/dev/null")
+    assert code == 0, error
 
 
 def test_a_table_for_a_pipe(predict, finished_run, tmp_path):

@@ -190,6 +190,20 @@ def test_other_contents_are_refused(elsewhere, name, key):
     assert content(run) == before
 
 
+def test_data_that_changed_in_their_place_are_named(elsewhere):
+    run, first, _, of = elsewhere
+    assert run_folder.changed(run, of(first)) == []
+    (first / "faces/landmarks.csv").write_text("image,chin_x,chin_y\nimages/a.png,1,2\n")
+    (first / "teacher.safetensors").write_bytes(b"other weights")
+    assert run_folder.changed(run, of(first)) == [f"{first}/faces"]
+    (first / "split.csv").unlink()
+    assert run_folder.changed(run, of(first)) == [f"{first}/faces", f"{first}/split.csv"]
+    content = json.loads((run / "config.json").read_text())
+    del content["contents"]
+    (run / "config.json").write_text(json.dumps(content))
+    assert run_folder.changed(run, of(first)) == [], "an older run does not know"
+
+
 def test_a_word_is_not_a_path(run):
     config = ctd_ed.get_config()
     config.teacher.weights = "none"

@@ -11,8 +11,9 @@ from ctd_jax.data.tables import Sheet
 
 _log = logging.getLogger(__name__)
 MISSING = ("nan", "na", "n/a", "#n/a", "null", "none", "nil", "-", "--")
-# Not "NA": somebody's initials.
+# Not "NA": somebody's initials. Where several cells of a column of `PEOPLE` have it, `say` warns.
 NO_WORDS = ("nan", "n/a", "#n/a", "null", "none", "-", "--")
+PEOPLE = ("subject", "rater")
 _DECIMAL_COMMA = re.compile(r"[+-]?\d*,\d+(e[+-]?\d+)?", re.IGNORECASE)
 
 
@@ -27,6 +28,7 @@ class Cells:
     def __init__(self, sheet: Sheet, faults: Faults):
         self._sheet, self._faults = sheet, faults
         self._missing: collections.Counter[str] = collections.Counter()
+        self._na: collections.Counter[str] = collections.Counter()  # column of people -> its cells "NA"
         self._first: dict[str, str] = {}  # "," and "." -> the first number with it, and where
 
     def number(self, text: str, column: str, at: str) -> float:
@@ -50,11 +52,13 @@ class Cells:
         )
         return np.inf
 
-    def word(self, text: str) -> str:
+    def word(self, text: str, column: str = "") -> str:
         """A cell as a name, "" where it is empty or says so."""
         if text.casefold() in NO_WORDS:
             self._missing[text] += 1
             return ""
+        if text.casefold() == "na" and column in PEOPLE:
+            self._na[column] += 1
         return text
 
     def say(self) -> None:
@@ -62,6 +66,11 @@ class Cells:
         if self._missing:
             words = ", ".join(f"{word!r} ({number})" for word, number in self._missing.most_common())
             _log.warning("%s: %d cells are taken as empty: %s", path, self._missing.total(), words)
+        for column, number in self._na.items():
+            if number > 1:
+                _log.warning("%s: `%s` is NA in %d rows, which is read as the name of one person; if it means that "
+                             "nothing is known, write who it is, or empty these cells",
+                             path, column, number)  # fmt: skip
         if len(self._first) == 2:
             self._faults.add(
                 "decimal points and commas", f"{self._first[',']} has a decimal comma, but {self._first['.']} a point; "

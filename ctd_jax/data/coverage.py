@@ -7,6 +7,7 @@ import numpy as np
 
 from ctd_jax.data import splits, tables
 from ctd_jax.data.about import Landmarks
+from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 
@@ -19,6 +20,29 @@ def annotated(xy: np.ndarray) -> list[bool] | None:
 def learned(xy: np.ndarray) -> np.ndarray:
     """`[K]` whether any of N training pictures has each landmark. `xy`: `[N, K, 2]`, NaN: unknown."""
     return (~np.isnan(xy).any(-1)).any(0)
+
+
+def check(xy: np.ndarray, split_of: Sequence[str], title: str = "") -> None:
+    """Checks that every split can be learned from or judged by.
+
+    Args:
+      xy: `[N, K, 2]`, NaN where not annotated.
+      split_of: the split of each picture.
+      title: what the message begins with.
+
+    Raises:
+      UserError: nothing is annotated in a split, or nothing that train has.
+    """
+    known, parts = ~np.isnan(xy).any(-1), splits.parts(split_of)
+    of_train = learned(xy[parts["train"]])
+    for name, rows in parts.items():
+        if not known[rows].any():
+            raise UserError(f"{title}none of the {len(rows)} pictures of split {name} has an annotated landmark")
+        if not known[rows][:, of_train].any():
+            raise UserError(
+                f"{title}none of the {len(rows)} pictures of split {name} has a landmark that is annotated in train; "
+                "annotate the same landmarks in all splits"
+            )
 
 
 def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[str]) -> None:

@@ -19,7 +19,7 @@ from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 TAGS = ("PixelSpacing", "ImagerPixelSpacing", "PixelSpacingCalibrationType", "Modality")
-PROJECTIONS = ("CR", "DX", "IO", "MG", "PX", "RF", "RG", "XA")  # modalities that enlarge
+SECTIONS = ("CT", "IVUS", "MR", "NM", "PT", "US")  # modalities whose pictures are no enlarged shadows
 SAME = 0.001  # of a spacing: two that differ by less are one
 CONTRADICTION = 0.01  # of a spacing
 FLAG = "--imager_spacing=detector"
@@ -61,7 +61,7 @@ def read(path: pathlib.Path) -> PixelSize | None:
             calibrated = bool(header.get("PixelSpacingCalibrationType"))
             if not calibrated and _differ(pixel, detector) <= SAME:
                 pixel = UNKNOWN
-            known = calibrated or not np.isnan(detector).any() or header.get("Modality") not in PROJECTIONS
+            known = calibrated or not np.isnan(detector).any() or header.get("Modality") in SECTIONS
             return PixelSize(pixel, detector, not known and not np.isnan(pixel).any())
     return None
 
@@ -107,7 +107,7 @@ def of_files(paths: Sequence[pathlib.Path], *, detector: bool, advice: str) -> n
     if not detector and doubtful:
         _log.warning(
             "%d of %d DICOM files do not say whether their Pixel Spacing was calibrated: it is used, but mm may be "
-            "those at the detector, where all is larger than in the patient (first %s)",
+            "those at the detector, where all is larger than in the patient; ask who made them (first %s)",
             len(doubtful), len(found), doubtful[0],
         )  # fmt: skip
     if detector and calibrated:

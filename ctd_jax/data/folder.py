@@ -96,7 +96,7 @@ class Row:
         return self.cells.number(self.values.get(column, ""), column, self.at)
 
     def word(self, column: str) -> str:
-        return self.cells.word(self.values.get(column, ""))
+        return self.cells.word(self.values.get(column, ""), column)
 
 
 def read_rows(
@@ -125,7 +125,7 @@ def read_rows(
     cells, found = Cells(sheet, faults), PictureFiles(root)
     seen: dict[str, dict[str, str]] = {}  # what tells rows apart -> path -> file and row
     images: list[str] = []
-    subjects: list[str] = []
+    named: list[str] = []  # the subjects, "" where a row has none
     split_of: list[str] = []
     where: list[str] = []
     spacing: list[np.ndarray] = []
@@ -139,19 +139,19 @@ def read_rows(
         if image is None or annotation is None:
             continue
         images.append(image)
-        subjects.append(files.plain(row.word("subject")) or image)
+        named.append(files.plain(row.word("subject")))
         split_of.append(split)
         where.append(row.at)
         spacing.append(mm)
         annotations.append(annotation)
     cells.say()
     found.say(sheet.path)
-    _warn_of_subjects(sheet, subjects, images)
+    _warn_of_subjects(sheet, named)
     advice = f"write that in the patient into the columns {' and '.join(SPACING)}"
     of_header = dicom_spacing.of_files([root / image for image in images], detector=False, advice=advice)
     fields = {
         "images": tuple(images),
-        "subjects": tuple(subjects),
+        "subjects": tuple(name or image for name, image in zip(named, images, strict=True)),
         "splits": tuple(split_of) if "split" in sheet.columns else None,
         "spacing": dicom_spacing.combined(np.array(spacing).reshape(-1, 2), of_header, where, str(sheet.path)),
         "where": tuple(where),
@@ -205,14 +205,14 @@ def check_spacing(mm: np.ndarray, at: str, faults: Faults) -> None:
         faults.add("spacing", f"{at}: spacing is {mm} mm; expected two positive numbers, or two empty cells")
 
 
-def _warn_of_subjects(sheet: tables.Sheet, subjects: Sequence[str], images: Sequence[str]) -> None:
-    """Warns of pictures without a subject."""
+def _warn_of_subjects(sheet: tables.Sheet, named: Sequence[str]) -> None:
+    """Warns of rows without a subject, which are "" in `named`."""
     if "subject" not in sheet.columns:
         _log.warning("%s has no column `subject`: every picture counts as a person of its own", sheet.path)
         return
-    alone = sum(subject == image for subject, image in zip(subjects, images, strict=True))
-    if 0 < alone < len(images):
-        _log.warning("%s: %d rows have no subject: each counts as a person of its own", sheet.path, alone)
+    if "" in named:
+        _log.warning("%s: %d of %d rows have no subject: each picture of theirs counts as a person of its own",
+                     sheet.path, named.count(""), len(named))  # fmt: skip
 
 
 def with_digests(table: TableT, root: pathlib.Path, faults: Faults) -> TableT:

@@ -17,6 +17,7 @@ from ctd_jax.data.given_spacing import GivenSpacing
 from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.prefetch import map_in_threads, progress
 from ctd_jax.errors import UserError
+from ctd_jax.files import is_stream
 
 _log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # pictures that a message names
@@ -154,12 +155,18 @@ class Given:
         return pathlib.Path(os.path.commonpath([_placed(one).parent for one in self.files]))
 
     def check_kept(self, outputs: Mapping[str, Iterable[pathlib.Path]]) -> None:
-        """Raises UserError if one of the files that a flag will have written is one of the pictures."""
+        """Raises UserError if one of the files that a flag will have written is one of the pictures, or that of another
+        flag."""
         mine = {os.path.realpath(file) for file in (*self.files, *self.faults)}
+        flag_of: dict[str, str] = {}
         for flag, written in outputs.items():
             for path in written:
-                if os.path.realpath(path) in mine:
+                place = os.path.realpath(path)
+                if place in mine:
                     raise UserError(f"{flag} would overwrite the picture {shown(path)}; give another place")
+                other = flag_of.setdefault(place, flag)
+                if other != flag and not is_stream(path):
+                    raise UserError(f"{other} and {flag} would both write {shown(path)}; give each a place of its own")
 
     def check_done(self, where: pathlib.Path | str) -> None:
         """Raises UserError, one message of all pictures that could not be done; `where`: the result of the others."""
@@ -184,9 +191,10 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
     if not paths:
         raise UserError("no pictures: name files or folders")
     found: dict[pathlib.Path, str] = {}
+    below = _below([path for path in map(pathlib.Path, paths) if path.is_dir()])
     for path in map(pathlib.Path, paths):
-        if path.is_dir():
-            inside = [p for p in sorted(path.rglob("*")) if _is_picture(p.relative_to(path)) and not p.is_dir()]
+        if path in below:
+            inside = [p for p in below[path] if p.suffix.lower() in pictures.SUFFIXES]
             if not inside:
                 raise UserError(
                     f"{shown(path)}: no pictures in this folder; their names end in {', '.join(pictures.SUFFIXES)}"
@@ -211,9 +219,29 @@ def shown(path: str | pathlib.Path) -> str:
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _is_picture(path: pathlib.Path) -> bool:
-    mine = not any(part.startswith(".") or part == NOT_THE_USERS for part in path.parts)
-    return mine and path.suffix.lower() in pictures.SUFFIXES
+def _below(folders: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[pathlib.Path]]:
+    """Each of the folders -> the user's files in it and below it, sorted. A linked folder is entered too, if it is met
+    nowhere without a link: none twice, and none around the folder."""
+    found: dict[pathlib.Path, list[pathlib.Path]] = {folder: [] for folder in folders}
+    around = {folder: set(map(str, folder.resolve().parents)) for folder in found}
+    seen: set[str] = set()
+    starts = [(folder, folder) for folder in found]
+    for top, start in starts:  # gets longer by the links on the way
+        for place, inside, names in os.walk(start):
+            real = os.path.realpath(place)
+            if start != top and (real in seen or real in around[top]):
+                inside.clear()
+                continue
+            seen.add(real)
+            here = pathlib.Path(place)
+            inside[:] = filter(_is_the_users, sorted(inside))
+            found[top] += [here / name for name in filter(_is_the_users, names)]
+            starts += [(top, here / name) for name in inside if (here / name).is_symlink()]
+    return {folder: sorted(files) for folder, files in found.items()}
+
+
+def _is_the_users(name: str) -> bool:
+    return not name.startswith(".") and name != NOT_THE_USERS
 
 
 def unreadable(path: pathlib.Path) -> str:

@@ -24,6 +24,7 @@ from ctd_jax.typing import Batch
 _log = logging.getLogger(__name__)
 COLUMN = "rater"
 LONGEST = 60  # characters of a name
+COMPARED = 100  # columns among which a misspelt one is looked for
 # what is the same in all rows of a picture: field -> in words
 SHARED = {"subjects": "subject", "splits": "split", "spacing": "spacing", "boxes": "box"}
 
@@ -40,7 +41,7 @@ def of_files(root: pathlib.Path, landmarks: Landmarks, images: Sequence[str], fa
       root: the landmark folder.
       landmarks: of its dataset.json.
       images: names, as the folder's table has them.
-      faults: takes what is wrong in a row, which becomes NaN.
+      faults: takes columns that are missing, and what is wrong in a row, which becomes NaN.
 
     Raises:
       UserError: a file that is missing or no table.
@@ -51,6 +52,7 @@ def of_files(root: pathlib.Path, landmarks: Landmarks, images: Sequence[str], fa
         sheet = tables.read(root / file_of(rater))
         names = [f"{name}_{axis}" for name in landmarks.names for axis in "xy"]
         sheet = columns.match(sheet, names, faults, others=True)
+        pairs = _columns_of_points(sheet, landmarks, faults)
         cells = Cells(sheet, faults)
         seen: dict[str, str] = {}
         others: list[str] = []
@@ -61,8 +63,8 @@ def of_files(root: pathlib.Path, landmarks: Landmarks, images: Sequence[str], fa
                 continue
             with faults.collecting("picture listed twice"):
                 folder.check_once(image, row["image"], at, seen)
-            values = [cells.number(row.get(name, ""), name, at) for name in names]
-            found[place[image], r] = np.reshape(values, (-1, 2))
+            for k, pair in pairs.items():
+                found[place[image], r, k] = [cells.number(row[column], column, at) for column in pair]
             annotation_checks.check_points(found[place[image], r], landmarks.names, at, faults)
         cells.say()
         if others:
@@ -70,6 +72,39 @@ def of_files(root: pathlib.Path, landmarks: Landmarks, images: Sequence[str], fa
         where = [f"{sheet.path}, {image}" for image in images]
         found[:, r] = annotation_checks.without_marks(found[:, r], landmarks.names, where)
     return found
+
+
+def _columns_of_points(sheet: tables.Sheet, landmarks: Landmarks, faults: Faults) -> dict[int, tuple[str, str]]:
+    """Index of each landmark that a rater's file has -> its columns of x and y; warns of the landmarks that it lacks.
+
+    It is a fault where one of two columns is there or misspelt, where there are none at all, and where an empty cell of
+    the landmark would say that it is absent.
+    """
+    pairs = {name: (f"{name}_x", f"{name}_y") for name in landmarks.names}
+    of_points = {column for pair in pairs.values() for column in pair}
+    there, left_out = of_points.intersection(sheet.columns), list[str]()
+    others = [column for column in sheet.columns if column not in of_points][:COMPARED]
+    for name, pair in pairs.items():
+        lacking = [column for column in pair if column not in there]
+        near = {column: _misspelt(column, others) for column in lacking}
+        asked = "which dataset.json asks for"
+        if there and len(lacking) == 2 and not any(near.values()):
+            if name not in landmarks.absent:
+                left_out.append(name)
+                continue
+            asked = f"as if {name} were absent for this rater; add it, or take {name} out of `absent` in dataset.json"
+        for column in lacking:
+            hint = f"; the nearest is `{near[column]}`" if near[column] else ""
+            faults.add("missing column", f"{sheet.path}: no column `{column}`, {asked}{hint}")
+    if left_out:
+        _log.warning("%s: no columns of %s: as if this rater had not looked for them; add the columns if that is wrong",
+                     sheet.path, tables.listed(left_out))  # fmt: skip
+    return {k: pair for k, pair in enumerate(pairs.values()) if there.issuperset(pair)}
+
+
+def _misspelt(column: str, others: Sequence[str]) -> str | None:
+    """The one of the `others` that is nearly called so, and ends with the same axis."""
+    return tables.nearest(column, [other for other in others if other.casefold().endswith(column[-1])], columns.TYPO)
 
 
 def by_picture(

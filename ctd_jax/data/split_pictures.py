@@ -67,7 +67,7 @@ class SplitPictures(Generic[T]):
 
     def splits_called(self, name: str) -> list[str]:
         """The splits that `eval.split` means: "test" is every test split."""
-        return [split for split in self.names if split == name or (name == "test" and split.startswith("test"))]
+        return splits.called(name, self.names)
 
     def split(self, name: str) -> Dataset[T]:
         """The pictures of a split; again the same object, so that what it keeps of them in memory is kept once."""

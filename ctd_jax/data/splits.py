@@ -19,21 +19,26 @@ _log = logging.getLogger(__name__)
 COLUMNS = ("image", "subject", "split", "sha256")
 UNUSED, UNLABELLED = "unused", "unlabelled"  # left out; of train, but without an annotation that may be used
 ROWS, REST = "rows", "rest"  # words of `data.unlabelled`
-# Other programs' words, in small letters.
+# Other programs' words, as `_small` has them.
 WORDS = {
-    **dict.fromkeys(("train", "training", "trn", "train set", "training set", "trainset"), "train"),
-    **dict.fromkeys(("val", "validation", "valid", "dev", "development", "validation set", "val set", "valset"), "val"),
-    **dict.fromkeys(("test", "testing", "tst", "test set", "testing set", "testset"), "test"),
+    **dict.fromkeys(("train", "training", "trn"), "train"),
+    **dict.fromkeys(("val", "validation", "valid", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
     **{word: word for word in (UNUSED, UNLABELLED)},
 }
 LONGEST = 60  # characters of a split's name, which files are named after
 
 
 def word(text: str) -> str:
-    """The split that a cell means: `WORDS` with any capitals, and names that begin with test, in small letters; what is
-    neither stays as it is."""
-    small = " ".join(text.casefold().replace("_", " ").replace("-", " ").split())
+    """The split that a cell means: `WORDS` with any capitals, also with `set` after them, and names that begin with
+    test, in small letters; what is neither stays as it is."""
+    small = _small(text)
     return WORDS.get(small, text.casefold() if small.startswith("test") else text)
+
+
+def _small(text: str) -> str:
+    """In small letters, with a blank between words, and without `set` after them."""
+    return " ".join(text.casefold().replace("_", " ").replace("-", " ").split()).removesuffix("set").rstrip()
 
 
 def is_known(text: str) -> bool:
@@ -70,7 +75,7 @@ def assign(
       images: names of the pictures.
       subjects: who or what each is of.
       given: the split column, or a split file's image -> split, in the words of `word`; None: a fifth of the subjects
-        for test. Without val, a fifth of the subjects of train.
+        for test, as where all are empty. Without val, a fifth of the subjects of train.
       train_split: the name in `given` of what is trained on; where it is another, `train` takes no part.
       seed: of test and val, where they are chosen at random: whole subjects, so that nobody is on two sides.
       budget: labelled pictures to keep in train, of as many subjects as possible; 0: all.
@@ -88,12 +93,18 @@ def assign(
     if isinstance(given, Mapping):
         given = of_images(given, images)
         splits = _words(given)
+        if "" in given:
+            first = images[given.index("")]
+            _log.warning("the split file names no split of %d of %d pictures, first %s: they take no part",
+                         given.count(""), len(images), first)  # fmt: skip
     elif given is not None and any(given):
         splits = _words(given)
         if "" in given:
             _log.warning("%d rows have an empty split: they take no part", list(given).count(""))
     else:
-        splits = ["train"] * len(images)
+        if given:
+            _log.warning("the split of all %d rows is empty: test and val are drawn", len(given))
+        splits, given = ["train"] * len(images), None
         _leave_out(splits, annotated, unlabelled)
         _move(splits, subjects, "test", np.random.default_rng([seed, 1]))
     if train_split != "train":
@@ -102,7 +113,7 @@ def assign(
             raise UserError(f"data.train_split is {train_split!r}, which no row has as its split; there are {found}")
         splits = [{"train": UNUSED, train_split: "train"}.get(split, split) for split in splits]
     for name in sorted({s for s in splits if not (s in ("train", "val", UNUSED, UNLABELLED) or s.startswith("test"))}):
-        near = tables.nearest(name, list(WORDS), 0.7)
+        near = tables.nearest(_small(name), list(WORDS), 0.7)
         hint = f"; is it `{WORDS[near]}`?" if near else ""
         _log.warning("split %r takes no part: %d pictures%s", name, splits.count(name), hint)
     if "train" not in splits:
@@ -113,6 +124,8 @@ def assign(
         raise UserError("no training pictures: none of those whose split is `train` has an annotation")
     if "val" not in splits:
         _move(splits, subjects, "val", np.random.default_rng([seed, 2]))
+        if given is not None:
+            _warn_of_drawn(splits, subjects)
     train = [i for i, split in enumerate(splits) if split == "train"]
     if budget > len(train):
         which = " with annotations" if UNLABELLED in splits else ""
@@ -143,6 +156,35 @@ def parts(splits: Sequence[str]) -> dict[str, np.ndarray]:
     return {name: np.flatnonzero(np.array(splits) == name) for name in names}
 
 
+def called(wanted: str, names: Sequence[str]) -> list[str]:
+    """Those of the splits `names` that `wanted`, `eval.split`, means: "test" is every test split."""
+    return [name for name in names if name == wanted or (wanted == "test" and name.startswith("test"))]
+
+
+def check_not_empty(split_of: Sequence[str], wanted: str, title: str = "") -> None:
+    """Raises UserError if nothing can be evaluated.
+
+    Args:
+      split_of: the split of each picture, as `assign` gives it.
+      wanted: `eval.split`.
+      title: what the message begins with.
+
+    Raises:
+      UserError: no picture is in `wanted`, or none in val.
+    """
+    found = parts(split_of)
+    if not called(wanted, list(found)):
+        raise UserError(
+            f"{title}eval.split is {wanted}, but the splits are {', '.join(found)}; give some rows the split test, or "
+            "set --config.eval.split=val. Without a column `split`, three subjects are needed to draw one"
+        )
+    for name, rows in found.items():
+        if not len(rows):
+            raise UserError(
+                f"{title}no pictures in split {name}: there are too few subjects; three are needed to draw a split"
+            )
+
+
 def text(rows: Sequence[tuple[str, str, str, str]]) -> str:
     """What split.csv holds."""
     return files.csv_text(COLUMNS, ([*map(files.cell, row)] for row in rows))
@@ -167,7 +209,8 @@ def read(path: pathlib.Path) -> list[tuple[str, ...]]:
 
 
 def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
-    """The split of each picture in a split file; a name spelt otherwise is found if it fits exactly one.
+    """The split of each picture in a split file, "" where it says none; a name spelt otherwise is found if it fits
+    exactly one.
 
     Raises:
       UserError: it gives a picture two splits, by two spellings of its name; or it names pictures that the data do not
@@ -185,7 +228,7 @@ def of_images(given: Mapping[str, str], images: Sequence[str]) -> list[str]:
             )
     if unknown:
         raise UserError(f"the split file names {len(unknown)} pictures that the data do not have, first {unknown[0]}")
-    return [found.get(image) or UNUSED for image in images]
+    return [found.get(image, "") for image in images]
 
 
 def _words(given: Sequence[str]) -> list[str]:
@@ -233,6 +276,14 @@ def _move(splits: list[str], subjects: Sequence[str], to: str, rng: np.random.Ge
     for i, subject in enumerate(subjects):
         if splits[i] == "train" and subject in chosen:
             splits[i] = to
+
+
+def _warn_of_drawn(splits: Sequence[str], subjects: Sequence[str]) -> None:
+    """Warns of the pictures of val where what is given has none, so that they were drawn."""
+    drawn = [subject for subject, split in zip(subjects, splits, strict=True) if split == "val"]
+    if drawn:
+        _log.warning("no picture has the split val: %d training pictures of %d people are taken for it; to choose them "
+                     "yourself, give pictures the split val", len(drawn), len(set(drawn)))  # fmt: skip
 
 
 def in_turn(order: Sequence[int] | np.ndarray, subjects: Sequence[str]) -> list[int]:

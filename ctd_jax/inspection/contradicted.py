@@ -17,7 +17,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.inspection import outliers
 from ctd_jax.inspection.findings import Finding, Item
 from ctd_jax.inspection.painting import Painter
-from ctd_jax.inspection.reading import Folder
+from ctd_jax.inspection.reading import Folder, domains
 from ctd_jax.metrics.segmentation import class_dice
 from ctd_jax.predictor import Predictor
 from ctd_jax.tasks import start_run
@@ -27,25 +27,27 @@ WHAT = {"landmarks": "landmarks", "class_maps": "class maps"}
 LABELS, UNLIKE = "Labels that the network contradicts", "Pictures unlike the training data"
 
 
-def findings(folder: Folder, workdir: pathlib.Path, painter: Painter, shown: int) -> list[Finding]:
+def findings(folder: Folder, workdir: pathlib.Path, domain: str | None, painter: Painter, shown: int) -> list[Finding]:
     """What a finished run says of the pictures of a folder.
 
     Args:
       folder: the folder; a segmentation folder of several domains is asked about domain by domain.
       workdir: of the run.
+      domain: which of the run's domains a landmark folder is of, if it has several.
       painter: paints its pictures.
       shown: number of pictures that are shown of a finding.
 
     Raises:
-      UserError: it is no run, or one that has learned something else.
+      UserError: it is no run, or one that has learned something else; `domain` is not one of the run's, or is given
+        for a segmentation folder, which says itself what its domains are.
     """
     rows = not_trained_on(folder, workdir)
     if not len(rows):
         text = f"{workdir} was trained on all pictures of the folder, or on near-identical ones: it can't judge them"
         return [Finding(LABELS, False, "Give pictures that it was not trained on.", [Item(text)])]
     found = []
-    for domain, mine in _domains(folder, rows):
-        predictor = Predictor(workdir, domain=domain)
+    for of_rows, mine in _domains(folder, rows, domain):
+        predictor = Predictor(workdir, domain=of_rows)
         if isinstance(folder.table, LandmarkTable):
             found += _of_landmarks(folder, mine, predictor, painter, shown)
         else:
@@ -69,15 +71,18 @@ def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
     return np.setdiff1d(rows, twins.near(rows, others, folder.sha256, thumbnails)) if len(others) else rows
 
 
-def _domains(folder: Folder, rows: np.ndarray) -> Iterator[tuple[str | None, np.ndarray]]:
+def _domains(folder: Folder, rows: np.ndarray, domain: str | None) -> Iterator[tuple[str | None, np.ndarray]]:
+    """The domain of the run that is asked, and about which of `rows`."""
     if isinstance(folder.table, LandmarkTable):
-        yield None, rows
+        yield domain, rows
         return
-    domains = np.array(folder.table.domains)
-    for domain in dict.fromkeys(folder.table.domains):
-        mine = rows[(domains[rows] == domain) & [bool(folder.regions[row]) for row in rows]]
+    if domain:
+        raise UserError("--domain is for landmark folders; segmentation.csv says which domain each picture is of")
+    with_map = [row for row in rows if folder.regions[row]]
+    for name, of_domain in domains(folder.table).items():
+        mine = np.intersect1d(with_map, of_domain)
         if len(mine):
-            yield domain, mine
+            yield name, mine
 
 
 def _of_landmarks(

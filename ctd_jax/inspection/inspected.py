@@ -38,12 +38,13 @@ class Inspected:
         return any(one.spoils for one in self.findings)
 
 
-def inspect(root: pathlib.Path, workdir: pathlib.Path | None = None) -> Inspected:
+def inspect(root: pathlib.Path, workdir: pathlib.Path | None = None, domain: str | None = None) -> Inspected:
     """Reads a folder as far as it can be read, and looks for what may be wrong with it.
 
     Args:
       root: the folder.
       workdir: a finished run, whose network is asked about the pictures that it was not trained on; None: none is.
+      domain: which of its domains a landmark folder is of, if it has several.
 
     Raises:
       UserError: nothing of it can be read; or the run has learned something else.
@@ -61,28 +62,20 @@ def inspect(root: pathlib.Path, workdir: pathlib.Path | None = None) -> Inspecte
         found += disagreement.findings(table, pairs.order if pairs else None, painter, SHOWN)
         found += flip_pairs.findings(table.landmarks.names, pairs)
     found += _overlaps(folder, painter)
-    for domain, rows in domains(folder).items():
+    for name, rows in reading.domains(table).items():
         looks = [folder.looks[row] for row in rows]
-        found.append(outliers.find(domain, rows, looks, table.spacing[rows]))
+        found.append(outliers.find(name, rows, looks, table.spacing[rows]))
         if not isinstance(table, LandmarkTable):
             size = np.array([look.twin["size"] for look in looks])
             regions = [folder.regions[row] for row in rows]
-            found.append(class_maps.find(domain, table.classes[domain], rows, regions, size))
+            found.append(class_maps.find(name, table.classes[name], rows, regions, size))
     if workdir is not None:
-        found += contradicted.findings(folder, workdir, painter, SHOWN)
+        found += contradicted.findings(folder, workdir, domain, painter, SHOWN)
     found.append(
         Finding("Said while reading", False, "How the table was read.", [Item(text) for text in folder.remarks])
     )
     there = [one for one in found if one.number]
     return Inspected(folder, tuple(sorted(there, key=lambda one: not one.spoils)), pairs)
-
-
-def domains(folder: Folder) -> dict[str, np.ndarray]:
-    """Domain -> indices of its pictures; "" -> all pictures of a landmark folder."""
-    if isinstance(folder.table, LandmarkTable):
-        return {"": np.arange(len(folder))}
-    names = np.array(folder.table.domains)
-    return {name: np.flatnonzero(names == name) for name in dict.fromkeys(folder.table.domains)}
 
 
 def _overlaps(folder: Folder, painter: Painter) -> list[Finding]:

@@ -9,7 +9,8 @@ import numpy as np
 
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.inspection import class_maps, counts
-from ctd_jax.inspection.inspected import SHOWN, Inspected, domains, points
+from ctd_jax.inspection.inspected import SHOWN, Inspected, points
+from ctd_jax.inspection.reading import domains
 from ctd_jax.report import pages, parts
 from ctd_jax.text_table import text_table
 
@@ -80,7 +81,7 @@ def _classes(found: Inspected) -> dict[str, list[tuple[str, int, float, int]]]:
     if isinstance(folder.table, LandmarkTable):
         return {}
     counted = {}
-    for domain, rows in domains(folder).items():
+    for domain, rows in domains(folder.table).items():
         size = np.array([folder.looks[row].twin["size"] for row in rows])
         regions = [folder.regions[row] for row in rows]
         counted[domain] = class_maps.counts(folder.table.classes[domain], regions, size)

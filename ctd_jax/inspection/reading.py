@@ -97,12 +97,9 @@ def read(root: pathlib.Path) -> Folder:
         table, looks, sha256, seen, grey, classes = _look_at_all(root, table, faults)
         remarks += survey.remarks(seen, survey.ranges(seen))
         split_of = tuple(splits.word(text) if text else "" for text in table.splits or [""] * len(table))
-        annotated = None
         if isinstance(table, LandmarkTable):
-            annotated = coverage.annotated(table.xy)
             coverage.warn(str(root), table.landmarks, table.xy, split_of)
-        with faults.collecting("split"):
-            splits.assign(table.images, table.subjects, given=table.splits, seed=0, budget=0, annotated=annotated)
+        _check_splits(table, faults)
     with _said() as units:
         twin = np.array([one.twin for one in looks])
         with faults.collecting("unit"):
@@ -119,6 +116,30 @@ def _rows(root: pathlib.Path, faults: Faults) -> AnyTable:
     if os.path.isfile(root / landmark_folder.FILE) or not any(os.path.isfile(root / file) for file in points.FORMATS):
         return landmark_folder.read_rows(root, faults)
     return points.read_folder(root)
+
+
+def domains(table: AnyTable) -> dict[str, np.ndarray]:
+    """Domain -> indices of its pictures; "" -> all pictures of a landmark folder."""
+    if isinstance(table, LandmarkTable):
+        return {"": np.arange(len(table))}
+    names = np.array(table.domains)
+    return {name: np.flatnonzero(names == name) for name in dict.fromkeys(table.domains)}
+
+
+def _check_splits(table: AnyTable, faults: Faults) -> None:
+    """Adds what a training refuses of the splits of a domain, be they given or drawn at random."""
+    for domain, rows in domains(table).items():
+        images, subjects = ([values[row] for row in rows] for values in (table.images, table.subjects))
+        given = [table.splits[row] for row in rows] if table.splits else None
+        xy = table.xy if isinstance(table, LandmarkTable) else None
+        annotated = None if xy is None else coverage.annotated(xy)
+        try:
+            split_of = splits.assign(images, subjects, given=given, seed=0, budget=0, annotated=annotated)
+            splits.check_not_empty(split_of, "test")
+            if xy is not None:
+                coverage.check(xy, split_of)
+        except UserError as error:
+            faults.add("split", f"domain {domain}: {error}" if domain else str(error))
 
 
 def _look_at_all(

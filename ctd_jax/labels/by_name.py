@@ -50,6 +50,15 @@ def guess(path: pathlib.Path) -> str:
     return found[0]
 
 
+def is_of(file: pathlib.Path, name: str) -> bool:
+    """Whether the format `name` recognises a file, whose name may lack the suffix of the format."""
+    called = file.name.lower() + ("" if file.suffix else FORMATS[name].suffix)
+    try:
+        return _module(name).recognises(called, _head(file))
+    except UserError:  # a .zip that is none
+        return False
+
+
 def _head(file: pathlib.Path) -> str:
     """The text that a file begins with; of a .zip the names in it, one a line."""
     if file.suffix.lower() == ".zip":

@@ -66,6 +66,10 @@ class Pictures:
             raise Fault("missing picture", f"{at}: expected one picture {stem}.* in {self.root}, found {found}")
         return fitting[0]
 
+    def has_stem(self, stem: str) -> bool:
+        """Whether a picture's file is called `stem`, but for the ending."""
+        return stem.rpartition("/")[2].casefold() in self._by_stem
+
     @functools.cache  # noqa: B019  one object for a call of the command
     def size(self, image: str) -> tuple[int, int]:
         """Width and height of a file, turned upright.

@@ -74,7 +74,7 @@ def write_files(labels: Labels, name: str, out: pathlib.Path, *, force: bool = F
       UserError: something is lacking, or `out` is there already and `force` is not given.
     """
     contents = by_name.write(labels, name)
-    placing.check_free(out, force, lambda: _check_replaced(out, name, set(contents)))
+    placing.check_free(out, force, lambda: _check_replaced(out, name))
     for line in losses(labels, name):
         _log.warning("%s: %s", name, line)
     if FORMATS[name].suffix:
@@ -101,16 +101,17 @@ def losses(labels: Labels, name: str) -> list[str]:
     return lost
 
 
-def _check_replaced(out: pathlib.Path, name: str, written: set[str]) -> None:
+def _check_replaced(out: pathlib.Path, name: str) -> None:
     """Raises UserError if --force would take away what isn't such an export."""
-    if FORMATS[name].suffix:
-        if out.is_dir():
-            raise UserError(f"--out: {out} is a folder; {name} is one file, so give its name")
-        return
-    ends = {pathlib.PurePosixPath(file).suffix for file in written}
-    others = [p for p in out.rglob("*") if p.is_file() and p.suffix not in ends] if out.is_dir() else [out]
+    if FORMATS[name].suffix and out.is_dir():
+        raise UserError(f"--out: {out} is a folder; {name} is one file, so give its name")
+    if not FORMATS[name].suffix and not out.is_dir():
+        raise UserError(f"--out: {out} is a file; {name} is a folder, so give the name of one")
+    inside = [out] if out.is_file() else [path for path in sorted(out.rglob("*")) if path.is_file()]
+    others = [path for path in inside if path.stat().st_size and not by_name.is_of(path, name)]
     if others:
-        raise UserError(f"--out: {out} is not replaced: it has {others[0].name}, which is no label file of {name}")
+        what = f"it has {others[0].name}, which" if out.is_dir() else "it"
+        raise UserError(f"--out: {out} is not replaced: {what} is no label file of {name}; give another name")
 
 
 def _folder(root: pathlib.Path) -> Labels:

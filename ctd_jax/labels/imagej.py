@@ -25,13 +25,16 @@ def recognises(name: str, head: str) -> bool:
 
 
 def read(path: pathlib.Path, context: Context) -> Labels:
-    """Files, or a folder of them; see `labels.Format`. A `.zip` that is called as a picture and has one point in each
-    ROI is a picture whose points are named by their ROIs; else each ROI has the points of a picture."""
+    """Files, or a folder of them; see `labels.Format`. A `.zip` with one point in each ROI is a picture whose points
+    are named by their ROIs, unless these are called as pictures and it is not; else each ROI has a picture's points."""
     found: list[tuple[str, list[str] | None, np.ndarray, str]] = []  # stem of a picture, names, points, file
     for file in reading.files_of(path, [".roi", ".zip"]):
         at = str(file)
         rois = _rois(file)
-        if file.suffix.lower() == ".zip" and len(rois) > 1 and all(len(xy) == 1 for _, xy in rois):
+        of_pictures = not context.pictures.has_stem(file.stem) and any(
+            context.pictures.has_stem(one) for one, _ in rois
+        )
+        if file.suffix.lower() == ".zip" and len(rois) > 1 and all(len(xy) == 1 for _, xy in rois) and not of_pictures:
             found.append((file.stem, [name for name, _ in rois], np.concatenate([xy for _, xy in rois]), at))
         else:
             found += [(name, None, xy, f"{at}, {name}") for name, xy in rois]

@@ -193,7 +193,7 @@ class _Reader:
             raise _MissingLandmarkError(
                 f"{self._where}: {what} names {written!r}, which is not one of the landmarks{hint}"
             )
-        kind, of = self._form(what, written, written, POINTS)
+        kind, of = self._form(what, written, written, POINTS, ("note",))
         points = tuple(self._point(one, what) for one in of)
         self._check_apart(what, kind, points)
         return Derived(kind, points)

@@ -29,12 +29,14 @@ class AddedDomains:
       known: path -> array of its variables, params and batch_stats.
       old: names of its domains.
       noted: what `start_run.FILE` says, see `start_run.note`.
+      meta: of its checkpoint.
     """
 
     workdir: pathlib.Path
     known: dict[tuple[str, ...], np.ndarray]
     old: tuple[str, ...]
     noted: dict[str, Any]
+    meta: dict[str, Any]
 
     @classmethod
     def read(
@@ -88,7 +90,7 @@ class AddedDomains:
         for domain in set(pictures.grey) & set(names):
             warn_of_grey(title, run.grey(domain), pictures.grey[domain])
         known = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.variables).items()}
-        return cls(run.workdir, known, tuple(names), note(title, run, pictures))
+        return cls(run.workdir, known, tuple(names), note(title, run, pictures), run.meta)
 
     def only_new(self, dataset: data.Dataset) -> data.Dataset:
         """The pictures of domains that the network does not know."""

@@ -95,7 +95,13 @@ def with_evidence(networks: Sequence[Trained]) -> Trained:
         lacks = next(one.lacks for one in networks if not one.evidence)
         return dataclasses.replace(first, evidence=None, lacks=lacks)
     lacks, evidence = "", trust.calibrated(each)
-    if not evidence or any(_val(one) != _val(first) for one in networks):
+    judged = {known.mirrored: one.workdir for one, known in zip(networks, each, strict=True)}
+    if len(judged) > 1:
+        lacks = (
+            f"{judged[True]} was evaluated with mirror images averaged, and {judged[False]} without, so that val can't "
+            "tell of their average; give runs with the same eval.mirror"
+        )
+    elif not evidence or any(_val(one) != _val(first) for one in networks):
         evidence = None
         lacks = (
             "the runs have other pictures in val, so that nothing can be learned there of their average; give all the "

@@ -114,7 +114,7 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
       UserError: it has learned from subjects whose pictures this one is judged by; a file of it is missing or damaged.
     """
     learned = trained_on(run.workdir)
-    _check_judged(title, run.workdir, learned, pictures)
+    check_judged(title, run.workdir, learned, pictures)
     return {
         "run": str(run.workdir),
         "config_hash": config_hash(run.config),
@@ -203,12 +203,22 @@ def _without_head(encoder: EncoderSpec) -> dict[str, Any]:
     return {key: value for key, value in encoder.items() if key != "num_outputs"}
 
 
-def _check_judged(
+def check_judged(
     title: str, workdir: pathlib.Path, learned: Sequence[Sequence[str]], pictures: data.SplitPictures
 ) -> None:
-    """Raises UserError if the run has learned from a picture of val or test, or from another of its subject; the latter
-    not, where the run was judged by the same picture, so that going on from it flatters nothing."""
+    """Raises UserError if a run has learned from a picture of val or test, or from another of its subject; the latter
+    not, where the run was judged by the same picture, so that its knowledge flatters nothing. If the run has learned
+    several domains, and the pictures have none, subjects are compared without theirs.
+
+    Args:
+      title: the key that names the run, and the run.
+      workdir: of the run.
+      learned: its `trained_on`.
+      pictures: those of the run that learns from it.
+    """
     hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned}
+    if not pictures.parts:
+        subjects |= _without_domain(learned, set(pictures.sha256))
     judged_there = {
         row[3] for row in splits.read(workdir / "split.csv") if row[2] == "val" or row[2].startswith("test")
     }
@@ -224,3 +234,23 @@ def _check_judged(
             f"their subjects: {names}; expected nobody whom it knows: give these the split train, where they were. "
             "`ctd-jax labels from-review --workdir` keeps splits (people who only share a name need other names)"
         )
+
+
+def _without_domain(learned: Sequence[Sequence[str]], here: set[str]) -> set[str]:
+    """`splits.plainest` names of the people of several domains, without these: of the domains that have pictures here,
+    or, if none has, of all. A picture of nobody known has its own name as that of its subject, which tells nothing.
+
+    Args:
+      learned: `trained_on` of a run.
+      here: digests of the pictures of another, which has no domains.
+    """
+    domains = {_domain(row[0]) for row in learned if row[3] in here}
+    return {
+        splits.plainest(subject.removeprefix(f"{_domain(image)}/"))
+        for image, subject, *_ in learned
+        if subject != image and (not domains or _domain(image) in domains)
+    }
+
+
+def _domain(image: str) -> str:
+    return image.partition("/")[0]

@@ -73,7 +73,7 @@ def average(
 
 def calibrated(each: Sequence[Evidence]) -> Evidence | None:
     """The evidence of the average of several networks; None: they have other pictures in val, so that some may have
-    been trained on what others are judged by."""
+    been trained on what others are judged by, or some of them average mirror images, and others don't."""
     first = each[0]
     if any(not np.array_equal(one.images, first.images) or one.mirrored != first.mirrored for one in each[1:]):
         return None

@@ -18,7 +18,11 @@ NONE = [np.nan, np.nan]
         ({}, NONE, NONE, False),
         ({"PixelSpacing": [0.2, 0.1], "Modality": "MR"}, [0.1, 0.2], NONE, False),
         ({"PixelSpacing": [0.2, 0.1]}, [0.1, 0.2], NONE, True),
+        ({"PixelSpacing": [0.2, 0.1], "Modality": "OT"}, [0.1, 0.2], NONE, True),
+        ({"PixelSpacing": [0.2, 0.1], "Modality": None}, [0.1, 0.2], NONE, True),
+        ({"PixelSpacing": [0.2, 0.1], "Modality": ""}, [0.1, 0.2], NONE, True),
         ({"ImagerPixelSpacing": [0.2, 0.1]}, NONE, [0.1, 0.2], False),
+        ({"ImagerPixelSpacing": [0.2, 0.1], "Modality": None}, NONE, [0.1, 0.2], False),
         ({"PixelSpacing": [0.2, 0.1], "ImagerPixelSpacing": [0.2, 0.1]}, NONE, [0.1, 0.2], False),
         ({"PixelSpacing": [0.18, 0.09], "ImagerPixelSpacing": [0.2, 0.1]}, [0.09, 0.18], [0.1, 0.2], False),
         (
@@ -48,6 +52,17 @@ def test_what_is_no_dicom_has_none(tmp_path):
     paths = [tmp_path / name for name in ("a.png", "IM0001", "b.dcm", "missing.dcm")]
     found = dicom_spacing.of_files(paths, detector=False, advice="")
     np.testing.assert_array_equal(found, [NONE, [2, 3], NONE, NONE])
+
+
+@pytest.mark.parametrize("modality", dicom_spacing.SECTIONS)
+def test_only_pictures_that_cast_no_shadow_need_no_word_of_calibration(tmp_path, caplog, modality):
+    (tmp_path / "a.dcm").write_bytes(content(GREY, PixelSpacing=[3, 2], Modality=modality))
+    (tmp_path / "b.dcm").write_bytes(content(GREY, PixelSpacing=[3, 2], Modality="SC"))
+    found = dicom_spacing.of_files([tmp_path / "a.dcm", tmp_path / "b.dcm"], detector=False, advice="")
+    np.testing.assert_array_equal(found, [[2, 3], [2, 3]])
+    (message,) = caplog.messages
+    assert message.startswith("1 of 2 DICOM files do not say whether their Pixel Spacing was calibrated: it is used")
+    assert message.endswith(f"ask who made them (first {tmp_path / 'b.dcm'})")
 
 
 def test_what_is_given_wins(caplog):

@@ -182,6 +182,19 @@ def test_no_subject_column(root, caplog):
     assert "no column `subject`: every picture counts as a person of its own" in caplog.text
 
 
+@pytest.mark.parametrize("rows", [(3,), (2, 3, 4, 5)])
+def test_rows_without_a_subject_are_counted(root, caplog, rows):
+    """Be it some or all; a picture that is called as its subject has one."""
+    write_csv(root, {(row, "subject"): "" for row in rows})
+    assert read_folder(root).subjects[1] == "b.png"
+    said = f"{len(rows)} of 4 rows have no subject: each picture of theirs counts as a person of its own"
+    assert [message for message in caplog.messages if "subject" in message] == [f"{root / 'landmarks.csv'}: {said}"]
+    caplog.clear()
+    write_csv(root, {(row, "subject"): name for row, name in enumerate(("a.png", "b.png", "c.png", "d.png"), 2)})
+    assert read_folder(root).subjects == ("a.png", "b.png", "c.png", "d.png")
+    assert caplog.messages == []
+
+
 # What is refused. Each: how the folder is spoilt, and what the message must say.
 
 BAD = {

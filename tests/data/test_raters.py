@@ -1,8 +1,10 @@
 """Several raters: their files or rows, their mean, and the one that a training draws."""
 
+import dataclasses
 import json
 import logging
 import pathlib
+import re
 
 import jax
 import jax.numpy as jnp
@@ -85,6 +87,38 @@ def test_what_is_wrong_in_a_file_is_named(root, row, message):
     (root / "landmarks_ann.csv").write_text(f"image,eye_x,eye_y,chin_x,chin_y\n{row}\n")
     with pytest.raises(UserError, match=message):
         of_files(root, ["b.png"])
+
+
+@pytest.mark.parametrize(
+    ("columns", "message"),
+    [
+        ("eye_x,eye_y,chin_x,chny", "no column `chin_y`, which dataset.json asks for; the nearest is `chny`"),
+        ("eye_x,eye_y,chin_x,note", "no column `chin_y`, which dataset.json asks for$"),
+        ("eye_x,eye_y,chim_x,chim_y", "no column `chin_x`, which dataset.json asks for; the nearest is `chim_x`"),
+        ("a_x,a_y,b_x,b_y", "no column `eye_x`, which dataset.json asks for$"),
+    ],
+)
+def test_columns_that_a_raters_file_must_have(root, columns, message):
+    """One of two, and those of a landmark whose name is misspelt; one landmark at least."""
+    (root / "landmarks_bob.csv").write_text(f"image,{columns}\nb.png,1,2,3,4\n")
+    faults = Faults("here")
+    found = raters.of_files(root, LANDMARKS, ["b.png"], faults)
+    assert list(faults.by_kind()) == ["missing column"]
+    assert re.search(f"landmarks_bob.csv: {message}", faults.by_kind()["missing column"][0])
+    assert np.isnan(found[0, 1, 1]).all()
+
+
+def test_a_landmark_that_a_rater_did_not_look_for(root, caplog):
+    """It is said; where it may be absent, it would be so by that rater, and is refused."""
+    (root / "landmarks_bob.csv").write_text("image,eye_x,eye_y,chin_hidden\nb.png,1,2,1\n")
+    of_files(root, ["a.png", "b.png"])
+    assert "landmarks_bob.csv: no columns of chin: as if this rater had not looked for them; add" in caplog.text
+    assert "landmarks_ann.csv" not in caplog.text
+    faults = Faults("here")
+    raters.of_files(root, dataclasses.replace(LANDMARKS, absent=("chin",)), ["a.png", "b.png"], faults)
+    asked = "as if chin were absent for this rater; add it, or take chin out of `absent` in dataset.json"
+    path = root / "landmarks_bob.csv"
+    assert faults.by_kind() == {"missing column": tuple(f"{path}: no column `chin_{axis}`, {asked}" for axis in "xy")}
 
 
 def named(root: pathlib.Path, raters):

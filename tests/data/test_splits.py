@@ -40,6 +40,21 @@ def test_val_is_a_fifth_of_the_people_in_train():
     assert assign(given) == assigned != assign(given, seed=1)
 
 
+@pytest.mark.parametrize("as_file", [False, True])
+def test_a_val_that_is_drawn_from_given_splits_is_said(caplog, as_file):
+    """A fifth of 25 people, with 4 pictures each; splits that are drawn without any are no news."""
+    given = ["test" if int(subject) < 5 else "Train" for subject in SUBJECTS]
+    assign(dict(zip(IMAGES, given, strict=True)) if as_file else given)
+    assert [r.message for r in caplog.records if "val" in r.message] == [
+        "no picture has the split val: 20 training pictures of 5 people are taken for it; to choose them yourself, "
+        "give pictures the split val"
+    ]
+    caplog.clear()
+    assign()
+    assign(["val" if subject == "3" else "train" for subject in SUBJECTS])
+    assert caplog.messages == []
+
+
 def test_a_given_val_stays():
     given = ["val" if subject == "3" else "train" for subject in SUBJECTS]
     assert assign(given) == given
@@ -135,13 +150,29 @@ def test_several_tests_may_share_a_subject(caplog):
 def test_empty_cells_of_the_split_column(caplog):
     assert splits.assign("abcd", "stuv", given=["train", "val", "", "test"], seed=0, budget=0)[2] == "unused"
     assert [r.message for r in caplog.records] == ["1 rows have an empty split: they take no part"]
+    caplog.clear()
     without = assign(None)
+    assert caplog.messages == []
     assert assign([""] * 120) == without and {"train", "val", "test"} == set(without)
+    assert caplog.messages == ["the split of all 120 rows is empty: test and val are drawn"]
+
+
+@pytest.mark.parametrize("after", ["set", " set", "-Set", "_SET"])
+def test_words_with_set_after_them(after):
+    words = {"train": ("train", "Training", "trn"), "val": ("val", "validation", "valid", "dev", "development")}
+    words |= {"test": ("test", "testing", "tst")}
+    for split, mine in words.items():
+        assert [splits.word(word + after) for word in mine] == [split] * len(mine)
+        assert all(splits.is_known(word + after) for word in mine)
+    assert [splits.word(other) for other in ("set", "Data set", "test2 set")] == ["set", "Data set", "test2 set"]
 
 
 def test_a_mistyped_split_is_named(caplog):
     splits.assign("abcd", "stuv", given=["train", "val", "test", "trian"], seed=0, budget=0)
     assert [r.message for r in caplog.records] == ["split 'trian' takes no part: 1 pictures; is it `train`?"]
+    caplog.clear()
+    splits.assign("abcd", "stuv", given=["train", "val", "test", "Trian set"], seed=0, budget=0)
+    assert caplog.messages == ["split 'Trian set' takes no part: 1 pictures; is it `train`?"]
 
 
 def test_two_spellings_of_one_picture_have_one_split():
@@ -149,3 +180,11 @@ def test_two_spellings_of_one_picture_have_one_split():
     assert splits.of_images({"./A.png": "train", "a.png": "train", "Sub\\b.png": "test"}, images) == ["train", "test"]
     with pytest.raises(UserError, match=r"gives a\.png two splits, test and, as \./A\.png, train; keep one"):
         splits.of_images({"a.png": "test", "./A.png": "train"}, images)
+
+
+def test_pictures_that_a_split_file_leaves_out_are_counted(caplog):
+    given = {"a": "train", "b": "val", "c": "test", "d": ""}
+    assert splits.assign("abcde", "stuvw", given=given, seed=0, budget=0)[3:] == ["unused", "unused"]
+    assert [r.message for r in caplog.records] == [
+        "the split file names no split of 2 of 5 pictures, first d: they take no part"
+    ]

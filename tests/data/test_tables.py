@@ -107,6 +107,25 @@ def test_words_for_missing_values(root, word, caplog):
     assert f"2 cells are taken as empty: {word!r} (2)" in caplog.text
 
 
+@pytest.mark.parametrize("column", ["subject", "rater"])
+def test_people_called_na_are_named(root, column, caplog):
+    """R writes NA where nothing is known; once, it is somebody's initials."""
+    header = [*HEADER, "rater"]
+    for number in (1, 3):
+        rows = [[*row, "eva"] for row in ROWS]
+        for row in rows[:number]:
+            row[header.index(column)] = "NA"
+        write(root, header=header, rows=rows)
+        caplog.clear()
+        table = read_folder(root)
+        assert "NA" in (table.subjects if column == "subject" else table.landmarks.raters)
+        said = [message.partition("landmarks.csv: ")[2] for message in caplog.messages if "NA" in message]
+        assert said == [
+            f"`{column}` is NA in 3 rows, which is read as the name of one person; if it means that nothing is known, "
+            "write who it is, or empty these cells"
+        ] * (number == 3)
+
+
 @pytest.mark.parametrize("column", ["set", "Set", "partition", "fold", "subset", "SPLIT", " Split "])
 def test_other_names_of_the_split(root, column, caplog):
     write(root, header=[*HEADER[:2], column, *HEADER[3:]])
@@ -122,8 +141,8 @@ def test_other_names_of_the_subject(root, caplog):
 
 WORDS = {
     "train": ("Train", "TRAINING", "trn", "training set"),
-    "val": ("Val", "validation", "Valid", "dev"),
-    "test": ("Test", "testing", "test set"),
+    "val": ("Val", "validation", "Valid", "dev", "Dev-Set"),
+    "test": ("Test", "testing", "test set", "tstset"),
     "test1": ("Test1",),
 }
 

@@ -82,7 +82,7 @@ def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
     wrong = reading.read(root)
     moved = SimpleNamespace(table=folder.table, root=root)
     of_truth(moved, monkeypatch)
-    found, unlike = contradicted.findings(wrong, write_split(tmp_path / "run", wrong, range(10)), Painter(), 5)
+    found, unlike = contradicted.findings(wrong, write_split(tmp_path / "run", wrong, range(10)), None, Painter(), 5)
     assert unlike.number == 0, "the run can't tell"
     assert (found.number, found.spoils, found.items[0].rows) == (1, False, (20,))
     names = folder.table.landmarks.names
@@ -122,11 +122,11 @@ def test_landmarks_of_a_run_in_another_order_and_of_few_pictures(folder, monkeyp
     of_truth(folder, monkeypatch, names=folder.table.landmarks.names[chin:] + folder.table.landmarks.names[:chin])
     for train, number in ((16, 1), (17, 0)):
         workdir = write_split(tmp_path / "run", wrong, range(train))
-        assert contradicted.findings(wrong, workdir, Painter(), 5)[0].number == number
+        assert contradicted.findings(wrong, workdir, None, Painter(), 5)[0].number == number
 
 
 def test_where_all_were_trained_on_nothing_is_claimed(folder, tmp_path):
-    (found,) = contradicted.findings(folder, write_split(tmp_path / "run", folder, range(24)), Painter(), 5)
+    (found,) = contradicted.findings(folder, write_split(tmp_path / "run", folder, range(24)), None, Painter(), 5)
     assert "trained on all pictures" in found.items[0].text and not found.spoils
 
 
@@ -134,14 +134,14 @@ def test_pictures_unlike_the_training_data_are_named_where_the_run_can_tell(fold
     score = np.linspace(0.1, 0.9, 24)
     score[[17, 19]] = 1.5, 3
     of_truth(folder, monkeypatch, unlike=score)
-    _, unlike = contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), Painter(), 5)
+    _, unlike = contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), None, Painter(), 5)
     assert [item.rows for item in unlike.items] == [(19,), (17,)]
 
 
 def test_a_run_of_other_landmarks_is_refused(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", ["hip", "knee"], None))
     with pytest.raises(UserError, match="finds landmarks hip, knee, .* which the folder does not have"):
-        contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), Painter(), 5)
+        contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), None, Painter(), 5)
 
 
 def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
@@ -169,9 +169,9 @@ def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
     segmentation_folder.change(root / folder.table.masks[1], lambda classes: classes[:-1])  # does not fit any more
     folder = reading.read(root)
     assert contradicted.not_trained_on(folder, workdir).tolist() == rows
-    named = [one for one in contradicted.findings(folder, workdir, Painter(), 5) if one.number]
+    named = [one for one in contradicted.findings(folder, workdir, None, Painter(), 5) if one.number]
     assert len(named) == 1 and [folder.table.images[item.rows[0]] for item in named[0].items] == ["heads/9.png"]
     assert "Dice" in named[0].items[0].text
     monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", classes, found))
     with pytest.raises(UserError, match="expected one that has learned background"):
-        contradicted.findings(folder, workdir, Painter(), 5)
+        contradicted.findings(folder, workdir, None, Painter(), 5)

@@ -9,9 +9,11 @@ import pytest
 import segmentation_folder
 from PIL import Image
 
-from ctd_jax.data import drawn_anatomies
+from ctd_jax.data import drawn_anatomies, synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.inspection import reading
+
+CELLS = [f"{name}_{axis}" for name in synthetic.LANDMARKS for axis in "xy"]
 
 
 @pytest.fixture(scope="module")
@@ -107,3 +109,40 @@ def test_pictures_of_more_than_8_bits_are_as_bright_as_a_training_sees_them(root
     original = np.asarray(Image.open(root / names[0])).astype(float)
     assert np.abs(found.picture(0)[..., 0] - original * 255 / 4095).max() <= 0.5
     assert found.looks[0].brightness < min(one.brightness for one in found.looks[1:]) / 4
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({6: {"split": "train"}, 7: {"split": "val"}}, "eval.split is test, but the splits are train, val; give some"),
+        ({row: {"split": "train", "subject": "one"} for row in (4, 5)} | {row: {"subject": "one"} for row in range(4)},
+         "no pictures in split val: there are too few subjects"),
+        ({row: dict.fromkeys(CELLS, "") for row in (6, 7)},
+         "none of the 2 pictures of split test has an annotated landmark"),
+        ({row: {"chin_x": "", "chin_y": ""} for row in range(4)} | {
+            row: dict.fromkeys(set(CELLS) - {"chin_x", "chin_y"}, "") for row in (6, 7)
+        }, "none of the 2 pictures of split test has a landmark that is annotated in train"),
+    ],
+)  # fmt: skip
+def test_splits_that_a_training_refuses_are_faults(root, changes, said):
+    landmark_rows.change(root, changes)
+    (message,) = reading.read(root).faults["split"]
+    assert message.startswith(said)
+
+
+def test_splits_drawn_at_random_can_be_faults_too(root):
+    landmark_rows.change(root, {row: {"subject": f"person {row % 2}"} for row in range(8)}, drop=("split",))
+    (message,) = reading.read(root).faults["split"]
+    assert message.startswith("no pictures in split val: there are too few subjects")
+
+
+def test_splits_are_asked_about_domain_by_domain(tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=4)
+    assert "split" not in reading.read(root).faults
+    first, *_ = drawn_anatomies.CLASSES
+    rows = segmentation_folder.read_rows(root)
+    segmentation_folder.write_rows(
+        root, [[*row[:4], "train" if row[2] == first and row[4] == "test" else row[4], *row[5:]] for row in rows]
+    )
+    (message,) = reading.read(root).faults["split"]
+    assert message.startswith(f"domain {first}: eval.split is test, but the splits are train, val;")

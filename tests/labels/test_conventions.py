@@ -6,6 +6,7 @@ The numbers in the files are by hand, from what each program shows where one cli
 import dataclasses
 import io
 import json
+import shutil
 import struct
 import sys
 import zipfile
@@ -454,6 +455,13 @@ def test_a_zip_of_the_roi_manager_names_the_points_of_its_picture(context, tmp_p
     archive(tmp_path / "dot.zip", dot=roi(), other=roi(x=1.0, y=1.0))
     (picture,) = by_name.read(tmp_path / "dot.zip", "imagej", Context(context.pictures)).pictures
     assert {name: (point.x, point.y) for name, point in picture.points.items()} == {"dot": (7, 2), "other": (1, 1)}
+
+
+def test_a_zip_of_pictures_with_one_point_each(context, tmp_path):
+    shutil.copy(context.pictures.root / "dot.png", context.pictures.root / "other.png")
+    archive(tmp_path / "RoiSet.zip", dot=roi(), other=roi(x=1.0, y=1.0))
+    found = by_name.read(tmp_path / "RoiSet.zip", "imagej", context).pictures
+    assert {one.image: one.points["dot"].x for one in found} == {"dot.png": 7, "other.png": 1}
 
 
 def test_a_zip_of_pictures(context, tmp_path):

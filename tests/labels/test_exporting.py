@@ -152,10 +152,13 @@ def test_a_format_of_points_by_order_refuses_an_absent_one(folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("name", ["coco", "labelme"])
-def test_nothing_is_overwritten_without_force(name, folder, tmp_path):
-    out = tmp_path / f"out{FORMATS[name].suffix}"
-    labels = exporting.read(folder, None)
+@pytest.mark.parametrize("suffix", [True, False])
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_is_overwritten_without_force(name, suffix, tmp_path):
+    if name == "sleap":
+        pytest.importorskip("sleap_io")
+    out = tmp_path / f"out{FORMATS[name].suffix if suffix else ''}"
+    labels = label_tables.labels()
     exporting.write_files(labels, name, out)
     with pytest.raises(UserError, match="is there already"):
         exporting.write_files(labels, name, out)
@@ -171,6 +174,17 @@ def test_force_replaces_nothing_but_label_files(folder, tmp_path):
     with pytest.raises(UserError, match="is a folder; coco is one file"):
         exporting.write_files(labels, "coco", tmp_path, force=True)
     assert (tmp_path / "thesis.docx").read_text() == "years"
+    (tmp_path / "thesis.docx").unlink()
+    (tmp_path / "results.json").write_text('{"error": 1}')
+    with pytest.raises(UserError, match=r"has results\.json, which is no label file of labelme"):
+        exporting.write_files(labels, "labelme", tmp_path, force=True)
+    with pytest.raises(UserError, match=r"results\.json is not replaced: it is no label file of coco"):
+        exporting.write_files(labels, "coco", tmp_path / "results.json", force=True)
+    with pytest.raises(UserError, match=r"landmarks\.csv is not replaced: it is no label file of long"):
+        exporting.write_files(labels, "long", folder / "landmarks.csv", force=True)
+    with pytest.raises(UserError, match=r"results\.json is a file; labelme is a folder"):
+        exporting.write_files(labels, "labelme", tmp_path / "results.json", force=True)
+    assert (tmp_path / "results.json").read_text() == '{"error": 1}'
 
 
 def test_two_pictures_do_not_share_a_label_file():

@@ -537,3 +537,13 @@ def test_the_examples_of_the_page_are_some(i):
 def test_the_forms_of_the_page_are_those_that_there_are():
     written = re.findall(r"\{\"(\w+)\": \[", "".join(re.findall(r"^\| `.*", PAGE.read_text("utf-8"), re.M)))
     assert set(written) == {*FORMS, *POINTS}
+
+
+def test_a_note_may_stand_in_every_definition():
+    derived = {"p": {"midpoint": ["a", "b"], "note": "for me"}}
+    (found,) = definitions.parse(
+        {"m": {"distance_to_line": ["p", "b", "c"], "note": "too"}}, LANDMARKS, "f.json", derived
+    )
+    assert (
+        found == definitions.parse({"m": {"distance_to_line": [{"midpoint": ["a", "b"]}, "b", "c"]}}, LANDMARKS, "f")[0]
+    )

@@ -271,6 +271,16 @@ def test_a_domain_of_a_run_is_predicted_by_name(finished, cli, tmp_path):
         assert code == 2 and words in error and "give --domain=mm|px" in error
 
 
+def test_a_domain_of_a_run_is_asked_about_a_folder(finished, cli, tmp_path):
+    run, config, _ = finished
+    arguments = (config.data.root.split(",")[1], f"--workdir={run}", f"--report={tmp_path / 'check.html'}")
+    code, out, error = cli("ctd_jax.check", *arguments, "--domain=px")
+    assert code in (0, 1) and error == "" and "8 pictures" in out
+    for more in ([], ["--domain=cm"]):
+        code, _, error = cli("ctd_jax.check", *arguments, *more)
+        assert code == 2 and "give --domain=mm|px" in error
+
+
 def test_a_run_of_several_domains_teaches_each(finished):
     run, config, _ = finished
     config = config.copy_and_resolve_references()
@@ -507,6 +517,35 @@ def test_a_start_that_does_not_fit(finished, landmark_folder, teacher_file, tmp_
     roots = config.data.root + (f",{landmark_folder(people=8, shots=1, size=32, name='new')}" if changes else "")
     found = config_error(teacher_file, tmp_path, data__root=roots, domains__start=str(run), **PLAIN | changes)
     assert f"domains.start is {run}" in found and message in found
+
+
+@pytest.mark.parametrize(
+    ("of_run", "absent", "message"),
+    [
+        ({}, ["chin"], "which has not learned whether px/chin may be absent"),
+        ({"absent": ["px/chin"]}, ["chin"], "which has not learned whether px/chin may be absent"),  # weight was 0
+        ({"never_annotated": ["px/chin"]}, [], "where no training picture had px/chin"),
+        ({"never_annotated": ["new/chin"]}, [], ""),
+    ],
+)
+def test_what_an_old_domain_has_not_learned_it_does_not_claim(
+    finished, landmark_folder, teacher_file, tmp_path, monkeypatch, of_run, absent, message
+):
+    run, config, _ = finished
+    mm, px = config.data.root.split(",")
+    old = shutil.copytree(px, tmp_path / "px")
+    about = json.loads((old / "dataset.json").read_text())
+    (old / "dataset.json").write_text(json.dumps(about | {"absent": absent}))
+    new = landmark_folder(people=8, shots=1, size=32, name="new")
+    best = checkpoint.best
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | of_run))
+    config = tiny.config(teacher_file, domains_config, data__root=f"{mm},{old},{new}", domains__start=str(run), **PLAIN)
+    pictures = data.load(config.data, tmp_path / "tfds")
+    if not message:
+        assert LandmarkTask(config, pictures)
+        return
+    with pytest.raises(UserError, match=f"domains.start is {run}, {message}"):
+        LandmarkTask(config, pictures)
 
 
 @pytest.mark.parametrize("version", ["today", "first"])

@@ -194,6 +194,16 @@ def test_what_does_not_go_together(run, module, changes, message):
         task(run, module, **changes)
 
 
+def test_a_teacher_that_knows_people_of_val_or_test_by_other_pictures_is_refused(run):
+    """The names of drawn people tell nothing."""
+    drawn = {"data__seed": 5, "data__synthetic__identities": (2, 4, 2)}
+    config = tiny.config("none", fpd, **NARROW | {"teacher__run": str(run)} | drawn)
+    pictures = data.load(config.data, run.parent / "tfds")
+    assert load_teacher_run(config, pictures)
+    with pytest.raises(UserError, match=f"teacher.run is {run}, which was trained on .* others of their subjects"):
+        load_teacher_run(config, dataclasses.replace(pictures, drawn=False))
+
+
 def test_runs_that_are_no_teacher(run, landmark_folder, tmp_path):
     unfinished = shutil.copytree(run, tmp_path / "unfinished")
     (unfinished / "report.html").unlink()

@@ -345,6 +345,24 @@ def test_predict_makes_the_class_maps_of_the_run(folder_run, cli, tmp_path):
         assert code == 2 and words in error and error.count("error: ") == 1
 
 
+def test_overlays_take_the_place_of_no_class_map(folder_run, cli, tmp_path):
+    root, workdir, result = folder_run
+    domain, out = next(iter(result["classes"])), tmp_path / "maps"
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for place in (".", "deep"):
+        shutil.copy(root / domain / "0.png", tmp_path / "in" / place)
+    (tmp_path / "link").symlink_to(out)
+    flags = (f"--workdir={workdir}", tmp_path / "in", f"--out={out}", f"--domain={domain}")
+    assert cli("ctd_jax.predict", *flags)[0] == 0
+    before = {path: path.read_bytes() for path in out.rglob("*.png")}
+    assert len(before) == 2
+    for overlays in (out, tmp_path / "link", out / "deep"):
+        code, said, error = cli("ctd_jax.predict", *flags, f"--overlays={overlays}")
+        assert (code, said, error.count("error: ")) == (2, "", 1)
+        assert "--out and --overlays would both write " in error and "give each a place of its own" in error
+    assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
+
+
 def test_class_maps_of_shards_are_those_of_one_process(folder_run, cli, tmp_path):
     root, workdir, result = folder_run
     domain = next(iter(result["classes"]))
@@ -398,6 +416,8 @@ def test_pictures_unlike_those_of_the_domain_are_named(folder_run, cli, tmp_path
     found = [one for one in inspection.inspect(folder, workdir).findings if one.title == contradicted.UNLIKE]
     names = [item.rows[0] for one in found for item in one.items]
     assert "heads/6.png" in [reading.read(folder).table.images[row] for row in names]
+    with pytest.raises(UserError, match="--domain is for landmark folders"):
+        inspection.inspect(folder, workdir, "heads")
 
 
 @pytest.mark.parametrize("scheme", ["one network each", "joint", "heads", "norm"])

@@ -15,7 +15,7 @@ from ctd_jax import data, metrics, training_run
 from ctd_jax.config import config_hash, config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask
-from ctd_jax.tasks.start_run import HEADS, StartRun, trained_on
+from ctd_jax.tasks.start_run import HEADS, StartRun, check_judged, trained_on
 from ctd_jax.training import checkpoint, step
 from ctd_jax.training.parallel import Parallel
 
@@ -255,6 +255,27 @@ def test_whom_a_run_knows(run, pictures, tmp_path, change, known):
         return
     with pytest.raises(UserError, match=r"trained on 2 of the 10 .*: person_00000;"):
         read(place, moved)
+
+
+@pytest.mark.parametrize(
+    ("learned", "known"),
+    [
+        ([("faces/a.png", "faces/person_00000", "")], True),
+        ([("faces/a.png", "faces/ Person_00000", ""), ("hands/a.png", "hands/somebody", "")], True),
+        ([("hands/a.png", "hands/person_00000", ""), ("faces/b.png", "faces/person_00001", "here")], False),
+        ([("faces/person_00000", "faces/person_00000", "")], False),  # nobody has said whose picture it is
+    ],
+)
+def test_people_of_several_domains_are_known_without_them(run, pictures, learned, known):
+    judged = with_splits(pictures, person_00000="test1")
+    judged = dataclasses.replace(judged, sha256=(*judged.sha256[:2], "here", *judged.sha256[3:]))  # of train
+    rows = [(image, subject, "train", digest) for image, subject, digest in learned]
+    if not known:
+        check_judged("it", run, rows, judged)
+        return
+    with pytest.raises(UserError, match=r"trained on 2 of the 10 .*: person_00000;"):
+        check_judged("it", run, rows, judged)
+    check_judged("it", run, rows, dataclasses.replace(judged, parts={"other": judged}))
 
 
 def test_pictures_without_labels_have_been_learned_too(run, pictures, tmp_path):

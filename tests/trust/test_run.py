@@ -18,6 +18,7 @@ from ctd_jax import Predictor, formats, metrics, tasks, training_run, trust
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import landmarks
+from ctd_jax.training import checkpoint
 from ctd_jax.trust import unlike
 
 
@@ -129,6 +130,23 @@ def test_an_average_is_calibrated_by_its_own_errors(sure_run, tmp_path, pictures
     (elsewhere / "split.csv").write_text(splits.text([(*row[:3], row[3][::-1]) for row in rows]))
     other = Predictor([sure_run[0], elsewhere])
     assert "other pictures in val" in other.trained.lacks and other.trained.evidence is None, "of the same names"
+
+
+def test_an_average_of_networks_with_and_without_mirror_images_has_none(sure_run, tmp_path):
+    """And that is the reason that is given, though val is the same."""
+    plain = shutil.copytree(sure_run[0], tmp_path / "plain")
+    config = json.loads((plain / "config.json").read_text())
+    config["eval"]["mirror"] = False
+    (plain / "config.json").write_text(json.dumps(config))
+    network = tasks.trained(plain)
+    assert not network.mirrored
+    known = dataclasses.replace(tasks.trained(sure_run[0]).evidence, mirrored=False)
+    trust.evidence.write(plain, checkpoint.digest(network.variables), 4, {"": known})
+    assert Predictor(plain).trained.evidence
+    for runs in ([sure_run[0], plain], [plain, sure_run[0]]):
+        trained = Predictor(runs).trained
+        assert trained.evidence is None
+        assert f"{sure_run[0]} was evaluated with mirror images averaged, and {plain} without" in trained.lacks
 
 
 def test_of_too_few_subjects_the_report_says_so(finished_run):

@@ -20,6 +20,7 @@ from ctd_jax.data import augment
 from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.models import cost
+from ctd_jax.tasks.added_domains import AddedDomains
 from ctd_jax.tasks.landmarks import domains, evaluate, heatmaps, presence
 from ctd_jax.tasks.landmarks.network import build, flip_order_of, forward, look
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
@@ -50,7 +51,9 @@ class LandmarkTask(StudentTask):
         domains.warn_of_sizes(pictures)
         if config.eval.mirror:
             _warn_of_no_mirror(config, pictures)
-        _check_annotated(pictures)
+        for domain, part in pictures.evaluated.items():
+            title = f"domain {domain}: " if domain else ""
+            data.coverage.check(part.targets.xy, part.split_of, title)
         added = {"coordinates": config.coordinates.weight}
         if self.landmarks.absent:
             added[presence.NAME] = config.presence.weight
@@ -65,7 +68,28 @@ class LandmarkTask(StudentTask):
             terms=("heatmap",),
             added={name: weight for name, weight in added.items() if weight},
         )
+        if self._added_domains and self.outputs:
+            self._check_old(self._added_domains)
         self.check()
+
+    def _check_old(self, start: AddedDomains) -> None:
+        """Raises UserError if more is said of a landmark of an old domain, whose pictures teach nothing now, than when
+        it was learned."""
+        reads_presence = any(path[1] == presence.NAME for path in start.known)
+        could_be_absent = (start.meta.get("absent") or ()) if reads_presence else ()
+        for name, learned in zip(self.landmarks.names, self._learned.tolist(), strict=True):
+            if name.split("/")[0] not in start.old:
+                continue
+            if name in self.landmarks.absent and name not in could_be_absent:
+                raise UserError(
+                    f"domains.start is {start.workdir}, which has not learned whether {name} may be absent, and its "
+                    "domain learns nothing now; leave it out of `absent` in dataset.json, or train all domains together"
+                )
+            if learned and name in (start.meta.get("never_annotated") or ()):
+                raise UserError(
+                    f"domains.start is {start.workdir}, where no training picture had {name}, and its domain learns "
+                    "nothing now; leave out its points, or train all domains together"
+                )
 
     @classmethod
     def read_teacher_run(cls, config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
@@ -249,19 +273,3 @@ def _warn_of_no_mirror(config: ConfigDict, pictures: data.SplitPictures) -> None
     for name in without if config.augment.flip else [""]:
         why = "dataset.json has no flip_pairs" if config.augment.flip else "augment.flip is 0"
         _log.warning("%seval.mirror is True, but %s: no mirror images are averaged", name and f"{name}: ", why)
-
-
-def _check_annotated(pictures: data.SplitPictures) -> None:
-    """Raises UserError if nothing is annotated in a split of a domain that is evaluated, or nothing that train has."""
-    for domain, part in pictures.evaluated.items():
-        title = f"domain {domain}: " if domain else ""
-        learned = data.coverage.learned(part.split("train").targets.xy)
-        for name in part.names:
-            split = part.split(name)
-            if np.isnan(split.targets.xy).all():
-                raise UserError(f"{title}none of the {len(split)} pictures of split {name} has an annotated landmark")
-            if np.isnan(split.targets.xy[:, learned]).all():
-                raise UserError(
-                    f"{title}none of the {len(split)} pictures of split {name} has a landmark that is annotated in "
-                    "train; annotate the same landmarks in all splits"
-                )

@@ -8,7 +8,7 @@ from ctd_jax import data
 from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
-from ctd_jax.tasks.start_run import trained_on
+from ctd_jax.tasks.start_run import check_judged, trained_on
 from ctd_jax.tasks.teacher import TeacherNetwork, missing_run
 from ctd_jax.tasks.trained import Run, difference_of_names, warn_of_grey
 
@@ -18,7 +18,7 @@ def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> Teache
 
     Raises:
       UserError: no such run, it is not finished or learned something else, its landmarks or the size of its pictures
-        are not the student's, or it was trained on pictures that the student is tested on.
+        are not the student's, or it was trained on people that the student is judged by.
     """
     run = pathlib.Path(config.teacher.run)
     if not run.is_dir():
@@ -55,7 +55,12 @@ def _domain(run: Run, config: ConfigDict, pictures: data.SplitPictures) -> str |
 
 
 def _check_pictures(run: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
-    trained = {row[3] for row in trained_on(run)}
+    """Raises UserError if the run has learned from whom the student is judged by. Drawn people have numbers, not names:
+    only their pictures tell whether they are the same."""
+    learned = trained_on(run)
+    if not pictures.drawn:
+        check_judged(f"teacher.run is {run}", run, learned, pictures)
+    trained = {row[3] for row in learned}
     judging = {"val", *pictures.splits_called(config.eval.split)}
     seen = [row[0] for row in pictures.rows() if row[2] in judging and row[3] in trained]
     if seen:

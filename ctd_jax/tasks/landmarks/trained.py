@@ -250,7 +250,7 @@ class TrainedLandmarks(trained.Trained):
             raise UserError(f"--out and --measurements are both {out}; give two files")
         for flag, file in (("out", out), ("measurements", measuring and measuring.out)):
             if file:
-                written.check_table(flag, file, self.workdir)
+                written.check_table(flag, file)
         if not measuring:
             return written.Table(self.names, out, overlays)
         measured = written.measurements_of(self.workdir, self.names, self.domain, measuring.definitions)

@@ -1,7 +1,6 @@
 """What `predict` writes of landmarks: their table, what is measured on them, and pictures with them drawn in."""
 
 import itertools
-import os
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -21,7 +20,6 @@ from ctd_jax.tasks import writer
 from ctd_jax.tasks.writer import Done
 
 MAX_NAMES = 20  # drawn beside the landmarks; more would hide the picture
-FILES_OF_RUNS = ("predictions.csv", "measurements.csv", "split.csv", "log.csv")
 
 
 class Table(writer.Writer):
@@ -58,9 +56,11 @@ class Table(writer.Writer):
         return {f"--{flag}": [file] for flag, file in self._tables_to_write().items()} | overlays
 
     def prepare(self) -> None:
+        columns = {"out": ("image", "subject", "landmark"), "measurements": ("image", "subject", "measurement")}
         for flag, file in self._tables_to_write().items():
             if not files.is_stream(file):
                 writer.check_writable(flag, file, self._overlays)
+                _check_replaced(flag, file, columns[flag])
 
     def add(self, given: Given, batch: Done) -> None:
         if not self._overlays:
@@ -139,11 +139,11 @@ def measurements_of(
     return definitions.parse({name: one["of"] for name, one in found.items()}, names, str(path))
 
 
-def check_table(flag: str, out: pathlib.Path, workdir: pathlib.Path) -> None:
-    """Refuses a table that would be none, or that would replace one of the run's.
+def check_table(flag: str, out: pathlib.Path) -> None:
+    """Refuses a table that would be none, or that would replace one of a run's.
 
     Raises:
-      UserError: `out` is a folder, has another ending than .csv, or is a table of the run in `workdir`.
+      UserError: `out` is a folder, has another ending than .csv, or is a table of a run.
     """
     if out.is_dir():
         raise UserError(f"--{flag}: {out} is a folder; give the name of a csv file")
@@ -151,5 +151,16 @@ def check_table(flag: str, out: pathlib.Path, workdir: pathlib.Path) -> None:
         return
     if out.suffix.lower() != ".csv":
         raise UserError(f"--{flag}: {out} does not end in .csv, and no other kind of table is written; name it so")
-    if out.name in FILES_OF_RUNS and workdir.resolve() in pathlib.Path(os.path.realpath(out)).parents:
-        raise UserError(f"--{flag}: {out} is where the run keeps its own; give another place")
+    files.check_not_of_a_run(flag, out)
+
+
+def _check_replaced(flag: str, out: pathlib.Path, columns: Sequence[str]) -> None:
+    """Raises UserError if another table than one that begins with `columns` is at `out`, as labels are."""
+    if not out.exists():
+        return
+    with out.open(newline="", encoding="utf-8", errors="replace") as file:
+        first = file.readline().strip()
+    if first and first.split(",")[: len(columns)] != list(columns):
+        raise UserError(
+            f"--{flag}: {out} is there already and is another table (its first line: {first[:60]}); give another name"
+        )
