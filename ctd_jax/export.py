@@ -134,8 +134,16 @@ def _check_writable(out: pathlib.Path) -> None:
         found = f"{out} is a folder" if out.is_dir() else f"nothing can be written to {parent}"
         raise UserError(f"--out: {found}; give the name of a file")
     beside = out.with_name(f"{out.name}.json")
-    if beside.exists() and not out.exists():
+    if beside.exists() and not _is_description(beside):
         raise UserError(f"--out: {beside}, where its description goes, is there already; give another name")
+
+
+def _is_description(path: pathlib.Path) -> bool:
+    """Whether an export has written the file."""
+    try:
+        return {"config_hash", "frame", "report"} <= files.read_json(path, "").keys()
+    except UserError:
+        return False
 
 
 def _validation(workdir: pathlib.Path, config: ConfigDict) -> "Dataset":

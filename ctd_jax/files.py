@@ -17,6 +17,7 @@ PARTIAL = ".partial"  # ends the name of a file that is being written
 OF_A_RUN = ("config.json", "log.csv", "mean_map.csv", "mean_shape.csv", "measurements.csv", "metrics.json",
             "predictions.csv", "raters.csv", "report.html", "segmentation_metrics.csv", "split.csv", "start.json",
             "twins.csv")  # fmt: skip
+OF_A_FOLDER = re.compile(r"(landmarks(_.*)?|segmentation)\.csv|(dataset|classes)\.json")  # labels, or what they are
 _STREAM = re.compile(r"/dev/(?:fd/(\d+)|std(in|out|err))|/proc/self/fd/(\d+)")
 _END = "\r\n"  # of a line, as `csv` writes it
 _FORMULA = re.compile(r"'*[=+\-@\t\r]")  # how a spreadsheet knows a formula, and how `cell` has marked one
@@ -168,7 +169,7 @@ def path_of(flag: str, text: str) -> str:
 
 
 def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
-    """Refuses a name that promises another format than is written, or that a run has for a file of its own.
+    """Refuses a name that promises another format than is written, or that of a file of a run or of labels.
 
     Args:
       flag: that gave the name.
@@ -176,9 +177,12 @@ def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
       suffix: of what is written, ".csv"; "": a folder.
 
     Raises:
-      UserError: its suffix is a well-known one, and another; or it is the name of a file of a run, in its folder.
+      UserError: its suffix is a well-known one, and another; or it is the name of a file of a run, in its folder, or
+        that of a file of a data folder, which is there.
     """
     check_not_of_a_run(flag, path)
+    if OF_A_FOLDER.fullmatch(pathlib.Path(path).name) and os.path.isfile(path):
+        raise UserError(f"--{flag}: {path} is there already, and labels are kept under such names; give another name")
     known = (".csv", ".json", ".xlsx", ".xls", ".ods", ".tsv", ".parquet", ".npy", ".html", ".pdf", ".txt", ".png",
              ".jpg", ".jpeg", ".tif", ".tiff", ".zip", ".pt", ".pth", ".pkl", ".h5", ".onnx", ".tflite")  # fmt: skip
     found = pathlib.Path(path).suffix.lower()
@@ -193,5 +197,5 @@ def check_not_of_a_run(flag: str, path: str | os.PathLike) -> None:
     """Raises UserError if `path`, which `flag` gave, is the place of a file that a run leaves, or a domain of one."""
     place = pathlib.Path(os.path.realpath(path))
     mine = place.name in OF_A_RUN or re.fullmatch(r"metrics_.*\.json", place.name)
-    if mine and any((folder / "config.json").exists() for folder in place.parents[:2]):
+    if mine and any(all((above / one).exists() for one in ("config.json", "split.csv")) for above in place.parents[:2]):
         raise UserError(f"--{flag}: {path} is where the run keeps its own; give another place")

@@ -5,17 +5,18 @@
 
 Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. The list is
 random, because in our trials choosing gained 1 % on the mean (docs/results.md), and because only on random pictures can
-you read off how wrong the run is on new ones. `ctd-jax review` begins with the same list.
+you read off how wrong the run is on new ones. `ctd-jax review` begins with the same list, where one rater reviews.
 
 With --order=error the network looks at the pictures. Most of the list are then those on which it is probably most
 wrong, that are unlike each other and unlike what it was trained on. What tells the error: the calibrated radius of the
 run, where it differs between pictures; else how far apart several networks are (--workdir=RUN,RUN,RUN); else a picture
 and its mirror image. A quarter of the list is random all the same.
 
-Left out, and said: pictures that PICTURES/landmarks.csv has labels of, and those of the run's training, val and test,
-which are known by their content; and where landmarks.csv has a column `subject`, all pictures of people who are there.
-List new pictures with their subjects and empty cells, so that people are known. Of a run of several domains, --domain
-says which one the pictures are of; else people count whose domain has pictures in the folder, or, if none has, all.
+Left out, and said: pictures that PICTURES/landmarks.csv has labels of or that a rater has marked done on the review
+page, and those of the run's training, val and test, which are known by their content; and where landmarks.csv has a
+column `subject`, all pictures of people who are there. List new pictures with their subjects and empty cells, so that
+people are known. Of a run of several domains, --domain says which one the pictures are of; else people count whose
+domain has pictures in the folder, or, if none has, all.
 
 Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
 """

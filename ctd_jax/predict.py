@@ -25,7 +25,7 @@ folder that all of them lie in. What is there already is not overwritten. docs/l
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --format=tps
 
 Where the run learned segmentation, --out is a folder: it gets a class map of each picture, an 8-bit PNG whose pixels
-hold the index of the class in the run's classes.json.
+hold the index of the class in the folder's classes.json.
 
     python -m ctd_jax.predict --workdir=runs/mtmd-demo PICTURE_OR_FOLDER ... --domain=NAME --out=masks --overlays=DIR
 

@@ -9,6 +9,7 @@ import abc
 import csv
 import dataclasses
 import json
+import logging
 import pathlib
 import shutil
 import sys
@@ -22,6 +23,7 @@ from ml_collections import ConfigDict
 from ctd_jax import automatic, cluster, data, files, run_folder, tasks
 from ctd_jax.metrics.repeated import Repeats
 
+_log = logging.getLogger(__name__)
 CHOOSING_SEED = 1000  # none of the seeds that are compared
 
 Method = TypeVar("Method", bound=Hashable)
@@ -101,6 +103,7 @@ class Study(abc.ABC, Generic[Method, Setting]):
         self.workers: cluster.Workers | None = None
         self._runs, self._table, self._cache = runs, table, cache or runs / "tfds"
         self._done, self._trained, self._seconds = 0, 0, 0.0
+        self._changed: set[str] = set()  # paths of data that have been warned of
 
     @abc.abstractmethod
     def trial(self, method: Method, setting: Setting, seed: int, split: str | None) -> Trial:
@@ -206,7 +209,9 @@ class Study(abc.ABC, Generic[Method, Setting]):
             if self.workers is not None:
                 cluster.wait_for(workdir / tasks.of(trial.config).last_file)
         else:
-            run_folder.claim(workdir, automatic.continued(trial.config, workdir))
+            config = automatic.continued(trial.config, workdir)
+            run_folder.claim(workdir, config)
+            self._warn_of_changes(workdir, config)
             remedy = f"remove {workdir}, and the same command trains it anew"
             result = files.read_json(workdir / "metrics.json", remedy)
         run = Run(workdir, trial.cells, result)
@@ -218,6 +223,13 @@ class Study(abc.ABC, Generic[Method, Setting]):
         self._done += 1
         self._say(self.describe(run, lines), result["seconds"] if trained else None)
         return run
+
+    def _warn_of_changes(self, workdir: pathlib.Path, config: ConfigDict) -> None:
+        """Warns, once for each, of data that have changed since a finished run began."""
+        for path in set(run_folder.changed(workdir, config)) - self._changed:
+            self._changed.add(path)
+            _log.warning("%s: files were changed, added or removed since %s began, whose result is of what was there "
+                         "then; remove the runs that are older than that", path, workdir)  # fmt: skip
 
     def write(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary beside the table."""

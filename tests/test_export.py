@@ -230,11 +230,13 @@ def test_mistakes(run_export, tmp_path, arguments, message):
     (tmp_path / "one.png").touch()
     (tmp_path / "empty").mkdir()
     (tmp_path / "kept.json").write_text("mine")
+    (tmp_path / "out").mkdir()  # of an export that has been moved: no hindrance
+    (tmp_path / "out/landmarks.json").write_text('{"config_hash": "", "frame": "", "report": {}}')
     code, out, error = run_export("onnx", *arguments)
     assert (code, out) == (2, "")
     assert error.startswith("error: ") and len(error.splitlines()) == 1
     assert message in error
-    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty", "kept.json"}
+    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty", "kept.json", "out"}
     assert (tmp_path / "kept.json").read_text() == "mine"
 
 

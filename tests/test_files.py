@@ -147,11 +147,22 @@ def test_a_file_of_a_run_is_no_place_for_a_result(tmp_path, name):
     place.parent.mkdir(parents=True)
     files.check_not_of_a_run("out", place)  # no run yet
     (run / "config.json").write_text("{}")
+    files.check_not_of_a_run("out", place)  # that of something else
+    (run / "split.csv").write_text("")
     (tmp_path / "link").symlink_to(run)
     for given in (place, tmp_path / "link" / name):
         with pytest.raises(UserError, match=f"--out: {given} is where the run keeps its own; give another place"):
             files.expect("out", given, place.suffix)
     files.expect("out", run / "comparison.json", ".json")
+
+
+@pytest.mark.parametrize("name", ["landmarks.csv", "landmarks_anna.csv", "dataset.json", "classes.json"])
+def test_labels_are_no_place_for_a_result(tmp_path, name):
+    path = tmp_path / name
+    files.expect("out", path, path.suffix)
+    path.write_text("")
+    with pytest.raises(UserError, match=f"--out: {path} is there already, and labels are kept under such names"):
+        files.expect("out", path, path.suffix)
 
 
 def test_the_names_of_a_runs_files_are_those_of_the_contract():

@@ -6,6 +6,7 @@ import csv
 import json
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 
@@ -200,6 +201,17 @@ def test_what_the_command_says_and_draws(curve):
     assert [line for line in error.splitlines() if line.startswith("run ")][11].startswith("run 12 of 12: ft ")
     assert "Traceback" not in error
     Image.open(curve / "curve.png").verify()
+
+
+def test_a_finished_curve_says_that_its_data_have_changed(curve, call, tmp_path):
+    """Once, though all of its runs are older than that."""
+    out = shutil.copytree(curve, tmp_path / "curve")
+    for path in out.glob("runs/*/*/config.json"):
+        content = json.loads(path.read_text())
+        content["contents"]["data.root"] = "0" * 16
+        path.write_text(json.dumps(content))
+    code, _, error = call("--configs=ctd_ed,ft", "--budgets=2,all", "--seeds=2", f"--out={out}")
+    assert code == 0 and error.count("files were changed, added or removed since") == 1
 
 
 def test_a_finished_curve_is_not_repeated(curve, call, monkeypatch):

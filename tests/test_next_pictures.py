@@ -146,8 +146,11 @@ def test_a_picture_that_can_t_be_read_is_named_and_the_others_are_listed(ask, mi
 
 def test_what_a_rater_has_marked_done_is_left_out(ask, mirrored_run, folder, tmp_path):
     root, done = shutil.copytree(folder, tmp_path / "faces"), "images/020.png"
-    marked = {"id": "e", "kind": "edit", "image": done, "points": {}, "done": True}
-    journal.Journal(journal.path_of(root, "anna")).append([marked])
+    edits = [
+        {"id": str(i), "kind": "edit", "image": image, "points": {}, "done": is_done}
+        for i, (image, is_done) in enumerate([(done, True), ("images/021.png", True), ("images/021.png", False)])
+    ]
+    journal.Journal(journal.path_of(root, "anna")).append(edits)
     found, said, _ = ask(mirrored_run, "--n=99", "--order=random", pictures=root)
     assert sorted(row["picture"] for row in found) == [f"images/{i:03d}.png" for i in (17, 18, 19, 21, 22)]
     assert "2 pictures that are labelled, or marked done, already" in said

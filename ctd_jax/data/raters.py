@@ -7,6 +7,7 @@ the raters have files); a training takes these, or draws one of the raters each 
 
 import logging
 import pathlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -103,8 +104,13 @@ def _columns_of_points(sheet: tables.Sheet, landmarks: Landmarks, faults: Faults
 
 
 def _misspelt(column: str, others: Sequence[str]) -> str | None:
-    """The one of the `others` that is nearly called so, and ends with the same axis."""
-    return tables.nearest(column, [other for other in others if other.casefold().endswith(column[-1])], columns.TYPO)
+    """The one of the `others` that is nearly called so, with the same numbers in it and the same axis at its end."""
+    like = [one for one in others if one.casefold().endswith(column[-1]) and _numbers(one) == _numbers(column)]
+    return tables.nearest(column, like, columns.TYPO)
+
+
+def _numbers(name: str) -> list[str]:
+    return re.findall(r"\d+", name)
 
 
 def by_picture(

@@ -52,7 +52,7 @@ def guess(path: pathlib.Path) -> str:
 
 def is_of(file: pathlib.Path, name: str) -> bool:
     """Whether the format `name` recognises a file, whose name may lack the suffix of the format."""
-    called = file.name.lower() + ("" if file.suffix else FORMATS[name].suffix)
+    called = file.name.lower().removesuffix(FORMATS[name].suffix) + FORMATS[name].suffix
     try:
         return _module(name).recognises(called, _head(file))
     except UserError:  # a .zip that is none

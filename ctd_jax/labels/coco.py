@@ -16,7 +16,8 @@ _log = logging.getLogger(__name__)
 
 
 def recognises(name: str, head: str) -> bool:
-    return name.endswith(".json") and '"images"' in head and ('"annotations"' in head or '"categories"' in head)
+    others = ('"annotations"', '"categories"', '"file_name"')  # of many pictures, these alone may be in the head
+    return name.endswith(".json") and '"images"' in head and any(other in head for other in others)
 
 
 def read(path: pathlib.Path, context: Context) -> Labels:

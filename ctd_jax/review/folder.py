@@ -119,7 +119,9 @@ def _images(root: pathlib.Path, table: LandmarkTable | None) -> tuple[str, ...]:
     others = [path.relative_to(root).as_posix() for path in there]
     known = picture_files.Known(others)
     same = {known.find(image) for image in listed}
-    return (*listed, *(image for image in others if image not in same))
+    places = {os.path.realpath(root / image) for image in listed}  # another link may lead to a picture
+    new = (image for image in others if image not in same and os.path.realpath(root / image) not in places)
+    return (*listed, *new)
 
 
 def _labels(table: LandmarkTable) -> dict[str, dict[str, Point]]:

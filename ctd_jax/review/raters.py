@@ -113,11 +113,11 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
     """
     number = np.sum([said.done for said in found.values()], axis=0)
     taken = training_folder.with_box(reviewed, [reviewed.images[i] for i in np.flatnonzero(number)])
-    if not any(number[reviewed.images.index(image)] > 1 for image in taken):
+    place = {image: i for i, image in enumerate(reviewed.images)}
+    if not any(number[place[image]] > 1 for image in taken):
         raise UserError(f"{reviewed.root}: no picture that two of {tables.listed(list(found))} are done with")
     placing.check_free(out, force, lambda: training_folder.check_replaced(out, reviewed.root))
-    rows = [(name, reviewed.images.index(image)) for image in taken for name in found]
-    rows = [(name, i) for name, i in rows if found[name].done[i]]
+    rows = [(name, place[image]) for image in taken for name in found if found[name].done[place[image]]]
     images = list(dict.fromkeys(reviewed.images[i] for _, i in rows))
     xy = np.array([found[name].xy[i] for name, i in rows])
     hidden = np.array([found[name].hidden[i] for name, i in rows])

@@ -94,6 +94,10 @@ def write(
     hidden = np.array([[one["state"] == HIDDEN for one in of_image.values()] for of_image in points.values()])
     splits_of = split_of(reviewed, done, workdir)
     _say(review, reviewed, points)
+    unused = [image for image in done if review.done.get(image) and splits_of and splits_of[image] == splits.UNUSED]
+    if unused:
+        _log.warning("%d pictures marked done have the split `unused`, and are not trained on: %s; give them another "
+                     "in the new landmarks.csv", len(unused), tables.listed(unused, 3))  # fmt: skip
     with placing.new_folder(out) as new:
         for image in done:
             (new / image).parent.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,7 @@
 import dataclasses
 import logging
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -23,6 +23,7 @@ _log = logging.getLogger(__name__)
 FILE = "start.json"  # of a run that went on from another
 HEADS = ("adapters", "coordinates", "presence")  # of the parameters, those that only one of two networks may have
 OF_DOMAINS = ("domains.norm", "domains.heads")
+REMEDY = "give these the split train, where they were; `ctd-jax labels from-review --workdir` keeps splits"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -204,7 +205,13 @@ def _without_head(encoder: EncoderSpec) -> dict[str, Any]:
 
 
 def check_judged(
-    title: str, workdir: pathlib.Path, learned: Sequence[Sequence[str]], pictures: data.SplitPictures
+    title: str,
+    workdir: pathlib.Path,
+    learned: Sequence[Sequence[str]],
+    pictures: data.SplitPictures,
+    *,
+    judging: Collection[str] | None = None,
+    remedy: str = "",
 ) -> None:
     """Raises UserError if a run has learned from a picture of val or test, or from another of its subject; the latter
     not, where the run was judged by the same picture, so that its knowledge flatters nothing. If the run has learned
@@ -215,6 +222,8 @@ def check_judged(
       workdir: of the run.
       learned: its `trained_on`.
       pictures: those of the run that learns from it.
+      judging: the splits that it is judged by; None: all but train.
+      remedy: what to do; "": for a run that goes on from it.
     """
     hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned}
     if not pictures.parts:
@@ -222,7 +231,7 @@ def check_judged(
     judged_there = {
         row[3] for row in splits.read(workdir / "split.csv") if row[2] == "val" or row[2].startswith("test")
     }
-    judging = {name for name in pictures.names if name != "train"}
+    judging = {name for name in pictures.names if name != "train"} if judging is None else judging
     rows = [row for row in pictures.rows() if row[2] in judging]
     seen = [
         row for row in rows if row[3] in hashes or (splits.plainest(row[1]) in subjects and row[3] not in judged_there)
@@ -231,8 +240,8 @@ def check_judged(
         names = tables.listed(sorted({row[1] for row in seen}))
         raise UserError(
             f"{title}, which was trained on {len(seen)} of the {len(rows)} pictures of val and test, or on others of "
-            f"their subjects: {names}; expected nobody whom it knows: give these the split train, where they were. "
-            "`ctd-jax labels from-review --workdir` keeps splits (people who only share a name need other names)"
+            f"their subjects: {names}; expected nobody whom it knows: {remedy or REMEDY} (people who only share a name "
+            "need other names)"
         )
 
 

@@ -110,8 +110,8 @@ def test_columns_that_a_raters_file_must_have(root, columns, message):
 
 def test_a_landmark_that_a_rater_did_not_look_for(root, caplog):
     """It is said; where it may be absent, it would be so by that rater, and is refused."""
-    (root / "landmarks_bob.csv").write_text("image,eye_x,eye_y,chin_hidden\nb.png,1,2,1\n")
-    of_files(root, ["a.png", "b.png"])
+    (root / "landmarks_bob.csv").write_text("image,eye_x,eye_y,chin_hidden,chin2_x,chin2_y\nb.png,1,2,1,3,4\n")
+    of_files(root, ["a.png", "b.png"])  # with another number it is another landmark
     assert "landmarks_bob.csv: no columns of chin: as if this rater had not looked for them; add" in caplog.text
     assert "landmarks_ann.csv" not in caplog.text
     faults = Faults("here")

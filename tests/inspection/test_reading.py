@@ -1,5 +1,6 @@
 """A folder is read as far as it can be, and all its faults are told."""
 
+import json
 import logging
 import shutil
 
@@ -146,3 +147,10 @@ def test_splits_are_asked_about_domain_by_domain(tmp_path):
     )
     (message,) = reading.read(root).faults["split"]
     assert message.startswith(f"domain {first}: eval.split is test, but the splits are train, val;")
+
+
+def test_a_folder_of_people_without_landmarks_is_judged_by_val(root):
+    """As `configs/source.py` has it: who is on a picture is learned."""
+    (root / "dataset.json").write_text(json.dumps({"landmarks": []}))
+    landmark_rows.change(root, {6: {"split": "train"}, 7: {"split": "val"}}, drop=tuple(CELLS))
+    assert "split" not in reading.read(root).faults

@@ -1,5 +1,6 @@
 """Every format: what is written is read again, and says what it can't hold."""
 
+import json
 import math
 import pathlib
 
@@ -96,3 +97,11 @@ def test_losses_are_known_kinds():
 def test_a_file_that_is_not_there(pictures):
     with pytest.raises(UserError, match="no such file or folder"):
         by_name.read(pathlib.Path("nowhere.tps"), "tps", label_tables.context(pictures))
+
+
+def test_a_file_of_very_many_pictures_is_recognised_by_its_beginning(tmp_path):
+    images = [{"id": i, "file_name": f"{i:06d}.png", "width": 640, "height": 480} for i in range(15000)]
+    content = {"images": images, "annotations": [], "categories": []}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    assert (tmp_path / "labels.json").stat().st_size > by_name.SNIFFED
+    assert by_name.guess(tmp_path / "labels.json") == "coco"

@@ -199,7 +199,7 @@ def test_a_run_of_two_domains_keeps_val_and_test(root, tmp_path):
 
 
 @pytest.mark.parametrize("word", ["unused", "teacher"])
-def test_a_split_that_takes_no_part_stays(root, tmp_path, word):
+def test_a_split_that_takes_no_part_stays(root, tmp_path, caplog, word):
     """But not `unlabelled`, which a label ends."""
     with (root / "landmarks.csv").open(newline="") as file:
         rows = list(csv.reader(file))
@@ -209,7 +209,10 @@ def test_a_split_that_takes_no_part_stays(root, tmp_path, word):
         csv.writer(file).writerows(rows)
     reviewed = folder.read(root)
     places = {name: point(1.5, 2.25) for name in reviewed.names}
-    said = training_folder.write(reviewed, [edit("images/001.png", places, done=True)], tmp_path / "new")
+    marked = [edit(f"images/00{i}.png", places, done=True) for i in (0, 1)]
+    said = training_folder.write(reviewed, marked, tmp_path / "new")
+    warned = "1 pictures marked done have the split `unused`, and are not trained on: images/000.png"
+    assert (warned in caplog.text) == (word == "unused")
     table = reader.read(tmp_path / "new")
     assert table.splits == (word, "train", "train", "train", "val", word, "test")
     assert f"2 {word}" in said

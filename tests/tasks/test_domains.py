@@ -520,16 +520,17 @@ def test_a_start_that_does_not_fit(finished, landmark_folder, teacher_file, tmp_
 
 
 @pytest.mark.parametrize(
-    ("of_run", "absent", "message"),
+    ("of_run", "absent", "weight", "message"),
     [
-        ({}, ["chin"], "which has not learned whether px/chin may be absent"),
-        ({"absent": ["px/chin"]}, ["chin"], "which has not learned whether px/chin may be absent"),  # weight was 0
-        ({"never_annotated": ["px/chin"]}, [], "where no training picture had px/chin"),
-        ({"never_annotated": ["new/chin"]}, [], ""),
+        ({}, ["chin"], 0.03, "which has not learned whether px/chin may be absent"),
+        ({"absent": ["px/chin"]}, ["chin"], 0.03, "which has not learned whether px/chin may be absent"),  # it was 0
+        ({"absent": ["px/chin"]}, ["chin"], 0.0, ""),
+        ({"never_annotated": ["px/chin"]}, [], 0.03, "where no training picture had px/chin"),
+        ({"never_annotated": ["new/chin"]}, [], 0.03, ""),
     ],
 )
 def test_what_an_old_domain_has_not_learned_it_does_not_claim(
-    finished, landmark_folder, teacher_file, tmp_path, monkeypatch, of_run, absent, message
+    finished, landmark_folder, teacher_file, tmp_path, monkeypatch, of_run, absent, weight, message
 ):
     run, config, _ = finished
     mm, px = config.data.root.split(",")
@@ -539,7 +540,8 @@ def test_what_an_old_domain_has_not_learned_it_does_not_claim(
     new = landmark_folder(people=8, shots=1, size=32, name="new")
     best = checkpoint.best
     monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | of_run))
-    config = tiny.config(teacher_file, domains_config, data__root=f"{mm},{old},{new}", domains__start=str(run), **PLAIN)
+    keys = {"data__root": f"{mm},{old},{new}", "domains__start": str(run), "presence__weight": weight}
+    config = tiny.config(teacher_file, domains_config, **keys, **PLAIN)
     pictures = data.load(config.data, tmp_path / "tfds")
     if not message:
         assert LandmarkTask(config, pictures)

@@ -80,7 +80,7 @@ class LandmarkTask(StudentTask):
         for name, learned in zip(self.landmarks.names, self._learned.tolist(), strict=True):
             if name.split("/")[0] not in start.old:
                 continue
-            if name in self.landmarks.absent and name not in could_be_absent:
+            if presence.NAME in self._added and name in self.landmarks.absent and name not in could_be_absent:
                 raise UserError(
                     f"domains.start is {start.workdir}, which has not learned whether {name} may be absent, and its "
                     "domain learns nothing now; leave it out of `absent` in dataset.json, or train all domains together"

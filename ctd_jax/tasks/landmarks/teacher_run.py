@@ -57,11 +57,12 @@ def _domain(run: Run, config: ConfigDict, pictures: data.SplitPictures) -> str |
 def _check_pictures(run: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:
     """Raises UserError if the run has learned from whom the student is judged by. Drawn people have numbers, not names:
     only their pictures tell whether they are the same."""
-    learned = trained_on(run)
+    learned, judging = trained_on(run), {"val", *pictures.splits_called(config.eval.split)}
     if not pictures.drawn:
-        check_judged(f"teacher.run is {run}", run, learned, pictures)
+        remedy = "give both the same data.split"
+        check_judged(f"teacher.run is {run}", run, learned, pictures, judging=judging, remedy=remedy)
+        return
     trained = {row[3] for row in learned}
-    judging = {"val", *pictures.splits_called(config.eval.split)}
     seen = [row[0] for row in pictures.rows() if row[2] in judging and row[3] in trained]
     if seen:
         raise UserError(
