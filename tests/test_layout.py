@@ -35,6 +35,7 @@ TESTED_IN = {
     "data/survey.py": "data/test_grey_range.py",
     "data/targets.py": "data/test_dataset.py",
     "data/tfds_features.py": "data/test_tfds_dataset.py",
+    "data/walk.py": "test_predict.py",
     "inspection/findings.py": "inspection/test_page.py",
     "inspection/inspected.py": "inspection/test_page.py",
     "inspection/painting.py": "inspection/test_page.py",

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from ctd_jax.data import dicom, pictures, survey
+from ctd_jax.data import dicom, pictures, survey, walk
 from ctd_jax.data.boxes import Box, read_boxes
 from ctd_jax.data.given_spacing import GivenSpacing
 from ctd_jax.data.grey_range import Grey
@@ -21,7 +21,6 @@ from ctd_jax.files import is_stream
 
 _log = logging.getLogger(__name__)
 MAX_SHOWN = 20  # pictures that a message names
-NOT_THE_USERS = "__MACOSX"  # beside what begins with a dot, as ._a.png and .ipynb_checkpoints/ do
 T = TypeVar("T")
 
 
@@ -191,7 +190,7 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
     if not paths:
         raise UserError("no pictures: name files or folders")
     found: dict[pathlib.Path, str] = {}
-    below = _below([path for path in map(pathlib.Path, paths) if path.is_dir()])
+    below = walk.files_below([path for path in map(pathlib.Path, paths) if path.is_dir()])
     for path in map(pathlib.Path, paths):
         if path in below:
             inside = [p for p in below[path] if p.suffix.lower() in pictures.SUFFIXES]
@@ -217,31 +216,6 @@ def _placed(file: pathlib.Path) -> pathlib.Path:
 def shown(path: str | pathlib.Path) -> str:
     """The name of a file for a message, whatever its bytes are."""
     return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
-
-
-def _below(folders: Sequence[pathlib.Path]) -> dict[pathlib.Path, list[pathlib.Path]]:
-    """Each of the folders -> the user's files in it and below it, sorted. A linked folder is entered too, if it is met
-    nowhere without a link: none twice, and none around the folder."""
-    found: dict[pathlib.Path, list[pathlib.Path]] = {folder: [] for folder in folders}
-    around = {folder: set(map(str, folder.resolve().parents)) for folder in found}
-    seen: set[str] = set()
-    starts = [(folder, folder) for folder in found]
-    for top, start in starts:  # gets longer by the links on the way
-        for place, inside, names in os.walk(start):
-            real = os.path.realpath(place)
-            if start != top and (real in seen or real in around[top]):
-                inside.clear()
-                continue
-            seen.add(real)
-            here = pathlib.Path(place)
-            inside[:] = filter(_is_the_users, sorted(inside))
-            found[top] += [here / name for name in filter(_is_the_users, names)]
-            starts += [(top, here / name) for name in inside if (here / name).is_symlink()]
-    return {folder: sorted(files) for folder, files in found.items()}
-
-
-def _is_the_users(name: str) -> bool:
-    return not name.startswith(".") and name != NOT_THE_USERS
 
 
 def unreadable(path: pathlib.Path) -> str:

@@ -9,7 +9,7 @@ import re
 import unicodedata
 from collections.abc import Iterable
 
-from ctd_jax.data import tables
+from ctd_jax.data import tables, walk
 from ctd_jax.data.faults import Fault
 
 _log = logging.getLogger(__name__)
@@ -108,10 +108,7 @@ class PictureFiles:
     def _files(self) -> dict[str, list[str]]:
         """`key` of each visible file -> the names below the root that have it."""
         found = collections.defaultdict(list)
-        for folder, below, files in os.walk(self._root):
-            below[:] = [name for name in below if not name.startswith(".")]
-            for file in sorted(files):
-                if not file.startswith("."):
-                    name = pathlib.Path(folder, file).relative_to(self._root).as_posix()
-                    found[key(name)].append(name)
+        for file in walk.files_below([self._root])[self._root]:
+            name = file.relative_to(self._root).as_posix()
+            found[key(name)].append(name)
         return found

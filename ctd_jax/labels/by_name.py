@@ -4,7 +4,7 @@ import importlib
 import pathlib
 from types import ModuleType
 
-from ctd_jax.data import tables
+from ctd_jax.data import tables, walk
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, reading
 from ctd_jax.labels.context import Context
@@ -39,7 +39,7 @@ def guess(path: pathlib.Path) -> str:
       UserError: there is none, or there are several.
     """
     _check_there(path)
-    below = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file() and p.name[0] != ".")
+    below = [path] if path.is_file() else [one for one in walk.files_below([path])[path] if one.is_file()]
     found: list[str] = []
     for file in below:
         head = _head(file)

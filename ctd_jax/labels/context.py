@@ -7,7 +7,7 @@ import os
 import pathlib
 import re
 
-from ctd_jax.data import pictures, tables
+from ctd_jax.data import pictures, tables, walk
 from ctd_jax.data.faults import Fault
 from ctd_jax.data.picture_files import PictureFiles
 from ctd_jax.errors import UserError
@@ -115,12 +115,9 @@ class Pictures:
     @functools.cached_property
     def _by_name(self) -> dict[str, list[str]]:
         found: dict[str, list[str]] = {}
-        for folder, below, names in os.walk(self.root):
-            below[:] = sorted(name for name in below if not name.startswith("."))
-            for name in sorted(names):
-                if name.lower().endswith((*pictures.SUFFIXES, ".gif")) and not name.startswith("."):
-                    file = pathlib.Path(folder, name).relative_to(self.root).as_posix()
-                    found.setdefault(name.casefold(), []).append(file)
+        for path in walk.files_below([self.root])[self.root]:
+            if path.name.lower().endswith((*pictures.SUFFIXES, ".gif")):
+                found.setdefault(path.name.casefold(), []).append(path.relative_to(self.root).as_posix())
         return found
 
     @functools.cached_property

@@ -15,7 +15,7 @@ from types import ModuleType
 from typing import Any
 from xml.etree import ElementTree
 
-from ctd_jax.data import tables
+from ctd_jax.data import tables, walk
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 
@@ -72,7 +72,7 @@ def files_of(path: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
     """
     if not path.is_dir():
         return [path]
-    below = sorted(p for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
+    below = [one for one in walk.files_below([path])[path] if one.is_file()]
     found = [one for one in below if one.name.lower().endswith(tuple(suffixes))]
     if not found:
         raise UserError(f"{path}: expected files that end in {' or '.join(suffixes)}, found none")

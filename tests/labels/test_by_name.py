@@ -9,8 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from ctd_jax.data.picture_files import PictureFiles
 from ctd_jax.errors import UserError
-from ctd_jax.labels import FORMATS, LOSSES, by_name
+from ctd_jax.labels import FORMATS, LOSSES, by_name, reading
+from ctd_jax.labels.context import Pictures
 from ctd_jax.labels.table import Labelled, Labels, Point
 
 PRECISION = {"imagej": 1e-4, "dlib": 0.5}  # pixels: numbers of 32 bits, whole numbers; others 1e-6
@@ -105,3 +107,22 @@ def test_a_file_of_very_many_pictures_is_recognised_by_its_beginning(tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(content))
     assert (tmp_path / "labels.json").stat().st_size > by_name.SNIFFED
     assert by_name.guess(tmp_path / "labels.json") == "coco"
+
+
+def test_linked_folders_are_read_too(tmp_path):
+    """Labels and pictures in them; a picture spelt otherwise is found there, too."""
+    given = label_tables.labels()
+    for place in ("here", "elsewhere"):
+        (tmp_path / place).mkdir()
+    for name, content in by_name.write(given, "labelme").items():
+        (tmp_path / "elsewhere" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "elsewhere" / name).write_bytes(content)
+    (tmp_path / "elsewhere" / "a.png").write_bytes(b"")
+    (tmp_path / "here" / "v2").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "elsewhere" / "around").symlink_to(tmp_path / "here")
+    (tmp_path / "here" / "nowhere.json").symlink_to(tmp_path / "gone")
+    assert by_name.guess(tmp_path / "here") == "labelme"
+    found = reading.files_of(tmp_path / "here", [".json"])
+    assert [path.relative_to(tmp_path).as_posix() for path in found] == ["here/v2/a.json", "here/v2/sub/b.json"]
+    assert Pictures(tmp_path / "here").of_stem("a", "") == "v2/a.png"
+    assert PictureFiles(tmp_path / "here").find("v2/A.PNG", "") == "v2/a.png"
