@@ -132,6 +132,7 @@ class Ours:
         self._inputs = self._feed.inputs(constants)
         body = self._feed.body(step.make(job.loss, tx, labels))
         self._step = self._parallel.compile(body, sharded=False, donate=(0,))
+        self._compiled = None
         self.steps_per_call = feed.LOG_INTERVAL if isinstance(self._feed, feed.DeviceFeed) else 1
         self._forward = self._parallel.compile(forward(job.model, job.teacher.input), sharded=True)
         self._folded = self._parallel.replicate(models.fold(job.model, variables, job.size))
@@ -141,16 +142,22 @@ class Ours:
         return self._feed.example()
 
     def compile(self) -> Any:
-        """Compiles the training step before its first call; returns its `memory.Need`."""
-        from ctd_jax.training import memory
+        """Compiles the training step before its first call, as a training does; returns its `memory.Need`."""
+        from ctd_jax.training import memory, pace
 
-        self._step = self._step.lower(self._state, self._inputs, self._argument()).compile()
-        return memory.Need.of(self._step, self._state)
+        devices = self._parallel.devices
+        self._compiled = self._step.lower(self._state, self._inputs, self._argument()).compile()
+        memory.give_back()
+        self._pace = pace.Pace(devices[0].platform, memory.of_step(self._compiled, devices))
+        return memory.Need.of(self._compiled, self._state)
 
     def train(self) -> None:
         import jax
 
-        self._state, means = self._step(self._state, self._inputs, self._argument())
+        if self._compiled is None:
+            self.compile()
+        self._state, means = self._compiled(self._state, self._inputs, self._argument())
+        self._pace.add(means)
         jax.block_until_ready(means)
 
     def predict(self) -> None:
