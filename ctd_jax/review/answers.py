@@ -119,7 +119,7 @@ class Answers:
     def _keep(self, entries: list[dict[str, Any]], at: str) -> None:
         opened = [entry for entry in self._journal.entries if entry["kind"] == "open"]
         first = []
-        if blinding.has_changed(opened, self._shown):
+        if blinding.has_changed(opened, self._shown, self._reviewed.names):
             word = f"open {len(opened) + 1}" if opened else "open"
             holds = {"blinded": self._shown.blinded, "repeat": self._shown.repeat}
             first = [{"id": word, "kind": "open", "landmarks": self._reviewed.names, **holds, "at": at}]

@@ -99,7 +99,7 @@ def _with_repeats(images: Sequence[str], share: float, rater: str) -> tuple[str,
 def others(root: pathlib.Path, rater: str, reviewed: Reviewed) -> list[str]:
     """Other raters who have placed points in a folder."""
     found = []
-    for path in sorted((root / journal.FOLDER).glob("*.jsonl")):
+    for path in journal.paths(root):
         if path.stem != rater and any(entry["kind"] == "edit" for entry in journal.read(path)):
             found.append(path.stem)
     named = reviewed.table.landmarks.raters if reviewed.table else ()
@@ -114,11 +114,12 @@ def repeat_of(asked: float | None, entries: Iterable[Mapping[str, Any]]) -> floa
     return float(opened[-1].get("repeat", 0.0)) if opened else 0.0
 
 
-def has_changed(opened: Sequence[Mapping[str, Any]], shown: Shown) -> bool:
-    """Whether something else holds than the last of the journal's `open` says."""
+def has_changed(opened: Sequence[Mapping[str, Any]], shown: Shown, names: Sequence[str]) -> bool:
+    """Whether something else holds than the last of the journal's `open` says. `names`: of the landmarks."""
     if not opened:
         return True
-    return (opened[-1].get("blinded", False), opened[-1].get("repeat", 0.0)) != (shown.blinded, shown.repeat)
+    before = opened[-1].get("blinded", False), opened[-1].get("repeat", 0.0), tuple(opened[-1]["landmarks"])
+    return before != (shown.blinded, shown.repeat, tuple(names))
 
 
 def is_blinded(

@@ -36,20 +36,27 @@ class Review:
     Attributes:
       points: image -> name -> point; None where the rater has gone back to what was proposed.
       done: image -> whether the rater says that its points are right.
+      opened: image -> the `open` that held when the rater last said so.
     """
 
     def __init__(self, entries: Iterable[Mapping[str, Any]] = ()):
         self.points: dict[str, dict[str, Point | None]] = {}
         self.done: dict[str, bool | None] = {}
+        self.opened: dict[str, Mapping[str, Any]] = {}
+        self._open: Mapping[str, Any] = {}
         self._to_undo: list[Mapping[str, Any]] = []  # edits that lead back
         self._to_redo: list[Mapping[str, Any]] = []
         for entry in entries:
             self.apply(entry)
 
     def apply(self, entry: Mapping[str, Any]) -> None:
-        if entry["kind"] == "edit":
+        if entry["kind"] == "open":
+            self._open = entry
+        elif entry["kind"] == "edit":
             self._to_undo.append(self._set(entry))
             self._to_redo.clear()
+            if entry.get("done"):
+                self.opened[entry["image"]] = self._open
         elif entry["kind"] == "undo" and self._to_undo:
             self._to_redo.append(self._set(self._to_undo.pop()))
         elif entry["kind"] == "redo" and self._to_redo:

@@ -11,10 +11,13 @@ def moved(source: np.ndarray, target: np.ndarray, rest: np.ndarray) -> np.ndarra
     """Where `rest`, `[M, 2]`, goes when `source` goes to `target`, both `[N, 2]`, N at least 2.
 
     First the similarity (turn, scale, shift) nearest to that in the sense of least squares; from `MIN_SPLINE` points on
-    what it leaves over is a thin-plate spline (Bookstein 1989), which takes each source point to its target exactly.
+    what it leaves over is a thin-plate spline (Bookstein 1989), which takes each source point to its target exactly;
+    several at one place, to the middle of their targets.
     """
     turned, shifted = _similarity(source, target)
     placed = _apply(turned, shifted, rest)
+    source, place = np.unique(source, axis=0, return_inverse=True)
+    target = np.array([target[place.ravel() == i].mean(axis=0) for i in range(len(source))])
     middle = _apply(turned, shifted, source)
     if len(source) < MIN_SPLINE or _is_flat(middle):
         return placed

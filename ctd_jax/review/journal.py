@@ -29,6 +29,11 @@ def path_of(root: pathlib.Path, rater: str) -> pathlib.Path:
     return root / FOLDER / f"{rater}.jsonl"
 
 
+def paths(root: pathlib.Path) -> list[pathlib.Path]:
+    """The journals of a folder's raters; a Mac leaves files with a dot before their names beside them."""
+    return sorted(path for path in (root / FOLDER).glob("*.jsonl") if not path.name.startswith("."))
+
+
 def read(path: pathlib.Path) -> list[dict[str, Any]]:
     """The entries of a journal that another process may be writing; none where there is no file. Pictures are called
     `plain`, as the folder is read today.
@@ -47,7 +52,7 @@ def marked_done(root: pathlib.Path) -> set[str]:
     Raises:
       UserError: a journal is damaged.
     """
-    reviews = [edits.Review(read(path)) for path in sorted((root / FOLDER).glob("*.jsonl"))]
+    reviews = [edits.Review(read(path)) for path in paths(root)]
     return {image for review in reviews for image, is_done in review.done.items() if is_done}
 
 

@@ -57,6 +57,9 @@ def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Rev
             points = {name: _point(cells, row, name, at) for name in names}
             said = {name: point for name, point in points.items() if point}
             done = {"1": True, "0": False}.get(row[DONE])
+            if done and (unsaid := [name for name in names if name not in said]):
+                raise Fault("state", f"{at}: {DONE} is 1, but {unsaid[0]}{STATE} is empty; expected "
+                            f"{', '.join(STATES)}, or 0 in {DONE}")  # fmt: skip
             if said or done is not None:
                 entries.append({"id": f"csv {picture}", "kind": "edit", "image": image_of[picture], "points": said,
                                 **({} if done is None else {"done": done})})  # fmt: skip

@@ -1,4 +1,7 @@
-"""Points that the page shows before a rater has placed any: labels of the folder, predictions of a run or a table."""
+"""Points that the page shows before a rater has placed any: labels of the folder, predictions of a run or a table.
+
+A point that the network says is absent is not proposed: the page asks for it.
+"""
 
 import concurrent.futures
 import math
@@ -13,6 +16,7 @@ from ctd_jax.data.boxes import BOX, Box
 from ctd_jax.errors import UserError
 from ctd_jax.labels.table import PLACED
 from ctd_jax.metrics.predictions import read_predictions
+from ctd_jax.metrics.presence import there_alone
 from ctd_jax.review.folder import Point, Reviewed
 
 PREDICTED = "predicted"  # how a proposed point came there
@@ -81,7 +85,7 @@ def of_run(workdir: pathlib.Path, reviewed: Reviewed, domain: str | None = None)
         if boxes is not None and image not in boxes:
             return {}
         picture = pictures.decode(path.read_bytes(), image, predictor.trained.grey)
-        found = predictor.see({path: picture}, {path: boxes[image]} if boxes else {})
+        found = there_alone(predictor.see({path: picture}, {path: boxes[image]} if boxes else {}))
         return _points(predictor.names, found.xy[0].tolist(), reviewed)
 
     return predict
@@ -100,7 +104,7 @@ def of_table(path: pathlib.Path, reviewed: Reviewed) -> Predict:
     Raises:
       UserError: it is no such table, has none of the landmarks or none of the pictures, or a picture twice.
     """
-    table = read_predictions(path)
+    table = there_alone(read_predictions(path))
     names = tuple(map(str, table.landmarks))
     _check_names(names, reviewed, f"--predictions={path}")
     by_image = {

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import pathlib
 import shutil
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from ctd_jax.review import blinding, folder, journal, training_folder
 from ctd_jax.review.edits import Review
 from ctd_jax.review.folder import Reviewed
 
+_log = logging.getLogger(__name__)
 WORST = 6  # pictures of a pair that are shown
 
 
@@ -48,8 +50,9 @@ def read(root: pathlib.Path, chosen: Sequence[str] = ()) -> tuple[Reviewed, dict
     Raises:
       UserError: fewer than two, a name that is none of them, or that two have.
     """
-    journals = {path.stem: journal.read(path) for path in sorted((root / journal.FOLDER).glob("*.jsonl"))}
-    reviewed = folder.read(root, opened=next(iter(journals.values()), []))
+    journals = {path.stem: journal.read(path) for path in journal.paths(root)}
+    begun = (entries for entries in journals.values() if any(entry["kind"] == "open" for entry in entries))
+    reviewed = folder.read(root, opened=next(begun, []))
     found = {name: _of_journal(reviewed, Review(entries)) for name, entries in journals.items()}
     found = {name: said for name, said in found.items() if said.done.any()}
     table = reviewed.table
@@ -80,11 +83,8 @@ def _of_journal(reviewed: Reviewed, review: Review) -> Said:
             said.xy[i] = [[one["x"], one["y"]] for one in points]
             said.hidden[i] = [one["state"] == HIDDEN for one in points]
         if review.done.get(blinding.AGAIN + image):
-            placed = review.points.get(blinding.AGAIN + image, {})
-            for k, name in enumerate(reviewed.names):
-                point = placed.get(name)
-                if point is not None and point["x"] is not None:
-                    said.again[i, k] = point["x"], point["y"]
+            points = training_folder.points_of(blinding.AGAIN + image, review, reviewed).values()
+            said.again[i] = [[one["x"], one["y"]] for one in points]
     return said
 
 
@@ -93,6 +93,17 @@ def _of_table(reviewed: Reviewed, points: np.ndarray) -> Said:
     xy = np.full((n, k, 2), np.nan)
     xy[: len(points)] = points  # the pictures of landmarks.csv come first
     return Said(xy, np.zeros((n, k), bool), np.isfinite(xy).any((1, 2)), np.full((n, k, 2), np.nan))
+
+
+def _say_unmarked(reviewed: Reviewed, found: dict[str, Said]) -> None:
+    """Warns of hidden points: the table says what most raters of the folder marked, but not who did."""
+    table = reviewed.table
+    if table is None or table.hidden is None or not found.keys() & set(table.landmarks.raters):
+        return
+    if number := int(table.hidden.sum()):
+        _log.warning("%s: %d points are hidden but placed, and are written as placed in the rows of its raters; mark "
+                     "them again, in columns NAME%s", reviewed.root / landmark_folder.FILE, number,
+                     landmark_folder.HIDDEN)  # fmt: skip
 
 
 def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, force: bool = False) -> str:
@@ -117,6 +128,7 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
     if not any(number[place[image]] > 1 for image in taken):
         raise UserError(f"{reviewed.root}: no picture that two of {tables.listed(list(found))} are done with")
     placing.check_free(out, force, lambda: training_folder.check_replaced(out, reviewed.root))
+    _say_unmarked(reviewed, found)
     rows = [(name, place[image]) for image in taken for name in found if found[name].done[place[image]]]
     images = list(dict.fromkeys(reviewed.images[i] for _, i in rows))
     xy = np.array([found[name].xy[i] for name, i in rows])

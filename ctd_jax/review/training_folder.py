@@ -37,7 +37,7 @@ def rater_of(root: pathlib.Path, rater: str) -> str:
     Raises:
       UserError: nobody has, or several have.
     """
-    known = sorted(path.stem for path in (root / journal.FOLDER).glob("*.jsonl"))
+    known = [path.stem for path in journal.paths(root)]
     if not known:
         raise UserError(f"{root}: nobody has reviewed it; start with ctd-jax review {shlex.quote(str(root))}")
     if not rater and len(known) > 1:
@@ -131,11 +131,15 @@ def _is_taken(image: str, review: Review, reviewed: Reviewed) -> bool:
     return image in reviewed.labels if done is None else done
 
 
-def points_of(image: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
-    """Name -> point, all of them; x and y None where absent."""
-    labels = reviewed.labels.get(image, {})
-    placed = review.points.get(image, {}) if review.done.get(image) else {}
-    nowhere = {"x": None, "y": None, "state": ABSENT}
+def points_of(key: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
+    """Name -> point of a picture, which may have come again, all of them; x and y None where absent. In one that is
+    done, what the rater left as it was counts if it was shown."""
+    labels = reviewed.labels.get(blinding.picture_of(key), {})
+    placed, nowhere = {}, {"x": None, "y": None, "state": ABSENT}
+    if review.done.get(key):
+        opened = review.opened.get(key, {})
+        shown = () if opened.get("blinded") else opened.get("landmarks", reviewed.names)
+        placed, labels = review.points.get(key, {}), {name: labels[name] for name in shown if name in labels}
     return {name: dict(placed.get(name) or labels.get(name) or nowhere) for name in reviewed.names}
 
 
@@ -164,6 +168,11 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
     if unsaid:
         _log.warning("%d points of pictures marked done are neither placed nor absent, and left empty: %s", len(unsaid),
                      tables.listed(unsaid, 3))  # fmt: skip
+    others = {name for image in points if review.done.get(image)
+              for name, one in review.points.get(image, {}).items() if one and name not in reviewed.names}  # fmt: skip
+    if others:
+        _log.warning("pictures marked done have points of %s, which %s lacks, and they are left out; if one was "
+                     "renamed, give it its old name", tables.listed(sorted(others)), reviewed.root)  # fmt: skip
     of_rows = [rater for rater in (reviewed.table.landmarks.raters if reviewed.table else ())
                if not os.path.isfile(reviewed.root / raters.file_of(rater))]  # fmt: skip
     if of_rows:
@@ -181,7 +190,8 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
 
 def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | None) -> dict[str, str] | None:
     """Image -> split: that of the picture in the run, else of its subject there; else that of the picture in the
-    folder, else of its subject there; else train. None: nothing says any.
+    folder, else of its subject there; else train. None: nothing says any. A labelled picture whose cell is empty where
+    others are not takes no part, and stays `unused`.
 
     Args:
       reviewed: the folder.
@@ -196,11 +206,13 @@ def split_of(reviewed: Reviewed, images: Sequence[str], workdir: pathlib.Path | 
         whose = set(subjects.values())
         theirs = {image: subject for image, subject in known.items() if subject in whose}
         of_run = _split_of_run(reviewed.root, theirs | subjects, workdir)
-    rows = list(zip(table.images, table.subjects, table.splits, strict=True)) if table and table.splits else []
-    by_image = {image: split for image, _, split in rows if split and splits.word(split) != splits.UNLABELLED}
-    by_subject = {subject: split for _, subject, split in rows if splits.is_known(split)}
-    if workdir is None and not any(split for *_, split in rows):
+    told = table and table.splits
+    rows = list(zip(table.images, table.subjects, told, strict=True)) if table and told and any(told) else []
+    if not rows and not any(of_run.values()):
         return None
+    cells = {image: split or (splits.UNUSED if image in reviewed.labels else "") for image, _, split in rows}
+    by_image = {image: split for image, split in cells.items() if splits.word(split) != splits.UNLABELLED}
+    by_subject = {subject: split for _, subject, split in rows if splits.is_known(split)}
     return {
         image: of_run.get(image) or by_image.get(image) or by_subject.get(subject) or "train"
         for image, subject in subjects.items()
@@ -324,11 +336,12 @@ def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:
     """The command that trains on the folder, from the network of a run, if one is given whose network the recipe can go
     on from."""
     words = ["ctd-jax", "train", f"--config={RECIPE}", f"--workdir=runs/{out.name}", f"--config.data.root={out}"]
-    if not workdir:
+    now = flatten(load_config(RECIPE))
+    config = config_of_run(workdir) if workdir else None
+    before = flatten(config) if config else {}
+    if config is None or before["task"] != now["task"]:
         return "Train on it: " + shlex.join([*words, "--config.teacher.weights=embedded"])
-    config = config_of_run(workdir)
     words.append(f"--config.teacher.weights={config.teacher.weights}")
-    before, now = flatten(config), flatten(load_config(RECIPE))
     several = config.data.root != roots.IN_PYTHON and len(roots.listed(config.data)) > 1
     if before["model.network"] != now["model.network"] or several:
         return "Train on it: " + shlex.join(words)

@@ -107,8 +107,10 @@ def test_the_share_of_the_journal_holds_on():
     assert blinding.repeat_of(None, entries) == 0.2 and blinding.repeat_of(0.0, entries) == 0.0
     assert blinding.repeat_of(None, [OPENED]) == 0.0 == blinding.repeat_of(None, [])
     shown = blinding.Shown((), (), True, 0.2)
-    assert blinding.has_changed([], shown) and not blinding.has_changed(entries[:1], shown)
-    assert blinding.has_changed([OPENED], shown) and not blinding.has_changed([OPENED], blinding.Shown((), (), False))
+    plain = blinding.Shown((), (), False)
+    assert blinding.has_changed([], shown, ["tip"]) and not blinding.has_changed(entries[:1], shown, ["tip"])
+    assert blinding.has_changed([OPENED], shown, ["tip"]) and not blinding.has_changed([OPENED], plain, ["tip"])
+    assert blinding.has_changed([OPENED], plain, ["tip", "base"])
 
 
 # ---------------------------------------------------------------- the server

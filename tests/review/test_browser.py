@@ -19,6 +19,7 @@ from ctd_jax.data import landmark_folder as reader
 from ctd_jax.metrics import definitions, measurements
 from ctd_jax.review import fitting, journal, mailed, portable, sorting
 from ctd_jax.review import folder as reviewed_folder
+from ctd_jax.review import server as review_server
 from ctd_jax.review.edits import Review
 
 pytestmark = chromium.needed
@@ -177,6 +178,48 @@ def test_the_wheel_zooms_at_the_cursor_and_a_drag_beside_the_points_pans(used):
     assert page("[page.view.left, page.view.top]") == pytest.approx([left[0] + 50, left[1] + 30])
     page.press("f")
     assert page("page.view.isFitted && page.view.zoom") == pytest.approx(size)
+
+
+@pytest.mark.parametrize("is_shape", [False, True])
+def test_a_drag_goes_on_at_the_cursor_when_the_picture_is_zoomed(used, is_shape):
+    """By the wheel and by a key."""
+    page, _ = used
+    zoom(page, "chin", 3)
+    page("page.select('chin')")
+    if is_shape:
+        page.press("t")
+    x, y = place(page, "chin")
+    page.mouse("mouseMoved", x, y)
+    page.mouse("mousePressed", x, y)
+    page.mouse("mouseMoved", x + 20, y + 10, button="left", buttons=1)
+    page.mouse("mouseWheel", x + 20, y + 10, deltaX=0, deltaY=-240)
+    page.wait("page.view.zoom > 3.1")
+    page.press("w")
+    page.mouse("mouseMoved", x + 40, y + 12, button="left", buttons=1)
+    page.mouse("mouseReleased", x + 40, y + 12)
+    assert place(page, "chin") == pytest.approx([x + 40, y + 12], abs=0.1)
+
+
+def test_a_key_that_is_held_marks_nothing(used):
+    """But arrows and zoom go on."""
+    page, server = used
+
+    def held(key, code, **more):
+        shared = {"key": key, "windowsVirtualKeyCode": code, "autoRepeat": True, **more}
+        page.ask("Input.dispatchKeyEvent", type="keyDown", **shared)
+
+    page("page.select('chin')")
+    for key in " 123v":
+        held(key, ord(key.upper()), text=key)
+    page("at('done').focus()")
+    held("Enter", 13, text="\r")
+    assert page("[page.image, page.review.points.size, page.review.done.size]") == [FIRST, 0, 0]
+    page("at('stage').focus()")
+    before, size = point(page, "chin")["x"], page("page.view.zoom")
+    held("ArrowRight", 39)
+    held("w", ord("W"), text="w")
+    assert point(page, "chin")["x"] == pytest.approx(before + 1) and page("page.view.zoom") > size
+    page.wait(SAVED)
 
 
 def test_space_ends_with_the_pictures_that_were_labelled_before(used):
@@ -369,6 +412,41 @@ def test_edits_wait_in_the_page_while_the_server_is_gone(browser, folder):
         ids = [entry["id"] for entry in journal.read(again.path)]
         assert len(ids) == len(set(ids)) == 4  # with the first, that says the landmarks
         page.close()
+
+
+def test_a_page_with_edits_takes_over_from_the_window_that_the_server_opens(browser, folder):
+    """It would send them later, over newer ones."""
+    root, predict = folder
+    with serving(root, predict=predict) as server:
+        page = browser.page(server.address)
+        page.wait(READY)
+        go(page, FIRST)
+        page("page.select('chin')")
+    page.press("ArrowRight")
+    page.wait("page.outbox.trouble && !page.isAsking")
+    page("ask = page.ask.bind(page); page.ask = () => {}")
+    with serving(root, predict=predict, port=server.port) as again:
+        other = browser.page(again.address)
+        other.wait(READY)
+        page("void page.outbox.send()")
+        page.wait("at('trouble').textContent.includes('1 edit is kept here and sent when this one takes over')")
+        page("page.ask = ask; void ask()")
+        page.wait(SAVED)
+        assert on_disk(again).points[FIRST]["chin"] == point(page, "chin")
+        other.wait("!at('take_over').hidden")
+        other.close()
+        page.close()
+
+
+def test_edits_that_are_too_long_for_a_request_go_in_several(used, monkeypatch):
+    page, server = used
+    monkeypatch.setattr(review_server, "MAX_BODY", 3000)
+    edit = "{ kind: 'edit', image: page.image, points: { chin: { x: 1, y: 2, state: 'placed', how: 'hand' } } }"
+    page(f"page.outbox.sending = true; for (let i = 0; i < 70; i += 1) page.edits.add({edit})")
+    page("page.outbox.sending = false; void page.outbox.send()")
+    page.wait(f"page.outbox.waiting.length === 0 && {SAVED}")
+    assert len(journal.read(server.path)) == 71
+    page.forget()  # the browser has reported the refusals, as it should
 
 
 @pytest.mark.slow
@@ -673,6 +751,8 @@ def test_measurements_are_those_of_the_evaluation(used):
         "share": {"ratio": ["length", "along"]}, "less": {"difference": ["length", "around"]},
         "all": {"sum": ["length", "along", "off2"]},
         "middle": {"mean": ["corner", "lines"], "classes": {"low": [None, 60], "mid": [60, 90], "high": [90, None]}},
+        "turns": {"mean": ["signed", "told"]}, "apart": {"difference": ["told", "signed"]},
+        "beyond": {"sum": ["signed", "told"]}, "half": {"mean": ["beyond", "told"]},
         "size": {"distance": ["a", "c"], "classes": {"short": [None, 30], "long": [30, None]}},
     }  # fmt: skip
     parsed = definitions.parse(given, names, "test")

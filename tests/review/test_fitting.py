@@ -50,6 +50,13 @@ def test_more_points_bend_the_plane():
     np.testing.assert_allclose(fitting.moved(SOURCE, target, SOURCE), target, atol=1e-8)
 
 
+def test_points_at_one_place_go_to_the_middle_of_their_targets():
+    twice, ends = np.vstack([SOURCE, SOURCE[:1]]), turned(np.vstack([SOURCE, SOURCE[:1]]))
+    ends[[0, -1]] += [[4.0, 0.0], [0.0, 2.0]]
+    middles = np.vstack([ends[[0, -1]].mean(0), ends[1:-1]])
+    np.testing.assert_allclose(fitting.moved(twice, ends, SOURCE), middles, atol=1e-8)
+
+
 def test_points_on_a_line_or_in_one_place_bend_nothing():
     line = np.array([[0.0, 0.0], [1.0, 1.0], [2.0, 2.0], [3.0, 3.0], [4.0, 4.0]])
     np.testing.assert_allclose(fitting.moved(line, turned(line), REST), turned(REST), atol=1e-9)

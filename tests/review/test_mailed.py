@@ -118,6 +118,7 @@ def test_a_picture_that_was_only_begun_keeps_the_labels_it_had(sent, saved, done
         (lambda text, number: text.replace("20.25,30.0,placed", ",30.0,placed", 1), "is placed, but its x and y"),
         (lambda text, number: text.replace("20.25,30.0,placed", "2o,30.0,placed", 1), "is '2o'; expected a number"),
         (lambda text, number: text.replace("30.0,placed", "30.0,gone", 1), "is 'gone'; expected placed, hidden"),
+        (lambda text, number: text.replace(",,,absent", ",,,"), "done is 1, but .*_state is empty; expected placed"),
         (lambda text, number: text.replace(",done,", ",ready,", 1), "expected the columns picture, done"),
         (lambda text, number: text.replace("chin_", "jaw_"), "expected points of"),
         (lambda text, number: text.replace("chin_x", "chin_z"), "expected the columns picture, done"),

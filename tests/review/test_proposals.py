@@ -50,6 +50,23 @@ def test_a_row_of_this_folder_goes_before_one_of_another_with_the_same_name(revi
         proposals.of_table(two, reviewed)
 
 
+def test_a_point_that_is_said_to_be_absent_is_not_proposed(reviewed, finished_run, tmp_path, monkeypatch):
+    images, names, present = ["images/001.png", "images/002.png"], ["chin", "nasion"], [[0.001, 0.5], [0.9, np.nan]]
+    given = Predictions.from_points(images, [""] * 2, names, np.ones((2, 2, 2)))
+    write_predictions(tmp_path / "p.csv", dataclasses.replace(given, present=np.array(present)))
+    proposed = proposals.of_table(tmp_path / "p.csv", reviewed)
+    assert [list(proposed(image)) for image in images] == [["nasion"], ["chin", "nasion"]]
+    seen = Predictor.see
+
+    def see(self, *given):
+        found = seen(self, *given)
+        return dataclasses.replace(found, present=np.where(found.landmarks == "chin", 0.001, np.nan)[None])
+
+    monkeypatch.setattr(Predictor, "see", see)
+    found = proposals.of_run(finished_run[0], reviewed)(images[0])
+    assert list(found) == [name for name in Predictor(finished_run[0]).names if name != "chin"]
+
+
 @pytest.mark.parametrize(
     ("image", "name", "said"),
     [("images/000.png", "x", "expected landmarks of the folder"), ("no.png", "chin", "expected pictures of")],

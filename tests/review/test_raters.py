@@ -47,6 +47,54 @@ def test_their_mean_is_a_folder_that_trains_and_the_page_says_how_far_they_are(r
     assert "http" not in page.replace("http://www.w3.org", "")
 
 
+def test_the_second_time_counts_points_that_were_left_as_they_stood(root):
+    """Of a rater who sees labels, one point is moved by 2 px the second time."""
+    names = json.loads((root / "dataset.json").read_text())["landmarks"]
+    labels = landmark_folder.read(root).xy[0]
+    moved = {"x": labels[0, 0] + 2, "y": labels[0, 1], "state": "placed", "how": "hand"}
+    entries = [{"id": "open", "kind": "open", "landmarks": names, "blinded": False, "repeat": 0.1}]
+    for key, points in ((IMAGES[0], {}), (f"again:{IMAGES[0]}", {names[0]: moved})):
+        entries.append({"id": key, "kind": "edit", "image": key, "points": points, "done": True})
+    journal.Journal(journal.path_of(root, "anna")).append(entries)
+    review(root, "ben", IMAGES[:1], 2.0)
+    _, found = raters.read(root)
+    expected = labels + np.array([[2, 0], *[[0, 0]] * (len(names) - 1)])
+    np.testing.assert_array_equal(found["anna"].again[0], expected)
+
+
+def test_a_landmark_that_was_added_later_is_of_nobody(root):
+    """`anna` began without it, and `ben` was blinded: its labels are neither's."""
+    for rater, blinded in (("anna", False), ("ben", True)):
+        review(root, rater, IMAGES[:1], 0.0)
+        path = journal.path_of(root, rater)
+        opened, done = map(json.loads, path.read_text().splitlines())
+        for names in (done["points"], opened["landmarks"]) if rater == "anna" else (done["points"],):
+            names.pop("chin") if isinstance(names, dict) else names.remove("chin")
+        path.write_text("".join(json.dumps(entry) + "\n" for entry in (opened | {"blinded": blinded}, done)))
+    reviewed, found = raters.read(root)
+    chin = reviewed.names.index("chin")
+    assert [np.isnan(said.xy[0]).all(-1).nonzero()[0].tolist() for said in found.values()] == [[chin], [chin]]
+
+
+def test_marks_of_hidden_points_are_said_to_be_left_out(root, tmp_path, caplog):
+    header, *rows = (root / "landmarks.csv").read_text().splitlines()
+    lines = [f"{header},chin_hidden,rater", *(f"{row},1,{rater}" for row in rows for rater in ("senior", "junior"))]
+    (root / "landmarks.csv").write_text("\n".join(lines) + "\n")
+    raters.write(*raters.read(root), tmp_path / "both")
+    assert "4 points are hidden but placed, and are written as placed in the rows of its raters" in caplog.text
+
+
+def test_a_journal_that_a_mac_left_and_one_without_an_edit_are_passed_over(root, tmp_path):
+    """The names of the points are those of the first who has begun."""
+    (root / "landmarks.csv").unlink()
+    for rater in ("ben", "eva"):
+        review(root, rater, IMAGES[:1], 0.0)
+    (root / "dataset.json").unlink()
+    (root / "review/anna.jsonl").touch()
+    (root / "review/._ben.jsonl").write_bytes(b"\0\5Mac OS X\n")
+    assert list(raters.read(root)[1]) == ["ben", "eva"]
+
+
 def test_raters_of_the_folder_are_among_them(root):
     for name in ("senior", "junior"):
         (root / f"landmarks_{name}.csv").write_text((root / "landmarks.csv").read_text())

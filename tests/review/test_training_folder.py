@@ -14,6 +14,7 @@ from ctd_jax.data import landmark_folder as reader
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.review import folder, journal, training_folder
+from ctd_jax.review.edits import Review
 
 WORDS = ["train", "train", "val", "test"]
 
@@ -138,6 +139,20 @@ def test_a_column_without_any_split_says_none(root):
     assert training_folder.split_of(reviewed, reviewed.images, None) is None
 
 
+def test_a_labelled_picture_without_the_split_that_others_have_takes_no_part(root, tmp_path):
+    """Also where others of its person do; but a row whose points are new goes to train."""
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[1][2] = rows[2][2] = ""
+    rows[3][1] = rows[1][1]
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    reviewed = folder.read(root)
+    places = {name: point(1.5, 2.25) for name in reviewed.names}
+    training_folder.write(reviewed, [edit("images/001.png", places, done=True)], tmp_path / "new")
+    assert reader.read(tmp_path / "new").splits[:4] == ("unused", "train", "train", "train")
+
+
 def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path):
     """Their rows are without subjects, as those of the run."""
     root = landmark_folder(people=4, shots=1, size=16)
@@ -152,7 +167,7 @@ def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path)
     old = [[name, name, split, f"{i:064}"] for i, (name, split) in enumerate(zip(names, WORDS, strict=True))]
     run = run_of(tmp_path / "run", old)
     reviewed = folder.read(root)
-    assert training_folder.split_of(reviewed, names, run) == dict.fromkeys(names, "train")
+    assert training_folder.split_of(reviewed, names, run) is None  # the training chooses val and test among them
     same = [[*row[:3], digest(root / name)] for row, name in zip(old, names, strict=True)]
     run = run_of(tmp_path / "same", same)
     assert list(training_folder.split_of(reviewed, names, run).values()) == WORDS
@@ -238,6 +253,29 @@ def test_what_nobody_has_said_is_left_empty_and_said(root, tmp_path, caplog):
     )
 
 
+@pytest.mark.parametrize(
+    ("opened", "kept"), [({"landmarks": ["chin"]}, ["chin"]), ({"landmarks": ["chin", "nasion"], "blinded": True}, [])]
+)
+def test_labels_that_a_rater_was_not_shown_are_not_the_raters(root, opened, kept):
+    """Landmarks of later, and all where the rater was blinded; what holds afterwards changes nothing."""
+    reviewed, image = folder.read(root), "images/000.png"
+    later = {"kind": "open", "landmarks": reviewed.names}
+    entries = [{"kind": "open", **opened}, edit(image, {"left_ala": point(7.0, 8.0)}, done=True), later]
+    found = training_folder.points_of(image, Review(entries), reviewed)
+    assert [name for name, one in found.items() if one["x"] is not None] == sorted(
+        [*kept, "left_ala"], key=reviewed.names.index
+    )
+
+
+def test_points_of_a_landmark_that_was_renamed_are_said(root, tmp_path, caplog):
+    reviewed = folder.read(root)
+    opened = {"kind": "open", "landmarks": ["jaw", *reviewed.names[1:]]}
+    done = [opened, edit("images/000.png", {"jaw": point(7.0, 8.0)}, done=True)]
+    training_folder.write(reviewed, done, tmp_path / "new")
+    assert "pictures marked done have points of jaw, which" in caplog.text
+    assert f"left empty: {reviewed.names[0]} of images/000.png" in caplog.text
+
+
 def test_nothing_is_written_of_what_the_reader_refuses(root, tmp_path):
     reviewed = folder.read(root / "images", ["tip", "base"])
     with pytest.raises(UserError, match="no picture is marked done"):
@@ -289,6 +327,8 @@ def test_whose_review_and_where_to(root):
     (root / "review").mkdir()
     (root / "review/anna.jsonl").touch()
     assert training_folder.rater_of(root, "") == "anna"
+    (root / "review/._anna.jsonl").write_bytes(b"\0\5Mac OS X\n")
+    assert training_folder.rater_of(root, "") == "anna"
     (root / "review/ben.jsonl").touch()
     with pytest.raises(UserError, match="reviewed by anna, ben; say whose"):
         training_folder.rater_of(root, "")
@@ -322,6 +362,7 @@ def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
           "--config.model.start="]),
         ({"data.root": "python"}, ["--config.model.start="]),  # from lists
         ({"model.network": "hourglass"}, []),
+        ({"task": "segmentation"}, ["--config.teacher.weights=embedded"]),
         ({"data.root": "faces,hands"}, []),
     ],
 )  # fmt: skip
@@ -337,9 +378,9 @@ def test_the_command_goes_on_from_the_network_of_the_run(root, tmp_path, changes
     first = ["ctd-jax", "train", "--config=recipe:own", "--workdir=runs/new", f"--config.data.root={tmp_path / 'new'}"]
     assert command[:5] == first
     start = [f"{word}{run}" if word == "--config.model.start=" else word for word in words]
-    assert set(start) <= set(command) and ("--config.model.start" in said) == bool(words)
+    assert set(start) <= set(command) and ("--config.model.start" in said) == ("--config.model.start=" in words)
     made = load_config("recipe:own", [word.removeprefix("--config.") for word in command[4:]])
-    if words:
+    if "--config.model.start=" in words:
         made.model.start = ""
         assert (made.model, made.data.margin) == (config.model, config.data.margin)
 

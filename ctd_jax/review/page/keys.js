@@ -50,6 +50,8 @@ const KEYS = [
 ];
 
 const ARROWS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+/* Keys that go on while they are held, as arrows do; Space, say, would mark pictures done that nobody has seen. */
+const HELD = [..."adeqzyws,.;'bc", "Shift+b", "Shift+c"];
 const BY_KEY = new Map(KEYS.flatMap(([, rows]) => rows).map(([key, , does]) => [key, does]));
 
 /* How a key event is called on the list; "" where it is the browser's. */
@@ -69,16 +71,18 @@ function keyOf(event) {
 function pressed(event, page) {
   const isInput = event.target.matches("input");
   const itsOwn = isInput ? [" ", ...Object.keys(ARROWS)] : event.target.matches("button, summary") ? [" ", "Enter"] : [];
+  if (event.repeat && event.key === "Enter") event.preventDefault(); // a button is pressed once
   if (!page.review || itsOwn.includes(event.key)) return;
   if (at("help").open && event.key !== "?") return;
   if (event.key in ARROWS && !event.ctrlKey && !event.metaKey) {
     event.preventDefault();
     return page.edits.nudge(ARROWS[event.key], event);
   }
-  const does = BY_KEY.get(keyOf(event));
+  const key = keyOf(event);
+  const does = BY_KEY.get(key);
   if (!does) return;
   event.preventDefault();
-  does(page);
+  if (!event.repeat || HELD.includes(key)) does(page);
 }
 
 function listKeys() {

@@ -48,13 +48,15 @@ class Page {
   }
 
   /* From time to time: whether the server is there, and whether this window may edit. One that may again, after another
-     one did or the server was started again, begins anew with what is on the disk. */
+     one did or the server was started again, begins anew with what is on the disk. One whose edits have waited for the
+     server takes over at once from the window that was opened with it: later, they would go over newer ones. */
   async ask() {
     if (this.isAsking) return;
     this.isAsking = true;
     const isLost = () => !this.review || this.outbox.isLost;
     if (!isLost()) await this.outbox.ping();
-    if (isLost() && !this.outbox.sending) await this.open(); // else what is being sent would not be in the answer
+    const takes = this.outbox.wasGone && this.outbox.waiting.length > 0;
+    if (isLost() && !this.outbox.sending) await this.open(takes); // else what is being sent would not be in the answer
     this.isAsking = false;
   }
 

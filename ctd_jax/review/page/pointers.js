@@ -45,7 +45,7 @@ class Pointers {
     this.pointers.set(event.pointerId, [x, y]);
     if (this.pointers.size === 2) return this.beginPinch();
     if (this.pointers.size > 2) return;
-    this.grip = { from: [x, y], moved: false, ...this.gripAt(event, x, y) };
+    this.grip = { from: [x, y], at: page.view.toPicture(x, y), moved: false, ...this.gripAt(event, x, y) };
     if (this.grip.name) page.selected = this.grip.name;
     at("points").classList.add("busy");
     page.redraw();
@@ -81,19 +81,18 @@ class Pointers {
     const grip = this.grip;
     if (grip.kind === "pinch") return this.pinch();
     const [fx, fy] = grip.from;
+    const to = page.view.toPicture(x, y);
     if (!grip.moved && Math.hypot(x - fx, y - fy) < (grip.kind === "point" ? 1 : CLICK)) return;
     if (grip.kind === "pan") {
       const start = grip.moved ? [px, py] : grip.from;
       page.view.pan(x - start[0], y - start[1]);
       page.view.draw();
     } else if (grip.kind === "point") {
-      const { zoom } = page.view;
-      const moved = page.edits.placedAt(grip.point, grip.point.x + (x - fx) / zoom, grip.point.y + (y - fy) / zoom);
+      const moved = page.edits.placedAt(grip.point, grip.point.x + to[0] - grip.at[0], grip.point.y + to[1] - grip.at[1]);
       this.moving = { [grip.name]: moved };
       this.showLoupe();
     } else {
-      const [from, to] = [grip.from, [x, y]].map(([sx, sy]) => page.view.toPicture(sx, sy));
-      this.moving = page.shape.moved(dragged(grip.shape, grip.handle, from, to));
+      this.moving = page.shape.moved(dragged(grip.shape, grip.handle, grip.at, to));
     }
     grip.moved = true;
     page.drawPoints();
@@ -124,7 +123,7 @@ class Pointers {
     if (isCancelled) return page.redraw();
     if (moving) return page.edits.edit(moving);
     const isClick = grip.kind === "pan" && !grip.moved && event.button === 0 && !page.shape.isOn;
-    if (isClick && page.selected && !page.isPlaced(page.points()[page.selected])) return page.edits.place(...page.view.toPicture(...grip.from));
+    if (isClick && page.selected && !page.isPlaced(page.points()[page.selected])) return page.edits.place(...grip.at);
     if (isClick) page.selected = null;
     page.redraw();
   }

@@ -93,6 +93,8 @@ class Outbox {
     this.waiting = [];
     this.trouble = null; // {kind: "gone", "taken", "anew" or "refused", message}
     this.sending = false;
+    this.most = 200; // edits of a request
+    this.wasGone = false; // the server, since when edits may wait
   }
 
   add(edit) {
@@ -117,7 +119,7 @@ class Outbox {
     this.sending = true;
     try {
       while (this.waiting.length) {
-        const ids = new Set(await this.server.keep(this.waiting.slice(0, 200)));
+        const ids = new Set(await this.keep(this.waiting.slice(0, this.most)));
         this.waiting = this.waiting.filter((edit) => !ids.has(edit.id));
         this.say(null);
       }
@@ -125,6 +127,17 @@ class Outbox {
       this.failed(error);
     }
     this.sending = false;
+  }
+
+  /* Fewer at once where they are too long for a request. */
+  async keep(edits) {
+    try {
+      return await this.server.keep(edits);
+    } catch (error) {
+      if (error.status !== 413 || edits.length === 1) throw error;
+      this.most = Math.ceil(edits.length / 2);
+      return this.keep(edits.slice(0, this.most));
+    }
   }
 
   async ping() {
@@ -139,11 +152,13 @@ class Outbox {
 
   failed(error) {
     const kind = error instanceof Refused ? { 409: "taken", 410: "anew" }[error.status] || "refused" : "gone";
+    this.wasGone ||= kind === "gone";
     this.say({ kind, message: error.message });
   }
 
   say(trouble) {
     this.trouble = trouble;
+    if (!trouble) this.wasGone = false;
     this.onChange();
   }
 }

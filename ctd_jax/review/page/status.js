@@ -13,9 +13,10 @@ class Status {
     at("trouble").hidden = !trouble;
     at("take_over").hidden = !trouble || trouble.kind !== "taken";
     if (!trouble) return;
-    const kept = waiting.length ? ` ${edits} kept here and sent when it is back.` : "";
+    const kept = (when) => (waiting.length ? ` ${edits} kept here and sent when ${when}.` : "");
     const texts = {
-      gone: `The server does not answer.${kept} Start the same command again.`, taken: `${trouble.message}.`, anew: `${trouble.message}.${kept}`,
+      gone: `The server does not answer.${kept("it is back")} Start the same command again.`,
+      taken: `${trouble.message}.${kept("this one takes over")}`, anew: `${trouble.message}.${kept("it is back")}`,
     };
     at("trouble_text").textContent = texts[trouble.kind] || `Not saved: ${trouble.message}. ${edits} kept here and sent again.`;
   }
