@@ -38,8 +38,8 @@ def _demo() -> ConfigDict:
     # with segmentation.csv, which names the domains, or "synthetic": those of data/drawn_anatomies.py
     # "tfds:NAME": a TFDS data set that is prepared, see data.tfds
     config.data.domains = ()  # names of those to use, in this order; (): all there are
-    config.data.helping = ()  # domains whose pictures, of every split, may be trained on and are never judged: they
-    # have no part in val, test and the choice of a checkpoint, and the budget is not theirs
+    config.data.helping = ()  # domains whose pictures, of every split but `unused`, may be trained on and are never
+    # judged: they have no part in val, test and the choice of a checkpoint, and the budget is not theirs
     config.data.helped = False  # whether they are trained on (configs/helping.py); False: they are left out
     config.data.split = ""  # csv file with columns image, split; empty: the folder's own split, else seeded by subject
     config.data.train_split = "train"  # the split that is trained on; with another name, `train` takes no part

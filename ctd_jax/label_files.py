@@ -155,7 +155,8 @@ def _export(source: pathlib.Path, out: pathlib.Path) -> str:
     by_name.check_name("--to", _TO.value)
     files.expect("out", out, FORMATS[_TO.value].suffix)
     images = pathlib.Path(_IMAGES.value) if _IMAGES.value else None
-    return exporting.write_files(exporting.read(source, images, _spacing()), _TO.value, out, force=_FORCE.value)
+    labels = exporting.read(source, images, _spacing(), of_slicer=_TO.value in ("slicer", "fcsv"))
+    return exporting.write_files(labels, _TO.value, out, force=_FORCE.value)
 
 
 def _from_review(root: pathlib.Path, out: pathlib.Path) -> str:

@@ -5,6 +5,10 @@ import json
 import label_tables
 import pytest
 
+from ctd_jax.labels import by_name
+from ctd_jax.labels.context import Context, Pictures
+from ctd_jax.labels.table import Point
+
 MODULE = "ctd_jax.label_files"
 
 
@@ -28,6 +32,17 @@ def test_in_and_out(place, cli):
     assert json.loads((place / "out.json").read_text())["annotations"][0]["keypoints"][:3] == [3.0, 4.0, 2]
     code, _, _ = cli(MODULE, "export", "f", "--to=tps", "--out=again.tps")
     assert code == 0 and (place / "again.tps").read_text() == (place / "labels.tps").read_text()
+
+
+@pytest.mark.parametrize(("name", "mm"), [("slicer", 1), ("fcsv", 1), ("tps", 0.5)])
+def test_the_spacing_in_slicer_may_be_another_than_that_of_the_folder(name, mm, place, cli):
+    """Of 0.5 mm; a picture without any was opened in Slicer. Any other format gets it where a picture has none."""
+    cli(MODULE, "import", "labels.tps", "--images=pictures", "--out=f", "--names=tip,base,left hinge")
+    out = "out.tps" if name == "tps" else "out"
+    code, _, _ = cli(MODULE, "export", "f", f"--to={name}", f"--out={out}", "--spacing=1")
+    labels = by_name.read(place / out, name, Context(Pictures(place / "pictures"), label_tables.NAMES, (1.0, 1.0)))
+    assert code == 0 and labels.pictures[0].points["tip"] == Point(3, 4)
+    assert labels.pictures[0].spacing == (None if mm == 1 else (mm, mm))
 
 
 @pytest.mark.parametrize(

@@ -21,7 +21,7 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> SplitPicture
     """Reads, checks and splits the pictures of the domains that `config` (the `data` part of a configuration) uses.
 
     The split is made domain by domain, and `share` and `budget` are of each domain's training pictures, but for those
-    of `helping`: all their pictures are trained on if `helped`, else the domain is left out.
+    of `helping`: all their pictures but the `unused` ones are trained on if `helped`, else the domain is left out.
 
     Raises:
       UserError: all that is wrong with any domain.
@@ -100,18 +100,19 @@ def split(
       listed: the pictures.
       config: `data` of configs/default.py.
       given: image -> split of a file; None: what is listed with the pictures, else chosen at random.
-      helping: all of them are trained on.
+      helping: all of them are trained on, but those whose split is `unused`.
 
     Raises:
       UserError: no training pictures, fewer than the budget, or pictures that can't be read.
     """
+    said = listed.splits if given is None else given
     if helping:
-        split_of = splits.all_train(len(listed.images), listed.annotated, config.unlabelled)
+        split_of = splits.all_train(listed.images, given=said, annotated=listed.annotated, unlabelled=config.unlabelled)
     else:
         split_of = splits.assign(
             listed.images,
             listed.subjects,
-            given=listed.splits if given is None else given,
+            given=said,
             seed=config.seed,
             budget=config.budget,
             share=config.share,

@@ -135,7 +135,7 @@ def read_rows(
         annotation, mm, split = read_annotation(row), _read_spacing(row), row.word("split")
         with faults.collecting("split"):
             splits.check_name(split, row.at)
-        image = _find_once(row, seen.setdefault(row.values.get(apart, ""), {}))
+        image = _find_once(row, seen.setdefault(row.values.get(apart, "") if apart else "", {}))
         if image is None or annotation is None:
             continue
         images.append(image)

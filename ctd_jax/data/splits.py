@@ -142,10 +142,17 @@ def assign(
     return splits
 
 
-def all_train(n: int, annotated: Sequence[bool] | None, unlabelled: str = "") -> list[str]:
-    """The splits of the `n` pictures of a helping domain: all are trained on that have an annotation; `unlabelled`:
-    `data.unlabelled`."""
-    splits = ["train"] * n
+def all_train(
+    images: Sequence[str],
+    *,
+    given: Sequence[str] | Mapping[str, str] | None,
+    annotated: Sequence[bool] | None,
+    unlabelled: str = "",
+) -> list[str]:
+    """The splits of the pictures of a helping domain: all are trained on that have an annotation, of every split but
+    `unused`. Arguments as of `assign`."""
+    given = of_images(given, images) if isinstance(given, Mapping) else given or [""] * len(images)
+    splits = [UNUSED if word(split) == UNUSED else "train" for split in given]
     _leave_out(splits, annotated, unlabelled)
     return splits
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ctd_jax.data import pictures, splits, twins
+from ctd_jax.data.boxes import BOX
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
 from ctd_jax.inspection import outliers
@@ -58,12 +59,11 @@ def findings(folder: Folder, workdir: pathlib.Path, domain: str | None, painter:
 def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
     """The indices of the pictures that a run, and those that it went on from, were not trained on, nor on
     near-identical ones in the same folder."""
-    used = ("train", splits.UNLABELLED)
-    digests = {row[3] for row in start_run.split_rows(workdir) if row[2] in used}
-    names = {row[0] for row in splits.read(workdir / "split.csv") if row[2] in used}
+    digests = {row[3] for row in start_run.trained_on(workdir)}
     if isinstance(folder.table, LandmarkTable):
         was = np.array([digest in digests for digest in folder.sha256])
     else:  # the digest is of picture and class map, of which the latter may have been mended since
+        names = {row[0] for row in splits.read(workdir / "split.csv") if row[2] == "train"}
         pairs = zip(folder.sha256, folder.table.names, strict=True)
         was = np.array([digest in digests or name in names for digest, name in pairs])
     rows, others = np.flatnonzero(~was), np.flatnonzero(was)
@@ -96,6 +96,11 @@ def _of_landmarks(
         raise UserError(
             f"--workdir: this run finds {WHAT[predictor.trained.what]} {', '.join(predictor.names[:3])}, ..., which "
             f"the folder does not have; give a run that has learned {', '.join(table.landmarks.names[:3])}, ..."
+        )
+    if predictor.trained.boxes and not np.isfinite(table.boxes[rows]).any():
+        raise UserError(
+            "--workdir: this run was trained on boxes in the pictures, and those that it is asked about have none; "
+            f"fill the columns {', '.join(BOX)} of landmarks.csv, or give a run of whole pictures"
         )
     paths = [folder.root / table.images[row] for row in rows]
     result: Any = predictor(paths, boxes=table.boxes[rows] if predictor.trained.boxes else None)

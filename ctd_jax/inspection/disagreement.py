@@ -30,11 +30,11 @@ def findings(table: LandmarkTable, flip_order: Sequence[int] | None, painter: Pa
         return []
     others = np.stack([_others(table, rater) for rater in range(table.of_raters.shape[1])], axis=1)
     distance = np.linalg.norm(table.of_raters - others, axis=-1) / _size(table.xy)[:, None, None]  # [N, R, K]
-    of_picture = _median(distance)
+    of_picture = np.where(np.isfinite(distance).any(-1), _median(distance), np.nan)  # [N, R], NaN: nothing to compare
     everywhere = _median(of_picture.T) > FAR
     whole = [_everywhere(table, others, flip_order, everywhere)] if everywhere.any() else []
     usual_picture = float(_median(of_picture.ravel()[None])[0])
-    of_picture[:, everywhere] = 0
+    of_picture = np.where(everywhere, 0, np.nan_to_num(of_picture))
     for i in _worst_first(of_picture.max(1), UNUSUAL * usual_picture):
         why = {r: _why(table, i, r, others, flip_order) for r in range(len(everywhere)) if not everywhere[r]}
         r = min(why, key=lambda r: (why[r][0], -of_picture[i, r]))

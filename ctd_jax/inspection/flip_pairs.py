@@ -74,15 +74,18 @@ def of_names(names: Sequence[str]) -> Pairs:
 
 
 def of_shape(shape: np.ndarray) -> Pairs:
-    """The landmarks of a shape that its mirror image exchanges; none where it is not symmetric, or not known.
+    """The landmarks of a shape that its mirror image exchanges, of those that are known; none where these are not
+    symmetric.
 
     The mirror image is turned to each of `ANGLES` directions, and its landmarks are assigned to those of the shape so
     that the sum of squared distances is least.
 
     Args:
-      shape: `[K]` complex, of mean 0 and mean square 1.
+      shape: `[K]` complex, of mean 0 and mean square 1; NaN: unknown.
     """
-    if np.isnan(shape).any() or len(shape) < 4:
+    known = np.flatnonzero(~np.isnan(shape))
+    shape = shape[known]
+    if len(shape) < 4:
         return ()
     best, order = np.inf, np.arange(len(shape))
     for angle in np.linspace(0, 2 * np.pi, ANGLES, endpoint=False):
@@ -92,17 +95,20 @@ def of_shape(shape: np.ndarray) -> Pairs:
             best, order = float(square[rows, columns].sum()), columns
     if np.sqrt(best / len(shape)) > SYMMETRIC or (order[order] != np.arange(len(shape))).any():
         return ()
-    return tuple((k, int(other)) for k, other in enumerate(order) if k < other)
+    return tuple((int(known[k]), int(known[other])) for k, other in enumerate(order) if k < other)
 
 
 def askew(found: FlipPairs) -> list[tuple[int, int]]:
     """The pairs that are far from each other's mirror image in a shape that is symmetric otherwise."""
-    mirrored = found.shape.conj()[list(found.order)]
-    if np.isnan(mirrored).any():
+    order = list(found.order)
+    known = ~np.isnan(found.shape + found.shape[order])
+    if not known.any():
         return []
-    factor = shapes.fit(mirrored[None], found.shape, turned=True)[1][0]
-    distance = abs(factor * mirrored - found.shape)
-    if np.median(distance) > SYMMETRIC:
+    shape = found.shape - found.shape[known].mean()
+    mirrored = shape.conj()[order]
+    factor = shapes.fit(mirrored[None], shape, turned=True)[1][0]
+    distance = abs(factor * mirrored - shape)
+    if np.median(distance[known]) > SYMMETRIC:
         return []
     return [(a, b) for a, b in found.pairs if max(distance[a], distance[b]) > ASKEW]
 

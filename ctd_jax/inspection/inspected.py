@@ -79,14 +79,12 @@ def inspect(root: pathlib.Path, workdir: pathlib.Path | None = None, domain: str
 
 
 def _overlaps(folder: Folder, painter: Painter) -> list[Finding]:
-    table, subjects = folder.table, folder.table.subjects
-    if not isinstance(table, LandmarkTable):
-        subjects = tuple(f"{domain}/{subject}" for domain, subject in zip(table.domains, subjects, strict=True))
+    images, subjects = folder.table.images, folder.subjects
     thumbnails = np.array([look.twin["thumbnail"] for look in folder.looks])
     show = painter.picture
     return [
-        overlap.subjects_in_two_splits(table.images, subjects, folder.split_of, show, SHOWN),
-        *overlap.near_identical(table.images, subjects, folder.split_of, folder.sha256, thumbnails, show, SHOWN),
+        overlap.subjects_in_two_splits(images, subjects, folder.split_of, show, SHOWN),
+        *overlap.near_identical(images, subjects, folder.split_of, folder.sha256, thumbnails, show, SHOWN),
     ]
 
 

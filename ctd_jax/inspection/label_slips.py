@@ -56,25 +56,40 @@ def find(xy: np.ndarray, flip_order: Sequence[int] | None) -> list[Slip]:
         exchanged.
     """
     points = xy[..., 0] + 1j * xy[..., 1]
+    rows = np.flatnonzero((~np.isnan(points)).sum(1) >= shape_model.FEWEST_POINTS)
+    there = np.flatnonzero((~np.isnan(points[rows])).any(0))  # nobody knows where another landmark would lie
+    points = points[np.ix_(rows, there)]
     model = shape_model.of(points)
     if model is None:
         return []
-    rows = np.flatnonzero((~np.isnan(points)).sum(1) >= shape_model.FEWEST_POINTS)
-    fitted = model.fit(points[rows])
+    fitted = model.fit(points)
     square = model.expect(fitted)[1]
     worst = np.nanmax(square, 1)
     limit = _limit(worst)
-    order = list(flip_order) if flip_order is not None and list(flip_order) != sorted(flip_order) else None
+    order = _order(flip_order, there.tolist())
     found = []
     for place in np.argsort(-worst, kind="stable")[: int((worst > limit).sum())]:
-        z, row, score = points[rows[place]], int(rows[place]), float(worst[place] / limit)
+        z, score = points[place], float(worst[place] / limit)
         slip = order and _sides(model, z, order)
         slip = slip or _two(model, z, fitted[place], square[place], limit) or _far(model, z, limit)
         if slip:
-            kind, landmarks, expected, exchanged = slip
-            pixels = tuple(abs(z[list(landmarks)] - expected[list(landmarks)]).tolist())
-            found.append(Slip(row, kind, tuple(landmarks), pixels, exchanged, _xy(expected), score))
+            kind, meant, expected, exchanged = slip
+            pixels = tuple(abs(z[list(meant)] - expected[list(meant)]).tolist())
+            of_all = np.full(xy.shape[1:], np.nan)
+            of_all[there] = _xy(expected)
+            landmarks = tuple(there[list(meant)].tolist())
+            found.append(Slip(int(rows[place]), kind, landmarks, pixels, exchanged, of_all, score))
     return found
+
+
+def _order(flip_order: Sequence[int] | None, there: Sequence[int]) -> list[int] | None:
+    """For each of the landmarks that are there, the place among them of its partner, or its own where the partner is
+    not; None where nothing is exchanged."""
+    if flip_order is None:
+        return None
+    place = {k: mine for mine, k in enumerate(there)}
+    order = [place.get(flip_order[k], mine) for k, mine in place.items()]
+    return order if order != sorted(order) else None
 
 
 def _limit(worst: np.ndarray) -> float:

@@ -21,7 +21,7 @@ LISTED = 200  # items of a finding that the page lists
 def summary(found: Inspected) -> str:
     """The lines for the terminal: what was found, how often, and the first of each."""
     folder = found.folder
-    head = f"{folder.root}: {len(folder)} pictures of {len(set(folder.table.subjects))} subjects"
+    head = f"{folder.root}: {len(folder)} pictures of {len(set(folder.subjects))} subjects"
     if not found.findings:
         return f"{head}; nothing found"
     rows = [("", "found", "number", "first")]
@@ -52,8 +52,8 @@ def write_page(path: pathlib.Path, found: Inspected) -> pathlib.Path:
         folder=folder,
         table=table,
         number=len(folder),
-        subjects=counts.of_subjects(table.subjects),
-        splits=counts.by_split(folder.split_of, table.subjects, xy),
+        subjects=counts.of_subjects(folder.subjects),
+        splits=counts.by_split(folder.split_of, folder.subjects, xy),
         raters=_raters(found),
         missing=[(name, int((~known[:, k]).sum())) for k, name in enumerate(landmarks)],
         landmarks=landmarks,

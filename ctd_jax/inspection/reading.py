@@ -79,6 +79,14 @@ class Folder:
     def __len__(self) -> int:
         return len(self.table)
 
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Of each picture; of a segmentation folder with the domain before it, as another's of that name is another."""
+        if isinstance(self.table, LandmarkTable):
+            return self.table.subjects
+        pairs = zip(self.table.domains, self.table.subjects, strict=True)
+        return tuple(f"{domain}/{subject}" for domain, subject in pairs)
+
     def picture(self, index: int) -> np.ndarray:
         """`[H, W, 3]` uint8."""
         name = self.table.images[index]
@@ -95,10 +103,13 @@ def read(root: pathlib.Path) -> Folder:
     with _said() as remarks:
         table = _rows(root, faults)
         table, looks, sha256, seen, grey, classes = _look_at_all(root, table, faults)
-        remarks += survey.remarks(seen, survey.ranges(seen))
+        for domain, rows in domains(table).items():
+            mine = [seen[row] for row in rows]
+            lines = survey.remarks(mine, survey.ranges(mine))
+            remarks += [f"{domain}: {line}" if domain else line for line in lines]
         split_of = tuple(splits.word(text) if text else "" for text in table.splits or [""] * len(table))
         if isinstance(table, LandmarkTable):
-            coverage.warn(str(root), table.landmarks, table.xy, split_of)
+            coverage.warn(str(root), table.landmarks, table.xy, split_of if any(split_of) else ["train"] * len(table))
         _check_splits(table, faults)
     with _said() as units:
         twin = np.array([one.twin for one in looks])

@@ -1,15 +1,17 @@
 """What a label file does not say by itself: its pictures, the names of points known by their order, spacing."""
 
+import collections
 import dataclasses
 import functools
 import logging
 import os
 import pathlib
 import re
+from collections.abc import Iterable, Mapping
 
 from ctd_jax.data import pictures, tables, walk
 from ctd_jax.data.faults import Fault
-from ctd_jax.data.picture_files import PictureFiles
+from ctd_jax.data.picture_files import PictureFiles, key
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -50,25 +52,29 @@ class Pictures:
         elsewhere = os.path.isabs(path) or re.match(r"[A-Za-z]:/", path)
         if not elsewhere and os.path.isfile(self.root / path):
             return os.path.normpath(path)
-        fitting = self._fitting(path)
+        fitting = self._fitting(path, self._by_name)
         if len(fitting) == 1:
-            self._moved[name] = fitting[0]
+            if key(path) != key(fitting[0]):
+                self._moved[name] = fitting[0]
             return fitting[0]
         if len(fitting) > 1:
             raise Fault("missing picture", f"{at}: picture {name} may be {tables.listed(fitting, 3)}; move the others")
         return self._files.find(path.rpartition("/")[2] if elsewhere else path, at)
 
     def of_stem(self, stem: str, at: str) -> str:
-        """The only picture whose file is called `stem`, but for the ending."""
-        fitting = self._by_stem.get(stem.rpartition("/")[2].casefold(), [])
+        """The only picture whose file is called `stem`, but for the ending: as in `find`, that of the longest end of
+        this path, or of its last part; ./ before it says that it is the path below the root."""
+        fitting, name = self._fitting(stem, self._by_stem), os.path.normpath(stem)
         if len(fitting) != 1:
             found = f"{len(fitting)}: {tables.listed(fitting, 3)}" if fitting else "none"
-            raise Fault("missing picture", f"{at}: expected one picture {stem}.* in {self.root}, found {found}")
+            raise Fault("missing picture", f"{at}: expected one picture {name}.* in {self.root}, found {found}")
+        if "/" in stem and key(name) != key(os.path.splitext(fitting[0])[0]):
+            self._moved[name] = fitting[0]
         return fitting[0]
 
     def has_stem(self, stem: str) -> bool:
         """Whether a picture's file is called `stem`, but for the ending."""
-        return stem.rpartition("/")[2].casefold() in self._by_stem
+        return bool(self._fitting(stem, self._by_stem))
 
     @functools.cache  # noqa: B019  one object for a call of the command
     def size(self, image: str) -> tuple[int, int]:
@@ -87,7 +93,7 @@ class Pictures:
 
     def all(self) -> set[str]:
         """Every picture below the root."""
-        return {file for files in self._by_stem.values() for file in files}
+        return set(self._all)
 
     def say(self) -> None:
         """Warns, once, of pictures that lie in another folder than the label file says."""
@@ -96,36 +102,38 @@ class Pictures:
             _log.warning("%d pictures are found by the last part of their path alone; first, %s is %s",
                          len(self._moved), name, self.root / file)  # fmt: skip
 
-    def _fitting(self, path: str) -> list[str]:
-        """The files that `path` may mean, see `find`."""
-        *folders, name = [part for part in path.casefold().split("/") if part not in ("", ".")] or [""]
+    def _fitting(self, path: str, called: Mapping[str, list[str]]) -> list[str]:
+        """The files that `path` may mean, see `find`; `called`: see `_by_called`."""
+        *folders, name = [part for part in key(path).split("/") if part] or [""]
         ends = ["/".join([*folders[i:], name]) for i in range(len(folders))]
-        if folders and folders[-1] == self.root.resolve().name.casefold():
-            ends.append(name)
-        return next((self._by_path[end] for end in ends if end in self._by_path), self._by_name.get(name, []))
-
-    @functools.cached_property
-    def _by_path(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for files in self._by_name.values():
-            for file in files:
-                found.setdefault(file.casefold(), []).append(file)
-        return found
+        if (path.startswith("./") and not folders) or folders[-1:] == [key(self.root.resolve().name)]:
+            ends.append(f"./{name}")
+        return next((called[end] for end in [*ends, name] if end in called), [])
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for path in walk.files_below([self.root])[self.root]:
-            if path.name.lower().endswith((*pictures.SUFFIXES, ".gif")):
-                found.setdefault(path.name.casefold(), []).append(path.relative_to(self.root).as_posix())
-        return found
+        return _by_called((file, file) for file in self._all)
 
     @functools.cached_property
     def _by_stem(self) -> dict[str, list[str]]:
-        found: dict[str, list[str]] = {}
-        for name, files in self._by_name.items():
-            found.setdefault(os.path.splitext(name)[0], []).extend(files)
-        return found
+        return _by_called((os.path.splitext(file)[0], file) for file in self._all)
+
+    @functools.cached_property
+    def _all(self) -> list[str]:
+        below = walk.files_below([self.root])[self.root]
+        known = (*pictures.SUFFIXES, ".gif")
+        return [path.relative_to(self.root).as_posix() for path in below if path.name.lower().endswith(known)]
+
+
+def _by_called(files: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """The files of each path, with ./ before that of one in the root itself, and of each last part of a path, as `key`
+    has them; `files`: what a file is called, and the file."""
+    found = collections.defaultdict(list)
+    for called, file in files:
+        folder, _, name = key(called).rpartition("/")
+        found[f"{folder or '.'}/{name}"].append(file)
+        found[name].append(file)
+    return dict(found)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,6 +11,7 @@ import numpy as np
 from ctd_jax import files
 from ctd_jax.data import landmark_folder
 from ctd_jax.data.folder import check_once
+from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, by_name, placing
 from ctd_jax.labels.context import Pictures
@@ -48,19 +49,26 @@ _LOST = {  # what a format can't hold -> how much of it there is, what is writte
 }
 
 
-def read(source: pathlib.Path, images: pathlib.Path | None, spacing: tuple[float, float] | None = None) -> Labels:
+def read(
+    source: pathlib.Path,
+    images: pathlib.Path | None,
+    spacing: tuple[float, float] | None = None,
+    *,
+    of_slicer: bool = False,
+) -> Labels:
     """The labels of a landmark folder, or of a table as in a run's predictions.csv.
 
     Args:
       source: the folder or the table.
       images: folder of the pictures, whose sizes a table doesn't have.
       spacing: mm of a pixel along x and y, of pictures without one of their own.
+      of_slicer: it is that which all pictures have in 3D Slicer, whatever their own is.
 
     Raises:
       UserError: what is wrong with it.
     """
     labels = _folder(source) if source.is_dir() else _predictions(source, images)
-    pictures = tuple(_with_spacing(picture, spacing) for picture in labels.pictures)
+    pictures = tuple(_with_spacing(picture, spacing, of_slicer) for picture in labels.pictures)
     return Labels(labels.names, pictures)
 
 
@@ -127,7 +135,20 @@ def _folder(root: pathlib.Path) -> Labels:
         mm = None if math.isnan(table.spacing[i][0]) else (float(table.spacing[i][0]), float(table.spacing[i][1]))
         subject = "" if subject == image else subject
         pictures.append(Labelled(image, points, found.size(image), subject, mm, where=table.where[i]))
+    _say_left_behind(root, table)
     return Labels(table.landmarks.names, tuple(pictures))
+
+
+def _say_left_behind(root: pathlib.Path, table: LandmarkTable) -> None:
+    """Says what a landmark folder has and a label file doesn't."""
+    again = f"a training on the folder that comes back has them by --config.data.split={root / landmark_folder.FILE}"
+    for there, what in (
+        (any(table.splits or ()), f"splits; {again}"),
+        (np.isfinite(table.boxes).any(), "boxes"),
+        (table.of_raters is not None, "points of each rater; their mean, or what landmarks.csv itself says, goes out"),
+    ):
+        if there:
+            _log.warning("%s: label files do not have its %s", root, what)
 
 
 def points_of(names: Sequence[str], xy: np.ndarray, confidence: np.ndarray) -> dict[str, Point]:
@@ -147,13 +168,14 @@ def _predictions(path: pathlib.Path, images: pathlib.Path | None) -> Labels:
         file = found.find(image, at) if found else image
         check_once(file, image, at, seen)
         size = found.size(file) if found else None
-        pictures.append(Labelled(file, points, size, str(table.subjects[i]), who=WHO, where=at))
+        subject = "" if table.subjects[i] == image else str(table.subjects[i])
+        pictures.append(Labelled(file, points, size, subject, who=WHO, where=at))
     if found:
         found.say()
     return Labels(names, tuple(pictures))
 
 
-def _with_spacing(picture: Labelled, spacing: tuple[float, float] | None) -> Labelled:
-    if spacing is None or picture.spacing is not None:
+def _with_spacing(picture: Labelled, spacing: tuple[float, float] | None, of_slicer: bool) -> Labelled:
+    if spacing is None or (picture.spacing is not None and not of_slicer):
         return picture
     return dataclasses.replace(picture, spacing=spacing)

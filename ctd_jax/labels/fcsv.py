@@ -22,7 +22,7 @@ def recognises(name: str, head: str) -> bool:
 
 def read(path: pathlib.Path, context: Context) -> Labels:
     """A file, or a folder of them; see `labels.Format`."""
-    return slicer.read_lists(reading.files_of(path, [ENDS]), ENDS, context, str(path), _points)
+    return slicer.read_lists(path, ENDS, context, _points)
 
 
 def _points(file: pathlib.Path) -> slicer.Placed:

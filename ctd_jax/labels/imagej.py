@@ -30,14 +30,12 @@ def read(path: pathlib.Path, context: Context) -> Labels:
     found: list[tuple[str, list[str] | None, np.ndarray, str]] = []  # stem of a picture, names, points, file
     for file in reading.files_of(path, [".roi", ".zip"]):
         at = str(file)
-        rois = _rois(file)
-        of_pictures = not context.pictures.has_stem(file.stem) and any(
-            context.pictures.has_stem(one) for one, _ in rois
-        )
-        if file.suffix.lower() == ".zip" and len(rois) > 1 and all(len(xy) == 1 for _, xy in rois) and not of_pictures:
-            found.append((file.stem, [name for name, _ in rois], np.concatenate([xy for _, xy in rois]), at))
+        zipped, rois, stem = file.suffix.lower() == ".zip", _rois(file), reading.stem(file, path, file.suffix)
+        of_pictures = not context.pictures.has_stem(stem) and any(context.pictures.has_stem(one) for one, _ in rois)
+        if zipped and len(rois) > 1 and all(len(xy) == 1 for _, xy in rois) and not of_pictures:
+            found.append((stem, [name for name, _ in rois], np.concatenate([xy for _, xy in rois]), at))
         else:
-            found += [(name, None, xy, f"{at}, {name}") for name, xy in rois]
+            found += [(name if zipped else stem, None, xy, f"{at}, {name}") for name, xy in rois]
     ordered = [len(xy) for _, names, xy, _ in found if names is None]
     names = context.names_of(ordered[0], found[0][3]) if ordered else ()
     listed = list(names)

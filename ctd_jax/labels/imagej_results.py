@@ -33,7 +33,10 @@ def read(path: pathlib.Path, context: Context) -> Labels:
                 raise Fault("row of another length", f"{at}: expected {len(header)} cells, found {len(cells)}")
             row = dict(zip(header, cells, strict=True))
             label = row.get("Label", "").partition(":")[0]  # a.tif:0001-0002 of a stack
-            image = context.pictures.find(label, at) if label else context.pictures.of_stem(file.stem, at)
+            if label:
+                image = context.pictures.find(label, at)
+            else:
+                image = context.pictures.of_stem(reading.stem(file, path, file.suffix), at)
             x, y = (reading.number(row[axis], f"{at}, {axis}") for axis in "XY")
             by_image.setdefault(image, ([], at))[0].append(Point(x, y))
     pictures = []

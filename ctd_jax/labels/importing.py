@@ -79,8 +79,10 @@ def _check(labels: Labels, context: Context, title: str) -> None:
             _check_text("the name of a point", name, title)
     table = _landmark_table(labels, landmarks, title)
     seen: dict[str, str] = {}
+    first_of: dict[str, Labelled] = {}
     for i, picture in enumerate(labels.pictures):
         with faults.collecting("picture listed twice"):
+            _check_one_person(picture, first_of.setdefault(picture.image, picture))
             check_once(picture.image, picture.image, picture.where, seen)
         with faults.collecting("name"):
             _check_text("the name of a picture", picture.image, picture.where)
@@ -91,6 +93,16 @@ def _check(labels: Labels, context: Context, title: str) -> None:
             _check_size(picture, decoded)
             table.check_belongs(i, decoded)
     faults.raise_if_any()
+
+
+def _check_one_person(picture: Labelled, first: Labelled) -> None:
+    """Raises Fault if somebody else has labelled the picture, too."""
+    if picture.who != first.who:
+        both = f"there by {first.who or 'nobody'} and here by {picture.who or 'nobody'}"
+        raise Fault(
+            "picture listed twice",
+            f"{picture.where}: {picture.image} was already listed in {first.where}, {both}; --who=NAME takes one",
+        )
 
 
 def _check_size(picture: Labelled, decoded: np.ndarray) -> None:

@@ -34,7 +34,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
     check_columns(sheet.columns, path)
     cells = Cells(sheet, faults)
     rows = ((f"{path}, row {number}", row) for number, row in sheet.rows(faults))
-    labels = of_rows(rows, context, str(path), cells.number)
+    labels = of_rows(rows, context, str(path), cells.number, cells.word)
     cells.say()
     faults.raise_if_any()
     return labels
@@ -49,7 +49,11 @@ def check_columns(names: Sequence[str], path: pathlib.Path) -> None:
 
 
 def of_rows(
-    rows: Iterable[tuple[str, Mapping[str, str]]], context: Context, at: str, number: Callable[[str, str, str], float]
+    rows: Iterable[tuple[str, Mapping[str, str]]],
+    context: Context,
+    at: str,
+    number: Callable[[str, str, str], float],
+    word: Callable[[str, str], str],
 ) -> Labels:
     """The labels of a table.
 
@@ -58,12 +62,14 @@ def of_rows(
       context: the pictures.
       at: the file, for messages.
       number: a cell as a number, NaN where it is empty; it gets the cell, its column, file and row.
+      word: a cell as a subject, "" where it is empty; it gets the cell and its column.
     """
     points: dict[tuple[str, str], dict[str, Point]] = {}  # picture and who -> its points
     firsts: dict[tuple[str, str], tuple[str, Mapping[str, str]]] = {}
     found: list[str] = []
     for where, row in rows:
         cell = {name: files.plain(row.get(name, "")) for name in COLUMNS}
+        cell["subject"] = files.plain(word(row.get("subject", ""), "subject"))
         key = (context.pictures.find(cell["image"], where), cell["who"])
         first_at, first = firsts.setdefault(key, (where, cell))
         for name in ("subject", "width", "height"):

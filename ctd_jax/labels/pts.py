@@ -26,7 +26,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         if len(found) != len(names):
             message = f"{file}: expected {len(names)} points, as {first} has, found {len(found)}"
             raise Fault("number of points", message)
-        image = context.pictures.of_stem(file.stem, str(file))
+        image = context.pictures.of_stem(reading.stem(file, path, file.suffix), str(file))
         points = dict(zip(names, found, strict=True))
         pictures.append(Labelled(image, points, context.pictures.size(image), spacing=context.spacing, where=str(file)))
     return Labels(names, tuple(pictures))

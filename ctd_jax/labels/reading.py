@@ -79,6 +79,12 @@ def files_of(path: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
     return found
 
 
+def stem(file: pathlib.Path, path: pathlib.Path, ends: str) -> str:
+    """What a file is called, without `ends`: its name, or ./ and its path below the folder `path`, see `files_of`."""
+    called = file.name if file == path else f"./{file.relative_to(path).as_posix()}"
+    return called[: len(called) - len(ends)]
+
+
 def only_file(path: pathlib.Path, suffixes: Sequence[str]) -> pathlib.Path:
     """The one file of a format that has all pictures in one: `path`, or the only one in the folder `path`.
 

@@ -8,7 +8,7 @@ spacing, and those of RAS are the same negated.
 import json
 import logging
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 from ctd_jax.data import tables
 from ctd_jax.data.faults import Fault
@@ -33,37 +33,35 @@ def recognises(name: str, head: str) -> bool:
 
 def read(path: pathlib.Path, context: Context) -> Labels:
     """A file, or a folder of them; see `labels.Format`."""
-    return read_lists(reading.files_of(path, [ENDS]), ENDS, context, str(path), _points)
+    return read_lists(path, ENDS, context, _points)
 
 
-def read_lists(
-    files: Sequence[pathlib.Path], ends: str, context: Context, at: str, points_of: Callable[[pathlib.Path], Placed]
-) -> Labels:
+def read_lists(path: pathlib.Path, ends: str, context: Context, points_of: Callable[[pathlib.Path], Placed]) -> Labels:
     """The points of files, each of the picture that is called as the file.
 
     Args:
-      files: of the points.
+      path: a file, or a folder of them.
       ends: of their names.
       context: the pictures and their spacing.
-      at: file or folder, for messages.
       points_of: gives the points of a file.
 
     Raises:
       UserError: there is no spacing, or a point does not lie in the plane of a picture.
     """
+    files = reading.files_of(path, [ends])
     if context.spacing is None:
         raise UserError(
-            f"{at}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 where "
-            "a PNG or JPEG was opened without any)"
+            f"{path}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 "
+            "where a PNG or JPEG was opened without any)"
         )
     spacing = None if context.spacing == UNKNOWN else context.spacing
     if spacing is None:
         _log.warning("%s: 1 mm a pixel is what Slicer takes where a picture has no spacing, so none is written; where "
-                     "it is known, fill spacing_x_mm and spacing_y_mm of landmarks.csv", at)  # fmt: skip
+                     "it is known, fill spacing_x_mm and spacing_y_mm of landmarks.csv", path)  # fmt: skip
     found: list[str] = []
     pictures = []
     for file in files:
-        image = context.pictures.of_stem(file.name[: -len(ends)], str(file))
+        image = context.pictures.of_stem(reading.stem(file, path, ends), str(file))
         points: dict[str, Point] = {}
         for name, position in points_of(file):
             found.append(name)
@@ -76,7 +74,7 @@ def read_lists(
             reading.add_once(points, name, Point(x / context.spacing[0], y / context.spacing[1]), str(file))
         size = context.pictures.size(image)
         pictures.append(Labelled(image, points, size, spacing=spacing, where=str(file)))
-    return Labels(context.ordered(found, at), tuple(pictures))
+    return Labels(context.ordered(found, str(path)), tuple(pictures))
 
 
 def sign(system: object, at: str) -> int:

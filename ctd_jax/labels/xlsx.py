@@ -6,6 +6,7 @@ import pathlib
 import zipfile
 from typing import Any
 
+from ctd_jax.data.cells import NO_WORDS
 from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 from ctd_jax.labels import long, reading
@@ -30,11 +31,15 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         raise UserError(f"{path}: column {twice!r:.50} stands twice in the header; keep one of them")
     long.check_columns(names, path)
     named = [(f"{path}, row {i}", dict(zip(names, row, strict=True))) for i, row in enumerate(rows, 2) if any(row)]
-    return long.of_rows(named, context, str(path), _number)
+    return long.of_rows(named, context, str(path), _number, _word)
 
 
 def _number(text: str, column: str, at: str) -> float:
     return reading.number(text, f"{at}, {column}") if text else math.nan
+
+
+def _word(text: str, column: str) -> str:
+    return "" if text.casefold() in NO_WORDS else text
 
 
 def _rows(path: pathlib.Path) -> list[list[str]]:

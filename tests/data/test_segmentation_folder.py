@@ -92,6 +92,16 @@ def test_what_is_wrong_with_a_folder(mistake, root, tmp_path):
         load(root, tmp_path)
 
 
+def test_the_numbers_of_rows_that_pandas_writes_make_no_other_rows(root, tmp_path):
+    """A first column without a name: one picture in two domains is still listed twice."""
+    rows = segmentation_folder.read_rows(root)
+    twin = [*rows[0][:2], rows[-1][2], *rows[0][3:]]
+    numbered = [[str(i), *row] for i, row in enumerate([*rows, twin])]
+    segmentation_folder.write_rows(root, numbered, ("", *segmentation_folder.COLUMNS))
+    with pytest.raises(UserError, match="was already listed in"):
+        load(root, tmp_path)
+
+
 def test_a_folder_of_landmarks_is_none_of_class_maps(landmark_folder, tmp_path):
     with pytest.raises(UserError, match=r"segmentation.csv: no such file; `data.root` expects a folder with"):
         load(landmark_folder(people=4), tmp_path)

@@ -131,6 +131,13 @@ def test_leaks_are_warned_of(caplog):
     assert "first 22_0.png (val) and 22_2.png (test)" in caplog.text
 
 
+def test_a_helper_trains_on_every_split_but_unused():
+    given, annotated = ["test", "Unused", "", "val"], [True, True, True, False]
+    found = splits.all_train(list("abcd"), given=given, annotated=annotated)
+    assert found == ["train", "unused", "train", "unlabelled"]
+    assert splits.all_train(list("abcd"), given=None, annotated=None) == ["train"] * 4
+
+
 def test_unused_pictures_leak_nothing(caplog):
     assign(["train"] * 58 + ["unused"] * 2 + ["val"] * 28 + ["test"] * 32)
     assert not caplog.records

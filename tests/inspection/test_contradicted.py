@@ -28,12 +28,12 @@ class Painter:
         return f"outlines of {index}"
 
 
-def predictor(what, names, found):
+def predictor(what, names, found, boxes=False):
     """A stand-in for `Predictor`: `found` gives the result for paths."""
 
     class Stub:
         def __init__(self, workdir, domain=None):
-            self.trained = SimpleNamespace(what=what, boxes=False)
+            self.trained = SimpleNamespace(what=what, boxes=boxes)
             self.names = tuple(names[domain] if domain else names)
 
         def __call__(self, paths, boxes=None):
@@ -43,8 +43,9 @@ def predictor(what, names, found):
     return Stub
 
 
-def write_split(workdir, folder, train, names=None, unlabelled=()):
+def write_split(workdir, folder, train, names=None, unlabelled=(), **keys):
     workdir.mkdir(exist_ok=True)
+    (workdir / "config.json").write_text(tiny.config("none", **keys).to_json())
     with (workdir / "split.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(("image", "subject", "split", "sha256"))
@@ -95,8 +96,9 @@ def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
 def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
     rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15)))
     assert rows.tolist() == list(range(15, 24))
-    rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15), unlabelled=[20, 23]))
-    assert rows.tolist() == [15, 16, 17, 18, 19, 21, 22]
+    for keys, expected in (({"data__unlabelled": "rows"}, [15, 16, 17, 18, 19, 21, 22]), ({}, list(range(15, 24)))):
+        workdir = write_split(tmp_path / "run", folder, range(15), unlabelled=[20, 23], **keys)
+        assert contradicted.not_trained_on(folder, workdir).tolist() == expected
     write_split(tmp_path / "run", folder, range(15))
     before = write_split(tmp_path / "before", folder, [21])
     config = tiny.config("none", model__start=str(before)).to_json()
@@ -105,7 +107,7 @@ def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
     (tmp_path / "run" / start_run.FILE).write_text(json.dumps({"trained_on": rows_before}))
     rows = contradicted.not_trained_on(folder, tmp_path / "run")
     assert rows.tolist() == [15, 16, 17, 18, 19, 20, 22, 23], "21 is known from the run that it went on from"
-    (tmp_path / "run" / start_run.FILE).unlink()
+    write_split(tmp_path / "run", folder, range(15))
     root = shutil.copytree(folder.root, tmp_path / "faces")
     twin = Image.open(root / "images/003.png").resize((96, 96), Image.Resampling.BICUBIC)
     Image.fromarray(np.asarray(twin)).resize((64, 64)).save(root / "images/020.png")
@@ -141,6 +143,13 @@ def test_pictures_unlike_the_training_data_are_named_where_the_run_can_tell(fold
 def test_a_run_of_other_landmarks_is_refused(folder, monkeypatch, tmp_path):
     monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", ["hip", "knee"], None))
     with pytest.raises(UserError, match="finds landmarks hip, knee, .* which the folder does not have"):
+        contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), None, Painter(), 5)
+
+
+def test_a_run_of_boxes_is_not_asked_about_a_folder_without(folder, monkeypatch, tmp_path):
+    names = folder.table.landmarks.names
+    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", names, None, boxes=True))
+    with pytest.raises(UserError, match="trained on boxes .* have none; fill the columns box_x0, box_y0"):
         contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), None, Painter(), 5)
 
 

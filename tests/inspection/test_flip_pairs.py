@@ -32,6 +32,16 @@ def test_the_mean_shape_in_any_order():
     assert flip_pairs.of_shape(shape) == ()
 
 
+def test_a_landmark_that_nobody_annotated_takes_no_part():
+    names = [(NAMES[a], NAMES[b]) for a, b in [*PAIRS[:3], (3, 9), (4, 8)]]
+    xy = XY.copy()
+    xy[:, [2, 7, 11]] = np.nan
+    pairs = flip_pairs.find([f"p{k}" for k in range(12)], None, xy).pairs
+    assert pairs == (*PAIRS[:2], *PAIRS[3:])
+    xy[:, [7, 11]] = XY[:, [7, 11]]
+    assert flip_pairs.askew(flip_pairs.find(NAMES, names, xy)) == [(3, 9), (4, 8)]
+
+
 def test_what_is_declared_comes_first_then_names_then_the_shape():
     assert flip_pairs.find(NAMES, (("left_0", "right_0"),), XY).pairs == ((0, 5),)
     found = flip_pairs.find(NAMES, None, XY)

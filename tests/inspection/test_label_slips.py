@@ -112,6 +112,21 @@ def test_few_pictures_and_pictures_without_points_are_passed_over(right):
     assert find(points) == {}
 
 
+def test_a_landmark_that_nobody_annotated_hides_no_slip(right):
+    points = right.copy()
+    points[7] = right[7, ORDER]
+    points[20, [1, 8]] = right[20, [8, 1]]
+    points[:, [3, 11]] = np.nan
+    points[0, 3:] = points[0, :2] = np.nan
+    found = find(points)
+    assert {row: (slip.kind, slip.landmarks) for row, slip in found.items()} == {
+        7: (label_slips.SIDES, (0, 1, 2, 4, 5, 6, 7, 9)),
+        20: (label_slips.TWO, (1, 8)),
+    }
+    expected = found[20].expected[..., 0] + 1j * found[20].expected[..., 1]
+    assert abs(expected - right[20])[[1, 8]].max() < 15 and np.isfinite(expected).sum() == 2, "px, as above"
+
+
 @pytest.mark.parametrize(
     "xy",
     [

@@ -68,6 +68,11 @@ def test_what_reading_says_is_told_once_and_not_logged(root, caplog):
     assert caplog.messages == []
 
 
+def test_a_landmark_that_nobody_annotated_is_named_without_a_split_too(root):
+    landmark_rows.change(root, {row: {"chin_x": "", "chin_y": ""} for row in range(8)}, drop=("split",))
+    assert any("no training picture has the landmark chin" in text for text in reading.read(root).remarks)
+
+
 def test_points_in_another_unit_are_told_apart(root):
     table = landmark_rows.read(root)
     cells = {name: f"{float(cell) / 10}" for name, cell in table[0].items() if name.endswith(("_x", "_y"))}
@@ -110,6 +115,17 @@ def test_pictures_of_more_than_8_bits_are_as_bright_as_a_training_sees_them(root
     original = np.asarray(Image.open(root / names[0])).astype(float)
     assert np.abs(found.picture(0)[..., 0] - original * 255 / 4095).max() <= 0.5
     assert found.looks[0].brightness < min(one.brightness for one in found.looks[1:]) / 4
+
+
+def test_grey_ranges_are_looked_at_domain_by_domain(tmp_path):
+    """Of 10 bits in one, of 16 in the other, as a training has them: no picture is dark for its domain."""
+    root = segmentation_folder.write(tmp_path / "organs", people=4)
+    for domain, brighter in zip(drawn_anatomies.CLASSES, (4, 257), strict=True):
+        for file in (root / domain).glob("?.png"):
+            grey = np.asarray(Image.open(file).convert("L")).astype(np.uint16)
+            Image.fromarray(grey * brighter).save(file)
+    found = reading.read(root)
+    assert found.remarks == () and len(set(found.subjects)) == 4 * len(drawn_anatomies.CLASSES)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """How label files name pictures and points."""
 
+import unicodedata
+
 import label_tables
 import pytest
 
@@ -97,3 +99,27 @@ def test_the_longest_end_of_a_path_is_the_picture(pictures):
             pictures.find(name, "p.csv")
     (pictures.root / "other/a.png").unlink()
     assert Pictures(pictures.root).find("b/a.png", "p.csv") == "a.png"
+
+
+def test_a_label_file_is_of_the_picture_of_its_path(pictures, caplog):
+    """Of two people who both have a picture b."""
+    label_tables.draw(pictures.root / "other")
+    for stem in ("./a", "./sub/b", "./other/a", "./other/SUB/b", "other\\a"):
+        file = f"{stem.removeprefix('./').lower()}.png"
+        assert pictures.of_stem(stem, "labels") == file.replace("\\", "/")
+    pictures.say()
+    assert not caplog.messages
+    assert pictures.of_stem("eva/pictures/a", "labels") == "a.png"
+    for stem in ("a", "b", "./b", "third/b"):
+        with pytest.raises(Fault, match=f"expected one picture {stem.removeprefix('./')}.* found 2: "):
+            pictures.of_stem(stem, "labels")
+    (pictures.root / "sub/b.png").unlink()
+    moved = Pictures(pictures.root)
+    assert moved.of_stem("./sub/b", "sub/b.pts") == "other/sub/b.png"
+    moved.say()
+    assert "by the last part of their path alone; first, sub/b is" in caplog.text
+
+
+def test_an_umlaut_is_the_same_however_it_is_put_together(pictures):
+    (pictures.root / "sub/b.png").rename(pictures.root / unicodedata.normalize("NFD", "Mädchen.png"))
+    assert pictures.of_stem("Mädchen", "a.pts") == unicodedata.normalize("NFD", "Mädchen.png")

@@ -421,7 +421,8 @@ def test_two_people_of_label_studio(context, tmp_path):
     (tmp_path / "labels.json").write_text(json.dumps(tasks))
     found = by_name.read(tmp_path / "labels.json", "label_studio", context)
     assert [picture.who for picture in found.pictures] == ["1", "eva@x.org"]
-    with pytest.raises(UserError, match="already listed"):
+    said = r"dot.png was already listed in .*, there by 1 and here by eva@x\.org; --who=NAME takes one"
+    with pytest.raises(UserError, match=said):
         importing.write_folder(found, context, tmp_path / "out", title="labels.json")
     importing.write_folder(found, context, tmp_path / "out", title="labels.json", who="eva@x.org")
     assert (tmp_path / "out" / "landmarks.csv").read_text() == (
@@ -482,6 +483,21 @@ def test_rows_of_deeplabcut_in_three_columns_with_likelihood(context, tmp_path):
     (tmp_path / "labels.csv").write_text(text + "labeled-data,teeth,dot.png,7,2,0.5,,,\n")
     (picture,) = by_name.read(tmp_path / "labels.csv", "deeplabcut", Context(context.pictures)).pictures
     assert picture.points == {"dot": Point(7, 2, confidence=0.5)} and picture.who == "net"
+
+
+@pytest.mark.parametrize("name", ["long", "xlsx"])
+def test_a_subject_that_is_no_word_is_none(name, context, tmp_path):
+    header, row = ("image", "point", "x", "y", "subject"), ("dot.png", "dot", "7", "2", "-")
+    path = tmp_path / f"labels{FORMATS[name].suffix}"
+    if name == "long":
+        path.write_text("\n".join(map(",".join, (header, row))))
+    else:
+        book = openpyxl.Workbook()
+        book.active.append(header)
+        book.active.append(row)
+        book.save(path)
+    (picture,) = by_name.read(path, name, context).pictures
+    assert picture.subject == ""
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "latin-1"])

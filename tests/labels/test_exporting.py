@@ -1,6 +1,7 @@
 """Landmark folders and predictions become label files; what a format can't hold is said."""
 
 import json
+import shutil
 
 import label_tables
 import numpy as np
@@ -225,6 +226,29 @@ def test_no_picture_gets_the_points_of_another(predictions, tmp_path, caplog):
     predictions.write_text(text.replace("a.png", "one/a.png") + text.partition("\n")[2].replace("a.png", "two/a.png"))
     with pytest.raises(UserError, match=r"predictions.csv, two/a.png: two/a.png was already listed in .*one/a.png"):
         exporting.read(predictions, pictures)
+
+
+def test_the_subject_of_a_prediction_is_not_its_picture(predictions, tmp_path):
+    """predictions.csv of a folder without subjects has the picture there; Label Studio would have two pictures then."""
+    predictions.write_text(predictions.read_text().replace("a.png,,", "a.png,a.png,"))
+    pictures = label_tables.draw(tmp_path / "pictures")
+    exporting.write_files(exporting.read(predictions, pictures), "label_studio", tmp_path / "out.json")
+    again = by_name.read(tmp_path / "out.json", "label_studio", label_tables.context(pictures))
+    assert [(picture.image, picture.subject) for picture in again.pictures] == [("a.png", "")]
+
+
+def test_what_no_label_file_has_of_a_folder_is_said(folder, tmp_path, caplog):
+    root = shutil.copytree(folder, tmp_path / "faces")
+    exporting.read(root, None)
+    assert "label files do not have" not in caplog.text
+    header, *rows = (root / "landmarks.csv").read_text().splitlines()
+    more = {"split": "train", "rater": "eva", "box_x0": "0", "box_y0": "0", "box_x1": "9", "box_y1": "9"}
+    lines = [",".join([header, *more]), *(",".join([row, *more.values()]) for row in rows)]
+    (root / "landmarks.csv").write_text("\n".join(lines))
+    exporting.read(root, None)
+    said = [message.partition(" do not have its ")[2] for message in caplog.messages if " do not have its " in message]
+    assert [words.partition(";")[0] for words in said] == ["splits", "boxes", "points of each rater"]
+    assert f"--config.data.split={root / 'landmarks.csv'}" in said[0]
 
 
 def test_what_tps_says_otherwise_is_said():

@@ -11,6 +11,7 @@ from ctd_jax.data import landmark_folder
 from ctd_jax.data.points import read_folder
 from ctd_jax.errors import UserError
 from ctd_jax.labels import FORMATS, by_name, importing
+from ctd_jax.labels.table import Labelled, Labels, Point
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,33 @@ def test_a_label_file_becomes_a_folder_that_training_reads(name, pictures, tmp_p
         assert table.subjects[row] == "anna"
     for i in range(len(table)):
         table.check_picture(i, tmp_path / "out")
+
+
+@pytest.fixture
+def namesakes(tmp_path):
+    """Labels of three pictures b.png: of one person, of another, and in the folder itself; a point at x = 0, 1, 2."""
+    pictures = []
+    for x, image in enumerate(("b.png", "ben/b.png", "sub/b.png")):
+        (tmp_path / "pictures" / image).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (20, 10)).save(tmp_path / "pictures" / image)
+        pictures.append(Labelled(image, {"tip": Point(x, 3.0)}, (20, 10), spacing=(0.5, 0.5)))
+    return Labels(("tip",), tuple(pictures))
+
+
+@pytest.mark.parametrize("name", ["pts", "slicer", "fcsv", "imagej"])
+def test_label_files_called_as_their_pictures_come_back(name, namesakes, tmp_path):
+    path = label_tables.put(tmp_path, namesakes, name)
+    found = by_name.read(path, name, label_tables.context(tmp_path / "pictures", ("tip",)))
+    assert {one.image: one.points["tip"].x for one in found.pictures} == {"b.png": 0, "ben/b.png": 1, "sub/b.png": 2}
+
+
+def test_results_of_imagej_without_labels_are_of_the_pictures_that_they_are_called_as(namesakes, tmp_path):
+    for picture in namesakes.pictures:
+        file = tmp_path / "labels" / picture.image.replace(".png", ".csv")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(f"X,Y\n{picture.points['tip'].x},3\n")
+    found = by_name.read(tmp_path / "labels", "imagej_results", label_tables.context(tmp_path / "pictures", ("tip",)))
+    assert {one.image: one.points["tip"].x for one in found.pictures} == {"b.png": 0, "ben/b.png": 1, "sub/b.png": 2}
 
 
 def _first_file(path):
