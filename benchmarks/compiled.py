@@ -90,7 +90,7 @@ class Ours(step.Ours):
         program = self._step
         if call == "predict":
             program = self._forward
-            arguments = (self._folded, self._parallel.shard({"picture": self._batch["picture"]}))
+            arguments = self._pictures()
         result = collections.defaultdict(lambda: {"number": 0, "mib": 0.0})
         for one in operations(program.lower(*arguments).compile().as_text()):
             result[one.kind]["number"] += 1

@@ -111,7 +111,6 @@ class Ours:
         self._start(task(batch=batch, **case), batch)
 
     def _start(self, job: Any, batch: int) -> None:
-        from ctd_jax import models
         from ctd_jax.tasks.landmarks import forward
         from ctd_jax.training import devices, feed, step
         from ctd_jax.training.parallel import Parallel
@@ -135,8 +134,8 @@ class Ours:
         self._compiled = None
         self.steps_per_call = feed.LOG_INTERVAL if isinstance(self._feed, feed.DeviceFeed) else 1
         self._forward = self._parallel.compile(forward(job.model, job.teacher.input), sharded=True)
-        self._folded = self._parallel.replicate(models.fold(job.model, variables, job.size))
         self._batch = job.train.batch(np.arange(batch))
+        self._job, self._folded = job, None
 
     def _argument(self) -> Any:
         return self._feed.example()
@@ -161,7 +160,17 @@ class Ours:
         jax.block_until_ready(means)
 
     def predict(self) -> None:
-        self._parallel.gather(self._forward(self._folded, self._parallel.shard({"picture": self._batch["picture"]})))
+        self._parallel.gather(self._forward(*self._pictures()))
+
+    def _pictures(self) -> tuple[Any, Any]:
+        """What prediction takes; a training does not hold its folded weights."""
+        from ctd_jax import models
+
+        if self._folded is None:
+            state = self._parallel.first(self._state)
+            variables = {"params": state.params, "batch_stats": state.batch_stats}
+            self._folded = self._parallel.replicate(models.fold(self._job.model, variables, self._job.size))
+        return self._folded, self._parallel.shard({"picture": self._batch["picture"]})
 
 
 class Torch:

@@ -51,7 +51,6 @@ def settled(
             seen = _median_side(train)
             size, why = image_size(seen, platform), f"the pictures have {seen:.0f} pixels"
         config.data.image_size = min(size, largest or size)
-        pictures = pictures.resized(config.data.image_size)
         why += ", larger ones need more memory than there is" * bool(largest)
         chosen.append(f"--config.data.image_size={config.data.image_size} ({why})")
     if not config.train.steps:
@@ -59,7 +58,7 @@ def settled(
         chosen.append(f"--config.train.steps={config.train.steps} (for {len(train)} labelled pictures)")
     if chosen and hosts.is_first():
         print(f"chosen: {', '.join(chosen)}", file=sys.stderr)
-    return FrozenConfigDict(config), pictures
+    return FrozenConfigDict(config), pictures.resized(config.data.image_size)
 
 
 def image_size(side: float, platform: str) -> int:

@@ -96,7 +96,7 @@ def main() -> None:
     if len(_paths) != 2:
         raise UserError(f"expected two runs or tables, A and B, found {len(_paths)}; --help shows examples")
     paths = [pathlib.Path(path) for path in _paths]
-    tables = [path / "predictions.csv" if path.is_dir() else path for path in paths]
+    tables = [_table(path) for path in paths]
     if tables[0].resolve() == tables[1].resolve():
         raise UserError(f"A and B are the same file, {tables[0]}; give two")
     run = next((path for path in paths if path.is_dir()), None)
@@ -118,6 +118,20 @@ def main() -> None:
         if mean_shape and not mean_shape["beaten"]
     ]
     print("\n".join([*warnings, f"A  {paths[0]}", f"B  {paths[1]}", "", report.comparison(result)]))
+
+
+def _table(path: pathlib.Path) -> pathlib.Path:
+    """A table as it is given, or that of a run."""
+    table = path / "predictions.csv" if path.is_dir() else path
+    if table.exists():
+        return table
+    if (path / "segmentation_metrics.csv").exists():
+        raise UserError(f"{path}: expected a landmark run, found one of segmentation, which has no points to compare")
+    domains = _result(path).get("domains", {}) if (path / "metrics.json").exists() else {}
+    if domains:
+        each = ", ".join(str(path / name) for name in domains)
+        raise UserError(f"{path}: expected a run of one domain, found {len(domains)}; give one of {each}")
+    return table
 
 
 def _write(content: dict[str, Any]) -> None:
@@ -146,7 +160,7 @@ def _say_of_others(tools: Sequence[str]) -> None:
         if value is not None and name not in used:
             raise UserError(f"--{name}: {','.join(tools)} would not use it; leave it out")
     path = pathlib.Path(_paths[0])
-    table, taken = foreign.read(path, _OF_METRICS["truth"].value, _above_0("spacing"))
+    table, taken = foreign.read(_table(path), _OF_METRICS["truth"].value, _above_0("spacing"))
     known = _result(path).get("normalizer") if path.is_dir() else None
     normalizer = _two_landmarks() or (tuple(known) if known else None)
     options = peers.Options(

@@ -49,8 +49,8 @@ stopped, however it was, goes on there when it is started again, and ends with t
 
     python -m ctd_jax.predict --workdir=runs/ctd_ed-demo PICTURE_OR_FOLDER ... --out=predictions.csv --cluster=local:4
 
-Exit code 0: every picture is done. 2: some could not be read, and one message names them; the others are done. Also 2,
-with nothing written: a mistake in the command. 1: anything else.
+Exit code 0: every picture is done. 2: some could not be read, or label files could not be written, and one message
+names them; all else is done. Also 2, with nothing written: a mistake in the command. 1: anything else.
 """
 
 import functools
@@ -71,7 +71,7 @@ from ctd_jax.unfinished import Share, Unfinished
 if TYPE_CHECKING:
     from ctd_jax.data.given import Given
     from ctd_jax.predictor import Predictor
-    from ctd_jax.tasks.trained import Measuring
+    from ctd_jax.tasks.trained import Measuring, Trained
     from ctd_jax.tasks.writer import Writer
 
 _FLAGS = command.new_flags()
@@ -219,7 +219,10 @@ def _opened() -> Asked:
         raise UserError(f"{workdir} was trained on boxes in the pictures; give those of yours, --boxes=FILE.csv")
     if _BOXES.value and not trained.boxes:
         raise UserError(f"{workdir} was trained on whole pictures, not on what is in a box; leave out --boxes")
-    writers = [one.writer(out, _path(_OVERLAYS.value), _measuring()) for one in predictor.networks][:1]
+    measuring = _measuring()
+    writers = [one.writer(out, _path(_OVERLAYS.value), measuring) for one in predictor.networks][:1]
+    if measuring and not measuring.definitions:
+        _check_measurements(predictor.networks)
     if _FORMAT.value:
         writers.append(predictor.networks[0].label_files(out, _FORMAT.value))
     given = Given.of(_paths, boxes=_path(_BOXES.value), grey=trained.grey)
@@ -361,6 +364,19 @@ def _measuring() -> "Measuring | None":
                 f"--{flag} is about measurements, and nothing says where they go; add --measurements=FILE.csv"
             )
     return None
+
+
+def _check_measurements(networks: "Sequence[Trained]") -> None:
+    """Raises UserError if what one of several runs measures is not what the first does."""
+    from ctd_jax.tasks.landmarks.written import measurements_of
+
+    known = [{one.name: one for one in measurements_of(run.workdir, run.names, run.domain, None)} for run in networks]
+    for run, theirs in zip(networks, known, strict=True):
+        if differ := [name for name in known[0] | theirs if known[0].get(name) != theirs.get(name)]:
+            raise UserError(
+                f"{run.workdir} and {networks[0].workdir} do not measure the same: {differ[0]} differs, or only one of "
+                "them has it; say what is measured, --measure=FILE.json"
+            )
 
 
 def _path(value: str | None) -> pathlib.Path | None:

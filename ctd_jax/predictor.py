@@ -133,7 +133,8 @@ class Predictor:
         Args:
           pictures: a file, a folder, an array `[H, W]` or `[H, W, 3]` of any integer or floating-point type, or several
             of them. Arrays of more than 8 bits, and files, are made grey as `predict` does it.
-          boxes: `[N, 4]` x0, y0, x1, y1 in pixels of each picture, of a run that was trained on boxes.
+          boxes: `[N, 4]` x0, y0, x1, y1 in pixels of each picture, NaN: the whole picture; of a run that was trained on
+            boxes.
           spacing: mm of a pixel: a number, `[2]` along x and y, or `[N, 2]` with NaN where unknown. Landmarks are then
             in mm too.
           scale: instead of it two landmarks, and the mm between them in every picture. Without both, the Pixel Spacing

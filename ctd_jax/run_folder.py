@@ -105,8 +105,10 @@ def begin(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[tuple[str, s
                      "those of a run in one piece", workdir, "; ".join(versions.changes(known[-1], made)))  # fmt: skip
     if not known or known[-1] != made:
         known = [*known, made]
-    content = config.to_dict() | {"versions": known, "contents": contents_of(config)}
-    files.write_text(path, json.dumps(content, indent=1))
+    content = config.to_dict() | {"versions": known}
+    if not path.exists():  # from here on a run, whose files are none of its data, though they may lie among them
+        files.write_text(path, json.dumps(content, indent=1))
+    files.write_text(path, json.dumps(content | {"contents": contents_of(config)}, indent=1))
 
 
 def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]) -> None:

@@ -10,6 +10,7 @@ import csv
 import dataclasses
 import json
 import logging
+import math
 import pathlib
 import shutil
 import sys
@@ -21,10 +22,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import automatic, cluster, data, files, run_folder, tasks
+from ctd_jax.errors import UserError
 from ctd_jax.metrics.repeated import Repeats
+from ctd_jax.training import finite
 
 _log = logging.getLogger(__name__)
 CHOOSING_SEED = 1000  # none of the seeds that are compared
+RAN_AWAY = "ran_away"  # key of the result of a training that ran away: at which step, and how
+REMEDY = "training has run away: take its setting out of the grid (--config.grid), or give lower rates in a new folder"
 
 Method = TypeVar("Method", bound=Hashable)
 Setting = TypeVar("Setting")
@@ -154,18 +159,26 @@ class Study(abc.ABC, Generic[Method, Setting]):
         seeds: Sequence[int] = (CHOOSING_SEED,),
     ) -> dict[Method, Setting]:
         """Each method's setting with the lowest error on val, the first of equals; that of a grid of one without a
-        trial.
+        trial. That of a training that runs away is infinite.
 
         Args:
           grids: settings to choose from, of each method.
           error: of a run; its mean over the seeds decides.
           seeds: each setting is trained once with each of them.
+
+        Raises:
+          UserError: see `run`; or no setting of a method has an error that is finite.
         """
         tried = [(method, setting) for method, grid in grids.items() if len(grid) > 1 for setting in grid]
-        runs = iter(self._all([(*trial, seed, "val") for trial in tried for seed in seeds]))
+        runs = iter(self._all([(*trial, seed, "val") for trial in tried for seed in seeds], choosing=True))
         errors: dict[Method, list[float]] = {method: [] for method in grids}
         for method, _ in tried:
-            errors[method].append(float(np.mean([error(next(runs)) for _ in seeds])))
+            found = [next(runs) for _ in seeds]
+            errors[method].append(float(np.mean([math.inf if RAN_AWAY in run.result else error(run) for run in found])))
+        for method, each in errors.items():
+            if each and min(each) == math.inf:
+                first = self._runs / self.trial(method, grids[method][0], seeds[0], "val").name
+                raise UserError(f"{first} and the other settings of its grid have no finite error on val; {REMEDY}")
         return {method: grid[int(np.argmin(errors[method] or [0.0]))] for method, grid in grids.items()}
 
     def repeat(self, settings: Mapping[Method, Setting], seeds: Sequence[int]) -> dict[Method, list[Run]]:
@@ -182,9 +195,9 @@ class Study(abc.ABC, Generic[Method, Setting]):
         (run,) = self._all([(method, setting, seed, split)])
         return run
 
-    def _all(self, wanted: Sequence[tuple[Method, Setting, int, str | None]]) -> list[Run]:
+    def _all(self, wanted: Sequence[tuple[Method, Setting, int, str | None]], *, choosing: bool = False) -> list[Run]:
         """The runs of trials, which are named by the arguments of `trial`. What is told and written is in their order,
-        wherever they are trained."""
+        wherever they are trained. One that ran away is an error, unless they are for `choosing`."""
         trials = [self.trial(*one) for one in wanted]
         for trial in trials:
             trial.config.grid = ()
@@ -197,15 +210,22 @@ class Study(abc.ABC, Generic[Method, Setting]):
         if self.workers is None:
             _read_other_roots(list(jobs.values()))
         trained = map(_train, jobs.values()) if self.workers is None else self.workers.map(_train, jobs)
-        return [self._next(trial, trained if left.pop(trial.name, None) else None) for trial in trials]
+        return [self._next(trial, trained if left.pop(trial.name, None) else None, choosing) for trial in trials]
 
-    def _next(self, trial: Trial, trained: Iterator[tuple[dict[str, Any], float]] | None) -> Run:
+    def _next(self, trial: Trial, trained: Iterator[tuple[dict[str, Any], float]] | None, choosing: bool) -> Run:
         """The run of a trial: the next that is `trained`; None: it is finished."""
         workdir = self._runs / trial.name
         if trained:
             result, seconds = next(trained)
             self._trained += 1
             self._seconds += seconds
+            if why := result.get(RAN_AWAY):
+                if not choosing:
+                    raise UserError(f"{workdir}: {why}; {REMEDY}")
+                _log.warning("%s: %s; its setting is not chosen", workdir, why)
+                self._done += 1
+                self._say(f"{trial.name}, ran away", seconds)
+                return Run(workdir, trial.cells, result)
             if self.workers is not None:
                 cluster.wait_for(workdir / tasks.of(trial.config).last_file)
         else:
@@ -264,13 +284,16 @@ def _read_other_roots(trainings: Sequence[_Training]) -> None:
 
 
 def _train(run: _Training) -> tuple[dict[str, Any], float]:
-    """Trains or continues a run; the content of its metrics.json, and the seconds that this took."""
+    """Trains or continues a run; the content of its metrics.json, or `RAN_AWAY`, and the seconds that this took."""
     import jax
 
     from ctd_jax.training_run import train_and_evaluate
 
     began = time.monotonic()
-    result = train_and_evaluate(*run)
+    try:
+        result = train_and_evaluate(*run)
+    except finite.RanAway as error:
+        result = {RAN_AWAY: str(error).partition(f": {finite.RUN_AWAY}")[0]}
     seconds = time.monotonic() - began
     jax.clear_caches()  # the next run compiles anew, from the cache on disk
     return result, seconds

@@ -296,7 +296,7 @@ def _saying_what_is_kept(checkpoints: checkpoint.Manager, watch: finite.Watch) -
     except finite.NotFinite as error:
         steps = ", ".join(map(str, sorted(checkpoints.all_steps())))
         kept = f"The checkpoints of step {steps} stay as they are" if steps else "There is no checkpoint yet"
-        raise UserError(f"after step {watch.step}: {error}. {kept}") from error
+        raise finite.RanAway(f"after step {watch.step}: {error}. {kept}") from error
 
 
 def _warn_of_ineffective_terms(norms: Mapping[str, float], names: Mapping[str, str]) -> None:

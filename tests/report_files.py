@@ -87,8 +87,9 @@ class Page(HTMLParser):
         self.parts.append(data)
 
 
-def written(workdir):
+def written(workdir, spacing=(0.5, 0.5)):
     """The page of a run, written anew."""
-    path = report.landmarks.write(workdir, picture)
+    n = len(metrics.read_predictions(workdir / "predictions.csv").images)
+    path = report.landmarks.write(workdir, picture, np.tile(spacing, (n, 1)))
     assert path == workdir / "report.html"
     return Page(path.read_text(encoding="utf-8"))

@@ -133,6 +133,20 @@ def test_arguments_that_cannot_be_used(cli, tmp_path, monkeypatch, arguments, me
     assert message in error
 
 
+@pytest.mark.parametrize("arguments", [("run", "A.csv"), ("A.csv", "run"), ("run", "--metrics=payer")])
+def test_runs_that_are_not_of_one_kind_of_landmarks(cli, tmp_path, monkeypatch, arguments):
+    monkeypatch.chdir(tmp_path)
+    metrics.write_predictions("A.csv", BASE)
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/metrics.json").write_text(json.dumps({"domains": {"faces": {}, "hips": {}}}))
+    code, out, error = cli("ctd_jax.compare", *arguments)
+    assert (code, out) == (2, "")
+    assert "run: expected a run of one domain, found 2; give one of run/faces, run/hips" in error
+    (tmp_path / "run/segmentation_metrics.csv").write_text("")
+    code, out, error = cli("ctd_jax.compare", *arguments)
+    assert (code, out) == (2, "") and "run: expected a landmark run, found one of segmentation" in error
+
+
 def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "run"

@@ -85,6 +85,14 @@ def test_other_points_are_another_run(lists, keys, tmp_path):
         ctd_jax.train("ft", tmp_path, data=moved, overrides=shorter)
 
 
+def test_a_run_that_chose_its_size_continues(lists, keys, tmp_path):
+    pictures, keys = ctd_jax.LabelledPictures(**lists), keys | {"data.image_size": 0, "train.steps": 2}
+    result = ctd_jax.train("ft", tmp_path, data=pictures, overrides=keys)
+    (tmp_path / "report.html").unlink()  # as if stopped before the end
+    again = ctd_jax.train("ft", tmp_path, data=pictures, overrides=keys)
+    assert again["config_hash"] == result["config_hash"] and again["me_px"] == result["me_px"]
+
+
 def test_a_configuration_of_ones_own(teacher_file, lists, tmp_path):
     config = tiny.config(teacher_file, train__steps=2)
     result = ctd_jax.train(config, tmp_path / "run", data=ctd_jax.LabelledPictures(**lists))

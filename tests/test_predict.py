@@ -16,9 +16,13 @@ import pytest
 from PIL import Image
 
 from ctd_jax import Predictor, metrics
-from ctd_jax.data import dicom, synthetic
+from ctd_jax.data import dicom, given_spacing, synthetic
 from ctd_jax.data.given import Given, find
+from ctd_jax.errors import UserError
+from ctd_jax.labels import exporting
 from ctd_jax.report.overlays import MEASURED
+from ctd_jax.tasks.landmarks.label_files import LabelFiles
+from ctd_jax.tasks.writer import Done
 from ctd_jax.training import checkpoint
 
 CASES = pathlib.Path(__file__).parents[1] / "../shared/cases"
@@ -204,6 +208,17 @@ def test_linked_folders_are_searched_too(tmp_path, monkeypatch):
     given = Given.of(["in"], boxes=None, grey={})
     below = [given.below_all(file).as_posix() for file in given.files]
     assert below == ["in/b/here.png", "disk/deep/there.png", "disk/other.png", "in/.kept/now/new.png"]
+
+
+def test_a_picture_is_seen_once_however_it_is_spelt(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    face(tmp_path / "in/a.png")
+    (tmp_path / "in/b.png").symlink_to("a.png")
+    (tmp_path / "link").symlink_to("in")
+    for spelt in (tmp_path / "in", "in/../in", "link", tmp_path / "in/a.png"):
+        assert list(map(str, find(["in", str(spelt)])[0])) == ["in/a.png", "in/b.png"]
+    with pytest.raises(UserError, match="in/a.png is given twice"):
+        Given.of_objects(["in/a.png", str(tmp_path / "in/a.png")], boxes=None, grey={})
 
 
 @pytest.mark.parametrize("flag", ["--out", "--measurements", "--overlays"])
@@ -463,6 +478,61 @@ def test_label_files_that_cannot_be_written_are_refused_before_anything_is(predi
     assert (code, out) == (2, "") and said in error.replace("one.jpg and one.png", "one.png and one.jpg")
     assert {path.name for path in tmp_path.iterdir()} == {"one.png", "one.jpg", "none_coco.json"}
     assert (tmp_path / "none_coco.json").read_text() == "corrected"
+
+
+def labelled(tmp_path, formats, **keys):
+    """Label files of one picture, beside p.csv; the picture; and what was found there: the second point is absent."""
+    given, names = Given.of([str(face(tmp_path / "one.png"))], boxes=None, grey={}), ("base", "top", "tip")
+    given.spacing = given_spacing.read(None, "base,top,50", given.files, names)
+    table = metrics.Predictions.from_points(
+        [str(given.files[0])], [""], names, np.array([[[1, 1], [30, 1], [5, 5]]]), confidence=np.ones((1, 3)),
+        present=np.array([[0.9, 0.2, 0.9]]),
+    )  # fmt: skip
+    return LabelFiles(names, tmp_path / "p.csv", formats, **keys), given, Done({given.files[0]: (64, 64)}, table, {})
+
+
+def test_a_format_that_lacks_a_point_or_a_spacing_takes_nothing_from_the_others(tmp_path):
+    files, given, done = labelled(tmp_path, ["pts", "slicer", "coco"])
+    files.outputs(given)
+    files.close(given, lambda: [done])
+    assert {path.name for path in tmp_path.iterdir()} == {"one.png", "p_coco.json"}
+    with pytest.raises(
+        UserError, match="(?s)--format=pts: .*p_pts could not be written.*top is absent.*--format=slicer: .*mm"
+    ):
+        given.check_done("p.csv")
+    given.faults[tmp_path / "two.png"] = "no picture"
+    with pytest.raises(UserError, match="(?s)^1 of 2 pictures could not be done.*--format=pts: "):
+        given.check_done("p.csv")
+
+
+@pytest.mark.parametrize(
+    ("format_", "said"),
+    [("pts", "top is absent, and a .pts file knows points by their order"), ("slicer", "in mm, but")],
+)
+def test_a_format_that_cannot_be_without_what_is_never_annotated_is_refused_before(tmp_path, format_, said):
+    files, given, _ = labelled(tmp_path, ["coco", format_], never_annotated=("top",))
+    with pytest.raises(UserError, match=said):
+        files.outputs(given)
+
+
+def test_nothing_is_unfinished_where_a_format_could_not_be_written(predict, tmp_path, monkeypatch):
+    for i in range(9):
+        face(tmp_path / f"in/{i}.png")
+    write = exporting.write_files
+
+    def refused(labels, name, out):
+        if name == "pts":
+            raise UserError("0.png: chin is absent")
+        return write(labels, name, out)
+
+    monkeypatch.setattr(exporting, "write_files", refused)
+    code, out, error = predict("in", "--format=pts,tps")
+    assert code == 2 and "9 pictures" in out
+    assert (
+        "error: --format=pts: out/predictions_pts could not be written, all else is there: 0.png: chin is absent"
+        in error
+    )
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"predictions.csv", "predictions_tps.tps"}
 
 
 def test_dicom(predict, tmp_path, caplog):

@@ -1,5 +1,6 @@
 """A finished run as an object: the same numbers as the command's, to the bit."""
 
+import dataclasses
 import pathlib
 import re
 import subprocess
@@ -11,6 +12,7 @@ import pytest
 from PIL import Image
 
 from ctd_jax import Predictor, metrics
+from ctd_jax.data import synthetic
 from ctd_jax.data.given import Given
 from ctd_jax.data.prefetch import THREADS
 from ctd_jax.errors import UserError
@@ -95,6 +97,7 @@ def test_grey_and_rgb_arrays_are_the_same_picture(predictor):
 
 
 PICTURE = np.zeros((9, 9, 3), np.uint8)
+FACE = synthetic.draw(3, 0, size=48, seed=5)[0]
 
 
 @pytest.mark.parametrize("page", ["README.md", "docs/predict.md"])
@@ -131,6 +134,16 @@ def test_what_is_no_picture(predictor, pictures, message):
 def test_a_run_without_boxes_takes_none(predictor):
     with pytest.raises(UserError, match="leave out boxes"):
         predictor(PICTURE, boxes=np.array([[0, 0, 5, 5]]))
+
+
+def test_a_picture_without_a_box_is_seen_as_a_whole(predictor, monkeypatch):
+    whole = predictor(FACE)
+    monkeypatch.setattr(predictor, "trained", dataclasses.replace(predictor.trained, boxes=True))
+    found = predictor([FACE, FACE], boxes=np.array([[9, 5, 38, 36], [np.nan] * 4])).xy
+    np.testing.assert_array_equal(found[1], whole.xy[0])
+    assert np.abs(found[0] - found[1]).max() > 1
+    with pytest.raises(UserError, match=r"boxes\[0\] is .*; expected four numbers, or four NaN: the whole picture"):
+        predictor(FACE, boxes=np.array([[9, 5, np.nan, 36]]))
 
 
 def test_no_run(tmp_path):

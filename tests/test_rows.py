@@ -69,7 +69,7 @@ def test_two_steps_and_all_that_a_run_leaves(row, classifier_file, landmark_teac
 
 
 @pytest.mark.parametrize("row", ROWS)
-def test_the_papers_size(row, monkeypatch):
+def test_the_papers_size(row, monkeypatch, tmp_path):
     """Shapes only: a teacher of VGGFace2's form, and pictures that nobody draws."""
     config = MODULES[row].get_config("paper")
     assert config.variant == "paper"
@@ -82,7 +82,7 @@ def test_the_papers_size(row, monkeypatch):
         monkeypatch.setattr(
             "ctd_jax.tasks.landmarks.task.load_teacher_run", lambda *_: TeacherNetwork(heavy, IMAGENET, {})
         )
-        config.teacher.run = "a run"
+        config.teacher.run = str(tmp_path)
     else:
         monkeypatch.setattr("ctd_jax.tasks.student.load_teacher", lambda *_: Teacher(VGGFACE2, IMAGENET, variables))
     task = LandmarkTask(config, faces)

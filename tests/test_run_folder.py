@@ -8,7 +8,7 @@ import pytest
 
 from configs import ctd_ed
 from ctd_jax import run_folder, versions
-from ctd_jax.config import config_hash, config_of_run, flatten
+from ctd_jax.config import config_hash, config_of_run, content_of, flatten
 from ctd_jax.errors import UserError
 
 ROWS = [("a.png", "anna", "train", "00"), ("b.png", "berta", "test", "11")]
@@ -202,6 +202,26 @@ def test_data_that_changed_in_their_place_are_named(elsewhere):
     del content["contents"]
     (run / "config.json").write_text(json.dumps(content))
     assert run_folder.changed(run, of(first)) == [], "an older run does not know"
+
+
+def test_runs_among_the_data_are_none_of_them(elsewhere):
+    _, first, _, of = elsewhere
+    faces, config = first / "faces", of(first)
+    before = content_of(str(faces))
+    for run in (faces / "runs" / "a", faces / "curve" / "runs" / "ft" / "b"):
+        (run / "tfds").mkdir(parents=True)
+        (run / "tfds" / "pictures.zip").write_bytes(b"prepared")
+        run_folder.begin(run, config, ROWS)
+        (run / "metrics.json").write_text("{}")
+    (faces / "curve" / "tfds").mkdir()
+    (faces / "curve" / "curve.csv").write_text("run\n")
+    assert content_of(str(faces)) == before
+    assert run_folder.changed(faces / "runs" / "a", config) == []
+    (faces / "runs" / "a.json").write_text("{}")
+    assert run_folder.changed(faces / "runs" / "a", config) == [str(faces)]
+    of_run = content_of(str(faces / "runs" / "a"))
+    (faces / "runs" / "a" / "metrics.json").write_text("[]")
+    assert content_of(str(faces / "runs" / "a")) != of_run, "a run that is named itself, as a teacher"
 
 
 def test_a_word_is_not_a_path(run):

@@ -4,10 +4,12 @@ import csv
 import json
 
 import pytest
+import tiny
 
 from configs import ft
 from ctd_jax import study, training_run
 from ctd_jax.errors import UserError
+from ctd_jax.training import finite
 
 # Errors of methods by setting, of seed 7; each other seed adds its offset.
 ERRORS = {"a": {1: 0.5, 2: 0.3, 3: 0.3}, "b": {1: 0.4, 2: 0.1}}
@@ -73,6 +75,41 @@ def test_the_mean_over_the_choosing_seeds_decides(tmp_path, trained, monkeypatch
     toy, found = Toy(tmp_path), {("b", 1, 7): 0.4, ("b", 2, 7): 0.1, ("b", 1, 8): 0.41, ("b", 2, 8): 0.9}
     assert toy.choose("b", [2, 1], lambda run: found[tuple(run.cells.values())], seeds=(7, 8)) == 1
     assert trained == ["b-2-7-val", "b-2-8-val", "b-1-7-val", "b-1-8-val"]
+
+
+@pytest.fixture
+def running_away(trained, monkeypatch):
+    """Settings 2 and 4 of any method run away."""
+    train = training_run.train_and_evaluate
+
+    def train_and_evaluate(config, workdir, cache):
+        if config.train.steps in (2, 4):
+            raise finite.RanAway(f"after step 4: heatmap is nan: {finite.RUN_AWAY}. There is no checkpoint yet")
+        return train(config, workdir, cache)
+
+    monkeypatch.setattr(training_run, "train_and_evaluate", train_and_evaluate)
+
+
+def test_a_setting_that_runs_away_is_not_chosen(tmp_path, running_away, caplog):
+    assert Toy(tmp_path).choose_each({"a": [1, 2, 3], "b": [2, 1]}, error) == {"a": 3, "b": 1}
+    first = f"{tmp_path}/runs/a-2-1000-val: after step 4: heatmap is nan; its setting is not chosen"
+    assert first in caplog.messages
+    assert [row["setting"] for row in rows(tmp_path / "toy.csv")] == ["1", "3", "1"]
+
+
+def test_a_compared_run_that_runs_away_and_a_grid_of_such_runs_are_named(tmp_path, running_away):
+    with pytest.raises(UserError, match="a-2-7-test: after step 4: heatmap is nan; training .* out of the grid .*, or"):
+        Toy(tmp_path).repeat({"a": 2, "b": 1}, (7,))
+    with pytest.raises(UserError, match="b-2-1000-val and the other settings .* no finite error on val; training has"):
+        Toy(tmp_path).choose("b", [2, 4], error)
+
+
+@pytest.mark.slow
+def test_a_training_runs_away_at_a_step(teacher_file, tmp_path):
+    config = tiny.config(teacher_file, train__encoder_lr=1e30, train__decoder_lr=1e30, eval__every=4)
+    result, _ = study._train(study._Training(config, tmp_path / "run", tmp_path / "tfds"))
+    said = "after step 4: at step 2 heatmap is nan, constraints.ed is nan, the first that is not finite"
+    assert result == {study.RAN_AWAY: said}
 
 
 def test_a_grid_of_one_is_not_tried(tmp_path, trained):

@@ -86,14 +86,16 @@ def content_of(paths: str) -> str:
     """Digest of what lies at a path, or at several with commas between; where there is no such path, of the word.
 
     A file counts with its bytes; a folder with its csv and json files and with the names and sizes of its other files,
-    but for those whose names begin with a dot. (A run compares its pictures byte for byte: `run_folder.claim_split`.)
+    but for those whose names begin with a dot, and those of runs inside it. (A run compares its pictures byte for byte:
+    `run_folder.claim_split`.)
     """
     digest = hashlib.sha256()
     for path in map(pathlib.Path, each_path(paths)):
         found = sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]
+        results = _results_in(path)
         for file in found:
             name = file.relative_to(path)
-            if any(part.startswith(".") for part in name.parts):
+            if any(part.startswith(".") for part in name.parts) or not results.isdisjoint(file.parents):
                 continue
             digest.update(f"{name.as_posix() if path.is_dir() else ''}\n".encode(errors="surrogateescape"))
             if not file.is_file():
@@ -103,6 +105,18 @@ def content_of(paths: str) -> str:
             else:
                 digest.update(f"{file.stat().st_size}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def _results_in(folder: pathlib.Path) -> set[pathlib.Path]:
+    """The folders below one that are a run, or a study of several; none where it is a run itself."""
+    if _is_run(folder):
+        return set()
+    runs = {file.parent for file in folder.rglob("split.csv") if _is_run(file.parent)}
+    return runs | {place.parent for place in folder.rglob("tfds") if (place.parent / "runs").is_dir()} - {folder}
+
+
+def _is_run(folder: pathlib.Path) -> bool:
+    return all((folder / name).exists() for name in ("config.json", "split.csv"))
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

@@ -42,7 +42,8 @@ def check_box(box: np.ndarray, at: str) -> None:
 
 
 def read_boxes(path: pathlib.Path) -> dict[str, Box]:
-    """Image -> its box, from a csv file with columns image and box_*.
+    """Image -> its box, from a csv file with columns image and box_*; NaN where all four cells are empty: the whole
+    picture.
 
     Raises:
       UserError: all that is wrong with the file.
@@ -59,7 +60,8 @@ def read_boxes(path: pathlib.Path) -> dict[str, Box]:
         box = np.array([cells.number(row[column], column, at) for column in BOX])
         if not np.isinf(box).any():
             with faults.collecting("box"):
-                check_box(box, at)
+                if not np.isnan(box).all():
+                    check_box(box, at)
         if image in boxes:
             faults.add("two boxes of a picture", f"{at}: {image} has another box in {boxes[image].where}")
         boxes[image] = Box(box, at)

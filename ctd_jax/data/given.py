@@ -31,10 +31,11 @@ class Given:
     Attributes:
       files: those that may be read.
       faults: why the others, and those that turn out to be unreadable, are not done.
-      boxes: of the files; empty: whole pictures.
+      boxes: of the files; one that has none is seen as a whole.
       grey: their ranges.
       arrays: what takes the place of a file.
       spacing: of the files.
+      unwritten: why label files are not written, a sentence for each format.
     """
 
     files: list[pathlib.Path]
@@ -43,6 +44,7 @@ class Given:
     grey: Grey
     arrays: Mapping[pathlib.Path, np.ndarray] = dataclasses.field(default_factory=dict)
     spacing: GivenSpacing = dataclasses.field(default_factory=GivenSpacing)
+    unwritten: list[str] = dataclasses.field(default_factory=list)
 
     @classmethod
     def of(cls, paths: Sequence[str], *, boxes: pathlib.Path | None, grey: Grey) -> "Given":
@@ -68,7 +70,7 @@ class Given:
         Args:
           objects: files, folders and arrays, `[H, W]` or `[H, W, 3]`; the i-th of all objects, if it is an array, is
             called `array i`.
-          boxes: `[N, 4]` x0, y0, x1, y1 of the N pictures; None: whole pictures.
+          boxes: `[N, 4]` x0, y0, x1, y1 of the N pictures, NaN: the whole picture; None: all as a whole.
           grey: see `of`.
 
         Raises:
@@ -86,8 +88,9 @@ class Given:
                 arrays[files[-1]] = pictures.check_array(one, f"array {i}")
         if not (files or faults):
             raise UserError("no pictures: the list is empty; give files, folders or arrays")
-        twice = next((file for file in files if files.count(file) > 1), None) if len(set(files)) < len(files) else None
-        if twice:
+        places = [_placed(file) for file in files]
+        if len(set(places)) < len(files):
+            twice = next(file for file, place in zip(files, places, strict=True) if places.count(place) > 1)
             raise UserError(f"{shown(twice)} is given twice; give each picture once")
         return cls(files, faults, _boxes_of_array(boxes, files), _grey(files, grey, arrays), arrays)
 
@@ -168,20 +171,23 @@ class Given:
                     raise UserError(f"{other} and {flag} would both write {shown(path)}; give each a place of its own")
 
     def check_done(self, where: pathlib.Path | str) -> None:
-        """Raises UserError, one message of all pictures that could not be done; `where`: the result of the others."""
-        if not self.faults:
-            return
-        total = len({*self.files, *self.faults})
-        named = [f"  {why if why.startswith(str(path)) else f'{shown(path)}: {why}'}"
-                 for path, why in self.faults.items()]  # fmt: skip
-        more = [f"  and {len(named) - MAX_SHOWN} more"] if len(named) > MAX_SHOWN else []
-        rest = f"the other {total - len(named)} are in {where}" if len(named) < total else "nothing was written"
-        first = f"{len(named)} of {total} pictures could not be done, {rest}:"
-        raise UserError("\n".join([first, *named[:MAX_SHOWN], *more]))
+        """Raises UserError, one message of all that could not be done; `where`: the result of the other pictures."""
+        lines = []
+        if self.faults:
+            total = len({*self.files, *self.faults})
+            named = [f"  {why if why.startswith(str(path)) else f'{shown(path)}: {why}'}"
+                     for path, why in self.faults.items()]  # fmt: skip
+            more = [f"  and {len(named) - MAX_SHOWN} more"] if len(named) > MAX_SHOWN else []
+            rest = f"the other {total - len(named)} are in {where}" if len(named) < total else "nothing was written"
+            first = f"{len(named)} of {total} pictures could not be done, {rest}:"
+            lines = [first, *named[:MAX_SHOWN], *more]
+        if lines or self.unwritten:
+            raise UserError("\n".join([*lines, *self.unwritten]))
 
 
 def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, str]]:
-    """The picture files, each once; and those that are there but can't be read, with the reason.
+    """The picture files, each once, however often and however spelt it is named; and those that are there but can't be
+    read, with the reason.
 
     Raises:
       UserError: none is named, or there is no such file or folder, or no picture in a folder; DICOM, where pydicom is
@@ -203,6 +209,8 @@ def find(paths: Sequence[str]) -> tuple[list[pathlib.Path], dict[pathlib.Path, s
             found[path] = unreadable(path)
         else:
             raise UserError(f"{shown(path)}: no such file or folder")
+    first = {_placed(path): path for path in reversed(found)}
+    found = {path: fault for path, fault in found.items() if first[_placed(path)] == path}
     if of_dicom := [path for path in found if path.suffix.lower() == dicom.SUFFIX]:
         dicom.check_installed(shown(of_dicom[0]))
     return [path for path, fault in found.items() if not fault], {path: why for path, why in found.items() if why}
@@ -239,22 +247,29 @@ def _boxes(path: pathlib.Path, files: Sequence[pathlib.Path]) -> dict[pathlib.Pa
             f"{path}: no row whose image is {missing[0]}; expected one for each picture, and {len(missing)} of "
             f"{len(files)} have none"
         )
-    return {file: given[os.path.normpath(file)] for file in files}
+    boxes = {file: given[os.path.normpath(file)] for file in files}
+    return {file: one for file, one in boxes.items() if not np.isnan(one.box).all()}
 
 
 def _boxes_of_array(boxes: np.ndarray | None, files: Sequence[pathlib.Path]) -> dict[pathlib.Path, Box]:
     if boxes is None:
         return {}
     boxes = np.asarray(boxes, np.float64)
-    if boxes.shape != (len(files), 4) or not np.isfinite(boxes).all():
+    if boxes.shape != (len(files), 4):
         raise UserError(
             f"boxes has the shape {boxes.shape}; expected {(len(files), 4)}: x0, y0, x1, y1 of each of the "
-            f"{len(files)} pictures, all of them numbers"
+            f"{len(files)} pictures"
+        )
+    whole = np.isnan(boxes).all(axis=1)
+    partial = np.flatnonzero(~whole & ~np.isfinite(boxes).all(axis=1))
+    if len(partial):
+        raise UserError(
+            f"boxes[{partial[0]}] is {boxes[partial[0]]}; expected four numbers, or four NaN: the whole picture"
         )
     empty = np.flatnonzero((boxes[:, 2] <= boxes[:, 0]) | (boxes[:, 3] <= boxes[:, 1]))
     if len(empty):
         raise UserError(f"boxes[{empty[0]}] is {boxes[empty[0]]}; expected x0 < x1 and y0 < y1: two corners")
-    return {file: Box(box, f"boxes[{i}]") for i, (file, box) in enumerate(zip(files, boxes, strict=True))}
+    return {files[i]: Box(boxes[i], f"boxes[{i}]") for i in np.flatnonzero(~whole).tolist()}
 
 
 def _grey(files: Sequence[pathlib.Path], known: Grey, arrays: Mapping[pathlib.Path, np.ndarray] | None = None) -> Grey:

@@ -3,6 +3,7 @@
 import collections
 import dataclasses
 import hashlib
+import itertools
 import logging
 import os
 from collections.abc import Sequence
@@ -64,7 +65,12 @@ def add(pictures: SplitPictures[T], config: ConfigDict) -> SplitPictures[T]:
         len(used), split_of.count("train"), left,
     )  # fmt: skip
     everything = dataclasses.replace(pictures.everything, targets=cast(Any, pictures.targets).hidden(used))
-    return dataclasses.replace(pictures, everything=everything, split_of=split_of, unlabelled=used)
+    each = iter(split_of)
+    parts = {
+        name: dataclasses.replace(part, split_of=list(itertools.islice(each, len(part.split_of))))
+        for name, part in pictures.parts.items()
+    }
+    return dataclasses.replace(pictures, everything=everything, split_of=split_of, parts=parts, unlabelled=used)
 
 
 def _left_out(pictures: SplitPictures[Any]) -> dict[int, str]:

@@ -18,6 +18,7 @@ from ctd_jax import files
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import Predictions, intervals, plane, read_rows, subject_units
 from ctd_jax.metrics.measurements import Measurement, are_turns, classes, evaluate, units
+from ctd_jax.metrics.predictions import digits
 
 COLUMNS = ("image", "subject", "measurement", "unit", "value", "true_value")
 WORDS = ("class", "true_class", "reason")  # further columns, where any measurement has classes, or any value is empty
@@ -94,11 +95,11 @@ class Measured:
 
     def comparable(self, name: str) -> "Measured":
         """The rows of one measurement in which both values are known, in one unit: those in mm where there are any.
-        Angles about 180 degrees, where their numbers jump, are moved by whole turns: all to within half a turn of the
-        mean direction of the true ones, and each value to within half a turn of its own."""
+        Angles about 180 degrees, where their numbers jump, are moved by whole turns: the true ones so that they jump in
+        the widest gap between them, and each value to within half a turn of its own."""
         rows = self.rows((self.names == name) & np.isfinite(self.value) & np.isfinite(self.true_value))
         if are_turns(rows.units, rows.true_value, rows.value):
-            true_value = plane.turned(rows.true_value, plane.direction(rows.true_value))
+            true_value = plane.turned(rows.true_value, plane.middle(rows.true_value))
             return dataclasses.replace(rows, true_value=true_value, value=plane.turned(rows.value, true_value))
         in_mm = np.char.startswith(rows.units, "mm")
         return rows.rows(in_mm) if in_mm.any() else rows
@@ -133,15 +134,15 @@ def rows_of(table: Measured, columns: Sequence[str]) -> Iterator[Sequence[str]]:
     """The rows of `write` in these columns."""
     texts = (table.images, table.subjects, table.names, table.units)
     cells: list[Iterable[str]] = [*(map(files.cell, column) for column in texts)]
-    cells += [map(_cell, column) for column in (table.value, table.true_value)]
+    cells += [map(digits, column) for column in (table.value, table.true_value)]
     if WORDS[0] in columns:
         cells += [map(files.cell, column) for column in (table.classes, table.true_classes, table.reasons)]
     if table.z is not None:
-        cells += [map(_cell, table.z), map(_cell, 100 * special.ndtr(table.z))]
+        cells += [map(_score, table.z), map(_score, 100 * special.ndtr(table.z))]
     return zip(*cells, strict=True)
 
 
-def _cell(value: float) -> str:
+def _score(value: float) -> str:
     return "" if math.isnan(value) else f"{value:.4f}"
 
 
@@ -251,8 +252,10 @@ def between_raters(
     for m, one in enumerate(measurements):
         rows = in_mm[:, m] if in_mm[:, m].any() else np.ones(len(values), bool)
         of_raters = values[rows, m]
-        if are_turns(unit[:, m], of_raters):
-            of_raters = plane.turned(of_raters, plane.direction(of_raters))
+        of_raters = of_raters[np.isfinite(of_raters).all(axis=1)]
+        if len(of_raters) and are_turns(unit[:, m], of_raters):  # each to within half a turn of its picture's first
+            first = plane.turned(of_raters[:, :1], plane.middle(of_raters[:, 0]))
+            of_raters = plane.turned(of_raters, first)
         found[one.name] = between(of_raters)
     return found
 

@@ -12,6 +12,7 @@ from typing import Any
 from ctd_jax.errors import UserError
 from ctd_jax.metrics.measurements import (
     ANGLE,
+    ANGLES,
     COMBINED,
     FORMS,
     NUMBER,
@@ -217,7 +218,8 @@ class _Reader:
 
     def _combined(self, what: str, kind: str, parts: Sequence[Measurement]) -> str:
         """The quantity that is made of the parts."""
-        quantities = {ANGLE if part.quantity == SIGNED else part.quantity for part in parts}
+        of_parts = {part.quantity for part in parts}
+        quantities = {ANGLE if one in (SIGNED, ANGLES) else one for one in of_parts}
         if len(quantities) > 1 or (kind == "ratio" and quantities == {NUMBER}):
             found = " and ".join(f"{part.name!r} ({part.quantity})" for part in parts)
             number = "" if kind == "ratio" else ", or numbers"
@@ -225,8 +227,11 @@ class _Reader:
             raise UserError(f"{self._where}: {what} is the {kind} of {found}; expected {expected}")
         if kind == "ratio":
             return NUMBER
-        unsigned = all(part.quantity == ANGLE for part in parts) and kind == "mean"
-        return SIGNED if quantities == {ANGLE} and not unsigned else quantities.pop()
+        if quantities != {ANGLE}:
+            return quantities.pop()
+        if kind == "sum" or ANGLES in of_parts:
+            return ANGLES
+        return ANGLE if kind == "mean" and of_parts == {ANGLE} else SIGNED
 
     def _side(self, what: str, kind: str, value: dict[str, Any]) -> tuple[str, Point] | None:
         given = [key for key in SIDES if key in value]

@@ -12,6 +12,7 @@ from ctd_jax.metrics import plane
 DEGREES = "deg"  # the unit of an angle of -180 to 180 degrees, whose sign is the way it opens
 UNSIGNED = "deg unsigned"  # the unit of an angle of 0 to 180 degrees, whichever way it opens
 LENGTH, AREA, ANGLE, SIGNED, NUMBER = "length", "area", "angle", "signed angle", "number"
+ANGLES = "sum of angles"  # or what is made of one: it may go beyond 180 degrees, and does not jump there
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,6 +208,8 @@ def evaluate(
 
 def _combination(one: Measurement, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     values = np.stack([value for value, _ in parts])
+    if one.quantity == SIGNED:
+        values = plane.turned(values, values[0])
     reason = np.full(values.shape[1], "", object)
     for name, (_, why) in zip(one.needs, parts, strict=True):
         reason = _first(reason, np.array([f"{name}: {text}" if text else "" for text in why], object))
@@ -217,6 +220,8 @@ def _combination(one: Measurement, parts: Sequence[tuple[np.ndarray, np.ndarray]
         value = values[0] - values[1]
     else:
         value = values.sum(axis=0) if one.kind == "sum" else values.mean(axis=0)
+    if one.quantity == SIGNED:
+        value = plane.turned(value, 0)
     return np.where(reason == "", value, np.nan), reason
 
 
@@ -323,12 +328,13 @@ def units(measurements: Sequence[Measurement], spacing: np.ndarray) -> np.ndarra
     as in `evaluate`."""
     length = np.where(np.isnan(spacing).any(axis=-1), "px", "mm").astype("<U12")
     of = {LENGTH: length, AREA: np.char.add(length, "2")}
-    of |= {key: np.full_like(length, text) for key, text in ((ANGLE, UNSIGNED), (SIGNED, DEGREES), (NUMBER, ""))}
+    others = {ANGLE: UNSIGNED, SIGNED: DEGREES, ANGLES: DEGREES, NUMBER: ""}
+    of |= {key: np.full_like(length, text) for key, text in others.items()}
     return np.stack([of[one.quantity] for one in measurements], axis=1)
 
 
 def are_turns(unit: np.ndarray | str, *degrees: np.ndarray | float) -> bool:
-    """Whether numbers are angles that jump from 180 to -180 degrees. A sum or a difference of angles, whose unit is
+    """Whether numbers are angles that jump from 180 to -180 degrees. What is made of a sum of angles, whose unit is
     `DEGREES` too, may go beyond, and then does not."""
     within = all(np.nanmax(np.abs(one), initial=0.0) <= 180 for one in degrees)
     return bool(np.any(np.asarray(unit) == DEGREES)) and within

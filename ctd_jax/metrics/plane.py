@@ -54,10 +54,13 @@ def circle_centre(*points: np.ndarray) -> Found:
     return centre, [(on_a_line, f"{_listed(len(points))} lie on one line")]
 
 
-def direction(degrees: np.ndarray) -> float:
-    """The mean direction of angles, as that of the sum of unit vectors; those that are NaN are left out."""
-    radians = np.radians(degrees)
-    return float(np.degrees(np.arctan2(np.nansum(np.sin(radians)), np.nansum(np.cos(radians)))))
+def middle(degrees: np.ndarray) -> float:
+    """The middle of the arc that holds angles of -180 to 180 degrees, one or more: what it leaves out is the widest gap
+    between them, and of equally wide ones that across 180."""
+    ordered = np.sort(degrees)
+    gaps = np.diff(ordered, prepend=ordered[-1] - 360)
+    widest = np.argmax(gaps)
+    return float(turned(ordered[widest] - gaps[widest] / 2 + 180, 0))
 
 
 def turned(degrees: np.ndarray | float, near: np.ndarray | float) -> np.ndarray:

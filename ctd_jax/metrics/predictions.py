@@ -19,8 +19,8 @@ AT_DETECTOR = ("x_mm_at_detector", "y_mm_at_detector", "radius_mm_at_detector") 
 TRUST = ("radius_px", "radius_mm", "unlike")  # further columns, which older tables lack
 PRESENT = "present"  # a further column, where the run learned whether landmarks are there
 EVERY_COLUMN = (*COLUMNS, SPREAD, *TRUST, PRESENT, *MM, *AT_DETECTOR)  # in their order
-_THREE = ("x", "y", "true_x", "true_y", SPREAD, "unlike")  # columns with 3 decimals; the others have 4. 0.0005 px is
-# far below what anybody can annotate
+_THREE = ("x", "y", "true_x", "true_y", SPREAD, "unlike")  # columns with 3 decimals; those in mm have `digits`, the
+# others 4. 0.0005 px is far below what anybody can annotate
 _REQUIRED = ("image", "landmark")
 
 
@@ -167,12 +167,21 @@ def rows_of(
         mm = table.xy * spacing[:, None]
         of |= {x: mm[..., 0], y: mm[..., 1], radius: table.radius_px * spacing.max(axis=1, keepdims=True)}
     numbers = columns[3:]
-    decimals = [3 if name in _THREE else 4 for name in numbers]
+    cell_of = [digits if "_mm" in name else "{:.3f}".format if name in _THREE else "{:.4f}".format for name in numbers]
     values = np.stack([of[name] for name in numbers], axis=-1)  # [N, K, columns]
     for image, subject, of_image in zip(table.images, table.subjects, values, strict=True):
         for landmark, row in zip(table.landmarks, of_image, strict=True):
-            cells = ("" if math.isnan(v) else f"{v:.{d}f}" for v, d in zip(row, decimals, strict=True))
+            cells = ("" if math.isnan(v) else cell(v) for v, cell in zip(row, cell_of, strict=True))
             yield [*map(files.cell, (image, subject, landmark)), *cells]
+
+
+def digits(value: float) -> str:
+    """A number of mm, or of what is measured: four decimals, below 1 six significant digits, as a cell is 0.01 mm long;
+    empty where it is NaN."""
+    value = round(value, 12)  # less is what computing leaves of 0
+    if math.isnan(value):
+        return ""
+    return f"{value:.4f}" if value == 0 or abs(value) >= 1 else f"{value:.6g}"
 
 
 def read_rows(

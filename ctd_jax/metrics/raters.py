@@ -14,7 +14,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.metrics import intervals
 from ctd_jax.metrics.landmarks import image_error, subject_units
 from ctd_jax.metrics.landmarks import summarize as summarize_landmarks
-from ctd_jax.metrics.predictions import Predictions, number, read_rows
+from ctd_jax.metrics.predictions import Predictions, digits, number, read_rows
 from ctd_jax.metrics.repeated import Repeats
 
 COLUMNS = ("image", "landmark", "from", "rater", "distance_px", "distance_mm")
@@ -144,7 +144,7 @@ def write(path: str | os.PathLike, table: Predictions, distances: Distances) -> 
         for pair in distances.px:
             px, mm = distances.px[pair][i, k], distances.mm[pair][i, k]
             names = (str(table.images[i]), str(table.landmarks[k]), *pair)
-            rows.append([*map(files.cell, names), f"{px:.4f}", "" if np.isnan(mm) else f"{mm:.4f}"])
+            rows.append([*map(files.cell, names), f"{px:.4f}", digits(mm)])
     files.write_csv(path, COLUMNS, rows)
 
 

@@ -127,29 +127,30 @@ def _spread(points: np.ndarray, axis: int) -> np.ndarray:
 
 
 def _never_found(summary: Metrics, table: Predictions) -> list[str]:
-    """Landmarks whose peaks (median over the pictures) are less than `MIN_PEAK` of those of the others (their median),
-    and whose error, where it is known, is not below that of the mean shape."""
+    """Landmarks whose peaks (median over the pictures that have them annotated) are less than `MIN_PEAK` of those of
+    the others (their median), and whose error is not below that of the mean shape."""
     key, sentences = tables.main_key(summary), []
-    found = [k for k, name in enumerate(map(str, table.landmarks)) if summary["per_landmark"][name]["n_train"]]
-    if len(found) < 2 or np.isnan(table.confidence[:, found]).any():
+    peaks: np.ndarray = np.where(np.isfinite(table.error_px), table.confidence, np.nan)
+    seen = np.isfinite(peaks).any(axis=0)
+    found = [k for k, name in enumerate(table.landmarks) if seen[k] and summary["per_landmark"][name]["n_train"]]
+    if len(found) < 2:
         return []
-    peaks = np.median(table.confidence[:, found], axis=0)
+    median = np.nanmedian(peaks[:, found], axis=0)
     for k, name in enumerate(map(str, table.landmarks[found])):
-        others, one = float(np.median(np.delete(peaks, k))), summary["per_landmark"][name]
-        error, baseline = one.get(key), summary["mean_shape"]["per_landmark"][name].get(key)
-        if peaks[k] >= MIN_PEAK * others or (error is not None and error < baseline):
-            continue
-        words, errors = tables.quantity(key, summary), ""
-        if error:
-            errors = f", its mean error {words.text(error)}, that of the mean shape {words.text(baseline)}"
-        sentences.append(f"{name} was never found: its peaks are {peaks[k]:.2f} high (median), those of the other "
-                         f"landmarks {others:.2f}{errors}.")  # fmt: skip
+        others = float(np.median(np.delete(median, k)))
+        error, baseline = (one["per_landmark"][name].get(key) for one in (summary, summary["mean_shape"]))
+        if median[k] < MIN_PEAK * others and None not in (error, baseline) and error >= baseline:
+            words = tables.quantity(key, summary)
+            sentences.append(f"{name} was never found: its peaks are {median[k]:.2f} high (median), those of the other "
+                             f"landmarks {others:.2f}, its mean error {words.text(error)}, that of the mean shape "
+                             f"{words.text(baseline)}.")  # fmt: skip
     return sentences
 
 
 def _never_trained(summary: Metrics) -> list[str]:
-    """Landmarks that no training picture has annotated."""
-    names = [name for name, one in summary["per_landmark"].items() if not one["n_train"]]
+    """Landmarks that no training picture has annotated, here or in the run that this one went on from."""
+    every = summary["per_landmark"].items()
+    names = [name for name, one in every if not (one["n_train"] or one.get("learned_before"))]
     if not names:
         return []
     return [f"Not predicted, as no training picture has it annotated: {_listed(names)}. Its cells stay empty, and no "

@@ -25,7 +25,7 @@ from ctd_jax.report.tables import Metrics
 PANEL_SIDE = 420  # pixels of the longer side of a picture in the report
 
 
-def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
+def write(workdir: str | Path, pictures: Callable[[str], np.ndarray], spacing: np.ndarray) -> Path:
     """Writes `report.html`, `ced.png`, `overlays.png`, `curves.png` and, where there are measurements,
     `measurements.png`, and where there are radii, `reliability.png` into the workdir.
 
@@ -34,6 +34,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
         latter has measurements and raters, `measurements.csv` and `raters.csv`; also, if there are any,
         `metrics_<split>.json`, `log.csv`, `split.csv` and `twins.csv`.
       pictures: gives the original picture of an image name, `[H, W, 3]` uint8; it is called for the few that are shown.
+      spacing: `[N, 2]` mm per pixel of the pictures of `predictions.csv`, NaN where unknown.
 
     Returns:
       Path of `report.html`.
@@ -49,7 +50,7 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
     subjects = subject_units(table)
     split = _split(workdir, table)
 
-    panels = list(_panels(table, errors, metrics, pictures))
+    panels = list(_panels(table, errors, metrics, pictures, spacing))
     legend = functools.partial(overlays.legend_of_points, measured="measurements" in metrics)
     sheet = overlays.montage(panels, PANEL_SIDE, legend)
     files.write_bytes(workdir / "overlays.png", parts.png_bytes(sheet))
@@ -83,11 +84,15 @@ def write(workdir: str | Path, pictures: Callable[[str], np.ndarray]) -> Path:
 
 
 def _panels(
-    table: Predictions, errors: np.ndarray, metrics: Metrics, pictures: Callable[[str], np.ndarray]
+    table: Predictions,
+    errors: np.ndarray,
+    metrics: Metrics,
+    pictures: Callable[[str], np.ndarray],
+    spacing: np.ndarray,
 ) -> Iterator[overlays.Panel]:
     words = tables.quantity(metrics["ced_measure"], metrics)
     of = {name: one["of"] for name, one in metrics.get("measurements", {}).items()}
-    names, unknown = table.landmarks.tolist(), np.full(2, np.nan)
+    names = table.landmarks.tolist()
     measured = definitions.parse(of, names, "metrics.json")
     there = presence.there_alone(table)
     for group, indices in overlays.choose(errors).items():
@@ -97,7 +102,7 @@ def _panels(
             image = overlays.paint_points(
                 picture, there.xy[i], there.true_xy[i], radius=there.radius_px[i], side=PANEL_SIDE
             )
-            overlays.paint_lines(image, picture, measurements.lines(measured, names, there.xy[i], unknown))
+            overlays.paint_lines(image, picture, measurements.lines(measured, names, there.xy[i], spacing[i]))
             yield overlays.Panel(group, name, words.text(errors[i]), image)
 
 

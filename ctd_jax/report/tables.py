@@ -23,7 +23,9 @@ class Quantity:
         return 100.0 if self.unit == "%" else 1.0
 
     def number(self, value: float) -> str:
-        """The value in `unit`, without the unit."""
+        """The value in `unit`, without the unit; of what is small, three significant digits of its mm."""
+        if self.unit.startswith("mm") and 0 < abs(value) < 0.1:
+            return f"{value:.3g}"
         return f"{value * self.scale:.{2 if self.unit else 3}f}"
 
     def text(self, value: float) -> str:
@@ -158,7 +160,7 @@ def verdict(metrics: Metrics) -> str:
             f"{'beats' if shape['beaten'] else 'does not beat'} the mean shape of its training labels{distance}"
         )
     if raters:
-        network, between = (f"{raters[one]:.2f} {raters['unit']}" for one in ("network", "between"))
+        network, between = (Quantity("", raters["unit"], "").text(raters[one]) for one in ("network", "between"))
         nearer = "nearer" if raters["beaten"] else "no nearer"
         said.append(f"is {nearer} to an annotator ({network}) than another annotator is ({between})")
     return f"The network {' and '.join(said)}." if said else ""

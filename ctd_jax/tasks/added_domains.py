@@ -1,6 +1,7 @@
 """Domains that are added to a trained network: what it knows stays as it is, and only what is new learns."""
 
 import dataclasses
+import logging
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,6 +16,8 @@ from ctd_jax.tasks.start_run import note
 from ctd_jax.tasks.trained import Run, warn_of_grey
 from ctd_jax.training import checkpoint
 from ctd_jax.typing import EncoderSpec, InputSpec, Variables
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -93,9 +96,16 @@ class AddedDomains:
         return cls(run.workdir, known, tuple(names), note(title, run, pictures), run.meta)
 
     def only_new(self, dataset: data.Dataset) -> data.Dataset:
-        """The pictures of domains that the network does not know."""
+        """The pictures of domains that the network does not know; says so if none of those without labels is."""
+        if not dataset.domains:
+            return dataset
         new = [d for d, name in enumerate(dataset.domains) if name not in self.old]
-        return dataset.take(np.flatnonzero(np.isin(dataset.domain, new))) if dataset.domains else dataset
+        kept = dataset.take(np.flatnonzero(np.isin(dataset.domain, new)))
+        if not (kept.has_unlabelled and kept.labelled.all()):
+            return kept
+        _log.warning("domains.start is %s, which knows the domains of all pictures of data.unlabelled: none of them is "
+                     "trained on", self.workdir)  # fmt: skip
+        return dataclasses.replace(kept, labelled=kept.labelled[:0])
 
     def learns(self, path: tuple[str, ...]) -> bool:
         """Whether the parameter at `path` is of a new domain."""

@@ -25,7 +25,7 @@ from ctd_jax.metrics.verification import verification_auc, verification_interval
 from ctd_jax.tasks.task import Validator
 from ctd_jax.tasks.teacher import IMAGENET
 from ctd_jax.tasks.trained import Run, Trained
-from ctd_jax.training import hosts, inference
+from ctd_jax.training import checkpoint, hosts, inference
 from ctd_jax.training.parallel import AXIS, Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
@@ -206,9 +206,14 @@ class RecognitionTask:
 
     @property
     def meta(self) -> dict[str, Any]:
-        """What a weight file says of itself."""
-        source = f"recognition of {self.classifier.features} people, {self.config.data.root}"
-        return {"encoder": self.encoder, "input": IMAGENET, "source": source}
+        """What may not change during a run; None: not there, as in a checkpoint of an older version."""
+        boxes = self.pictures.everything.boxes
+        return {
+            "encoder": self.encoder,
+            "input": IMAGENET,
+            "annotations": checkpoint.digest(boxes) if np.isfinite(boxes).any() else None,
+            "flip_pairs": self.pictures.targets.mirrored or None,
+        }
 
     def finish(self, variables: Variables, parallel: Parallel, workdir: pathlib.Path, began: float) -> dict[str, Any]:
         """Writes teacher.safetensors and metrics.json, of the people of `eval.split`; returns what the latter holds."""
@@ -220,7 +225,9 @@ class RecognitionTask:
 
     def _write(self, workdir: pathlib.Path, features: np.ndarray, teacher: dict[str, Any], began: float) -> None:
         subjects = np.concatenate([part.subjects for part in self._tested])
-        models.weight_file.save(workdir / "teacher.safetensors", teacher, self.meta)
+        source = f"recognition of {self.classifier.features} people, {self.config.data.root}"
+        meta = {"encoder": self.encoder, "input": IMAGENET, "source": source}
+        models.weight_file.save(workdir / "teacher.safetensors", teacher, meta)
         interval = verification_interval(features, subjects)
         result = {
             "split": self.config.eval.split,

@@ -15,6 +15,7 @@ from ctd_jax import data, files
 from ctd_jax.config import NETWORK_KEYS, config_hash, config_of_run, flatten, written
 from ctd_jax.data import splits, tables
 from ctd_jax.errors import UserError
+from ctd_jax.losses.terms import Terms
 from ctd_jax.tasks.trained import Run, difference_of_names, warn_of_grey
 from ctd_jax.training import checkpoint
 from ctd_jax.typing import EncoderSpec, InputSpec, Variables
@@ -34,11 +35,13 @@ class StartRun:
       workdir: of its run.
       variables: of its best checkpoint, see `step.averaged`, with those that only training needs.
       noted: what `FILE` says, see `note`.
+      meta: of its checkpoint.
     """
 
     workdir: pathlib.Path
     variables: Variables
     noted: dict[str, Any]
+    meta: dict[str, Any]
 
     @classmethod
     def read(
@@ -74,7 +77,7 @@ class StartRun:
         noted = note(title, run, pictures)
         for domain, ours in pictures.grey.items():
             warn_of_grey(title, run.grey(domain or None), ours)
-        return cls(workdir, run.variables, noted)
+        return cls(workdir, run.variables, noted, run.meta)
 
     def into(self, variables: Variables) -> Variables:
         """`variables` before the first step, with those of the run in their places. One of `HEADS` starts anew where
@@ -136,7 +139,7 @@ def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
 
 def trained_on(workdir: pathlib.Path) -> list[list[str]]:
     """Rows of a split.csv: the pictures that the network of a run has learned from, with labels or without, in this run
-    or in those before it that it went on from.
+    or in those before it that it went on from; and those of the run that taught it, if that is still there.
 
     Raises:
       UserError: a file of the run is missing or damaged.
@@ -149,7 +152,16 @@ def trained_on(workdir: pathlib.Path) -> list[list[str]]:
         before = trained_on(pathlib.Path(config.domains.start))
     elif config.model.start or config.domains.start:
         before = files.read_json(workdir / FILE, "restore it, or start from another run")["trained_on"]
+    if config.teacher.run and Terms(config.constraints).of_teacher:
+        before = [*before, *_trained_on_by_teacher(workdir, pathlib.Path(config.teacher.run))]
     return [list(row) for row in dict.fromkeys(map(tuple, [*rows, *before]))]
+
+
+def _trained_on_by_teacher(workdir: pathlib.Path, teacher: pathlib.Path) -> list[list[str]]:
+    if (teacher / "split.csv").exists():
+        return trained_on(teacher)
+    _log.warning("%s was taught by %s, which is not there: whom that has learned from is not known", workdir, teacher)
+    return []
 
 
 def _shape(leaves: Mapping[tuple[str, ...], Any], path: tuple[str, ...]) -> tuple[int, ...] | None:

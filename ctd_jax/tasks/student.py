@@ -3,6 +3,8 @@
 import abc
 import dataclasses
 import functools
+import logging
+import os
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -26,6 +28,7 @@ from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import AXIS, Parallel
 from ctd_jax.typing import Batch, Features, HostBatch, Params, Tree, Variables
 
+_log = logging.getLogger(__name__)
 MAX_FOR_CHANNELS = 64  # labelled pictures that DELTA's channel weights are measured on
 CHANNELS_BATCH = 8  # of these at once, so that one compiled program serves any number of them
 
@@ -40,6 +43,7 @@ class Facts:
       gflops: see `cost.gflops`; None: they are not counted.
       digest: of the network's variables, see `checkpoint.digest`.
       start: what metrics.json says of the run that it went on from, `run` and `config_hash`; none: there is none.
+      learned_before: landmarks that that run has learned.
     """
 
     n_params: int
@@ -47,6 +51,7 @@ class Facts:
     gflops: float | None = None
     digest: str = ""
     start: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    learned_before: tuple[str, ...] = ()
 
     @property
     def of_start(self) -> dict[str, Any]:
@@ -114,8 +119,11 @@ class StudentTask(abc.ABC):
         if config.model.start:
             names = outputs or {"": pictures.targets.landmarks.names}
             self._start = StartRun.read(config, names, self.encoder, self.teacher.input, pictures)
-        reads_run = config.teacher.run and self._constraints.of_teacher
-        self._run = self.read_teacher_run(config, pictures) if reads_run else None
+        self._run = None
+        if config.teacher.run and self._constraints.of_teacher:
+            self._run = self.read_teacher_run(config, pictures)
+        elif config.teacher.run:
+            _say_unread(config.teacher.run)
 
     @classmethod
     def read_teacher_run(cls, config: ConfigDict, pictures: data.SplitPictures) -> TeacherNetwork:
@@ -428,3 +436,10 @@ class StudentTask(abc.ABC):
         total = terms[self._main_term] + sum(weighted)
         updates = {part: {key: updates["batch_stats"][part][key] for key in tree} for part, tree in batch_stats.items()}
         return total, (updates, terms)
+
+
+def _say_unread(run: str) -> None:
+    """Warns of a `teacher.run` without a term that reads it; raises UserError if there is no such folder."""
+    if not os.path.isdir(run):
+        raise UserError(f"teacher.run: no such folder, {run}; no term of the loss would read it, so leave it empty")
+    _log.warning("teacher.run is %s, but no term of the loss reads it: nothing of it is used", run)

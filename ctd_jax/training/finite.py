@@ -18,6 +18,10 @@ class NotFinite(UserError):
     """NaN or infinite numbers where only finite ones have a meaning."""
 
 
+class RanAway(UserError):
+    """A training whose numbers are not finite any more."""
+
+
 def check_arrays(tree: Tree, what: str, advice: str = RUN_AWAY) -> None:
     """Checks that all numbers of a tree of NumPy arrays are finite.
 

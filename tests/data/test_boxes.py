@@ -11,6 +11,8 @@ def test_a_file_of_boxes(tmp_path):
     file = tmp_path / "boxes.csv"
     file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,3.5,4\n")
     np.testing.assert_array_equal(read_boxes(file)["a.png"].box, [1, 2, 3.5, 4])
+    file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,,,,\n")
+    assert np.isnan(read_boxes(file)["a.png"].box).all()
     file.write_text("image,box_x0,box_y0,box_x1,box_y1\na.png,1,2,0.5,4\n")
     with pytest.raises(UserError, match=r"boxes.csv, row 2: box is .*; expected x0 < x1 and y0 < y1"):
         read_boxes(file)

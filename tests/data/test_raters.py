@@ -5,6 +5,7 @@ import json
 import logging
 import pathlib
 import re
+import shutil
 
 import jax
 import jax.numpy as jnp
@@ -294,6 +295,21 @@ def test_what_is_drawn_moves_nothing_else(pair, teacher_file, caplog):
 def test_other_raters_are_another_run(pair, teacher_file):
     drawn = task(pair, teacher_file, ["one", "two"], data__raters="draw")
     assert drawn.meta["annotations"] != task(pair, teacher_file, ["one", "two"]).meta["annotations"]
+
+
+def test_what_no_rater_has_is_not_learned_where_they_are_drawn(pair, teacher_file, tmp_path):
+    """The second picture is annotated by none of them, and is taken as landmarks.csv has it: the nose is learned."""
+    root = shutil.copytree(pair, tmp_path / "faces")
+    for file in root.glob("landmarks_*.csv"):
+        header, *rows = (line.split(",") for line in file.read_text().splitlines())
+        kept = [i for i, column in enumerate(header) if not column.startswith(("chin", "nose_tip"))]
+        lines = [",".join(row[i] for i in kept) for n, row in enumerate([header, *rows]) if n != 2]
+        file.write_text("\n".join(lines))
+    assert task(root, teacher_file, ["one", "two"]).meta["never_annotated"] is None
+    header, *rows = (line.split(",") for line in (root / "landmarks.csv").read_text().splitlines())
+    rows[1][header.index("chin_x")] = rows[1][header.index("chin_y")] = ""
+    (root / "landmarks.csv").write_text("\n".join(map(",".join, [header, *rows])))
+    assert task(root, teacher_file, ["one", "two"], data__raters="draw").meta["never_annotated"] == ["chin"]
 
 
 def test_in_several_domains_each_picture_has_its_own_raters():

@@ -200,6 +200,7 @@ def test_domains(folder, landmark_folder, tmp_path):
     pictures = load(f"{folder},{other}", tmp_path, unlabelled="rows")
     names = ("faces/images/001.png", "faces/images/003.png", "other/images/000.png")
     assert unlabelled(pictures) == [*names]  # and the third of faces is a person whom the other folder has in val
+    assert [split for part in pictures.parts.values() for split in part.split_of] == pictures.split_of
     np.testing.assert_array_equal(pictures.trained_on.domain, [0] * 5 + [1] * 3 + [0, 0, 1])
     order = pictures.trained_on.training_order(batch_size=4, unlabelled_batch_size=4, seed=0, schedule="balanced")
     batch = pictures.trained_on.batch(order[0])

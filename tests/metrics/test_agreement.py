@@ -149,15 +149,35 @@ def test_signed_angles_are_compared_across_180_degrees():
     np.testing.assert_array_equal(unsigned.comparable("ab").value, [0, 1, 2])
 
 
+def between_raters(degrees):
+    """The agreement of R raters in one signed angle, whose values are `degrees` [N, R]."""
+    measurements = definitions.parse({"knee": {"signed_angle": ["a", "b", "c"]}}, ("a", "b", "c"), "here")
+    bend = np.radians(degrees)
+    ends = np.stack([np.cos(bend), np.sin(bend)], -1)
+    points = np.stack([np.broadcast_to([1.0, 0], ends.shape), np.zeros(ends.shape), ends], axis=2)
+    points, n = points.swapaxes(0, 1), len(bend)
+    table = metrics.Predictions.from_points([f"{i}" for i in range(n)], [""] * n, ("a", "b", "c"), points[0])
+    return agreement.between_raters(100 * points, table, measurements, np.full((n, 2), np.nan))["knee"]
+
+
 def test_people_are_compared_across_180_degrees():
     """A straight leg that the second person bends by 2 degrees the other way."""
-    measurements = definitions.parse({"knee": {"signed_angle": ["a", "b", "c"]}}, ("a", "b", "c"), "here")
-    bend = np.radians([[179, -179], [178, -178], [179, 179]])  # [N, R]
-    ends = np.stack([np.cos(bend), np.sin(bend)], -1)
-    points = np.stack([np.broadcast_to([1.0, 0], ends.shape), np.zeros(ends.shape), ends], axis=2).swapaxes(0, 1)
-    table = metrics.Predictions.from_points(list("xyz"), [""] * 3, ("a", "b", "c"), points[0])
-    found = agreement.between_raters(100 * points, table, measurements, np.full((3, 2), np.nan))
-    assert found["knee"]["mae"] == pytest.approx((2 + 4 + 0) / 3)
+    assert between_raters([[179, -179], [178, -178], [179, 179]])["mae"] == pytest.approx((2 + 4 + 0) / 3)
+
+
+def test_heads_that_look_to_either_side_are_not_parted_at_their_angle():
+    """Angles of about 90 and -90 degrees have a mean that means nothing, and is no place to cut."""
+    true = np.array([87.0, 91, 91, 92, 91, 90, -88, -91, -91, -90, -91])
+    off = np.array([1.0, -1, 0.5, -1, 1, 0, -1, 1, -1, 0, 1])
+    rows = dataclasses.replace(measured(11, unit="deg"), true_value=true, value=true + off).comparable("ab")
+    np.testing.assert_array_equal([rows.true_value, rows.value], [true, true + off])
+    raters = np.stack([true, true + off, true - off], axis=1)
+    raters[-1, 1:] = np.nan
+    found, want = between_raters(raters), agreement.between(raters)
+    assert found == pytest.approx(want) and want["n"] == 10 and want["mae"] < 2
+    far = between_raters(np.where(raters > 0, raters + 3, raters - 3))  # across 180 the gap is less than across 0
+    assert far["mae"] == pytest.approx(want["mae"])
+    assert between_raters(np.full((3, 2), np.nan)) == {"n": 0}
 
 
 def test_a_missing_value_leaves_its_picture_out():
@@ -272,6 +292,17 @@ def test_table_as_it_is_opened(tmp_path):
         np.testing.assert_array_equal(getattr(again, field), getattr(measured, field))
     np.testing.assert_allclose(again.value, measured.value, atol=5e-5)
     np.testing.assert_allclose(again.true_value, measured.true_value, atol=5e-5)
+
+
+def test_what_is_small_keeps_its_digits(tmp_path):
+    """Areas of 1e-5 mm2, from which metrics.json is computed; 1e-14 is what computing leaves of 0."""
+    small = measured()
+    small = dataclasses.replace(small, value=1e-6 * small.value, true_value=1e-6 * small.true_value)
+    agreement.write(tmp_path / "m.csv", small)
+    found, want = (agreement.summarize(one, [DISTANCE])["ab"] for one in (agreement.read(tmp_path / "m.csv"), small))
+    assert found["loa"] == pytest.approx(want["loa"], rel=1e-4, abs=0)
+    agreement.write(tmp_path / "m.csv", dataclasses.replace(small, value=np.full(40, 1e-14)))
+    assert (tmp_path / "m.csv").read_text().splitlines()[1].split(",")[4] == "0.0000"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The mean shape: placed by hand, its numbers, and whether a network is better; and those of whole runs."""
 
 import csv
+import dataclasses
 import json
 import pathlib
 
@@ -94,12 +95,12 @@ def test_a_network_has_to_beat_it(errors, beaten):
 # ---------------------------------------------------------------- whole runs
 
 
-def evaluated(case, tmp_path, monkeypatch, page=True):
+def evaluated(case, tmp_path, monkeypatch, page=True, change=lambda pictures: pictures, **facts):
     """metrics.json of a network that is 1 px off everywhere, on one of the shared cases; `page`: with its report."""
     if not CASES.exists():
         pytest.skip(f"{CASES} is not here")
     config = tiny.config("none", data__root=str(CASES / case))
-    pictures = data.load(config.data, tmp_path / "tfds")
+    pictures = change(data.load(config.data, tmp_path / "tfds"))
     random = np.random.default_rng(0)
 
     def look_at(look, variables, part, parallel, batch_size):
@@ -114,7 +115,7 @@ def evaluated(case, tmp_path, monkeypatch, page=True):
     if not page:
         monkeypatch.setattr(report.landmarks, "write", lambda *_: None)
     (tmp_path / "config.json").write_text(json.dumps(config.to_dict()))
-    return evaluate.evaluate(None, {}, pictures, Parallel("shard_map"), config, tmp_path, Facts(1, 0.0, 0.1))
+    return evaluate.evaluate(None, {}, pictures, Parallel("shard_map"), config, tmp_path, Facts(1, 0.0, 0.1, **facts))
 
 
 @pytest.mark.parametrize(
@@ -152,6 +153,27 @@ def test_only_annotated_pictures_count_as_trained_on(tmp_path, monkeypatch):
     page = (tmp_path / "report.html").read_text("utf-8")
     assert "What to know first" in page and all(text in page for text in found["cautions"])
     assert f"<dt>Labelled pictures trained on</dt><dd>{len(labelled)}</dd>" in page
+
+
+def test_a_landmark_that_no_drawn_rater_has_is_not_predicted(tmp_path, monkeypatch):
+    def drawn(pictures):
+        points = pictures.targets
+        of_raters = np.stack([points.xy] * 2, axis=1)
+        of_raters[:, :, 0] = NAN
+        points = dataclasses.replace(points, of_raters=of_raters, draws=True)
+        return dataclasses.replace(pictures, everything=dataclasses.replace(pictures.everything, targets=points))
+
+    found = evaluated("spacing_in_one_test_picture_only", tmp_path, monkeypatch, page=False, change=drawn)
+    first, *others = found["per_landmark"].values()
+    assert first == {"n": 0, "ci95": {}, "n_train": 0} and found["n_train"] > 0
+    assert all(one["n_train"] == found["n_train"] and one["n"] for one in others)
+
+
+def test_a_landmark_that_the_run_before_learned_is_predicted(tmp_path, monkeypatch):
+    found = evaluated("a_landmark_only_in_test", tmp_path, monkeypatch, page=False, learned_before=("chin", "left_eye"))
+    chin, eye = (found["per_landmark"][name] for name in ("chin", "left_eye"))
+    assert chin["n"] and chin["n_train"] == 0 and chin["learned_before"]
+    assert eye["n_train"] and "learned_before" not in eye
 
 
 def test_a_run_says_first_that_it_learned_nothing(finished_run):

@@ -77,6 +77,21 @@ def test_angles_have_no_sign_and_no_blunt_ends(degrees):
             assert found["at_a"] == pytest.approx(degrees, abs=1e-9, rel=1e-6)
 
 
+def test_signed_angles_go_round_and_sums_go_beyond():
+    """Rays at 179, -178 and 100 degrees from the one to a, about o."""
+    names = ("o", "a", "b", "c", "d")
+    content = {one: {"signed_angle": ["a", "o", one]} for one in "bcd"} | {
+        "mean": {"mean": ["b", "c"]}, "less": {"difference": ["b", "c"]}, "sum": {"sum": ["b", "d"]},
+        "half": {"mean": ["sum", "c"]}, "of means": {"difference": ["c", "mean"]},
+    }  # fmt: skip
+    turn = np.radians([0, 179, -178, 100])
+    xy = np.concatenate([[[0, 0]], np.stack([np.cos(turn), np.sin(turn)], -1)])[None]
+    parsed = definitions.parse(content, names, "here")
+    found = measurements.evaluate(parsed, names, xy, NOT_KNOWN).value[0]
+    np.testing.assert_allclose(found, [179, -178, 100, -179.5, -3, 279, (279 - 178) / 2, 1.5])
+    assert measurements.units(parsed, NOT_KNOWN).tolist() == [["deg"] * 8]
+
+
 def test_what_cannot_be_told_is_missing():
     found = values([(1, 1), (4, 5), (np.nan, np.nan), (1, 1)])
     assert found["ab"] == 5

@@ -147,5 +147,18 @@ def test_angles_are_turned_to_where_they_are_compared():
     np.testing.assert_array_equal(plane.turned(degrees, 180), [179.5, 181, 178, 0.1, 180, np.nan])
     np.testing.assert_array_equal(plane.turned(degrees, 0), degrees)
     np.testing.assert_array_equal(plane.turned(np.array([10.0, -170]), np.array([-175.0, 175])), [-350, 190])
-    assert plane.direction(np.array([170, -170, 179, -179, np.nan])) % 360 == pytest.approx(180)
-    assert plane.direction(np.array([10.0, 30, 20])) == pytest.approx(20)
+
+
+@pytest.mark.parametrize(
+    ("degrees", "expected"),
+    [
+        ([10.0, 30, 20], 20),
+        ([170.0, -170, 179, -177], 180),
+        ([-60.0, 80, 70, -90], -5),  # two groups: 170 degrees between 80 and -90, 130 between -60 and 70
+        ([110.0, -100, 90, -80], -175),  # 170 degrees between -80 and 90
+        ([90.0, -90], 0),
+        ([33.0], 33),
+    ],
+)
+def test_the_middle_of_angles_leaves_out_the_widest_gap(degrees, expected):
+    assert plane.middle(np.array(degrees)) == pytest.approx(expected)

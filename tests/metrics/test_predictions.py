@@ -37,9 +37,20 @@ def test_table_survives_the_file(tmp_path):
     lines = (tmp_path / "p.csv").read_text(encoding="utf-8").splitlines()
     columns = "image,subject,landmark,x,y,true_x,true_y,error_px,error_mm,confidence,radius_px,radius_mm,unlike"
     assert lines[0] == columns
-    assert lines[1] == '0.png,"s,1",p0,1.250,0.000,0.000,0.000,1.2500,0.6250,0.5000,,,'
+    assert lines[1] == '0.png,"s,1",p0,1.250,0.000,0.000,0.000,1.2500,0.625,0.5000,,,'
     assert lines[2] == '0.png,"s,1",p1,50.000,0.000,,,,,0.5000,,,'
     assert [path.name for path in tmp_path.iterdir()] == ["p.csv"]
+
+
+def test_small_things_keep_their_digits(tmp_path):
+    """A pixel of 0.00139 mm."""
+    points = dataclasses.replace(table([[1, 3], [3, 4000]], mm_per_px=0.00139), radius_px=np.full((2, 2), 5.0))
+    metrics.write_predictions(tmp_path / "p.csv", points, np.full((2, 2), 0.00139))
+    got = metrics.read_predictions(tmp_path / "p.csv")
+    np.testing.assert_allclose(got.error_mm, [[0.00139, 0.00417], [0.00417, 5.56]], rtol=1e-6)
+    header, row, *_ = (line.split(",") for line in (tmp_path / "p.csv").read_text().splitlines())
+    cells = dict(zip(header, row, strict=True))
+    assert (cells["x_mm"], cells["y_mm"], cells["radius_mm"]) == ("0.00139", "0.0000", "0.00695")
 
 
 def test_a_table_of_several_networks_has_their_spread(tmp_path):

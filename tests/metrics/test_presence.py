@@ -77,5 +77,5 @@ def test_its_column_is_there_where_a_run_has_it(table, tmp_path):
     metrics.write_predictions(tmp_path / "p.csv", table, np.full((6, 2), 0.5))
     header, first, *_ = (tmp_path / "p.csv").read_text().splitlines()
     assert header.endswith(",radius_px,radius_mm,unlike,present,x_mm,y_mm")
-    assert first.endswith(",0.9000,0.5000,0.5000")
+    assert first.endswith(",0.9000,0.5,0.5")
     np.testing.assert_array_equal(metrics.read_predictions(tmp_path / "p.csv").present, table.present)

@@ -2,15 +2,18 @@
 
 import csv
 import json
+import re
+import types
 
 import numpy as np
 import pytest
 from point_tables import NAN, table
 from scipy import stats
 
-from ctd_jax import metrics
+from ctd_jax import data, metrics
 from ctd_jax.errors import UserError
 from ctd_jax.metrics import raters
+from ctd_jax.tasks.landmarks import evaluate
 
 NAMES = ("ann", "bob")
 
@@ -114,7 +117,7 @@ def test_distances_as_they_are_written(tmp_path):
     predictions, distances = three_raters()
     raters.write(tmp_path / "raters.csv", predictions, distances)
     lines = (tmp_path / "raters.csv").read_text().splitlines()
-    assert lines[:2] == ["image,landmark,from,rater,distance_px,distance_mm", "0.png,p0,,ann,1.0000,0.5000"]
+    assert lines[:2] == ["image,landmark,from,rater,distance_px,distance_mm", "0.png,p0,,ann,1.0000,0.5"]
     assert len(lines) == 1 + 3 * 6
     again = raters.read(tmp_path / "raters.csv", predictions)
     assert list(again.px) == list(distances.px) and again.of_people == distances.of_people
@@ -128,6 +131,32 @@ def test_distances_as_they_are_written(tmp_path):
             continue
         with pytest.raises(UserError, match="raters.csv, line 2: expected"):
             raters.read(tmp_path / "raters.csv", predictions)
+
+
+@pytest.mark.parametrize(
+    ("annotated", "names", "said"),
+    [
+        ([[1, 1], [1, 1], [0, 0]], ("ann", "bob"), "cat, who annotated none of the evaluated pictures"),
+        ([[1, 0], [0, 0], [0, 0]], None, "bob, cat, who annotated none .*no point .* is annotated by two people"),
+        ([[0, 0], [0, 0], [0, 0]], None, "ann, bob, cat, who annotated none .*annotated by two people"),
+        ([[1, 0], [0, 1], [1, 1]], None, "no point of the evaluated pictures is annotated by ann and bob and cat"),
+        ([[1, 0], [1, 0], [1, 1]], ("ann", "bob", "cat"), ""),
+    ],
+)
+def test_who_has_no_evaluated_picture_is_left_out_and_named(tmp_path, caplog, annotated, names, said):
+    """Three raters of three pictures, of which two are evaluated."""
+    predictions = table([[1, 3], [6, 2]])
+    points = np.ones((3, 3, 2, 2))  # [N, R, K, 2]
+    points[:2] = np.where(np.transpose(annotated)[..., None, None], points[:2], NAN)
+    marks = data.Landmarks(("p0", "p1"), raters=("ann", "bob", "cat"))
+    everything = types.SimpleNamespace(images=[*predictions.images, "2.png"], spacing=np.full((3, 2), 0.5))
+    pictures = types.SimpleNamespace(targets=data.Points(marks, points[:, 0], points), everything=everything)
+    found = evaluate._people(tmp_path / "raters.csv", predictions, pictures)
+    assert (found and found.names) == names and (tmp_path / "raters.csv").exists() == bool(names)
+    assert re.fullmatch(f".*{said}", " ".join(caplog.messages))
+    if found:
+        assert len(found.points) == len(names) and found.distances.known.any()
+        assert raters.summarize(predictions, found.points, found.names, found.spacing)["names"] == list(names)
 
 
 def test_a_run_on_a_folder_with_raters(finished_run):

@@ -104,11 +104,28 @@ def test_a_landmark_that_was_never_found(error, peak, said):
     assert any(one.startswith(f"{text}25.00 px, that of the mean shape 10.00 px") for one in found) == said
 
 
+@pytest.mark.parametrize(("there", "said"), [(0, False), (3, True)])
+def test_peaks_count_where_the_landmark_is(there, said):
+    """A landmark that is in few of the 20 pictures, and whose peaks are high in the others; or in none of them."""
+    peaks = np.full((20, 4), 0.7)
+    peaks[:there, 0], peaks[there:, 0] = 0.1, 0.6 if there else 0.1
+    table, blind = tables([25.0, 1.0, 1.0, 1.0], confidence=peaks)
+    for one in (table, blind):
+        one.true_xy[there:, 0] = one.error_px[there:, 0] = NAN
+    found, _ = sentences(table, blind)
+    assert any(one.startswith("p0 was never found: its peaks are 0.10 high") for one in found) == said
+
+
 def test_a_landmark_that_was_never_trained():
     table, blind = tables([1.0, 1.0, 1.0])
     found, _ = sentences(table, blind, n_train=[5, 0, 5])
     assert found == ["Not predicted, as no training picture has it annotated: p1. Its cells stay empty, and no error "
                      "of it counts."]  # fmt: skip
+
+
+def test_a_landmark_that_the_run_before_learned_is_not_called_unpredicted():
+    summary = {"per_landmark": {"p0": {"n_train": 5}, "p1": {"n_train": 0, "learned_before": True}}}
+    assert report.cautions._never_trained(summary) == []
 
 
 def test_units_of_some_pictures_only():

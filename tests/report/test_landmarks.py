@@ -7,6 +7,8 @@ import pytest
 from PIL import Image
 from report_files import LOG, MEASUREMENTS, make_run, written
 
+from ctd_jax.report import overlays, tables
+
 
 def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
     summary = make_run(tmp_path, splits=("test1", "test2"))
@@ -48,26 +50,39 @@ def test_the_first_row_has_the_best_the_median_and_the_worst_picture(tmp_path):
     assert errors[0] == min(errors) and errors[2] == max(errors) and errors[0] < errors[1] < errors[2]
 
 
+def test_the_foot_of_a_perpendicular_is_drawn_in_millimetres(tmp_path, monkeypatch):
+    """A pixel is five times as high as it is wide."""
+    drawn = []
+    monkeypatch.setattr(overlays, "paint_lines", lambda image, picture, lines: drawn.append(lines))
+    make_run(tmp_path, measured={"depth": {"distance_to_line": ["chin", "left", "right"]}})
+    written(tmp_path, spacing=(0.2, 1.0))
+    assert len(drawn) == 9
+    for one, other in drawn:
+        u, v = ((end - start) * (0.2, 1.0) for start, end in (one, other))
+        assert u @ v == pytest.approx(0, abs=1e-9) and min(abs(u).max(), abs(v).max()) > 1
+
+
 @pytest.mark.slow
 def test_measurements_of_the_page_are_those_of_metrics_json(tmp_path):
-    found = make_run(tmp_path, measured=MEASUREMENTS)["measurements"]
-    page = written(tmp_path)
+    summary = make_run(tmp_path, measured=MEASUREMENTS)
+    found, page = summary["measurements"], written(tmp_path)
     of = {
-        "width, mm": ("width", "distance from left to right", 2),
-        "shape": ("shape", "width / height", 3),
-        "at <chin>, \u00b0 unsigned": ("at <chin>", "angle at chin, from left to right", 2),
+        "width, mm": ("width", "distance from left to right"),
+        "shape": ("shape", "width / height"),
+        "at <chin>, \u00b0 unsigned": ("at <chin>", "angle at chin, from left to right"),
     }
-    for label, (name, meaning, decimals) in of.items():
-        one, ci95 = found[name], found[name]["ci95"]
+    for label, (name, meaning) in of.items():
+        one, ci95, in_unit = found[name], found[name]["ci95"], tables.measurement(name, summary).number
 
-        def text(value, decimals=decimals):
-            ends = value if isinstance(value, list) else [value]
-            return " to ".join(f"{end:.{decimals}f}" for end in ends)
+        def text(value, number=in_unit):
+            return " to ".join(map(number, value if isinstance(value, list) else [value]))
 
         row = f"{label} {meaning} {one['n']} {text(one['true_mean'])} {text(one['bias'])} ({text(ci95['bias'])}) "
         row += f"{text(one['loa'])} ({text(ci95['loa'][0])}) ({text(ci95['loa'][1])}) {text(one['mae'])} "
-        row += f"({text(ci95['mae'])}) {text(one['slope'], 2)} ({text(ci95['slope'], 2)}) "
-        row += f"{text(one['icc'], 2)} ({text(ci95['icc'], 2)})"
+        row += f"({text(ci95['mae'])}) "
+        row += " ".join(
+            f"{text(one[key], '{:.2f}'.format)} ({text(ci95[key], '{:.2f}'.format)})" for key in ("slope", "icc")
+        )
         assert row in page.text
     assert found["width"]["n"] == 12 and found["height"]["n"] == 11  # one chin is not annotated
     assert len(page.addresses) == 4 + 9 + 1 and "and measurements.csv" in page.text  # one is #measurements

@@ -22,6 +22,19 @@ def test_console_table():
     assert lines[0].index("95 %") + len("95 % interval") == lines[2].index("3.45") + len("3.45") == len(lines[1])
 
 
+def test_small_lengths_have_three_digits():
+    """Of a wing's 0.0014 mm there would be 0.00 mm; pixels and angles stay as they are."""
+    words = tables.quantity("me_mm", {})
+    texts = [words.text(value) for value in (0.00139, 0.0512, 0.1, 2.347, 0.0)]
+    assert texts == ["0.00139 mm", "0.0512 mm", "0.10 mm", "2.35 mm", "0.00 mm"]
+    assert words.range((-0.01234, 1.5)) == "-0.0123 to 1.50"
+    assert tables.quantity("me_px", {}).number(0.0512) == "0.05"
+    area = {"measurements": {"wing": {"unit": "mm2", "of": {"area": ["a", "b", "c"]}}}}
+    assert tables.measurement("wing", area).text(0.000335) == "0.000335 mm\u00b2"
+    raters = {"unit": "mm", "network": 0.0019, "between": 0.00214, "beaten": True}
+    assert "(0.0019 mm) than another annotator is (0.00214 mm)" in tables.verdict({"me_mm": 0.1, "raters": raters})
+
+
 def test_the_verdict_names_the_mean_shape():
     metrics = {"me_px": 2.0, "me_mm": 1.0, "mean_shape": {"me_px": 6.0, "me_mm": 3.0, "beaten": True}}
     assert tables.verdict(metrics) == "The network beats the mean shape of its training labels (3.00 mm)."

@@ -89,6 +89,34 @@ def test_the_command_writes_the_spread_of_several(runs, pictures, cli, tmp_path)
     assert np.isnan(metrics.read_predictions(tmp_path / "one.csv").spread_px).all()
 
 
+@pytest.mark.parametrize("change", [{"of": {"distance": ["chin", "nose_tip"]}}, None])
+def test_runs_that_measure_something_else_are_told_what_to_measure(runs, pictures, cli, tmp_path, change):
+    b = shutil.copytree(runs[1], tmp_path / "b")
+    summary = json.loads((b / "metrics.json").read_text())
+    *others, name = summary["measurements"]
+    summary["measurements"] = {other: summary["measurements"][other] for other in others}
+    summary["measurements"] |= {name: change} if change else {}
+    (b / "metrics.json").write_text(json.dumps(summary))
+    command_ = ["ctd_jax.predict", f"--workdir={runs[0]},{b}", pictures[0], f"--out={tmp_path / 'p.csv'}"]
+    code, _, error = cli(*command_, f"--measurements={tmp_path / 'm.csv'}")
+    assert code == 2 and f"{b} and {runs[0]} do not measure the same: {name} differs" in error
+    assert "--measure=FILE.json" in error and not (tmp_path / "m.csv").exists()
+    (tmp_path / "mine.json").write_text('{"measurements": {"d": {"distance": ["chin", "nose_tip"]}}}')
+    code, _, error = cli(*command_, f"--measurements={tmp_path / 'm.csv'}", f"--measure={tmp_path / 'mine.json'}")
+    assert code == 0, error
+
+
+def test_runs_that_measure_the_same_measure(runs, pictures, cli, tmp_path):
+    """In whatever order they do."""
+    b = shutil.copytree(runs[1], tmp_path / "b")
+    summary = json.loads((b / "metrics.json").read_text())
+    summary["measurements"] = dict(reversed(summary["measurements"].items()))
+    (b / "metrics.json").write_text(json.dumps(summary))
+    flags = [f"--out={tmp_path / 'p.csv'}", f"--measurements={tmp_path / 'm.csv'}"]
+    code, _, error = cli("ctd_jax.predict", f"--workdir={runs[0]},{b}", pictures[0], *flags)
+    assert code == 0, error
+
+
 def test_nothing_of_any_of_the_runs_is_overwritten(runs, pictures, cli, tmp_path):
     b = shutil.copytree(runs[1], tmp_path / "b")
     before = (b / "predictions.csv").read_bytes()

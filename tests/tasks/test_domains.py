@@ -16,7 +16,7 @@ import tiny
 from flax.traverse_util import flatten_dict, unflatten_dict
 
 from configs import domains as domains_config
-from configs import helping
+from configs import helping, hg
 from ctd_jax import data, metrics, report, run_folder, training_run
 from ctd_jax.data import splits, synthetic
 from ctd_jax.errors import UserError
@@ -281,10 +281,17 @@ def test_a_domain_of_a_run_is_asked_about_a_folder(finished, cli, tmp_path):
         assert code == 2 and "give --domain=mm|px" in error
 
 
-def test_a_run_of_several_domains_teaches_each(finished):
+@pytest.mark.parametrize(
+    ("root", "changes"),
+    [("{px}", {}), (".", {}), ("{px},{mm}", {"domains": ("px",)}), ("{px},{mm}", {"helping": ("mm",)})],
+)
+def test_a_run_of_several_domains_teaches_each(finished, monkeypatch, root, changes):
     run, config, _ = finished
     config = config.copy_and_resolve_references()
-    config.teacher.run, config.data.root = str(run), config.data.root.split(",")[1]
+    mm, px = config.data.root.split(",")
+    monkeypatch.chdir(px)
+    config.teacher.run, config.data.root = str(run), root.format(mm=mm, px=px)
+    config.data.update(changes)
     pictures = data.load(config.data, run / "tfds")
     teacher = load_teacher_run(config, pictures)
     batch = pictures.split("test").batch(np.array([1]))
@@ -396,6 +403,15 @@ def test_only_what_is_new_learns(finished, added):
     assert all((before[path] != leaf).any() for path, (owner, leaf) in moved.items() if owner == "new")
     norm = start["batch_stats"]["decoder"]["norm1"]
     np.testing.assert_allclose(norm["new"]["mean"], (norm["mm"]["mean"] + norm["px"]["mean"]) / 2, rtol=1e-6)
+
+
+def test_pictures_without_labels_that_are_all_of_old_domains_are_left_out(added, caplog):
+    start, train = added[0]._added_domains, added[0].pictures.split("train")
+    assert start.only_new(dataclasses.replace(train, labelled=train.domain == 0)).has_unlabelled
+    assert not caplog.records
+    kept = start.only_new(dataclasses.replace(train, labelled=train.domain > 0))
+    assert not kept.has_unlabelled and len(kept) == 4 and "labelled" not in kept.batch(np.arange(4))
+    assert "knows the domains of all pictures of data.unlabelled: none of them is trained on" in caplog.text
 
 
 def test_the_old_domains_are_predicted_as_before(finished, added):
@@ -548,6 +564,40 @@ def test_what_an_old_domain_has_not_learned_it_does_not_claim(
         return
     with pytest.raises(UserError, match=f"domains.start is {run}, {message}"):
         LandmarkTask(config, pictures)
+
+
+def test_what_an_old_domain_has_learned_it_still_knows(finished, landmark_folder, teacher_file, tmp_path):
+    """No picture here has a chin."""
+    run, config, _ = finished
+    roots = f"{config.data.root},{landmark_folder(people=8, shots=1, size=32, name='new')}"
+    config = tiny.config(teacher_file, domains_config, data__root=roots, domains__start=str(run), **PLAIN)
+    pictures = data.load(config.data, tmp_path / "tfds")
+    points = pictures.targets
+    xy = np.where(np.char.endswith(points.landmarks.names, "/chin")[:, None], np.nan, points.xy)
+    everything = dataclasses.replace(pictures.everything, targets=dataclasses.replace(points, xy=xy))
+    made = LandmarkTask(config, dataclasses.replace(pictures, everything=everything))
+    assert made.meta["never_annotated"] == ["new/chin"]
+
+
+@pytest.mark.parametrize("mirror", [False, True])
+def test_a_domain_of_an_hourglass_is_what_the_whole_network_says_of_it(tmp_path, mirror):
+    """Each stack reads the heatmaps of all domains, so they stay in the network. Films are never mirrored."""
+    keys = {"eval__mirror": mirror, "domains__norm": False, "domains__heads": False, "model__encoder": "resnet8"}
+    made = tiny.task("none", hg, data__root="synthetic,synthetic_film", augment__flip=0.5, **keys)
+    variables, picture = jax.device_get(made.init(0)), {"picture": made.train.batch(np.array([0, 9]))["picture"]}
+    run, first = Run(tmp_path, made.config, variables, made.meta), 0
+    for domain, names in made.outputs.items():
+        trained = TrainedLandmarks.read(run, domain, made.config)
+        order = made._flip_order if domain == "synthetic" else None
+        looks = (landmarks.network.look(made.model, made.teacher.input, order), trained.look, trained.forward)
+        whole, found, exported = (jax.jit(one)(variables, picture) for one in looks)
+        assert trained.names == tuple(names) and found.keys() == whole.keys()
+        assert ("mirror" in found) == trained.mirrored == (mirror and domain == "synthetic")
+        for name, values in found.items():
+            np.testing.assert_array_equal(values, whole[name][:, first : first + len(names)])
+        np.testing.assert_array_equal(exported[0], found["xy"])
+        first += len(names)
+    assert first == whole["xy"].shape[1]
 
 
 @pytest.mark.parametrize("version", ["today", "first"])

@@ -174,6 +174,7 @@ def test_an_error_of_coordinates_by_hand():
     ("module", "changes", "message"),
     [
         (fpd, {"teacher__run": ""}, "constraints.kd.weight .* teacher.run is empty; .*--config=fsf_teacher:demo"),
+        (student, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; no term .* so leave it empty"),
         (fsf_ld, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; make one .*=fsf_teacher"),
         (fpd, {"data__image_size": 128}, "data.image_size is 64 in .* and 128 here"),
         (fsf_ld, {"constraints__hint__layers": ("stage9",)}, "names 'stage9'; the student's features are deconv1, "),
@@ -247,5 +248,6 @@ def test_the_student_may_start_from_weights_of_its_encoder(run, teacher_file):
     jax.tree.map(np.testing.assert_array_equal, found, models.weight_file.load(teacher_file)[0]["params"])
 
 
-def test_a_student_alone_has_no_teacher(run):
+def test_a_student_alone_has_no_teacher(run, caplog):
     assert task(run, student)._run is None
+    assert f"teacher.run is {run}, but no term of the loss reads it: nothing of it is used" in caplog.messages

@@ -140,6 +140,19 @@ def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
     assert {k for k in old if old[k] != new[k]} == {key}
 
 
+def test_a_run_on_boxes_is_one_where_any_training_picture_has_a_box(teacher_file):
+    """The others are seen as a whole, and so may be those of `Predictor`."""
+    config = tiny.config(teacher_file)
+    pictures = data.load(config.data, None)
+    for boxed, of_run in ((0, False), (1, True), (len(pictures.split_of), True)):
+        boxes = np.full((len(pictures.split_of), 4), np.nan)
+        boxes[:boxed] = 2, 2, 30, 30
+        everything = dataclasses.replace(pictures.everything, boxes=boxes)
+        assert (
+            landmarks.LandmarkTask(config, dataclasses.replace(pictures, everything=everything)).meta["boxes"] == of_run
+        )
+
+
 @pytest.mark.slow
 def test_a_landmark_that_leaves_or_lacks_its_picture_does_not_count(teacher_file):
     """A mirror image of a picture without the left eye lacks the right one; what is behind a rectangle counts."""

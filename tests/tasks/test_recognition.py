@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 
 import jax
 import numpy as np
@@ -163,6 +164,23 @@ def test_faces_with_names_are_enough(faces, tmp_path):
         assert [row["split"] for row in csv.DictReader(file)] == [
             *["train"] * 4, *["unused"] * 4, *["val"] * 4, *["test"] * 4
         ]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_a_run_continues_with_its_folder_elsewhere_and_not_with_other_boxes(faces, tmp_path):
+    config = tiny.config("none", source, model__encoder="resnet8", data__root=str(faces), eval__split="test")
+    result = training_run.train_and_evaluate(config, tmp_path / "run")
+    moved = shutil.copytree(faces, tmp_path / "moved" / faces.name)
+    (tmp_path / "run" / "metrics.json").unlink()  # as if stopped before the end
+    config.data.root = str(moved)
+    again = training_run.train_and_evaluate(config, tmp_path / "run")
+    assert again | {"seconds": 0} == result | {"seconds": 0}
+    (tmp_path / "run" / "metrics.json").unlink()
+    head, *rows = (moved / "landmarks.csv").read_text().splitlines()
+    boxed = [f"{head},box_x0,box_y0,box_x1,box_y1", *(f"{row},4,4,28,28" for row in rows)]
+    (moved / "landmarks.csv").write_text("\n".join(boxed))
+    with pytest.raises(UserError, match="annotations of this run have changed since it began; restore them"):
+        training_run.train_and_evaluate(config, tmp_path / "run")
 
 
 def test_faces_without_landmarks_teach_no_landmarks(faces, tmp_path, teacher_file):

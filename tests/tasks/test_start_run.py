@@ -11,7 +11,7 @@ import pytest
 import tiny
 from flax.traverse_util import flatten_dict
 
-from ctd_jax import data, metrics, training_run
+from ctd_jax import data, metrics, run_folder, training_run
 from ctd_jax.config import config_hash, config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask
@@ -109,6 +109,21 @@ def test_the_picture_is_as_large_as_there(run, tmp_path, capsys):
     assert f"data.image_size=32 (as in {run})" in capsys.readouterr().err
 
 
+def test_a_landmark_that_the_run_learned_is_not_unknown(run, pictures, monkeypatch):
+    """Here no picture has the chin; where the run did not have it either, nobody has learned it."""
+    points = pictures.targets
+    xy = np.where(np.array(points.landmarks.names)[:, None] == "chin", np.nan, points.xy)
+    everything = dataclasses.replace(pictures.everything, targets=dataclasses.replace(points, xy=xy))
+    without = dataclasses.replace(pictures, everything=everything)
+    assert task(run, without).meta["never_annotated"] is None
+    assert task(run, without, model__start="").meta["never_annotated"] == ["chin"]
+    best = checkpoint.best_of_training
+    monkeypatch.setattr(
+        checkpoint, "best_of_training", lambda run: (best(run)[0], best(run)[1] | {"never_annotated": ["chin"]})
+    )
+    assert task(run, without).meta["never_annotated"] == ["chin"]
+
+
 def test_random_layers_are_not_frozen(run, pictures):
     made = task(run, pictures, teacher__start=False, train__encoder_layers="none", constraints__ed__weight=0.0)
     labels = flatten_dict(made.param_labels(made.init(0)["params"]))
@@ -116,6 +131,21 @@ def test_random_layers_are_not_frozen(run, pictures):
     with pytest.raises(UserError, match="random layers would be frozen"):
         changes = {"teacher__start": False, "train__encoder_layers": "none", "constraints__ed__weight": 0.0}
         task(run, pictures, model__start="", **changes)
+
+
+def test_whom_the_teacher_of_a_run_knows_the_run_knows(tmp_path, caplog):
+    theirs, ours = [("a.png", "anna", "train", "00"), ("c.png", "carl", "val", "22")], ("b.png", "ben", "train", "11")
+    config = tiny.config("none", teacher__run=str(tmp_path / "teacher"), constraints__ed__weight=0.0)
+    run_folder.begin(tmp_path / "teacher", tiny.config("none"), theirs)
+    run_folder.begin(tmp_path / "alone", config, [ours])
+    config.constraints.kd.weight = 1.0
+    run_folder.begin(tmp_path / "student", config, [ours])
+    assert trained_on(tmp_path / "student") == [list(ours), list(theirs[0])]
+    assert trained_on(tmp_path / "alone") == [list(ours)], "no term reads the teacher"
+    assert not caplog.records
+    shutil.rmtree(tmp_path / "teacher")
+    assert trained_on(tmp_path / "student") == [list(ours)]
+    assert f"taught by {tmp_path / 'teacher'}, which is not there: whom that has learned from is not" in caplog.text
 
 
 # ---------------------------------------------------------------- what it leaves behind

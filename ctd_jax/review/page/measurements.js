@@ -33,6 +33,9 @@ function direction(a, b, first, second) {
 /* Degrees from direction u to v, positive clockwise. */
 const turn = (u, v) => (Math.atan2(cross(u, v), dot(u, v)) * 180) / Math.PI;
 
+/* Degrees, moved by whole turns to within half a turn of `near`. */
+const turned = (degrees, near) => degrees - 360 * Math.sign(degrees - near) * Math.ceil(Math.abs(degrees - near) / 360 - 0.5);
+
 /* The variation of points about their mean along x and y, and together. */
 function spread(points) {
   const middle = mean(points);
@@ -161,7 +164,7 @@ class Measurements {
 
   unit(quantity) {
     const length = this.spacing ? "mm" : "px";
-    return { length, area: `${length}2`, angle: "deg unsigned", "signed angle": "deg" }[quantity] || "";
+    return { length, area: `${length}2`, angle: "deg unsigned", "signed angle": "deg", "sum of angles": "deg" }[quantity] || "";
   }
 
   /* The class that a value lies in; "" where there are none, or lengths are not in mm. */
@@ -173,17 +176,17 @@ class Measurements {
 
   value(name) {
     if (!this.found.has(name)) {
-      let { definition } = this.given.find((one) => one.name === name);
+      let { definition, quantity } = this.given.find((one) => one.name === name);
       if (Array.isArray(definition)) definition = { [definition.length === 2 ? "distance" : "angle"]: definition };
       const kind = Object.keys(definition).find((key) => Object.hasOwn(MEASURED, key) || Object.hasOwn(COMBINED, key));
-      const value = Object.hasOwn(COMBINED, kind) ? this.combined(kind, definition[kind]) : this.measured(kind, definition);
+      const value = Object.hasOwn(COMBINED, kind) ? this.combined(kind, definition[kind], quantity) : this.measured(kind, definition);
       refuse(!Number.isFinite(value), "the value is not a finite number");
       this.found.set(name, value);
     }
     return this.found.get(name);
   }
 
-  combined(kind, of) {
+  combined(kind, of, quantity) {
     const values = of.map((name) => {
       try {
         return this.value(name);
@@ -192,7 +195,8 @@ class Measurements {
       }
     });
     refuse(kind === "ratio" && values[1] === 0, `${of[1]} is 0`);
-    return COMBINED[kind](values);
+    if (quantity !== "signed angle") return COMBINED[kind](values);
+    return turned(COMBINED[kind](values.map((value) => turned(value, values[0]))), 0);
   }
 
   measured(kind, definition) {

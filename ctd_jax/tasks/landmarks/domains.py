@@ -82,7 +82,7 @@ def meta(pictures: SplitPictures) -> list[dict[str, Any]] | None:
             "landmarks": list(part.targets.landmarks.names),
             "flip_pairs": part.targets.landmarks.flip_pairs,
             "normalizer": part.targets.landmarks.normalizer,
-            "boxes": bool(np.isfinite(part.split("train").boxes).all()),
+            "boxes": bool(np.isfinite(part.split("train").boxes).any()),
         }
         for name, part in pictures.parts.items()
     ] or None

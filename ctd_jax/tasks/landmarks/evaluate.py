@@ -1,7 +1,9 @@
 """From a trained network to a table of predictions, and from that table to every number and picture of the result."""
 
 import dataclasses
+import itertools
 import json
+import logging
 import pathlib
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,6 +23,8 @@ from ctd_jax.tasks.trained import Seen
 from ctd_jax.training import checkpoint, hosts, inference
 from ctd_jax.training.parallel import Parallel
 from ctd_jax.trust import coverage
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,6 +107,16 @@ def _table(
     )
 
 
+def taught(points: data.Points) -> np.ndarray:
+    """`[N, K]` whether each of N training pictures teaches a landmark: it is annotated, and, where raters are drawn, by
+    one of those who annotated the picture."""
+    known: np.ndarray = np.isfinite(points.xy).all(axis=-1)
+    if not points.draws or points.of_raters is None:
+        return known
+    placed = np.isfinite(points.of_raters).all(axis=-1)
+    return known & (placed.any(axis=1) | ~placed.any(axis=(1, 2))[:, None])
+
+
 def _evidence(val: Looked, features: np.ndarray | None, known: data.Landmarks, *, mirrored: bool) -> trust.Evidence:
     """What the pictures of val of a domain show, whose landmarks are `known`; `features` are those of its training
     pictures."""
@@ -182,7 +196,8 @@ def evaluate(
     """
     splits = {name: pictures.split(name) for name in pictures.splits_called(config.eval.split)}
     size = config.eval.batch_size
-    learned = data.coverage.learned(pictures.trained_on.targets.xy)
+    train = pictures.trained_on
+    learned = taught(train.targets).any(axis=0) | np.isin(pictures.targets.landmarks.names, facts.learned_before)
 
     def looked(part: data.Dataset) -> Looked:
         found = look_at(look, variables, part, parallel, size)
@@ -190,7 +205,6 @@ def evaluate(
 
     found = {name: looked(part) for name, part in splits.items()}
     val = found["val"] if "val" in found else looked(pictures.split("val"))
-    train = pictures.trained_on
     few = train.take(train.spread(trust.unlike.MAX_PICTURES))
     of_train = looked(few)
 
@@ -279,7 +293,8 @@ def _write(
         measured = agreement.Measured.from_predictions(presence.there_alone(pooled), known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
-    annotated = np.isfinite(pictures.split("train").targets.xy).all(axis=-1)  # [N, K]
+    annotated = taught(pictures.split("train").targets)  # [N, K]
+    predicted = np.isfinite(pooled.xy).all(axis=(0, 2))
     of_run = {
         "normalizer": known.normalizer,
         "n_train": int(annotated.any(axis=1).sum()),
@@ -292,8 +307,9 @@ def _write(
 
     def write(name: str, file: str, table: Predictions) -> None:
         summary = {"split": name} | summarize(table, known, config) | of_run
-        for landmark, n in zip(known.names, annotated.sum(axis=0), strict=True):
-            summary["per_landmark"][landmark]["n_train"] = int(n)
+        for landmark, n, is_known in zip(known.names, annotated.sum(axis=0), predicted, strict=True):
+            before = {"learned_before": True} if is_known and not n else {}
+            summary["per_landmark"][landmark] |= {"n_train": int(n)} | before
         unseen = blind.rows(np.isin(blind.images, table.images))
         summary["mean_shape"] = mean_shape.summarize(table, unseen, _settings(known, config))
         here = np.isin(pooled.images, table.images)
@@ -322,7 +338,7 @@ def _write(
         for name in parts:
             write(name, f"metrics_{name}.json", pooled.rows(np.isin(pooled.images, parts[name].table.images)))
     write(config.eval.split, "metrics.json", pooled)
-    report.landmarks.write(workdir, pictures.picture)
+    report.landmarks.write(workdir, pictures.picture, spacing)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -346,16 +362,23 @@ class People:
 
 
 def _people(path: pathlib.Path, table: Predictions, pictures: data.SplitPictures) -> People | None:
-    """The raters of the pictures of `table`, whose distances are written; None where there are fewer than two, or no
-    point that all annotated. `pictures`: all of a domain."""
+    """The raters who annotated any of the pictures of `table`, whose distances are written; None where these are fewer
+    than two, or have no point in common. `pictures`: all of a domain."""
     of_raters, names = pictures.targets.of_raters, pictures.targets.landmarks.raters
     if of_raters is None or len(names) < 2:
         return None
     place = {image: i for i, image in enumerate(pictures.everything.images)}
     rows = [place[image] for image in table.images.tolist()]
     points, spacing = np.moveaxis(of_raters[rows], 1, 0), pictures.everything.spacing[rows]
+    took_part = np.isfinite(points).any(axis=(1, 2, 3))
+    if not took_part.all():
+        others = ", ".join(itertools.compress(names, ~took_part))
+        _log.warning("not compared with the network: %s, who annotated none of the evaluated pictures", others)
+    names, points = tuple(itertools.compress(names, took_part)), points[took_part]
     found = raters.Distances.of(table.xy, points, names, spacing)
-    if not found.known.any():
+    if len(names) < 2 or not found.known.any():
+        who = " and ".join(names) if len(names) > 1 else "two people"
+        _log.warning("no comparison with people: no point of the evaluated pictures is annotated by %s", who)
         return None
     raters.write(path, table, found)
     return People(names, points, spacing, raters.read(path, table))

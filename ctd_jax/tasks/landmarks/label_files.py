@@ -24,17 +24,20 @@ class LabelFiles(writer.Writer):
       names: of the landmarks.
       out: the csv file of landmarks.
       formats: of `labels.FORMATS`.
+      never_annotated: landmarks that are not predicted.
 
     Raises:
       UserError: there is no such format, or nothing can lie beside `out`.
     """
 
-    def __init__(self, names: Sequence[str], out: pathlib.Path, formats: Sequence[str]):
+    def __init__(
+        self, names: Sequence[str], out: pathlib.Path, formats: Sequence[str], *, never_annotated: Sequence[str] = ()
+    ):
         for name in formats:
             by_name.check_name("--format", name)
         if files.is_stream(out):
             raise UserError(f"--format writes files beside --out, and {out} is no file; give the name of a csv file")
-        self._names = tuple(names)
+        self._names, self._predicted = tuple(names), ~np.isin(names, never_annotated)
         self._places = {name: out.with_name(f"{out.stem}_{name}{FORMATS[name].suffix}") for name in formats}
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
@@ -43,7 +46,7 @@ class LabelFiles(writer.Writer):
         anywhere = np.broadcast_to(np.arange(len(self._names))[:, None], (len(given.files), len(self._names), 2))
         table = Predictions.from_points(
             [*map(str, given.files)], [""] * len(given.files), self._names, anywhere, confidence=anywhere[..., 0]
-        )
+        ).masked(self._predicted)
         tried = Labels(self._names, self._labelled(given, table, [(1, 1)] * len(given.files)))
         return {
             f"--format={name}": [place / file if file else place for file in by_name.write(tried, name)]
@@ -62,12 +65,16 @@ class LabelFiles(writer.Writer):
         """Nothing: a format may have one file for all pictures."""
 
     def close(self, given: Given, batches: Callable[[], Iterable[Done]]) -> None:
-        """What is there already was written by a process that was stopped here, of the same batches."""
+        """What is there already was written by a process that was stopped here, of the same batches. What lacks a point
+        or a spacing that the trial had is among `unwritten`."""
         labelled = (self._labelled(given, batch.found, tuple(batch.files.values())) for batch in batches())
         labels = Labels(self._names, tuple(itertools.chain.from_iterable(labelled)))
         for name, place in self._places.items() if labels.pictures else ():
             if not place.exists():
-                print(exporting.write_files(labels, name, place))
+                try:
+                    print(exporting.write_files(labels, name, place))
+                except UserError as error:
+                    given.unwritten.append(f"--format={name}: {place} could not be written, all else is there: {error}")
 
     def _labelled(self, given: Given, table: Predictions, sizes: Sequence[tuple[int, int]]) -> tuple[Labelled, ...]:
         """The pictures of a table, named by their paths below the folder that all of them lie in; points that are said

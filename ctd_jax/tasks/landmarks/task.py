@@ -221,8 +221,18 @@ class LandmarkTask(StudentTask):
 
     @property
     def _learned(self) -> np.ndarray:
-        """`[K]` whether a training picture has the landmark."""
-        return data.coverage.learned(self.pictures.trained_on.targets.xy)
+        """`[K]` whether a training picture teaches the landmark, or the run that this one goes on from knows it."""
+        taught = evaluate.taught(self.pictures.trained_on.targets).any(axis=0)
+        return taught | np.isin(self.landmarks.names, self._learned_before)
+
+    @property
+    def _learned_before(self) -> list[str]:
+        """Landmarks that the run that this one goes on from has learned."""
+        start, names = self._start or self._added_domains, self.landmarks.names
+        if not start:
+            return []
+        old = [name for name in names if not self._added_domains or name.split("/")[0] in self._added_domains.old]
+        return [name for name in old if name not in (start.meta.get("never_annotated") or ())]
 
     @property
     def meta(self) -> dict[str, Any]:
@@ -234,7 +244,7 @@ class LandmarkTask(StudentTask):
             "encoder": self.encoder,
             "input": self.teacher.input,
             "grey": self.pictures.grey_of_run,
-            "boxes": bool(np.isfinite(self.train.boxes[self.train.known]).all()),
+            "boxes": bool(np.isfinite(self.train.boxes[self.train.known]).any()),
             "flip_pairs": self.landmarks.flip_pairs,
             "normalizer": self.landmarks.normalizer,
             "absent": list(self.landmarks.absent) or None,
@@ -254,7 +264,7 @@ class LandmarkTask(StudentTask):
         passes = 2 if self._flip_order else 1  # of a picture through the network
         gflops = cost.gflops(self.model, self.size)
         of_picture = None if gflops is None else passes * gflops
-        facts = Facts(n_params, began, of_picture, digest, self.start_named)
+        facts = Facts(n_params, began, of_picture, digest, self.start_named, tuple(self._learned_before))
         return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
 
     @classmethod

@@ -46,12 +46,20 @@ def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> Teache
 
 
 def _domain(run: Run, config: ConfigDict, pictures: data.SplitPictures) -> str | None:
-    """That of the student's folder, or else one with the student's landmarks, or any; None: the run has no domains."""
+    """That of the student's pictures, or else one with its landmarks, or any; None: the run has no domains."""
     known = {name: one["landmarks"] for name, one in run.domains.items()}
     if not known:
         return None
-    folder, ours = pathlib.Path(config.data.root).name, list(pictures.targets.landmarks.names)
-    return folder if folder in known else next((name for name in known if known[name] == ours), next(iter(known)))
+    name, ours = _students(config.data), list(pictures.targets.landmarks.names)
+    return name if name in known else next((name for name in known if known[name] == ours), next(iter(known)))
+
+
+def _students(config: ConfigDict) -> str:
+    """The domain of `config`, `data` of configs/default.py, that the student is judged by; "": it has no name."""
+    if config.root == data.IN_PYTHON:
+        return ""
+    used = config.domains or data.LANDMARKS.domains(config, pathlib.Path())
+    return next(name for name in used if name not in config.helping)
 
 
 def _check_pictures(run: pathlib.Path, config: ConfigDict, pictures: data.SplitPictures) -> None:

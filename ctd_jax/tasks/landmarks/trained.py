@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import jax.numpy as jnp
 import numpy as np
-from jax import Array
+from jax import Array, lax
 
 from ctd_jax import data, metrics, trust
 from ctd_jax.data import norms
@@ -129,6 +129,15 @@ def with_presence(body: Look, may_be_absent: np.ndarray, temperature: float | No
     return look
 
 
+def _of_columns(body: Look, first: int, end: int) -> Look:
+    """`body` of a network without an encoder, for the landmarks from `first` to before `end`."""
+
+    def look(variables: Variables, batch: Batch) -> dict[str, Array]:
+        return {name: lax.slice_in_dim(seen, first, end, axis=1) for name, seen in body(variables, batch).items()}
+
+    return look
+
+
 def _exported(body: Look, names: Sequence[str], learned: np.ndarray) -> Callable[..., tuple[Array, ...]]:
     """What an export has: these outputs of `body`, where `learned`, `[K]`, is false `UNKNOWN`, and a confidence of
     0."""
@@ -172,19 +181,26 @@ class TrainedLandmarks(trained.Trained):
         domain = run.chosen(domain)
         absent, never = (tuple(meta.get(key) or ()) for key in ("absent", "never_annotated"))
         names, pairs, boxes = tuple(meta["landmarks"]), meta.get("flip_pairs"), meta["boxes"]
+        of_all, ends = data.Landmarks(names, pairs), (0, len(names))
         if domain:
             facts = run.domains[domain]
             first = names.index(f"{domain}/{facts['landmarks'][0]}")
-            variables = run.variables_of(domain, slice(first, first + len(facts["landmarks"])))
+            ends = first, first + len(facts["landmarks"])
+            variables = run.variables_of(domain, slice(*ends))
             names, pairs, boxes = tuple(facts["landmarks"]), facts["flip_pairs"], facts["boxes"]
             absent, never = (tuple(name for name in names if f"{domain}/{name}" in those) for those in (absent, never))
-        model = build(config, meta["encoder"], len(names))
         order = flip_order_of(config, data.Landmarks(names, pairs))
+        is_whole = config.model.network == "hourglass"  # each of its stacks reads the heatmaps of all domains
+        if is_whole and order is not None:
+            order = flip_order_of(config, of_all)
+        model = build(config, meta["encoder"], len(of_all.names if is_whole else names))
         made_of, mirrored = (model, meta["input"], order), order is not None
         known = run.evidence(domain, mirrored=mirrored)
         body: Look = look(*made_of)
-        evidence, outputs = known["evidence"], ["xy", "confidence"]
         seen_by_export: Look = look(*made_of, doubts=False)
+        if is_whole:
+            body, seen_by_export = (_of_columns(one, *ends) for one in (body, seen_by_export))
+        evidence, outputs = known["evidence"], ["xy", "confidence"]
         if evidence and np.isfinite(evidence.radius.factors()).any():
             outputs, seen_by_export = [*outputs, "radius"], with_radius(body, evidence.radius, config.data.image_size)
         absent = absent if presence.NAME in variables["params"] else ()  # presence.weight was 0
@@ -260,7 +276,7 @@ class TrainedLandmarks(trained.Trained):
         return written.Table(self.names, out, overlays, measured=measuring.out, measurements=measured, normal=known)
 
     def label_files(self, out: pathlib.Path, formats: Sequence[str]) -> LabelFiles:
-        return LabelFiles(self.names, out, formats)
+        return LabelFiles(self.names, out, formats, never_annotated=self.never_annotated)
 
     @property
     def outputs(self) -> dict[str, tuple[tuple[int, ...], str]]:
