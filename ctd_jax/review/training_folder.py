@@ -98,6 +98,9 @@ def write(
     if unused:
         _log.warning("%d pictures marked done have the split `unused`, and are not trained on: %s; give them another "
                      "in the new landmarks.csv", len(unused), tables.listed(unused, 3))  # fmt: skip
+    if splits_of and not any(splits.word(split).startswith("test") for split in splits_of.values()):
+        _log.warning("no picture that is written has the split test, and a training is refused without; put those of "
+                     "val and test into %s, too, or give --config.data.split=FILE", reviewed.root)  # fmt: skip
     with placing.new_folder(out) as new:
         for image in done:
             (new / image).parent.mkdir(parents=True, exist_ok=True)

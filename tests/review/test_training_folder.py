@@ -153,6 +153,17 @@ def test_a_labelled_picture_without_the_split_that_others_have_takes_no_part(roo
     assert reader.read(tmp_path / "new").splits[:4] == ("unused", "train", "train", "train")
 
 
+@pytest.mark.parametrize("has_test", [True, False])
+def test_a_folder_without_test_pictures_is_told_what_it_lacks(root, tmp_path, caplog, has_test):
+    with (root / "landmarks.csv").open(newline="") as file:
+        rows = list(csv.reader(file))
+    rows[-1][3:] = rows[-1][3:] if has_test else [""] * len(rows[-1][3:])  # the only row of test
+    with (root / "landmarks.csv").open("w", newline="") as file:
+        csv.writer(file).writerows(rows)
+    training_folder.write(folder.read(root), [edit("images/002.png", done=True)], tmp_path / "new")
+    assert ("no picture that is written has the split test" in caplog.text) != has_test
+
+
 def test_new_pictures_with_the_names_of_a_run_are_new(landmark_folder, tmp_path):
     """Their rows are without subjects, as those of the run."""
     root = landmark_folder(people=4, shots=1, size=16)
