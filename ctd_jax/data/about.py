@@ -109,11 +109,15 @@ def parse(content: Mapping[str, Any], where: str, faults: Faults) -> Landmarks:
 
 
 def _measurements(where: str, content: Mapping[str, Any], names: list[str]) -> tuple[Measurement, ...]:
-    given = content.get("measurements")
-    if isinstance(given, str):
-        path = definitions.ready(given)
-        return definitions.parse_file(tables.load_json(path), names, path.name)
-    return definitions.parse(given, names, where, content.get("derived_points"))
+    given, derived = content.get("measurements"), content.get("derived_points")
+    if not isinstance(given, str):
+        return definitions.parse(given, names, where, derived)
+    if not isinstance(derived, dict | None):
+        raise UserError(f"{where}: derived_points is {derived}; expected an object, each name with a point")
+    path = definitions.ready(given)
+    known = tables.load_json(path)
+    own = known | {"derived_points": known["derived_points"] | (derived or {})}
+    return definitions.parse_file(own, names, f"{where}, {path.name}" if derived else path.name)
 
 
 def _check_names(where: str, names: list[str]) -> None:

@@ -19,6 +19,7 @@ from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.data.points import read_folder
 from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.errors import UserError
+from ctd_jax.metrics import definitions
 
 REAL = pathlib.Path(__file__).parents[2] / "../shared/data"
 HEADER = ["image", "subject", "split", "left_x", "left_y", "right_x", "right_y", "tip_x", "tip_y"]
@@ -138,6 +139,17 @@ def test_measurements_that_come_along_and_points_that_are_made(root):
     write_json(root, measurements={"m": ["middle", "tip"]}, derived_points={"middle": {"midpoint": ["left", "right"]}})
     (one,) = read_folder(root).landmarks.measurements
     assert one.definition == [{"midpoint": ["left", "right"]}, "tip"]
+    write_json(root, measurements="fas_face", derived_points={"Sn": "tip", "inner canthus, left": "left"})
+    with pytest.raises(UserError, match="dataset.json, fas_face.json: .*names 'left_eye_outer', which is not one"):
+        read_folder(root)
+    points = json.loads(definitions.ready("fas_face").read_text())["derived_points"]
+    others = dict(zip(points, ["left", "right", "tip", "left", "tip", "left", "right"], strict=True))
+    write_json(root, measurements="fas_face", derived_points=others)
+    of = {one.name: one.definition for one in read_folder(root).landmarks.measurements}
+    assert of["palpebral fissure, left"] == ["left", "right"]
+    write_json(root, measurements="fas_face", derived_points=["Sn"])
+    with pytest.raises(UserError, match="derived_points is .*expected an object, each name with a point"):
+        read_folder(root)
     write_json(root, measurements="ceph")
     with pytest.raises(UserError, match="ceph: no such file of definitions; those that come along are ceph_basic"):
         read_folder(root)
