@@ -96,13 +96,13 @@ def standardize(x: Array, mean: Array, factor: Array, bias: Array, *, train: boo
       mean: that of its channels, as are `factor` and `bias`.
       factor: what the difference is multiplied by.
       bias: what is added.
-      train: only x is kept for the gradient, and x - mean is computed again.
+      train: on a CPU only x is kept for the gradient, and x - mean is computed again.
     """
 
     def plain(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
         return (x - mean) * factor + bias
 
-    return (jax.checkpoint(plain) if train else plain)(x, mean, factor, bias)
+    return (jax.checkpoint(plain) if train and _for_cpu() else plain)(x, mean, factor, bias)
 
 
 def relu(x: Array) -> Array:
