@@ -100,19 +100,19 @@ def split(
       listed: the pictures.
       config: `data` of configs/default.py.
       given: image -> split of a file; None: what is listed with the pictures, else chosen at random.
-      helping: all of them are trained on, but those whose split is `unused`.
+      helping: all of them are trained on, but those that are listed as `unused`.
 
     Raises:
       UserError: no training pictures, fewer than the budget, or pictures that can't be read.
     """
-    said = listed.splits if given is None else given
     if helping:
-        split_of = splits.all_train(listed.images, given=said, annotated=listed.annotated, unlabelled=config.unlabelled)
+        kept = {"annotated": listed.annotated, "unlabelled": config.unlabelled}
+        split_of = splits.all_train(listed.images, given=listed.splits, **kept)
     else:
         split_of = splits.assign(
             listed.images,
             listed.subjects,
-            given=said,
+            given=listed.splits if given is None else given,
             seed=config.seed,
             budget=config.budget,
             share=config.share,

@@ -145,14 +145,14 @@ def assign(
 def all_train(
     images: Sequence[str],
     *,
-    given: Sequence[str] | Mapping[str, str] | None,
+    given: Sequence[str] | None,
     annotated: Sequence[bool] | None,
     unlabelled: str = "",
 ) -> list[str]:
     """The splits of the pictures of a helping domain: all are trained on that have an annotation, of every split but
-    `unused`. Arguments as of `assign`."""
-    given = of_images(given, images) if isinstance(given, Mapping) else given or [""] * len(images)
-    splits = [UNUSED if word(split) == UNUSED else "train" for split in given]
+    `unused`. Arguments as of `assign`; `given`: what is listed with the pictures, not the split file of a run, which
+    calls `unused` what was beyond its budget."""
+    splits = [UNUSED if word(split) == UNUSED else "train" for split in given or [""] * len(images)]
     _leave_out(splits, annotated, unlabelled)
     return splits
 

@@ -65,6 +65,15 @@ class Pictures:
         """The only picture whose file is called `stem`, but for the ending: as in `find`, that of the longest end of
         this path, or of its last part; ./ before it says that it is the path below the root."""
         fitting, name = self._fitting(stem, self._by_stem), os.path.normpath(stem)
+        beside = f"{os.path.basename(os.path.dirname(at))}/{name}"
+        if (
+            stem.startswith("./")
+            and "/" not in name
+            and key(beside) in self._by_stem
+            and f"./{key(name)}" in self._by_stem
+        ):
+            raise Fault("missing picture", f"{at}: picture {name} may be {fitting[0]} or one of {beside}.*; give the "
+                        "folder of label files that lies as the pictures do")  # fmt: skip
         if len(fitting) != 1:
             found = f"{len(fitting)}: {tables.listed(fitting, 3)}" if fitting else "none"
             raise Fault("missing picture", f"{at}: expected one picture {name}.* in {self.root}, found {found}")

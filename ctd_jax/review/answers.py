@@ -121,7 +121,7 @@ class Answers:
         first = []
         if blinding.has_changed(opened, self._shown, self._reviewed.names):
             word = f"open {len(opened) + 1}" if opened else "open"
-            holds = {"blinded": self._shown.blinded, "repeat": self._shown.repeat}
+            holds = {"blinded": self._shown.blinded, "repeat": self._shown.repeat, "current": True}
             first = [{"id": word, "kind": "open", "landmarks": self._reviewed.names, **holds, "at": at}]
         self._journal.append([*first, *self._sorting.new_entries(), *entries])
 
@@ -204,7 +204,7 @@ class Answers:
         """The answer to a window that may not edit; one of a server before this one has to be opened anew."""
         if self._lease.holds(_word(asked, "window")):
             return None
-        return failure(NEW, 410) if self._lease.is_new else failure(LOST, 409)
+        return failure(LOST, 409) if self._lease.knows(_word(asked, "window")) else failure(NEW, 410)
 
     def _image(self, request: Request) -> str:
         """The picture that is asked for by its title: a page that is older than this server may have another list."""

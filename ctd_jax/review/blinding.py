@@ -118,8 +118,9 @@ def has_changed(opened: Sequence[Mapping[str, Any]], shown: Shown, names: Sequen
     """Whether something else holds than the last of the journal's `open` says. `names`: of the landmarks."""
     if not opened:
         return True
-    before = opened[-1].get("blinded", False), opened[-1].get("repeat", 0.0), tuple(opened[-1]["landmarks"])
-    return before != (shown.blinded, shown.repeat, tuple(names))
+    last = opened[-1]
+    before = last.get("blinded", False), last.get("repeat", 0.0), tuple(last["landmarks"]), last.get("current", False)
+    return before != (shown.blinded, shown.repeat, tuple(names), True)
 
 
 def is_blinded(

@@ -12,11 +12,13 @@ class Lease:
     def __init__(self) -> None:
         self._window: str | None = None  # None: this server has seen none; "": the last one has left
         self._seen = 0.0
+        self._known: set[str] = set()
         self._lock = threading.Lock()
 
     def claim(self, window: str, *, take: bool = False) -> bool:
         """Whether a window that is being opened may edit: no other does, or it takes over."""
         with self._lock:
+            self._known.add(window)
             is_free = self._window in (None, "", window) or time.monotonic() - self._seen > EXPIRES
             return (take or is_free) and self._hold(window)
 
@@ -25,10 +27,9 @@ class Lease:
         with self._lock:
             return self._window == window and self._hold(window)
 
-    @property
-    def is_new(self) -> bool:
-        """Whether no window has been opened: those that ask are of a server before this one."""
-        return self._window is None
+    def knows(self, window: str) -> bool:
+        """Whether a window has asked to be opened here, and is not of a server before this one."""
+        return window in self._known
 
     def leave(self, window: str) -> None:
         with self._lock:

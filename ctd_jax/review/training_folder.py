@@ -141,7 +141,8 @@ def points_of(key: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
     placed, nowhere = {}, {"x": None, "y": None, "state": ABSENT}
     if review.done.get(key):
         opened = review.opened.get(key, {})
-        shown = () if opened.get("blinded") else opened.get("landmarks", reviewed.names)
+        all_known = opened.get("landmarks") if opened.get("current") else None  # before, it was that of the first edit
+        shown = () if opened.get("blinded") else all_known or reviewed.names
         placed, labels = review.points.get(key, {}), {name: labels[name] for name in shown if name in labels}
     return {name: dict(placed.get(name) or labels.get(name) or nowhere) for name in reviewed.names}
 

@@ -128,13 +128,14 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
 
 
 def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
-    """Those of split.csv, and `trained_on` of the runs that this one went on from.
+    """Those of split.csv, and `trained_on` of the runs that this one went on from or was taught by.
 
     Raises:
       UserError: a file of the run is missing or damaged.
     """
-    before = trained_on(workdir) if (workdir / FILE).exists() else []
-    return [*splits.read(workdir / "split.csv"), *before]
+    rows = splits.read(workdir / "split.csv")
+    own = set(map(tuple, rows))
+    return [*rows, *(row for row in trained_on(workdir) if tuple(row) not in own)]
 
 
 def trained_on(workdir: pathlib.Path) -> list[list[str]]:

@@ -439,7 +439,6 @@ class StudentTask(abc.ABC):
 
 
 def _say_unread(run: str) -> None:
-    """Warns of a `teacher.run` without a term that reads it; raises UserError if there is no such folder."""
-    if not os.path.isdir(run):
-        raise UserError(f"teacher.run: no such folder, {run}; no term of the loss would read it, so leave it empty")
-    _log.warning("teacher.run is %s, but no term of the loss reads it: nothing of it is used", run)
+    """Warns of a `teacher.run` without a term that reads it."""
+    where = "" if os.path.isdir(run) else ", which is not there"
+    _log.warning("teacher.run is %s%s, but no term of the loss reads it: nothing of it is used", run, where)

@@ -35,6 +35,8 @@ TRAINING_ONLY = ("adapters", "coordinates")  # parameters that a run's network l
 UNFINISHED = ".orbax-checkpoint-tmp"  # in the name of a checkpoint that is being written
 LATEST = 2  # checkpoints that are kept to continue from: one is whole where the other is damaged
 ORBAX_TIMEOUT = 4 * 10**9  # seconds, which never pass: a disk that fails raises an error in any case
+CONCLUDED = ("boxes", "never_annotated")  # parts of a run's meta that follow from its annotations and its start
+LATER = ("annotations", "flip_pairs")  # parts that older versions did not keep of a run of recognition
 READ_TRIES = 3  # a training may remove the checkpoint that a reader was about to read
 
 
@@ -316,8 +318,13 @@ def remove_all_but(workdir: pathlib.Path, whole: Iterable[Checkpoint]) -> None:
 
 def _check_meta(one: Checkpoint, meta: dict[str, Any]) -> None:
     """Raises UserError if a part of `meta` is another one in the checkpoint. (Orbax would return arrays of other shapes
-    without a warning.)"""
-    differ = [key for key, value in json.loads(json.dumps(meta)).items() if one.meta.get(key) != value]
+    without a warning.) What older versions did not keep of a run, or concluded otherwise, is not compared."""
+    compared = {key: value for key, value in json.loads(json.dumps(meta)).items() if key not in CONCLUDED}
+    differ = [
+        key
+        for key, value in compared.items()
+        if one.meta.get(key) != value and not (key in LATER and key not in one.meta)
+    ]
     if differ:
         raise UserError(
             f"{one.folder}: {' and '.join(differ)} of this run have changed since it began; restore them, or start "

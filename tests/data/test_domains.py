@@ -208,14 +208,24 @@ def test_one_budget_for_each_domain_and_none_for_a_helper(kind, tmp_path):
     assert {split: set(helped.split(split).domain.tolist()) for split in ("val", "test")} == {"val": {1}, "test": {1}}
 
 
-def test_what_is_unused_of_a_helper_does_not_help(kind, tmp_path):
+def test_what_a_run_left_unused_of_a_helper_helps(kind, tmp_path):
+    """Its split.csv calls so what was beyond the budget."""
     first, second = kind[2]
     helping = {"data__helping": (first,), "data__helped": True}
     rows = load_any(kind, tmp_path, **helping).rows()
     splits = {image: "unused" if image == rows[2][0] else split for image, _, split, _ in rows}
     (tmp_path / "split.csv").write_text("\n".join(["image,split", *map(",".join, splits.items())]))
     pictures = load_any(kind, tmp_path, data__split=str(tmp_path / "split.csv"), **helping)
-    assert counts(pictures) == {first: 7, second: 4} and pictures.split_of[2] == "unused"
+    assert counts(pictures) == {first: 8, second: 4}
+
+
+def test_what_is_listed_as_unused_of_a_helper_does_not_help(landmark_folder, tmp_path):
+    roots = [landmark_folder(people=4, shots=1, size=32, name=name) for name in ("north", "south")]
+    table = roots[0] / "landmarks.csv"
+    table.write_text(table.read_text().replace(",test,", ",Unused,"))
+    keys = {"data__root": ",".join(map(str, roots)), "data__helping": ("north",), "data__helped": True}
+    pictures = data.load(tiny.config("none", domains_config, **keys).data, tmp_path)
+    assert counts(pictures) == {"north": 3, "south": 2} and pictures.split_of[3] == "unused"
 
 
 def test_a_helper_that_does_not_help_is_left_out(kind, tmp_path):

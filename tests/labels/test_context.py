@@ -113,6 +113,9 @@ def test_a_label_file_is_of_the_picture_of_its_path(pictures, caplog):
     for stem in ("a", "b", "./b", "third/b"):
         with pytest.raises(Fault, match=f"expected one picture {stem.removeprefix('./')}.* found 2: "):
             pictures.of_stem(stem, "labels")
+    with pytest.raises(Fault, match="labels/other/a.pts: picture a may be a.png or one of other/a"):
+        pictures.of_stem("./a", "labels/other/a.pts")  # `other` alone was given
+    assert pictures.of_stem("./a", "labels/third/a.pts") == "a.png"
     (pictures.root / "sub/b.png").unlink()
     moved = Pictures(pictures.root)
     assert moved.of_stem("./sub/b", "sub/b.pts") == "other/sub/b.png"

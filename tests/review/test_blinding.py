@@ -108,9 +108,10 @@ def test_the_share_of_the_journal_holds_on():
     assert blinding.repeat_of(None, [OPENED]) == 0.0 == blinding.repeat_of(None, [])
     shown = blinding.Shown((), (), True, 0.2)
     plain = blinding.Shown((), (), False)
-    assert blinding.has_changed([], shown, ["tip"]) and not blinding.has_changed(entries[:1], shown, ["tip"])
-    assert blinding.has_changed([OPENED], shown, ["tip"]) and not blinding.has_changed([OPENED], plain, ["tip"])
-    assert blinding.has_changed([OPENED], plain, ["tip", "base"])
+    now, as_shown = OPENED | {"current": True}, entries[0] | {"current": True}
+    assert blinding.has_changed([], shown, ["tip"]) and not blinding.has_changed([as_shown], shown, ["tip"])
+    assert blinding.has_changed([now], shown, ["tip"]) and not blinding.has_changed([now], plain, ["tip"])
+    assert blinding.has_changed([now], plain, ["tip", "base"]) and blinding.has_changed([OPENED], plain, ["tip"])
 
 
 # ---------------------------------------------------------------- the server

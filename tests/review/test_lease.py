@@ -22,5 +22,5 @@ def test_the_second_window_waits_or_takes_over(monkeypatch):
 
 def test_a_window_of_a_server_before_is_opened_anew():
     held = lease.Lease()
-    assert not held.holds("a") and held.is_new
-    assert held.claim("a") and held.holds("a") and not held.is_new and not held.claim("b")
+    assert held.claim("b") and held.knows("b") and not held.holds("a") and not held.knows("a")
+    assert held.claim("a", take=True) and held.knows("a") and not held.holds("b") and held.knows("b")

@@ -70,7 +70,9 @@ def test_a_landmark_that_was_added_later_is_of_nobody(root):
         opened, done = map(json.loads, path.read_text().splitlines())
         for names in (done["points"], opened["landmarks"]) if rater == "anna" else (done["points"],):
             names.pop("chin") if isinstance(names, dict) else names.remove("chin")
-        path.write_text("".join(json.dumps(entry) + "\n" for entry in (opened | {"blinded": blinded}, done)))
+        path.write_text(
+            "".join(json.dumps(entry) + "\n" for entry in (opened | {"blinded": blinded, "current": True}, done))
+        )
     reviewed, found = raters.read(root)
     chin = reviewed.names.index("chin")
     assert [np.isnan(said.xy[0]).all(-1).nonzero()[0].tolist() for said in found.values()] == [[chin], [chin]]

@@ -174,7 +174,6 @@ def test_an_error_of_coordinates_by_hand():
     ("module", "changes", "message"),
     [
         (fpd, {"teacher__run": ""}, "constraints.kd.weight .* teacher.run is empty; .*--config=fsf_teacher:demo"),
-        (student, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; no term .* so leave it empty"),
         (fsf_ld, {"teacher__run": "nowhere"}, "teacher.run: no such folder, nowhere; make one .*=fsf_teacher"),
         (fpd, {"data__image_size": 128}, "data.image_size is 64 in .* and 128 here"),
         (fsf_ld, {"constraints__hint__layers": ("stage9",)}, "names 'stage9'; the student's features are deconv1, "),

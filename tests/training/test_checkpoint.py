@@ -106,6 +106,14 @@ def test_a_state_with_another_meta_is_not_restored(run):
         checkpoint.resume(run, state(0), META | {"landmarks": ("chin", "jaw")})
 
 
+def test_what_older_versions_did_not_keep_or_concluded_otherwise_is_not_compared(run):
+    write(run, {1: 0.1})
+    newer = {"annotations": "of boxes", "flip_pairs": True, "boxes": True, "never_annotated": ["chin"]}
+    assert checkpoint.resume(run, state(0), META | newer)[0] == 1
+    with pytest.raises(UserError, match="1: absent of this run have changed"):
+        checkpoint.resume(run, state(0), META | newer | {"absent": ["chin"]})
+
+
 def test_no_checkpoint_yet(run, tmp_path):
     assert checkpoint.resume(run, state(0), META) == (0, None, [])
     with pytest.raises(UserError, match="no checkpoint yet"):

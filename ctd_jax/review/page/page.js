@@ -48,14 +48,16 @@ class Page {
   }
 
   /* From time to time: whether the server is there, and whether this window may edit. One that may again, after another
-     one did or the server was started again, begins anew with what is on the disk. One whose edits have waited for the
-     server takes over at once from the window that was opened with it: later, they would go over newer ones. */
+     one did or the server was started again, begins anew with what is on the disk. One that was opened by the server
+     before, and has edits, takes over at once from the window that was opened with this one: later, they would go over
+     newer ones. */
   async ask() {
     if (this.isAsking) return;
     this.isAsking = true;
     const isLost = () => !this.review || this.outbox.isLost;
     if (!isLost()) await this.outbox.ping();
-    const takes = this.outbox.wasGone && this.outbox.waiting.length > 0;
+    const { trouble, waiting } = this.outbox;
+    const takes = Boolean(trouble) && trouble.kind === "anew" && waiting.length > 0;
     if (isLost() && !this.outbox.sending) await this.open(takes); // else what is being sent would not be in the answer
     this.isAsking = false;
   }

@@ -94,7 +94,6 @@ class Outbox {
     this.trouble = null; // {kind: "gone", "taken", "anew" or "refused", message}
     this.sending = false;
     this.most = 200; // edits of a request
-    this.wasGone = false; // the server, since when edits may wait
   }
 
   add(edit) {
@@ -152,13 +151,11 @@ class Outbox {
 
   failed(error) {
     const kind = error instanceof Refused ? { 409: "taken", 410: "anew" }[error.status] || "refused" : "gone";
-    this.wasGone ||= kind === "gone";
     this.say({ kind, message: error.message });
   }
 
   say(trouble) {
     this.trouble = trouble;
-    if (!trouble) this.wasGone = false;
     this.onChange();
   }
 }
