@@ -17,7 +17,6 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
-from ctd_jax.models import layers
 from ctd_jax.typing import Tree, Variables
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 even where the default is bfloat16 or TF32
@@ -93,9 +92,7 @@ def _normalize(norm: nn.BatchNorm, x_BHWC: Array, variables: list[_DomainVariabl
         """`[domains, C]` -> that of each picture's domain, `[B, 1, ..., C]`."""
         return table[domain].reshape(len(x), *[1] * (x.ndim - 2), -1)
 
-    factor = jax.lax.rsqrt(var + norm.epsilon) * scale
-    of_each = map(of_pictures, (mean, factor, bias))
-    y = layers.standardize(x, *of_each, train=not norm.use_running_average)
+    y = (x - of_pictures(mean)) * of_pictures(jax.lax.rsqrt(var + norm.epsilon) * scale) + of_pictures(bias)
     return y.astype(norm.dtype or x_BHWC.dtype)
 
 

@@ -57,52 +57,7 @@ def batch_norm(
     """
     if train and axis_name and lax.axis_size(axis_name) == 1:
         axis_name = None  # XLA:CPU copies the data of a mean even over one device
-    return BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, axis_name=axis_name, name=name)
-
-
-class BatchNorm(nn.BatchNorm):
-    """That of Flax in less memory, see `standardize`: of Flax's own, a training keeps x - mean beside x, which is a
-    quarter of all that a step of ResNet-50 keeps."""
-
-    @nn.compact
-    def __call__(self, x: Array) -> Array:  # type: ignore[override]  # `batch_norm` has said whether it trains
-        channels = x.shape[-1:]
-        running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
-        running_var = self.variable("batch_stats", "var", jnp.ones, channels)
-        scale = self.param("scale", self.scale_init, channels)
-        bias = self.param("bias", self.bias_init, channels)
-        x_float = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if self.use_running_average:
-            mean, var = running_mean.value, running_var.value
-        else:
-            over = tuple(range(x.ndim - 1))
-            mean, square = x_float.mean(over), (x_float**2).mean(over)
-            if self.axis_name and not self.is_initializing():
-                mean, square = lax.pmean(jnp.stack((mean, square)), self.axis_name)
-            var = jnp.maximum(square - mean**2, 0)
-            if not self.is_initializing():
-                for running, batch in ((running_mean, mean), (running_var, var)):
-                    running.value = self.momentum * running.value + (1 - self.momentum) * batch
-        factor = lax.rsqrt(var + self.epsilon) * scale
-        y = standardize(x_float, mean, factor, bias, train=not self.use_running_average)
-        return y.astype(self.dtype or x.dtype)
-
-
-def standardize(x: Array, mean: Array, factor: Array, bias: Array, *, train: bool) -> Array:
-    """(x - mean) factor + bias.
-
-    Args:
-      x: `[B, ..., C]`.
-      mean: that of its channels, as are `factor` and `bias`.
-      factor: what the difference is multiplied by.
-      bias: what is added.
-      train: on a CPU only x is kept for the gradient, and x - mean is computed again.
-    """
-
-    def plain(x: Array, mean: Array, factor: Array, bias: Array) -> Array:
-        return (x - mean) * factor + bias
-
-    return (jax.checkpoint(plain) if train and _for_cpu() else plain)(x, mean, factor, bias)
+    return nn.BatchNorm(not train, momentum=momentum, epsilon=epsilon, dtype=dtype, axis_name=axis_name, name=name)
 
 
 def relu(x: Array) -> Array:
