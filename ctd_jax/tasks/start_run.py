@@ -128,14 +128,13 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
 
 
 def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
-    """Those of split.csv, and `trained_on` of the runs that this one went on from or was taught by.
+    """Those of split.csv, and `trained_on` of the runs that this one went on from.
 
     Raises:
       UserError: a file of the run is missing or damaged.
     """
-    rows = splits.read(workdir / "split.csv")
-    own = set(map(tuple, rows))
-    return [*rows, *(row for row in trained_on(workdir) if tuple(row) not in own)]
+    before = trained_on(workdir) if (workdir / FILE).exists() else []
+    return [*splits.read(workdir / "split.csv"), *before]
 
 
 def trained_on(workdir: pathlib.Path) -> list[list[str]]:
