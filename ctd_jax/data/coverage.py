@@ -17,11 +17,6 @@ def annotated(xy: np.ndarray) -> list[bool] | None:
     return (~np.isnan(xy).any(-1)).any(-1).tolist() if xy.shape[1] else None
 
 
-def learned(xy: np.ndarray) -> np.ndarray:
-    """`[K]` whether any of N training pictures has each landmark. `xy`: `[N, K, 2]`, NaN: unknown."""
-    return (~np.isnan(xy).any(-1)).any(0)
-
-
 def check(xy: np.ndarray, split_of: Sequence[str], title: str = "") -> None:
     """Checks that every split can be learned from or judged by.
 
@@ -34,7 +29,7 @@ def check(xy: np.ndarray, split_of: Sequence[str], title: str = "") -> None:
       UserError: nothing is annotated in a split, or nothing that train has.
     """
     known, parts = ~np.isnan(xy).any(-1), splits.parts(split_of)
-    of_train = learned(xy[parts["train"]])
+    of_train = known[parts["train"]].any(0)
     for name, rows in parts.items():
         if not known[rows].any():
             raise UserError(f"{title}none of the {len(rows)} pictures of split {name} has an annotated landmark")

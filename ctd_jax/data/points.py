@@ -39,6 +39,16 @@ class Points:
     draws: bool = False  # whether a training draws one of them, see `raters.draw`
     channels: ClassVar[int] = 0
 
+    @property
+    def taught(self) -> np.ndarray:
+        """`[N, K]` whether a picture of the training teaches a landmark: it is annotated, and, where raters are drawn,
+        by one of those who annotated the picture."""
+        known: np.ndarray = np.isfinite(self.xy).all(axis=-1)
+        if not self.draws or self.of_raters is None:
+            return known
+        placed = np.isfinite(self.of_raters).all(axis=-1)
+        return known & (placed.any(axis=1) | ~placed.any(axis=(1, 2))[:, None])
+
     def take(self, indices: np.ndarray) -> "Points":
         return self._changed(lambda xy: xy[indices])
 

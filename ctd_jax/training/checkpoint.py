@@ -319,12 +319,9 @@ def remove_all_but(workdir: pathlib.Path, whole: Iterable[Checkpoint]) -> None:
 def _check_meta(one: Checkpoint, meta: dict[str, Any]) -> None:
     """Raises UserError if a part of `meta` is another one in the checkpoint. (Orbax would return arrays of other shapes
     without a warning.) What older versions did not keep of a run, or concluded otherwise, is not compared."""
-    compared = {key: value for key, value in json.loads(json.dumps(meta)).items() if key not in CONCLUDED}
-    differ = [
-        key
-        for key, value in compared.items()
-        if one.meta.get(key) != value and not (key in LATER and key not in one.meta)
-    ]
+    passed = {*CONCLUDED, *(key for key in LATER if key not in one.meta)}
+    compared = {key: value for key, value in json.loads(json.dumps(meta)).items() if key not in passed}
+    differ = [key for key, value in compared.items() if one.meta.get(key) != value]
     if differ:
         raise UserError(
             f"{one.folder}: {' and '.join(differ)} of this run have changed since it began; restore them, or start "

@@ -107,16 +107,6 @@ def _table(
     )
 
 
-def taught(points: data.Points) -> np.ndarray:
-    """`[N, K]` whether each of N training pictures teaches a landmark: it is annotated, and, where raters are drawn, by
-    one of those who annotated the picture."""
-    known: np.ndarray = np.isfinite(points.xy).all(axis=-1)
-    if not points.draws or points.of_raters is None:
-        return known
-    placed = np.isfinite(points.of_raters).all(axis=-1)
-    return known & (placed.any(axis=1) | ~placed.any(axis=(1, 2))[:, None])
-
-
 def _evidence(val: Looked, features: np.ndarray | None, known: data.Landmarks, *, mirrored: bool) -> trust.Evidence:
     """What the pictures of val of a domain show, whose landmarks are `known`; `features` are those of its training
     pictures."""
@@ -197,7 +187,7 @@ def evaluate(
     splits = {name: pictures.split(name) for name in pictures.splits_called(config.eval.split)}
     size = config.eval.batch_size
     train = pictures.trained_on
-    learned = taught(train.targets).any(axis=0) | np.isin(pictures.targets.landmarks.names, facts.learned_before)
+    learned = train.targets.taught.any(axis=0) | np.isin(pictures.targets.landmarks.names, facts.learned_before)
 
     def looked(part: data.Dataset) -> Looked:
         found = look_at(look, variables, part, parallel, size)
@@ -293,7 +283,7 @@ def _write(
         measured = agreement.Measured.from_predictions(presence.there_alone(pooled), known.measurements, spacing)
         agreement.write(workdir / "measurements.csv", measured)
         measured = agreement.read(workdir / "measurements.csv")
-    annotated = taught(pictures.split("train").targets)  # [N, K]
+    annotated = pictures.split("train").targets.taught  # [N, K]
     predicted = np.isfinite(pooled.xy).all(axis=(0, 2))
     of_run = {
         "normalizer": known.normalizer,

@@ -222,7 +222,7 @@ class LandmarkTask(StudentTask):
     @property
     def _learned(self) -> np.ndarray:
         """`[K]` whether a training picture teaches the landmark, or the run that this one goes on from knows it."""
-        taught = evaluate.taught(self.pictures.trained_on.targets).any(axis=0)
+        taught = self.pictures.trained_on.targets.taught.any(axis=0)
         return taught | np.isin(self.landmarks.names, self._learned_before)
 
     @property
