@@ -10,7 +10,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import Predictor
+from ctd_jax import Predictor, run_folder
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.review import journal
@@ -188,7 +188,7 @@ def test_domains_have_their_people(tmp_path):
     from ctd_jax.review import candidates
 
     (tmp_path / "a.png").write_bytes(b"a")
-    (tmp_path / "split.csv").write_text(splits.text([("hips/x.png", "hips/anna", "train", "0" * 64)]))
+    run_folder.begin(tmp_path, tiny.config("none"), [("hips/x.png", "hips/anna", "train", "0" * 64)])
 
     class Table:
         images, subjects = ("a.png",), ("anna",)
@@ -206,9 +206,8 @@ def test_domains_have_their_people(tmp_path):
 
 
 def test_the_command_that_labels_them_says_the_domain(cli, tmp_path):
-    for place in ("run", "new"):
-        (tmp_path / place).mkdir()
-    (tmp_path / "run/split.csv").write_text(splits.text([("hips/x.png", "hips/anna", "train", "0" * 64)]))
+    (tmp_path / "new").mkdir()
+    run_folder.begin(tmp_path / "run", tiny.config("none"), [("hips/x.png", "hips/anna", "train", "0" * 64)])
     Image.new("L", (4, 4)).save(tmp_path / "new/a.png")
     given = [f"--workdir={tmp_path / 'run'}", tmp_path / "new", f"--out={tmp_path / 'next.csv'}"]
     code, said, error = cli(MODULE, *given, "--domain=hips")
@@ -224,9 +223,25 @@ def test_people_are_known_by_their_pictures_where_the_run_had_no_names(tmp_path)
     (tmp_path / "a.png").write_bytes(b"a")
     (tmp_path / "b.png").write_bytes(b"b")
     row = ("old.png", "old.png", "test", hashlib.sha256(b"a").hexdigest())
-    (tmp_path / "split.csv").write_text(splits.text([row]))
+    run_folder.begin(tmp_path, tiny.config("none"), [row])
 
     class Table:
         images, subjects = ("a.png", "b.png"), ("anna", "anna")
 
     assert candidates.find(tmp_path, Table.images, Table, (), [tmp_path]).free == ()
+
+
+def test_people_of_the_run_that_taught_it_are_not_new(tmp_path):
+    from ctd_jax.review import candidates
+
+    config = tiny.config("none", teacher__run=str(tmp_path / "teacher"))
+    config.constraints.kd.weight = 1.0
+    run_folder.begin(tmp_path / "teacher", tiny.config("none"), [("x.png", "anna", "train", "0" * 64)])
+    run_folder.begin(tmp_path / "student", config, [("y.png", "ben", "train", "1" * 64)])
+    (tmp_path / "a.png").write_bytes(b"a")
+
+    class Table:
+        images, subjects = ("a.png",), ("anna",)
+
+    found = candidates.find(tmp_path, Table.images, Table, (), [tmp_path / "student"])
+    assert found.free == () and found.left_out == {"of its people": ("a.png",)}

@@ -21,7 +21,8 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> SplitPicture
     """Reads, checks and splits the pictures of the domains that `config` (the `data` part of a configuration) uses.
 
     The split is made domain by domain, and `share` and `budget` are of each domain's training pictures, but for those
-    of `helping`: all their pictures but the `unused` ones are trained on if `helped`, else the domain is left out.
+    of `helping`: all their pictures but the `unused` and `unlabelled` ones are trained on if `helped`, else the domain
+    is left out.
 
     Raises:
       UserError: all that is wrong with any domain.
@@ -100,7 +101,7 @@ def split(
       listed: the pictures.
       config: `data` of configs/default.py.
       given: image -> split of a file; None: what is listed with the pictures, else chosen at random.
-      helping: all of them are trained on, but those that are listed as `unused`.
+      helping: all of them are trained on, but those listed as `unused` or `unlabelled`.
 
     Raises:
       UserError: no training pictures, fewer than the budget, or pictures that can't be read.

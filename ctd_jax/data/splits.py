@@ -150,9 +150,10 @@ def all_train(
     unlabelled: str = "",
 ) -> list[str]:
     """The splits of the pictures of a helping domain: all are trained on that have an annotation, of every split but
-    `unused`. Arguments as of `assign`; `given`: what is listed with the pictures, not the split file of a run, which
-    calls `unused` what was beyond its budget."""
-    splits = [UNUSED if word(split) == UNUSED else "train" for split in given or [""] * len(images)]
+    `unused` and `unlabelled`. Arguments as of `assign`; `given`: what is listed with the pictures, not the split file
+    of a run, which calls `unused` what was beyond its budget."""
+    kept = {UNUSED, UNLABELLED}
+    splits = [word(split) if word(split) in kept else "train" for split in given or [""] * len(images)]
     _leave_out(splits, annotated, unlabelled)
     return splits
 

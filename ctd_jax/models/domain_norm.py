@@ -17,6 +17,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
+from ctd_jax.models import layers
 from ctd_jax.typing import Tree, Variables
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 even where the default is bfloat16 or TF32
@@ -92,7 +93,8 @@ def _normalize(norm: nn.BatchNorm, x_BHWC: Array, variables: list[_DomainVariabl
         """`[domains, C]` -> that of each picture's domain, `[B, 1, ..., C]`."""
         return table[domain].reshape(len(x), *[1] * (x.ndim - 2), -1)
 
-    y = (x - of_pictures(mean)) * of_pictures(jax.lax.rsqrt(var + norm.epsilon) * scale) + of_pictures(bias)
+    factor = jax.lax.rsqrt(var + norm.epsilon) * scale
+    y = layers.standardize(x, *map(of_pictures, (mean, factor, bias)))
     return y.astype(norm.dtype or x_BHWC.dtype)
 
 

@@ -128,13 +128,12 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
 
 
 def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
-    """Those of split.csv, and `trained_on` of the runs that this one went on from.
+    """Those of split.csv, and `trained_on`.
 
     Raises:
       UserError: a file of the run is missing or damaged.
     """
-    before = trained_on(workdir) if (workdir / FILE).exists() else []
-    return [*splits.read(workdir / "split.csv"), *before]
+    return [*splits.read(workdir / "split.csv"), *trained_on(workdir)]
 
 
 def trained_on(workdir: pathlib.Path) -> list[list[str]]:

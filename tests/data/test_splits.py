@@ -131,10 +131,10 @@ def test_leaks_are_warned_of(caplog):
     assert "first 22_0.png (val) and 22_2.png (test)" in caplog.text
 
 
-def test_a_helper_trains_on_every_split_but_unused():
-    given, annotated = ["test", "Unused", "", "val"], [True, True, True, False]
-    found = splits.all_train(list("abcd"), given=given, annotated=annotated)
-    assert found == ["train", "unused", "train", "unlabelled"]
+def test_a_helper_trains_on_every_split_but_unused_and_unlabelled():
+    given, annotated = ["test", "Unused", "", "val", "unlabelled"], [True, True, True, False, True]
+    found = splits.all_train(list("abcde"), given=given, annotated=annotated)
+    assert found == ["train", "unused", "train", "unlabelled", "unlabelled"]
     assert splits.all_train(list("abcd"), given=None, annotated=None) == ["train"] * 4
 
 
