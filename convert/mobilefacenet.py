@@ -56,6 +56,7 @@ def original(state: port.State, path: str) -> port.Original:
     """The network, the same for every file."""
     return port.Original(
         name="the MobileFaceNet of github.com/foamliu/MobileFaceNet",
+        converter="mobilefacenet",
         source="github.com/foamliu/MobileFaceNet, Apache-2.0; arXiv 1804.07573",
         encoder={"name": "mobilefacenet", "num_outputs": 128},
         input=port.IMAGENET,

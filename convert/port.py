@@ -31,21 +31,25 @@ class Original(NamedTuple):
 
     Attributes:
       name: for messages.
+      converter: the command that converts it, `ctd-jax convert NAME`.
       source: where its weights come from, and the paper.
       encoder: keyword arguments of `models.build_encoder`.
       input: see `models.normalize`.
       layer: the file's name of a layer, from ours ("stage1_block0/conv1").
       forward: computes its stages, by our names, from an engine and a picture `[1, 3, H, W]`; maps are NCHW.
       size: H and W of the picture on which port and original are compared.
+      doubt: from the file's arrays, what makes another converter likelier, in words; "": nothing.
     """
 
     name: str
+    converter: str
     source: str
     encoder: dict[str, Any]
     input: dict[str, Any]
     layer: Callable[[str], str]
     forward: Callable[[Any, Any], dict[str, Any]]
     size: tuple[int, int]
+    doubt: Callable[[State], str] = lambda state: ""
 
     def metadata(self) -> dict[str, Any]:
         """What a weight file says of the network."""
@@ -86,7 +90,8 @@ def port(state: State, original: Original, path: str) -> dict[str, Any]:
         if key not in state:
             missing.append(key)
             continue
-        value = state[key]
+        with np.errstate(over="ignore"):  # `compare` refuses what is not finite
+            value = np.asarray(state[key], np.float32)
         if value.ndim == 4 and expected.ndim == 2 and value.shape[2:] == (1, 1):
             value = value[:, :, 0, 0]  # a classifier written as a 1x1 convolution
         flat[name] = value.transpose(2, 3, 1, 0) if value.ndim == 4 else value.T  # out, in, height, width
@@ -102,9 +107,11 @@ def port(state: State, original: Original, path: str) -> dict[str, Any]:
         if keys
     ]
     if found:
-        raise UserError(
-            f"{path}: not {original.name}, or not the whole of it; it seems to be {seems(state)}. {'; '.join(found)}."
-        )
+        network = seems(state)
+        known = f"{path}: not {original.name}, or not the whole of it"
+        if f"convert {original.converter}" in network:
+            raise UserError(f"{known}, though its layers have that network's names. {'; '.join(found)}.")
+        raise UserError(f"{known}; it seems to be {network}. {'; '.join(found)}.")
     return unflatten_dict(flat, sep="/")
 
 
@@ -135,7 +142,8 @@ def compare(variables: Mapping[str, Any], state: State, original: Original, path
         ours = jax.jit(lambda v: encoder.apply(v, image, train=False))(variables)
         for stage, value in original.forward(engine, engine.array(np.moveaxis(np.asarray(image), -1, 1))).items():
             want = np.moveaxis(np.asarray(value), 1, -1)
-            differences[stage] = float(np.max(np.abs(ours[stage] - want)) / np.max(np.abs(want)))
+            largest = np.max(np.abs(want)) or 1.0  # a stage of zeros
+            differences[stage] = float(np.max(np.abs(ours[stage] - want)) / largest)
     worst = max(differences, key=lambda stage: np.nan_to_num(differences[stage], nan=np.inf))
     if not differences[worst] <= TOLERANCE:  # NaN is refused too
         raise UserError(
@@ -164,6 +172,8 @@ def convert(
     original = describe(state, path)
     variables = port(state, original, path)
     engine, differences = compare(variables, state, original, path)
+    if doubt := original.doubt(state):
+        print(f"warning: {path}: {doubt}", file=sys.stderr)
     return variables, original.metadata(), engine, differences
 
 

@@ -1,6 +1,7 @@
 """ResNet-18, 34 and 50 by PyTorch's names, in PyTorch's and in Caffe's version, for two converters."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -50,6 +51,19 @@ def original(
             f"{path}: it seems to be {seems(state)}, trained on {other}, as it has {num_outputs} classes; take "
             f"`ctd-jax convert {command}`."
         )
+
+    def doubt(state: State) -> str:
+        if network != "resnet50" or num_outputs == CLASSES["VGGFace2" if caffe else "ImageNet"]:
+            return ""
+        varies = _stem_variance(state, rename, described["input"])
+        if not (varies > 30 if caffe else varies < 1 / 300):
+            return ""
+        return (
+            f"pictures as {described['name']} takes them would vary {varies:.2g} times as much after the first "
+            f"convolution as its batch norm has seen; if the network was first trained on {other}, take "
+            f"`ctd-jax convert {command}`, whose strides, pooling and input are others"
+        )
+
     encoder = {
         "name": network,
         "num_outputs": num_outputs,
@@ -62,8 +76,18 @@ def original(
         layer=lambda layer: rename(renamed(layer, LAYERS)),
         forward=lambda net, x: forward(net, x, network=network, caffe=caffe, rename=rename),
         size=(64, 96),
+        doubt=doubt,
         **described,
     )
+
+
+def _stem_variance(state: State, rename: Callable[[str], str], input_spec: Mapping[str, Any]) -> float:
+    """The variance after the first convolution of pictures of noise, as a part of the one that its batch norm has; the
+    median over channels. With pictures of 0..255 for those of about -2..2, or the reverse, it is 3300 times as large,
+    or as small."""
+    pixel = 255 / math.sqrt(12) / input_spec["scale"] / np.array(input_spec["std"])
+    weight, variance = state[f"{rename('conv1')}.weight"], state[f"{rename('bn1')}.running_var"]
+    return float(np.median(np.sum((weight * pixel[:, None, None]) ** 2, axis=(1, 2, 3)) / (variance + 1e-5)))
 
 
 def forward(net: Any, x: Any, *, network: str, caffe: bool, rename: Callable[[str], str]) -> dict[str, Any]:

@@ -24,6 +24,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from typing import Any, BinaryIO, NamedTuple, cast
 
+import ml_dtypes  # of JAX; NumPy knows bfloat16 by it
 import numpy as np
 import safetensors
 import safetensors.numpy
@@ -34,9 +35,10 @@ LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 STORAGES = {
     "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "LongStorage": "<i8",
     "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "<i1", "ByteStorage": "<u1", "BoolStorage": "<?",
+    "BFloat16Storage": np.dtype(ml_dtypes.bfloat16).name,
 }  # fmt: skip
 EXTENSIONS = {"EXT1", "EXT2", "EXT4"}
-PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.")  # of networks inside of others
+PREFIXES = ("module.", "backbone.", "encoder.", "model.", "net.", "_orig_mod.")  # of networks inside of others
 SLACK = 2**24  # bytes
 MAX_OPCODES = 1_000_000  # of a pickle; that of a ResNet-50 has 10,000
 REMEDY = (

@@ -28,6 +28,7 @@ def original(state: port.State, path: str) -> port.Original:
         caffe=False,
         rename=rename,
         name=f"torchvision's {network}",
+        converter="torchvision",
         source=SOURCE,
         input=port.IMAGENET,
     )

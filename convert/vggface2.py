@@ -33,6 +33,7 @@ def original(state: port.State, path: str) -> port.Original:
         caffe=True,
         rename=matconvnet if is_matconvnet else str,
         name="ResNet-50 of VGGFace2",
+        converter="vggface2",
         source="VGGFace2, "
         + ("by way of MatConvNet" if is_matconvnet else "as in VGGFace2-pytorch")
         + "; arXiv 1710.08092",

@@ -177,9 +177,13 @@ def set_up() -> None:
     import jax
 
     if not jax.config.values["jax_compilation_cache_dir"]:
-        cache = os.environ.get("XDG_CACHE_HOME", os.path.expanduser("~/.cache"))
-        jax.config.update("jax_compilation_cache_dir", os.path.join(cache, "ctd_jax"))
+        jax.config.update("jax_compilation_cache_dir", cache())
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
+
+
+def cache() -> str:
+    """The folder of compiled programs, where nobody has told JAX another."""
+    return os.path.join(os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache"), "ctd_jax")
 
 
 def _say_of_thread(ended: threading.ExceptHookArgs) -> None:

@@ -8,8 +8,8 @@ annotations. Shown is A - B of every metric: an error below 0 means that A is be
 difference) are over people, each with all their pictures, also of few (three and more). They cover other people, not
 other trainings: repeat those with another seed before you believe a small difference.
 
-Where A or B is a run, the error of the mean shape of its training labels (A's, if both are) stands beside theirs. It is
-a table too: RUN/mean_shape.csv can be A or B.
+Where A or B is a run, the error of the mean shape of its training labels (A's, if both are) stands beside theirs, if
+both predict every point. It is a table too: RUN/mean_shape.csv can be A or B.
 
 Normaliser, radii and the threshold of a failure are those of A, or of B where only B is a run. For two tables there is
 no NME, the radii are 2, 2.5, 3 and 4 mm, and a failure is an error above 4 mm, where mm are known, else above 10 px.
@@ -103,13 +103,16 @@ def main() -> None:
     a, b = map(metrics.read_predictions, tables)
     a = paired.aligned(a, b, (str(paths[0]), str(paths[1])))
     result = paired.difference([a], [b], **_settings(run))
-    result["mean_shape"] = _mean_shape(run) if run else {}
+    shape = _mean_shape(run) if run else {}
+    result["mean_shape"] = {} if "n_left_out" in result else shape
     if result["n_subjects"] < 2:
         _log.warning("there is only one subject, which says nothing about others: no interval and no p-value")
     if "n_left_out" in result:
+        also = ", and so is the mean shape, whose error is of all points (RUN/mean_shape.csv can be B)" if shape else ""
         _log.warning(
-            "%d annotated points are not predicted by one of the two, or by both; they are left out",
+            "%d annotated points are not predicted by one of the two, or by both; they are left out%s",
             result["n_left_out"],
+            also,
         )
     _write({"a": _paths[0], "b": _paths[1]} | result)
     warnings = [
@@ -153,12 +156,16 @@ def _say_of_others(tools: Sequence[str]) -> None:
             raise UserError(f"--metrics: expected one or several of {', '.join(peers.PEERS)}, found {name!r}")
     if len(_paths) != 1:
         raise UserError(f"--metrics: expected one run or table, found {len(_paths)}; --help shows examples")
-    used = {option for name in tools for option in peers.PEERS[name].uses}
+    uses = [peers.PEERS[name].uses for name in tools]
+    used = {option for one in uses for option in one}
     given = {"normalizer": _NORMALIZER.value, "radii": _RADII.value, "threshold": _THRESHOLD.value}
     given |= {name: flag.value for name, flag in _OF_METRICS.items() if name not in ("truth", "spacing")}
     for name, value in given.items():
         if value is not None and name not in used:
             raise UserError(f"--{name}: {','.join(tools)} would not use it; leave it out")
+    used_alone = any("normalizer" in one and "normalizer_mm" not in one for one in uses)
+    if _NORMALIZER.value and not used_alone and given["normalizer_mm"] is None:
+        raise UserError(f"--normalizer: {','.join(tools)} would use it only with --normalizer_mm; give both or none")
     path = pathlib.Path(_paths[0])
     table, taken = foreign.read(_table(path), _OF_METRICS["truth"].value, _above_0("spacing"))
     known = _result(path).get("normalizer") if path.is_dir() else None

@@ -134,6 +134,10 @@ def _check_writable(out: pathlib.Path) -> None:
         found = f"{out} is a folder" if out.is_dir() else f"nothing can be written to {parent}"
         raise UserError(f"--out: {found}; give the name of a file")
     beside = out.with_name(f"{out.name}.json")
+    if out.exists() and not _is_description(beside):
+        raise UserError(
+            f"--out: {out} is there already, and is no export that {beside.name} describes; give another name"
+        )
     if beside.exists() and not _is_description(beside):
         raise UserError(f"--out: {beside}, where its description goes, is there already; give another name")
 

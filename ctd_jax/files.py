@@ -193,9 +193,19 @@ def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
         raise UserError(f"--{flag}: {path} ends in {found}, but {what}")
 
 
+def is_run(folder: pathlib.Path) -> bool:
+    """Whether a folder is a run, finished or not."""
+    return all((folder / name).exists() for name in ("config.json", "split.csv"))
+
+
+def is_result(folder: pathlib.Path) -> bool:
+    """Whether a folder is a run, or a study of several: what lies in it is none of the user's data."""
+    return is_run(folder) or ((folder / "tfds").exists() and (folder / "runs").is_dir())
+
+
 def check_not_of_a_run(flag: str, path: str | os.PathLike) -> None:
     """Raises UserError if `path`, which `flag` gave, is the place of a file that a run leaves, or a domain of one."""
     place = pathlib.Path(os.path.realpath(path))
     mine = place.name in OF_A_RUN or re.fullmatch(r"metrics_.*\.json", place.name)
-    if mine and any(all((above / one).exists() for one in ("config.json", "split.csv")) for above in place.parents[:2]):
+    if mine and any(map(is_run, place.parents[:2])):
         raise UserError(f"--{flag}: {path} is where the run keeps its own; give another place")

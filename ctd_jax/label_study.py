@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from ml_collections import ConfigDict
 
 from ctd_jax import files, report, training_run
-from ctd_jax.config import config_hash, load_config
+from ctd_jax.config import check_config, config_hash, load_config
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.study import CHOOSING_SEED, Line, Run, Study, Trial
@@ -34,21 +34,25 @@ class LabelStudy(Study[Method, str]):
         self._methods, self._overrides, self._out = methods, overrides, out
         self._best: dict[str, Run] = {}  # of each method, among the runs that are compared
 
-    def check(self, grids: Mapping[str, Sequence[str]], budgets: Sequence[int]) -> None:
+    def check(self, grids: Mapping[str, Sequence[str]], budgets: Sequence[int], choose_at: int) -> None:
         """Finds what is wrong with any method or number of labels before the first run.
 
         Args:
           grids: settings of each method.
           budgets: numbers of labelled pictures, 0 for all.
+          choose_at: as of `compare`.
 
         Raises:
           UserError: a message that begins with the method's name.
         """
+        tried = sorted({*budgets, choose_at}, key=lambda budget: budget or float("inf"))
         for name, grid in grids.items():
-            *_, config = [self._configured(name, setting) for setting in grid]
-            config.data.budget = max(budgets, key=lambda budget: budget or float("inf"))
             try:
-                task, _ = training_run.prepare(config, self._out / "tfds")
+                for setting in grid:
+                    config = self._configured(name, setting)
+                    for config.data.budget in tried:
+                        check_config(config)
+                task, _ = training_run.prepare(config, self._out / "tfds")  # the last setting with most labels
             except UserError as error:
                 raise UserError(f"{name}: {error}") from error
             if len(task.pictures.evaluated) > 1:
@@ -58,7 +62,7 @@ class LabelStudy(Study[Method, str]):
                     "--config.data.helping=('NAME',)"
                 )
             (pictures,) = task.pictures.evaluated.values()
-            if config.data.budget == 0 and len(pictures.split("train")) in budgets:
+            if 0 in budgets and len(pictures.split("train")) in budgets:
                 raise UserError(
                     f"--budgets has {len(pictures.split('train'))} and all, which are the same pictures; leave one out"
                 )

@@ -50,6 +50,7 @@ OF_THE_STUDY = {  # keys that differ from run to run -> what says their values
     "data.budget": "--budgets=N,N,... gives the numbers of labels",
     "data.budget_seed": "it is the seed of each run",
 }
+NOT_CHOSEN = OF_THE_STUDY | {"eval.split": "settings are chosen on val"}  # keys that a grid can't have -> why
 _overrides: list[str] = []
 
 
@@ -78,7 +79,7 @@ def main() -> None:
     with contextlib.ExitStack() as stack:
         for name in methods:  # side by side, each process has its own
             stack.enter_context(lock.held(out / "runs" / name))
-        study.check(grids, [*budgets, choose_at])
+        study.check(grids, budgets, choose_at)
         study.workers = stack.enter_context(cluster.joined(_CLUSTER.value, out))
         print(study.compare(grids, budgets, choose_at=choose_at, seeds=_SEEDS.value, reference=reference))
 
@@ -105,6 +106,10 @@ def _budget(text: str) -> int:
 
 
 def _check_grids(grids: dict[str, tuple[str, ...]]) -> None:
+    for name, grid in grids.items():
+        for key in (change.partition("=")[0] for setting in grid for change in setting.split()):
+            if key in NOT_CHOSEN:
+                raise UserError(f"the grid of {name} has {key}: {NOT_CHOSEN[key]}; leave it out")
     sizes = {name: len(grid) for name, grid in grids.items()}
     if len(set(sizes.values())) > 1:
         raise UserError(

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import tasks, training_run
-from ctd_jax.config import check_config, load_config
+from ctd_jax import files, tasks, training_run
+from ctd_jax.config import check_config, check_keys, expand_paths, load_config
 from ctd_jax.data import IN_PYTHON, LANDMARKS, from_lists
 from ctd_jax.errors import UserError
 
@@ -56,7 +56,7 @@ class LabelledPictures:
 
 
 def train(
-    config: str | ConfigDict,
+    config: str | os.PathLike[str] | ConfigDict,
     workdir: str | os.PathLike[str],
     data: str | os.PathLike[str] | LabelledPictures | None = None,
     *,
@@ -66,7 +66,7 @@ def train(
 
     Args:
       config: the name of a configuration, "ctd_ed" or "ctd_ed:paper", the path of one, or a configuration.
-      workdir: folder for what the run leaves behind.
+      workdir: folder for what the run leaves behind; ~ is the home folder here and in every path.
       data: a folder, or pictures with landmarks; None: what the configuration names.
       overrides: key -> value, as --config.KEY=VALUE has them: {"train.steps": 400}.
 
@@ -80,17 +80,23 @@ def train(
     if isinstance(config, ConfigDict):
         if changes:
             raise UserError("overrides are for a configuration that is named; change the keys of this one")
-        made = config.copy_and_resolve_references()
+        check_keys(config)
+        made = ConfigDict(config.to_dict())
     else:
-        made = load_config(config, changes)
+        made = load_config(os.fspath(config), changes)
+    if isinstance(data, LabelledPictures):
+        made.data.root = IN_PYTHON
+    elif isinstance(data, str | os.PathLike):
+        made.data.root = os.fspath(data)
+    elif data is not None:
+        raise UserError(f"data is a {type(data).__name__}; expected a folder, or ctd_jax.LabelledPictures")
+    expand_paths(made)
     check_config(made)
     pictures = None
     if isinstance(data, LabelledPictures):
         if tasks.of(made).targets is not LANDMARKS:
             raise UserError(f"LabelledPictures have landmarks, and {made.name} learns {made.task}; give a folder")
-        made.data.root = IN_PYTHON
         fields = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
         pictures = from_lists(made.data, **fields)
-    elif data is not None:
-        made.data.root = os.path.expanduser(os.fspath(data))
-    return training_run.train_and_evaluate(made, pathlib.Path(workdir), pictures=pictures)
+    place = pathlib.Path(files.path_of("workdir", os.fspath(workdir)))
+    return training_run.train_and_evaluate(made, place, pictures=pictures)

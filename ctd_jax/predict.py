@@ -189,6 +189,8 @@ def main() -> None:
     asked = _opened()
     asked.writers[0].prepare()
     with unfinished.beside(out, asked.batches) as folder:
+        if not (folder.exists() or asked.predictor.trained.has_points):
+            _check_new(asked)
         if _CLUSTER.value and asked.batches > 1:
             share = Share(1, min(asked.batches, PARTS))
             _predict_on_workers(asked, share.among)
@@ -232,8 +234,8 @@ def _opened() -> Asked:
         given.spacing = given_spacing.read(
             _SPACING.value, _SCALE.value, given.files, predictor.names, detector=bool(_IMAGER_SPACING.value)
         )
-    for writer in writers:
-        given.check_kept(writer.outputs(given))
+        predictor.check_scale(given.spacing)
+    given.check_kept({flag: written for writer in writers for flag, written in writer.outputs(given).items()})
     facts = _facts(predictor, given) if len(predictor.batches(given)) > 1 else {}
     return Asked(predictor, given, writers, facts)
 
@@ -289,6 +291,13 @@ def _predict(asked: Asked, kept: Unfinished) -> None:
         for writer in writers if batch.files else ():
             writer.add(given, batch)
         kept.append(batch.to_json(predictor.trained))
+
+
+def _check_new(asked: Asked) -> None:
+    """Raises UserError if a class map is there already, which somebody may have corrected."""
+    maps = (asked.given.beside(pathlib.Path(_OUT.value), file) for file in asked.given.files)
+    if there := next((path for path in maps if path.exists()), None):
+        raise UserError(f"--out: {there} is there already, and may have corrections; move it, or give another --out")
 
 
 def _check_there(asked: Asked, kept: Unfinished, batches: Iterable[Mapping[str, Any]]) -> None:

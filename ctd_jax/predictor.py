@@ -153,6 +153,7 @@ class Predictor:
             given.spacing = given_spacing.of_objects(
                 spacing, scale, given.files, self.names, detector=bool(imager_spacing)
             )
+            self.check_scale(given.spacing)
         found = [batch.found for batch in self.found(given, self.batches(given)) if batch.files]
         given.check_done("no result")
         result: Any = self.trained.result(tuple(map(str, given.files)), found)
@@ -169,6 +170,15 @@ class Predictor:
             raise UserError(
                 f"{run} finds {self.trained.what}, to which no spacing is needed; leave out spacing and scale"
             )
+
+    def check_scale(self, spacing: given_spacing.GivenSpacing) -> None:
+        """Raises UserError where the mm are given between two landmarks of which one is never predicted."""
+        for name in (spacing.scale or ())[:2]:
+            if name in self.trained.never_annotated:
+                raise UserError(
+                    f"scale names {name!r}, which is not predicted, because no training picture had it annotated; give "
+                    "other landmarks"
+                )
 
     def batches(self, given: Given) -> range:
         """The numbers of the batches that the pictures are seen in: always the same ones together."""
@@ -242,9 +252,8 @@ def _trained(workdir: pathlib.Path, domain: str | None, mirror: bool | None) -> 
     return network
 
 
-def _several(pictures: Pictures) -> list[str | os.PathLike | np.ndarray]:
-    if isinstance(pictures, str | os.PathLike):
-        return [pictures]
-    if isinstance(pictures, np.ndarray) and pictures.ndim < 4:
-        return [pictures]
-    return list(pictures)
+def _several(pictures: Any) -> list[str | os.PathLike | np.ndarray]:
+    """`Pictures` as a list: an array of NumPy, JAX or PyTorch may be one picture; what is no picture is refused in its
+    turn."""
+    one = isinstance(pictures, str | os.PathLike) or getattr(pictures, "ndim", 0) in (2, 3)
+    return [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)

@@ -199,8 +199,15 @@ class Study(abc.ABC, Generic[Method, Setting]):
         """The runs of trials, which are named by the arguments of `trial`. What is told and written is in their order,
         wherever they are trained. One that ran away is an error, unless they are for `choosing`."""
         trials = [self.trial(*one) for one in wanted]
+        of_name: dict[str, Trial] = {}
         for trial in trials:
             trial.config.grid = ()
+            if (other := of_name.setdefault(trial.name, trial)) is not trial:
+                one, two = (", ".join(map(str, each.cells.values())) for each in (other, trial))
+                raise UserError(
+                    f"{self._runs / trial.name}: two runs of the study are this one: {one}, and {two}; leave one out, "
+                    "or, if they name different files, give these different names"
+                )
         left = {
             trial.name: _Training(trial.config, self._runs / trial.name, self._cache)
             for trial in trials
@@ -252,8 +259,8 @@ class Study(abc.ABC, Generic[Method, Setting]):
                          "then; remove the runs that are older than that", path, workdir)  # fmt: skip
 
     def write(self, summary: Mapping[str, Any]) -> None:
-        """Writes the summary beside the table."""
-        files.write_text(self._table.with_suffix(".json"), json.dumps(summary, indent=1) + "\n")
+        """Writes the summary beside the table; null for a number that is unknown."""
+        files.write_text(self._table.with_suffix(".json"), json.dumps(_with_null(summary), indent=1) + "\n")
 
     def _write_table(self) -> None:
         keys = list(dict.fromkeys(key for line in self.lines for key in line))
@@ -267,6 +274,15 @@ class Study(abc.ABC, Generic[Method, Setting]):
             left = (self.total - self._done) * self._seconds / self._trained / workers / 60
             took += f"; about {left:.0f} min left"
         print(f"run {number}: {what}{took and f' ({took})'}", file=sys.stderr)
+
+
+def _with_null(content: Any) -> Any:
+    """The content of a json file, with None for numbers that are not finite."""
+    if isinstance(content, Mapping):
+        return {key: _with_null(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_with_null(value) for value in content]
+    return None if isinstance(content, float) and not math.isfinite(content) else content
 
 
 def _read_other_roots(trainings: Sequence[_Training]) -> None:

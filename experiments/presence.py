@@ -37,7 +37,8 @@ def cover(root: pathlib.Path, out: pathlib.Path, seed: int = 0) -> None:
     (out / "images").mkdir(parents=True, exist_ok=True)
     rows = []
     for i, image in enumerate(table.images):
-        picture = np.array(ImageOps.exif_transpose(Image.open(root / image)).convert("RGB"))
+        with (root / image).open("rb") as file:  # by its path, Pillow opens some that it then doesn't turn upright
+            picture = np.array(ImageOps.exif_transpose(Image.open(file)).convert("RGB"))
         xy = table.xy[i].copy()
         half = SIDE * np.ptp(xy, axis=0).max() / 2
         may_be = [names.index(name) for name in LANDMARKS]

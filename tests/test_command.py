@@ -164,6 +164,17 @@ def test_flags_know_the_home_folder_and_no_urls(cli, monkeypatch, tmp_path):
     assert code == 2 and "https://a.b/c.png is a URL" in error
 
 
+@pytest.mark.parametrize(
+    ("given", "place"), [(None, "/home/anna/.cache"), ("", "/home/anna/.cache"), ("/fast", "/fast")]
+)
+def test_where_compiled_programs_are_kept(given, place, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    if given is not None:
+        monkeypatch.setenv("XDG_CACHE_HOME", given)
+    assert command.cache() == f"{place}/ctd_jax"
+
+
 def test_a_result_is_not_written_under_the_name_of_another_format(cli, tmp_path):
     for module, flag, said in (
         ("ctd_jax.compare", "--out=d.xlsx", "d.xlsx ends in .xlsx, but what is written is JSON"),

@@ -119,6 +119,7 @@ def test_one_subject(compare):
         (("A.csv", "--metrics=payer,sleap", "--threshold=1"), "--threshold: payer,sleap would not use it"),
         (("A.csv", "--metrics=gu2net", "--grid=512", "--size=9x9"), "--grid: expected WIDTHxHEIGHT in pixels"),
         (("A.csv", "--metrics=payer", "--normalizer=p0,p1", "--normalizer_mm=-1"), "--normalizer_mm: expected numbers"),
+        (("A.csv", "--metrics=payer,gu2net", "--normalizer=p0,p1"), "--normalizer: payer,gu2net would use it only"),
         (("A.csv", "--metrics=payer", "--spacing=0.1"), "--spacing: A.csv is a table of a run"),
         (("A.csv", "--metrics=mmpose", "--normalizer=p0,eye"), "'eye' is no landmark"),
     ],
@@ -168,6 +169,10 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     code, out, error = cli("ctd_jax.compare", "B.csv", "run")
     assert (code, error) == (0, "") and out.startswith("B is no better than the mean shape of its training labels.\nA ")
     assert "mean shape" in out and next(line for line in out.splitlines() if " px " in line).endswith("  4.32")
+    metrics.write_predictions("B.csv", BASE.masked(BASE.images[:, None] != "1.png"))
+    code, out, error = cli("ctd_jax.compare", "B.csv", "run", "--out=d.json")
+    assert code == 0 and "2 annotated points are not predicted" in error and "RUN/mean_shape.csv" in error
+    assert "mean shape  " not in out and json.loads((tmp_path / "d.json").read_text())["mean_shape"] == {}
     (run / "metrics.json").unlink()
     code, _, error = cli("ctd_jax.compare", "run", "B.csv")
     assert code == 2 and "is the run finished?" in error

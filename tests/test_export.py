@@ -5,6 +5,7 @@ import importlib
 import importlib.util
 import json
 import pathlib
+import runpy
 import shutil
 import subprocess
 import sys
@@ -103,7 +104,7 @@ def test_an_export_that_differs_is_refused(run_export, to, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
-def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tmp_path, monkeypatch):
+def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tmp_path, monkeypatch, capsys):
     """The example against `predict`: tall and wide pictures, larger and smaller than the network's, and a box."""
     form_of(to)
     example = REPO / "docs" / f"serve_{to}.py"
@@ -111,33 +112,53 @@ def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tm
     assert run_export(to)[0] == 0
     face = Image.fromarray(synthetic.draw(3, 0, size=64, seed=5)[0])
 
-    def served(*arguments):
-        command = [sys.executable, example, tmp_path / "out/landmarks", "face.png", *arguments]
-        done = subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        rows = [line.split(",") for line in done.stdout.splitlines()]
+    def run(*arguments):
+        """What the example prints, or the sentence that it ends with."""
+        monkeypatch.setattr(sys, "argv", list(map(str, (example, tmp_path / "out/landmarks", *arguments))))
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(example))
+        except SystemExit as end:
+            return end.code
+        return capsys.readouterr().out
+
+    def served(*arguments, picture="face.png"):
+        rows = [line.split(",") for line in run(picture, *arguments).splitlines()]
         assert [row[0] for row in rows] == list(synthetic.LANDMARKS)
         return np.array([row[1:] for row in rows], float)
 
-    def predicted(*arguments):
-        code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", "face.png", "--out=p.csv", *arguments)
+    def predicted(*arguments, picture="face.png"):
+        code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", picture, "--out=p.csv", *arguments)
         assert code == 0, error
         with (tmp_path / "p.csv").open(newline="") as file:
             return [[float(row[key]) for key in ("x", "y", "confidence")] for row in csv.DictReader(file)]
 
-    for size in ((200, 91), (27, 70)):
+    for size in ((200, 91), (27, 70), (300, 3)):
         face.resize(size).save(tmp_path / "face.png")
         np.testing.assert_allclose(served(), predicted(), atol=0.01)
     transparent = face.convert("RGBA")
     transparent.putalpha(Image.linear_gradient("L").resize(face.size))
     transparent.save(tmp_path / "face.png")
     np.testing.assert_allclose(served(), predicted(), atol=0.01)
+    exif = Image.Exif()
+    exif[0x112] = 6
+    face.resize((90, 64)).convert("L").save(tmp_path / "turned.tif", exif=exif)
+    np.testing.assert_allclose(served(picture="turned.tif"), predicted(picture="turned.tif"), atol=0.01)
+    (tmp_path / "no.dcm").write_bytes(b"no picture")
+    assert run("no.dcm").startswith("no.dcm: not a kind of picture that this example reads; save it as an 8-bit PNG (")
+    assert run("face.png", 1, 2, 3, 4) == "expected no box: it learned whole pictures; found 1 2 3 4"
 
     best = checkpoint.best
     monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
     assert run_export(to)[0] == 0
     (tmp_path / "boxes.csv").write_text("image,box_x0,box_y0,box_x1,box_y1\nface.png,3,5.5,21.25,60\n")
     np.testing.assert_allclose(served(3, 5.5, 21.25, 60), predicted("--boxes=boxes.csv"), atol=0.01)
+    for wrong in ("", "3 5.5 21.25", "21.25 60 3 5.5", "3 5.5 21.25 x", "70 5.5 80 60"):
+        expected = f"expected x0 y0 x1 y1, two corners of a box in it; found {wrong or 'nothing'}"
+        assert run("face.png", *wrong.split()) == expected
+    if to == "stablehlo":
+        (tmp_path / "out/landmarks.json").write_text('{"classes": [], "size": 32}')
+        assert run("face.png").endswith("out/landmarks: finds no landmarks, which is all that this example prints")
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
@@ -215,6 +236,7 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
         (["--out=empty"], "--out: empty is a folder"),
         (["--out=report.html"], "--out: report.html ends in .html, but what is written is ONNX"),
         (["--out=network.tflite"], "--out: network.tflite ends in .tflite, but what is written is ONNX"),
+        (["--out=mine"], "--out: mine is there already, and is no export that mine.json describes; give another name"),
         (["--out=kept"], "--out: kept.json, where its description goes, is there already; give another name"),
         (["--out=one.png/landmarks"], "one.png; give the name of a file"),
         (["--config.data.root="], "only --config.data.root=DIR is read"),
@@ -228,6 +250,7 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
 def test_mistakes(run_export, tmp_path, arguments, message):
     form_of("onnx")
     (tmp_path / "one.png").touch()
+    (tmp_path / "mine").write_text("mine")
     (tmp_path / "empty").mkdir()
     (tmp_path / "kept.json").write_text("mine")
     (tmp_path / "out").mkdir()  # of an export that has been moved: no hindrance
@@ -236,8 +259,8 @@ def test_mistakes(run_export, tmp_path, arguments, message):
     assert (code, out) == (2, "")
     assert error.startswith("error: ") and len(error.splitlines()) == 1
     assert message in error
-    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty", "kept.json", "out"}
-    assert (tmp_path / "kept.json").read_text() == "mine"
+    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "mine", "empty", "kept.json", "out"}
+    assert (tmp_path / "kept.json").read_text() == (tmp_path / "mine").read_text() == "mine"
 
 
 def test_runs_that_can_not_be_exported(run_export, finished_run, landmark_folder, tmp_path):

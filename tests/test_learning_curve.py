@@ -9,6 +9,7 @@ import pathlib
 import shutil
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from PIL import Image
 
 from ctd_jax import training_run
 from ctd_jax.data import synthetic
+from ctd_jax.errors import UserError
+from ctd_jax.label_study import LabelStudy
 from ctd_jax.training import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -320,7 +323,10 @@ def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, mon
         (["--configs=ft", "--budgets=2,9"], ["ft: data.budget asks for 9", "there are 8"]),
         (["--configs=ft", "--budgets=2", "--choose_at=9"], ["ft: data.budget asks for 9", "there are 8"]),
         (["--configs=ft", "--budgets=2,8,all"], ["--budgets has 8 and all", "leave one out"]),
-        (["--configs=ft", '--config.grid=("seed=2","train.lr=1","seed=3")'], ["--config.train.lr: no such key"]),
+        (["--configs=ft", "--budgets=2,all", "--config.data.share=0.5"], ["ft: data.share is 0.5 and data.budget 2"]),
+        (["--configs=ft", '--config.grid=("train.steps=2","train.lr=1","train.steps=3")'], ["train.lr: no such key"]),
+        (["--configs=ft", '--config.grid=("train.steps=2","seed=3")'], ["the grid of ft has seed: --seeds=N trains"]),
+        (["--configs=ft", '--config.grid=("eval.split=val",)'], ["the grid of ft has eval.split: settings are chosen"]),
         (["--configs=ft", "--config.grid=()", "--config.train.batch_size=6"], ["ft: train.batch_size is 6"]),
     ],
 )
@@ -331,6 +337,16 @@ def test_mistakes(call, tmp_path, more, parts):
     assert "Traceback" not in error
     assert all(part in error for part in parts), error
     assert not (tmp_path / "runs").exists()
+
+
+def test_settings_may_be_chosen_with_all_labels_beside_a_budget_of_as_many(monkeypatch, tmp_path):
+    """Only --budgets may not have the same pictures twice: choosing and comparing are runs apart."""
+    pictures = SimpleNamespace(evaluated={"": SimpleNamespace(split=lambda _: range(8))})
+    monkeypatch.setattr(training_run, "prepare", lambda *_: (SimpleNamespace(pictures=pictures), None))
+    study = LabelStudy({"ft": "ft"}, [], tmp_path)
+    study.check({"ft": ("",)}, [2, 8], 0)
+    with pytest.raises(UserError, match="--budgets has 8 and all"):
+        study.check({"ft": ("",)}, [8, 0], 8)
 
 
 def test_methods_with_grids_of_unequal_sizes_are_refused(cli, tmp_path, monkeypatch, teacher_file):

@@ -8,9 +8,11 @@ import re
 import numpy as np
 import pytest
 import tiny
+from ml_collections import ConfigDict, FrozenConfigDict
 from PIL import Image
 
 import ctd_jax
+from ctd_jax import training_run
 from ctd_jax.config import load_config
 from ctd_jax.errors import UserError
 
@@ -123,7 +125,7 @@ def test_what_is_wrong_with_lists_is_said_before_training(changes, message, list
         ("no_such_method", {}, "there is no such no_such_method"),
         ("ft", {"train.step": 4}, "--config.train.step: no such key; the nearest is train.steps"),
         ("ft", {"data.share": -1.5}, "data.share is -1.5; expected more than 0, and 1 at most"),
-        ("ft", {"data.image_size": -1}, "data.image_size is -1; expected more than 0"),
+        ("ft", {"data.image_size": -1}, "data.image_size is -1; expected 1 .. 8192, or 0"),
         ("ft", {"data.seed": -1}, "data.seed is -1; expected 0 or more"),
         ("ft", {"data.share": 0.5, "data.budget": 2}, "data.share is 0.5 and data.budget 2; give one of them"),
         ("ft", {"train.steps": "many"}, "expected a whole number"),
@@ -133,6 +135,26 @@ def test_what_is_wrong_with_lists_is_said_before_training(changes, message, list
 def test_a_wrong_configuration(config, overrides, message, lists, tmp_path):
     with pytest.raises(UserError, match=re.escape(message)):
         ctd_jax.train(config, tmp_path, data=ctd_jax.LabelledPictures(**lists | {"splits": None}), overrides=overrides)
+
+
+def test_what_is_no_data(tmp_path):
+    with pytest.raises(UserError, match="data is a list; expected a folder, or ctd_jax.LabelledPictures"):
+        ctd_jax.train("ft", tmp_path, data=["a.png"])
+    with pytest.raises(UserError, match="train.stpes: no such key; the nearest is train.steps"):
+        ctd_jax.train(ConfigDict({"train": {"stpes": 4}}), tmp_path, data="faces")
+
+
+@pytest.mark.parametrize("frozen", [False, True])
+def test_the_home_folder_and_a_frozen_configuration(frozen, monkeypatch):
+    monkeypatch.setenv("HOME", "/home/anna")
+    monkeypatch.setattr(training_run, "train_and_evaluate", lambda config, workdir, pictures: (config, workdir))
+    config = load_config("ft")
+    config.teacher.weights, config.data.tfds.order = "~/t.safetensors", "yx"
+    given = FrozenConfigDict(config) if frozen else config
+    made, workdir = ctd_jax.train(given, "~/runs/eyes", data="~/faces,tfds:hands")
+    assert workdir == pathlib.Path("/home/anna/runs/eyes")
+    assert (made.data.root, made.teacher.weights) == ("/home/anna/faces,tfds:hands", "/home/anna/t.safetensors")
+    assert config.teacher.weights == "~/t.safetensors"
 
 
 def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):

@@ -9,13 +9,14 @@ import shutil
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 
 import dicom_files
 import numpy as np
 import pytest
 from PIL import Image
 
-from ctd_jax import Predictor, metrics
+from ctd_jax import Predictor, metrics, predictor
 from ctd_jax.data import dicom, given_spacing, synthetic
 from ctd_jax.data.given import Given, find
 from ctd_jax.errors import UserError
@@ -266,6 +267,11 @@ def test_two_flags_do_not_write_one_file(predict, tmp_path):
     assert "--out and --measurements would both write link.csv; give each a place of its own" in error
     code, _, error = predict("one.png", "--measurements=null.csv", out="/dev/null")
     assert code == 0, error
+    for flags, what in (("--measurements=p_long.csv --format=long", "p_long.csv"),
+                        ("--overlays=p_labelme --format=labelme", "p_labelme")):  # fmt: skip
+        code, out, error = predict("one.png", *flags.split(), out="p.csv")
+        assert (code, out, (tmp_path / what).exists()) == (2, "", False)
+        assert f"would both write {what}; give each a place of its own" in error
 
 
 def test_a_table_for_a_pipe(predict, finished_run, tmp_path):
@@ -350,7 +356,8 @@ def test_cases_of_pictures(predict, tmp_path, path):
         (["empty"], "empty: no pictures in this folder"),
         (["one.png", "--out="], "--out: . is a folder"),
         (["one.png", "--out=empty"], "empty is a folder"),
-        (["one.png", "--overlays=one.png"], "one.png is a file"),
+        (["one.png", "--overlays=one.png"], "--overlays would overwrite the picture one.png; give another place"),
+        (["one.png", "--overlays=text"], "--overlays: text is a file; give a folder"),
         (
             ["one.png", "--boxes=nowhere.csv"],
             "was trained on whole pictures, not on what is in a box; leave out --boxes",
@@ -365,12 +372,13 @@ def test_cases_of_pictures(predict, tmp_path, path):
 def test_mistakes(predict, tmp_path, arguments, message):
     face(tmp_path / "one.png")
     (tmp_path / "empty").mkdir()
+    (tmp_path / "text").touch()
     code, out, error = predict(*arguments)
     assert (code, out) == (2, "")
     assert error.startswith("error: ")
     assert len(error.splitlines()) == 1
     assert message in error
-    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty"}
+    assert {p.name for p in tmp_path.iterdir()} == {"one.png", "empty", "text"}
 
 
 def test_a_place_that_can_not_be_written(predict, tmp_path):
@@ -414,7 +422,7 @@ def test_a_run_that_is_no_landmark_run_or_has_no_checkpoint(predict, finished_ru
     assert "learned recognition" in error
 
 
-def test_millimetres(predict, tmp_path):
+def test_millimetres(predict, tmp_path, monkeypatch):
     """A table with one of two pictures: 0.5 mm across and 0.25 down; and a known distance."""
     face(tmp_path / "one.png", (200, 90))
     face(tmp_path / "two.png")
@@ -439,6 +447,10 @@ def test_millimetres(predict, tmp_path):
     assert code == 0 and "lengths are in mm" in out
     widths = [row["value"] for row in rows(tmp_path / "out/measured.csv") if row["measurement"] == "mouth_width"]
     assert [float(width) for width in widths] == pytest.approx([40, 40])
+    trained = predictor._trained
+    monkeypatch.setattr(predictor, "_trained", lambda *given: replace(trained(*given), never_annotated=("left_mouth",)))
+    code, _, error = predict("one.png", "--scale=right_mouth,left_mouth,40", out="none.csv")
+    assert code == 2 and "scale names 'left_mouth', which is not predicted, because no training picture had" in error
     code, _, error = predict("one.png", "--spacing=0", out="none.csv")
     assert code == 2 and "--spacing=0: expected the mm of a pixel" in error and not (tmp_path / "none.csv").exists()
 
@@ -464,7 +476,10 @@ def test_label_files(predict, finished_run, tmp_path):
     ("flags", "said"),
     [
         (["--format=coko"], "--format: there is no format 'coko'; the nearest is coco"),
-        (["--format=tps,slicer"], "one.png: Slicer's positions are in mm, but its spacing is unknown; give --spacing"),
+        (
+            ["--format=tps,slicer"],
+            "one.png: Slicer's positions are in mm, but its spacing is unknown; give --spacing=MM, or its",
+        ),
         (["--format=tps", "--out=/dev/stdout"], "--format writes files beside --out, and /dev/stdout is no file"),
         (["--format=pts", "one.jpg"], "one.png and one.jpg would share the label file one.pts; rename one of them"),
         (["--format=coco"], "none_coco.json is there already, and may have corrections; move it, or give another"),

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import types
 
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from PIL import Image
@@ -51,7 +52,7 @@ def test_the_numbers_are_those_of_the_command(predictor, folder, finished_run, c
     assert result.names == predictor.names == tuple(table.landmarks)
 
 
-def test_millimetres_from_python(predictor, folder, tmp_path):
+def test_millimetres_from_python(predictor, folder, tmp_path, monkeypatch):
     path = sorted(folder.glob("*.png"))[0]
     result = predictor(path, spacing=(0.5, 0.25))
     np.testing.assert_allclose(result.xy_mm, result.xy * (0.5, 0.25))
@@ -63,6 +64,10 @@ def test_millimetres_from_python(predictor, folder, tmp_path):
     assert np.isnan(predictor(path).xy_mm).all()
     with pytest.raises(UserError, match="spacing of .* expected mm above 0"):
         predictor(path, spacing=-1)
+    never = dataclasses.replace(predictor.trained, never_annotated=(second,))
+    monkeypatch.setattr(predictor, "trained", never)
+    with pytest.raises(UserError, match=f"scale names '{second}', which is not predicted"):
+        predictor(path, scale=(first, second, 12.0))
     nothing = types.SimpleNamespace(
         trained=types.SimpleNamespace(has_points=False, workdir="runs/s", what="class maps")
     )
@@ -93,7 +98,9 @@ def test_every_type_that_a_picture_has(predictor, kind):
 
 def test_grey_and_rgb_arrays_are_the_same_picture(predictor):
     grey = np.random.default_rng(2).integers(0, 256, (40, 44), np.uint8)
-    np.testing.assert_array_equal(predictor(grey).xy, predictor(np.stack([grey] * 3, axis=-1)).xy)
+    rgb = np.stack([grey] * 3, axis=-1)
+    for same in (rgb, jnp.asarray(rgb), jnp.asarray(grey)):
+        np.testing.assert_array_equal(predictor(grey).xy, predictor(same).xy)
 
 
 PICTURE = np.zeros((9, 9, 3), np.uint8)
@@ -123,6 +130,9 @@ def test_what_the_pages_say(page, finished_run, folder, monkeypatch, tmp_path):
         (np.zeros((9, 9), bool), "holds bool"),
         (np.zeros((9, 9), complex), "holds complex"),
         ([None], "NoneType"),
+        (None, "NoneType"),
+        (3, "array 0 is a int; expected a file, a folder or an array"),
+        (Image.fromarray(PICTURE), "array 0 is a Image; expected a file, a folder or an array"),
         ("nowhere.png", "no such file"),
     ],
 )

@@ -7,8 +7,11 @@ import subprocess
 import sys
 import urllib.request
 
+import numpy as np
 import pytest
 import tiny
+
+from ctd_jax.metrics.predictions import Predictions, write_predictions
 
 MODULE = "ctd_jax.reviewing"
 
@@ -60,6 +63,7 @@ def test_it_answers_until_it_is_stopped_and_then_again_at_the_same_address(landm
         ([".", "--rater=a/b"], "--rater: 'a/b' names a file"),
         ([".", "--landmarks=a", "--predictions=no.csv"], "no.csv: no such file"),
         ([".", "--landmarks=a", "--workdir=no"], "no"),
+        ([".", "--workdir=no"], "no"),
         ([".", "--workdir=a", "--predictions=b"], "give one of them"),
         ([".", "--landmarks=a", "--order=error"], "--order=error asks a run; add --workdir=RUN"),
         ([".", "--landmarks=a", "--domain=a"], "--domain is one of those of a run; add --workdir=RUN"),
@@ -81,6 +85,15 @@ def test_mistakes_end_with_2_and_nothing_is_left(tmp_path, monkeypatch, cli, arg
     code, _, error = cli(MODULE, *arguments, "--noopen")
     assert code == 2 and said in error
     assert [path.name for path in tmp_path.iterdir()] == ["p.png"]
+
+
+def test_what_proposes_points_names_those_of_a_folder_of_pictures(landmark_folder, cli, tmp_path):
+    root = landmark_folder(people=1, shots=1, size=16) / "images"
+    given = Predictions.from_points(["000.png"], [""], ("tip", "base"), np.ones((1, 2, 2)))
+    write_predictions(tmp_path / "p.csv", given)
+    code, _, error = cli(MODULE, root, f"--portable={tmp_path / 'p.html'}", f"--predictions={tmp_path / 'p.csv'}")
+    assert code == 0, error
+    assert '"landmarks": ["tip", "base"]' in (tmp_path / "p.html").read_text("utf-8")
 
 
 def test_a_page_in_one_file_is_written(landmark_folder, cli, tmp_path):

@@ -112,6 +112,16 @@ def test_a_training_runs_away_at_a_step(teacher_file, tmp_path):
     assert result == {study.RAN_AWAY: said}
 
 
+def test_two_trials_of_one_folder_are_refused_before_the_first_training(tmp_path, trained, monkeypatch):
+    """Settings that name files of one name in two folders, or that write one number in two ways."""
+    toy = Toy(tmp_path)
+    trial = toy.trial
+    monkeypatch.setattr(toy, "trial", lambda *one: trial(*one)._replace(name="a-of-one-name"))
+    with pytest.raises(UserError, match="runs/a-of-one-name: two runs .*: a, 1, 1000, and a, 2, 1000; leave one"):
+        toy.choose("a", [1, 2], error)
+    assert trained == []
+
+
 def test_a_grid_of_one_is_not_tried(tmp_path, trained):
     assert Toy(tmp_path).choose("a", [3], error) == 3
     assert trained == []
@@ -135,8 +145,8 @@ def test_the_table_has_a_line_of_each_run_and_all_columns(tmp_path, trained):
         "a,2,7,0.3,",
         "b,1,7,0.4,1",
     ]
-    toy.write({"best": "a"})
-    assert (tmp_path / "toy.json").read_text() == '{\n "best": "a"\n}\n'
+    toy.write({"best": "a", "ci95": [float("nan"), 1.0]})
+    assert json.loads((tmp_path / "toy.json").read_text(), parse_constant=str) == {"best": "a", "ci95": [None, 1.0]}
 
 
 def test_a_finished_run_is_read_and_the_table_is_the_same(tmp_path, trained):

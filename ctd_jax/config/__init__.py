@@ -13,10 +13,11 @@ from ctd_jax.config.keys import (
     contents_of,
     differences,
     each_path,
+    expand_paths,
     flatten,
     written,
 )
-from ctd_jax.config.loading import load_config
+from ctd_jax.config.loading import check_keys, load_config
 from ctd_jax.config.of_run import REMEDY, config_of_run, notes_of_run
 from ctd_jax.config.ranges import POSITIVE, WEIGHT, Range, check_config, one_of
 
@@ -28,6 +29,7 @@ __all__ = [
     "WEIGHT",
     "Range",
     "check_config",
+    "check_keys",
     "check_unread",
     "config_hash",
     "config_of_run",
@@ -35,6 +37,7 @@ __all__ = [
     "contents_of",
     "differences",
     "each_path",
+    "expand_paths",
     "flatten",
     "load_config",
     "notes_of_run",

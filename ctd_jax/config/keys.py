@@ -9,6 +9,7 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
+from ctd_jax import files
 from ctd_jax.errors import UserError
 
 # These keys say how a run is carried out, not what it is: a run may continue with other values.
@@ -76,6 +77,18 @@ def each_path(value: str) -> list[str]:
     return [value] if os.path.exists(value) else [path.strip() for path in value.split(",")]
 
 
+def expand_paths(config: ConfigDict) -> None:
+    """Writes the home folder in place of ~ in the path keys of a configuration.
+
+    Raises:
+      UserError: one of them is a URL.
+    """
+    for key in PATH_KEYS:
+        section, name = key.split(".")
+        paths = each_path(config[section][name])
+        config[section][name] = ",".join(files.path_of(f"--config.{key}", path) for path in paths)
+
+
 def contents_of(config: ConfigDict) -> dict[str, str]:
     """Path key that is not empty -> digest of what lies there."""
     flat = flatten(config)
@@ -108,15 +121,9 @@ def content_of(paths: str) -> str:
 
 
 def _results_in(folder: pathlib.Path) -> set[pathlib.Path]:
-    """The folders below one that are a run, or a study of several; none where it is a run itself."""
-    if _is_run(folder):
-        return set()
-    runs = {file.parent for file in folder.rglob("split.csv") if _is_run(file.parent)}
-    return runs | {place.parent for place in folder.rglob("tfds") if (place.parent / "runs").is_dir()} - {folder}
-
-
-def _is_run(folder: pathlib.Path) -> bool:
-    return all((folder / name).exists() for name in ("config.json", "split.csv"))
+    """The folders below one that are a run, or a study of several."""
+    places = {mark.parent for name in ("split.csv", "tfds") for mark in folder.rglob(name)}
+    return set(filter(files.is_result, places - {folder}))
 
 
 def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:

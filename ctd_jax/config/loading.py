@@ -15,8 +15,8 @@ from typing import Any
 
 from ml_collections import ConfigDict
 
-from ctd_jax import files, nearest
-from ctd_jax.config.keys import PATH_KEYS, flatten
+from ctd_jax import nearest
+from ctd_jax.config.keys import expand_paths, flatten, items, weight_of
 from ctd_jax.errors import UserError
 
 _PACKAGE = pathlib.Path(__file__).parents[1]
@@ -37,25 +37,49 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     changed by `overrides`, each a KEY=VALUE.
 
     Raises:
-      UserError: no such file, variant or key, or a value of another type.
+      UserError: no such file, variant or key, a key that the file lacks, or a value of another type.
     """
     config = _load(name)
     keys = list(flatten(config))
     for override in overrides:
         key, equals, text = override.partition("=")
         if key not in keys:
-            near = " or ".join(nearest.keys(key, keys))
-            raise UserError(
-                f"--config.{key}: no such key; the nearest is {near}, all of them are in configs/default.py"
-            )
+            raise UserError(f"--config.{key}: {_no_such(key, keys)}")
         if not equals:
             raise UserError(f"--config.{key}: expected a value, --config.{key}=VALUE")
-        if key in PATH_KEYS:
-            text = ",".join(files.path_of(f"--config.{key}", path) for path in text.split(","))
         *parents, last = key.split(".")
         node = functools.reduce(lambda node, part: node[part], parents, config)
         node[last] = _value(key, text, node[last])
+    expand_paths(config)
     return config
+
+
+@functools.cache
+def defaults() -> dict[str, Any]:
+    """Every key of configs/default.py, and its value today."""
+    return dict(items(module_of(CONFIGS / "default.py").get_config().to_dict()))
+
+
+def check_keys(config: ConfigDict) -> None:
+    """Raises UserError if a configuration has a key that configs/default.py has not, or lacks one that it has. Whole
+    terms of the loss may come and go."""
+    known, found = defaults(), dict(items(config.to_dict()))
+    terms = set(map(weight_of, known)) & set(map(weight_of, found))
+    for key in [*found, *known]:
+        if key.startswith("constraints.") and weight_of(key) not in terms:
+            continue
+        if key not in known:
+            raise UserError(f"{key}: {_no_such(key, list(known))}")
+        if key not in found:
+            raise UserError(
+                f"{key} is missing from the configuration; begin with get_config of configs/default.py, which has "
+                "every key, and change what is to be different"
+            )
+
+
+def _no_such(key: str, known: Sequence[str]) -> str:
+    near = " or ".join(nearest.keys(key, known))
+    return f"no such key; the nearest is {near}, all of them are in configs/default.py"
 
 
 def _value(key: str, text: str, old: Any) -> Any:
@@ -86,7 +110,11 @@ def _load(name: str) -> ConfigDict:
     file, _, variant = name.partition(":")
     path = _file_of(file)
     try:
-        return module_of(path).get_config(*[variant] if variant else [])
+        config = module_of(path).get_config(*[variant] if variant else [])
+        if not isinstance(config, ConfigDict):
+            raise UserError(f"its get_config gives a {type(config).__name__}; expected a ConfigDict")
+        check_keys(config)
+        return ConfigDict(config)
     except ValueError as error:
         raise UserError(f"--config={name}: {error}") from error
     except Exception as error:  # it is the user's program

@@ -9,7 +9,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import files
 from ctd_jax.config.keys import items, weight_of
-from ctd_jax.config.loading import CONFIGS, TYPES, module_of
+from ctd_jax.config.loading import TYPES, defaults
 from ctd_jax.errors import UserError
 
 SECTIONS = ("data", "model", "teacher", "train", "eval")  # that a config.json of any version has
@@ -136,16 +136,10 @@ def _read(path: pathlib.Path) -> dict[str, Any]:
     return files.read_json(path, REMEDY)
 
 
-@functools.cache
-def _defaults() -> dict[str, Any]:
-    """Every key of configs/default.py, and its value today."""
-    return dict(items(module_of(CONFIGS / "default.py").get_config().to_dict()))
-
-
 def _completed(values: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
     """The values of an older run, as today's version writes them."""
     terms = {weight_of(key) for key in values}
-    lacking = [key for key in _defaults() if key not in values]
+    lacking = [key for key in defaults() if key not in values]
     lacking = [key for key in lacking if not key.startswith("constraints.") or weight_of(key) in terms]
     unknown = [key for key in lacking if key not in ADDED]
     if unknown:
@@ -160,13 +154,13 @@ def _completed(values: dict[str, Any], path: pathlib.Path) -> dict[str, Any]:
 
 
 def _check_sections(values: dict[str, Any], path: pathlib.Path) -> None:
-    sections = {".".join(key.split(".")[:end]) for key in _defaults() for end in range(1, key.count(".") + 1)}
+    sections = {".".join(key.split(".")[:end]) for key in defaults() for end in range(1, key.count(".") + 1)}
     for key in sorted(values.keys() & sections):
         raise UserError(f"{path}: {key} is {values[key]!r}; expected keys in braces; {REMEDY}")
 
 
 def _check_types(values: dict[str, Any], path: pathlib.Path) -> None:
-    for key, default in _defaults().items():
+    for key, default in defaults().items():
         if key not in values:
             continue
         value, wanted = values[key], type(default)

@@ -15,6 +15,7 @@ from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.kinds import Listed, Prepared
+from ctd_jax.data.prefetch import map_in_threads
 from ctd_jax.data.segmentation_folder import Classes, ClassMapTable
 from ctd_jax.errors import UserError
 from ctd_jax.typing import HostBatch
@@ -56,6 +57,40 @@ class ClassMaps:
 
         classes = {domain: names for part in targets for domain, names in part.classes.items()}
         return cls(classes, class_map)
+
+
+def shown(pictures: Dataset[ClassMaps]) -> dict[tuple[str, str], tuple[int, int]]:
+    """Domain and foreground class -> in how many pictures the network sees it, and in how many it is too small for
+    that: it is in the class map, but not where that is resampled. A map is only read again where the network does not
+    see every class of the domain."""
+    names = [pictures.targets.classes[domain] for domain in pictures.domains]
+    decoded = pictures.decode()
+
+    def look(index: int) -> tuple[np.ndarray, np.ndarray]:
+        """`[M - 1]` bool: what the network sees, and what is in the map."""
+        number = len(names[pictures.domain[index]])
+        if decoded is not None:
+            seen = _present(decoded.pictures[index, ..., 3], number)
+            if seen.all():
+                return seen, seen
+        whole = pictures.targets.class_map(index)
+        if decoded is None:
+            frame = Frame.fit(whole.shape[1], whole.shape[0], pictures.size)
+            seen = _present(frame.resample_classes(whole, OUTSIDE), number)
+        return seen, _present(whole, number)
+
+    found = {(domain, name): (0, 0) for domain, each in zip(pictures.domains, names, strict=True) for name in each[1:]}
+    for index, both in enumerate(map_in_threads(look, range(len(pictures)))):
+        d = pictures.domain[index]
+        for name, seen, there in zip(names[d][1:], *both, strict=True):
+            n_seen, n_small = found[pictures.domains[d], name]
+            found[pictures.domains[d], name] = n_seen + int(seen), n_small + int(there and not seen)
+    return found
+
+
+def _present(classes: np.ndarray, number: int) -> np.ndarray:
+    """`[number - 1]` bool: whether each foreground class of `number` classes is somewhere in a map."""
+    return np.bincount(classes.ravel(), minlength=number)[1:number] > 0
 
 
 # ---------------------------------------------------------------- where they come from

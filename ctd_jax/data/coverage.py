@@ -57,8 +57,8 @@ def warn(where: str, landmarks: Landmarks, xy: np.ndarray, split_of: Sequence[st
         if split == "train" and missing:
             _log.warning(
                 "%s: no training picture has the landmark %s; it can't be learned here, and its cells stay empty, "
-                "unless the run that this one goes on from has learned it: annotate some, or take it out of "
-                "`landmarks` of dataset.json", where, tables.listed(missing),
+                "unless the run that this one goes on from, or the teacher of constraints.kd, has learned it: annotate "
+                "some, or take it out of `landmarks` of dataset.json", where, tables.listed(missing),
             )  # fmt: skip
         elif split.startswith("test") and landmarks.normalizer:
             both = known[rows][:, [landmarks.names.index(name) for name in landmarks.normalizer]].all(-1)

@@ -16,6 +16,7 @@ from ctd_jax.data import columns, dicom_spacing, tables
 from ctd_jax.data.cells import Cells
 from ctd_jax.data.faults import Faults
 from ctd_jax.data.folder import SPACING, check_spacing
+from ctd_jax.data.picture_files import Known
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
@@ -195,9 +196,11 @@ def _of_table(path: pathlib.Path, pictures: Sequence[pathlib.Path]) -> dict[path
     if not set(SPACING) <= set(sheet.columns):
         raise UserError(f"{path}: expected the columns {', '.join(SPACING)}, found {tables.listed(sheet.columns)}")
     cells = Cells(sheet, faults)
+    known_pictures = Known(os.path.normpath(picture) for picture in pictures)
     found: dict[str, tuple[np.ndarray, str]] = {}
     for number, row in sheet.rows(faults):
         at, image = f"{path}, row {number}", os.path.normpath(files.plain(row["image"]))
+        image = known_pictures.find(image) or image
         mm = np.array([cells.number(row[column], column, at) for column in SPACING])
         if not np.isinf(mm).any():
             check_spacing(mm, at, faults)

@@ -133,6 +133,11 @@ def _listed(pictures: Sequence[Picture] | np.ndarray) -> list[Picture]:
     return listed
 
 
+def _each(values: Any) -> Any:
+    """`values` as a list, but for one word, and None."""
+    return values if values is None or isinstance(values, str) else list(values)
+
+
 def _table(
     listed: Sequence[Picture],
     landmarks: about.Landmarks,
@@ -146,6 +151,7 @@ def _table(
 ) -> LandmarkTable:
     """The N pictures as rows of a table; what is wrong with one is added to the faults. Arguments: see `from_lists`."""
     n, where = len(listed), tuple(f"picture {i}" for i in range(len(listed)))
+    subjects, splits = _each(subjects), _each(splits)
     for name, values in (("subjects", subjects), ("splits", splits)):
         if values is not None and (isinstance(values, str) or len(values) != n):
             found = "one word" if isinstance(values, str) else f"{len(values)}"
@@ -231,7 +237,8 @@ class _Seen:
 
     def __init__(self, listed: Sequence[Picture], table: LandmarkTable):
         n = len(listed)
-        self._listed, self.table = listed, table
+        self.table = table
+        self._listed = [os.path.abspath(one) if isinstance(one, str | os.PathLike) else one for one in listed]
         self.looks = np.zeros(n, twins.LOOK)
         self.sha256 = [""] * n
         self.surveyed: list[survey.Seen | None] = [None] * n
@@ -239,8 +246,8 @@ class _Seen:
     def check(self, index: int) -> None:
         """Raises UserError if a picture can't be read, or its landmarks or box don't belong to it."""
         at, name, picture = self.table.where[index], self.table.images[index], self._listed[index]
-        if isinstance(picture, str | os.PathLike):
-            _check_file(picture, at)
+        if isinstance(picture, str):
+            _check_file(picture, name, at)
             content = pathlib.Path(picture).read_bytes()
             found = pictures.decode(content, f"{at}, {name}")
             self.sha256[index] = hashlib.sha256(content).hexdigest()
@@ -257,14 +264,13 @@ class _Seen:
     def read(self, index: int, grey: Grey) -> np.ndarray:
         """`[H, W, 3]` uint8, the picture as it is; `grey` as in `pictures.decode`."""
         picture = self._listed[index]
-        if isinstance(picture, str | os.PathLike):
+        if isinstance(picture, str):
             return pictures.decode(pathlib.Path(picture).read_bytes(), self.table.images[index], grey)
         return pictures.to_rgb(pictures.check_array(picture, self.table.images[index]), grey)
 
 
-def _check_file(path: str | os.PathLike[str], at: str) -> None:
-    """Raises Fault if there is no file that can be a picture."""
-    name = given.shown(os.fspath(path))
+def _check_file(path: str, name: str, at: str) -> None:
+    """Raises Fault if there is no file that can be a picture; `name` as it was given."""
     picture_files.check_local(name, at)
     if not os.path.lexists(path):
         raise Fault("missing picture", f"{at}: picture {name} does not exist")

@@ -22,6 +22,7 @@ HEIF = 4, b"ftyp"  # where a HEIC file says what it is
 HEIF_READERS = ("pi_heif", "pillow_heif")  # the second brings an encoder under the GPL
 MAX_PIXELS = 80_000_000  # in a picture; a larger one is more likely a trap, or needs gigabytes
 MAX_PAGES = 64  # of a TIFF that are looked at
+STRETCHED = {"L;2": 85, "L;4": 17}  # by what Pillow multiplies the values of a grey PNG of 2 or 4 bits
 PHOTOMETRIC, PLANAR, BITS = 262, 284, 258  # TIFF tags
 OTHER_BYTE = {"16B": "16L", "16L": "16B", "16N": "16B"}
 
@@ -128,16 +129,18 @@ def decode_classes(content: bytes, name: str) -> np.ndarray:
     """`[H, W]` uint8 classes of a class map, turned upright as its picture is.
 
     Raises:
-      UserError: `content` is no 8-bit PNG of one channel; `name` is what the message calls it.
+      UserError: `content` is no PNG of one channel of at most 8 bits; `name` is what the message calls it.
     """
     with _readable(name, "class map", "a class map is a PNG, since JPEG changes classes; save it as one"):
-        picture = ImageOps.exif_transpose(_open(content, ("PNG",), name)[0])
+        opened = _open(content, ("PNG",), name)[0]
+        factor = STRETCHED.get(_raw_mode(opened), 1)
+        picture = ImageOps.exif_transpose(opened)
     if picture.mode not in ("L", "P", "1"):
         raise UserError(
             f"{name}: a class map has one channel of 8 bits, this file has mode {picture.mode}; save the index of each "
             "pixel's class as a grey or palette PNG"
         )
-    return np.asarray(picture).astype(np.uint8)
+    return np.asarray(picture).astype(np.uint8) // factor
 
 
 @contextlib.contextmanager

@@ -5,6 +5,7 @@ A class map is an 8-bit PNG of its picture's size: each pixel holds the index of
 """
 
 import dataclasses
+import logging
 import os
 import pathlib
 import re
@@ -18,6 +19,7 @@ from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.folder import Row, Table
 from ctd_jax.errors import UserError
 
+_log = logging.getLogger(__name__)
 FILE, ABOUT = "segmentation.csv", "classes.json"
 REQUIRED = ("image", "mask", "domain")
 MAX_CLASSES = 255  # of a domain: 255 itself means "outside the picture"
@@ -139,6 +141,7 @@ def read_rows(root: pathlib.Path, faults: Faults) -> ClassMapTable:
         files=(FILE, ABOUT),
         **fields,
     )
+    _warn_of_masks(table)
     if not faults:
         _check_names(table, faults)
         _check_domains(path, table, faults)
@@ -153,6 +156,16 @@ def _check_names(table: ClassMapTable, faults: Faults) -> None:
             message = f"{at}: {image} and {seen[name]} are of one domain, and would both be called {name}; rename one"
             faults.add("two pictures of one name", message)
         seen[name] = image
+
+
+def _warn_of_masks(table: ClassMapTable) -> None:
+    """Warns of class maps that several pictures have."""
+    first: dict[str, str] = {}  # class map -> file and row
+    again = [(at, mask) for mask, at in zip(table.masks, table.where, strict=True) if first.setdefault(mask, at) != at]
+    if again:
+        at, mask = again[0]
+        _log.warning("%d of %d rows have the class map of another picture; first %s: %s, the class map of %s; of "
+                     "which picture is it?", len(again), len(table), at, mask, first[mask])  # fmt: skip
 
 
 def _annotation(row: Row, classes: Classes) -> _Annotation | None:

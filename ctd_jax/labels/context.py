@@ -52,9 +52,9 @@ class Pictures:
         elsewhere = os.path.isabs(path) or re.match(r"[A-Za-z]:/", path)
         if not elsewhere and os.path.isfile(self.root / path):
             return os.path.normpath(path)
-        fitting = self._fitting(path, self._by_name)
+        fitting, by_name_alone = self._fitting(path, self._by_name)
         if len(fitting) == 1:
-            if key(path) != key(fitting[0]):
+            if by_name_alone and key(path) != key(fitting[0]):
                 self._moved[name] = fitting[0]
             return fitting[0]
         if len(fitting) > 1:
@@ -64,7 +64,7 @@ class Pictures:
     def of_stem(self, stem: str, at: str) -> str:
         """The only picture whose file is called `stem`, but for the ending: as in `find`, that of the longest end of
         this path, or of its last part; ./ before it says that it is the path below the root."""
-        fitting, name = self._fitting(stem, self._by_stem), os.path.normpath(stem)
+        (fitting, by_name_alone), name = self._fitting(stem, self._by_stem), os.path.normpath(stem)
         beside = f"{os.path.basename(os.path.dirname(at))}/{name}"
         if (
             stem.startswith("./")
@@ -77,13 +77,13 @@ class Pictures:
         if len(fitting) != 1:
             found = f"{len(fitting)}: {tables.listed(fitting, 3)}" if fitting else "none"
             raise Fault("missing picture", f"{at}: expected one picture {name}.* in {self.root}, found {found}")
-        if "/" in stem and key(name) != key(os.path.splitext(fitting[0])[0]):
+        if by_name_alone and "/" in stem and key(name) != key(os.path.splitext(fitting[0])[0]):
             self._moved[name] = fitting[0]
         return fitting[0]
 
     def has_stem(self, stem: str) -> bool:
         """Whether a picture's file is called `stem`, but for the ending."""
-        return bool(self._fitting(stem, self._by_stem))
+        return bool(self._fitting(stem, self._by_stem)[0])
 
     @functools.cache  # noqa: B019  one object for a call of the command
     def size(self, image: str) -> tuple[int, int]:
@@ -111,13 +111,15 @@ class Pictures:
             _log.warning("%d pictures are found by the last part of their path alone; first, %s is %s",
                          len(self._moved), name, self.root / file)  # fmt: skip
 
-    def _fitting(self, path: str, called: Mapping[str, list[str]]) -> list[str]:
-        """The files that `path` may mean, see `find`; `called`: see `_by_called`."""
+    def _fitting(self, path: str, called: Mapping[str, list[str]]) -> tuple[list[str], bool]:
+        """The files that `path` may mean, see `find`, and whether its last part alone says so; `called`: see
+        `_by_called`."""
         *folders, name = [part for part in key(path).split("/") if part] or [""]
         ends = ["/".join([*folders[i:], name]) for i in range(len(folders))]
         if (path.startswith("./") and not folders) or folders[-1:] == [key(self.root.resolve().name)]:
             ends.append(f"./{name}")
-        return next((called[end] for end in [*ends, name] if end in called), [])
+        end = next((end for end in ends if end in called), None)
+        return (called.get(name, []), True) if end is None else (called[end], False)
 
     @functools.cached_property
     def _by_name(self) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ import dataclasses
 import logging
 import math
 import pathlib
+import shlex
 from collections.abc import Sequence
 
 import numpy as np
@@ -105,7 +106,8 @@ def losses(labels: Labels, name: str) -> list[str]:
             number = sum(count(picture) for picture in labels.pictures)
             lost += [f"{number} {words}"] * bool(number)
         elif kind == "names":
-            lost.append(f"points are known by their order; to read them again: --names={','.join(labels.names)}")
+            names = shlex.quote(",".join(labels.names))
+            lost.append(f"points are known by their order; to read them again: --names={names}")
     return lost
 
 

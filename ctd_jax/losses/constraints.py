@@ -99,7 +99,8 @@ def heatmap_distance(student: Array, teacher: Array) -> Array:
     L_KD = 1 / (h w K) sum_k ||h_k - t_k||_F^2      (FPD, Zhang et al. 2019, Fast Human Pose Estimation, Eq. 4)
 
     FPD minimises (1 - a) L_H + a L_KD with a = 0.5: up to a factor, which Adam takes out, L_H + a / (1 - a) L_KD, so
-    a weight of 1. All landmarks count, those that nobody annotated too: there the teacher is all there is.
+    a weight of 1. All landmarks that the teacher has learned count, those that nobody annotated here too: there the
+    teacher is all there is. `Terms` leaves out the others.
     """
     _same_shape(student, teacher)
     student, teacher = _float32(student, teacher)

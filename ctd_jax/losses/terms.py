@@ -20,6 +20,7 @@ from ctd_jax.training.parallel import AXIS
 from ctd_jax.typing import Params
 
 AT_LEAST_ONE = Range(lambda value: value >= 1, "expected 1 or more")
+HEATMAPS = ("heatmaps", "heatmaps")  # a pair of layers
 Shapes = Mapping[str, jax.ShapeDtypeStruct]  # of named features
 
 
@@ -111,6 +112,7 @@ class Terms:
       of_teacher: those that compare with a teacher or with the start.
       of_features: those that need a teacher's features.
       of_landmarks: those that need a teacher of landmarks.
+      of_heatmaps: those that compare its heatmaps with the student's.
       of_head: those that look at the output of the encoder's head.
       of_average: those that need the heatmaps of the moving average of the weights.
       of_batches: those that look at a whole batch.
@@ -133,6 +135,7 @@ class Terms:
         self.of_teacher = self._where(lambda row: row.teacher)
         self.of_features = self._where(lambda row: row.teacher and row.ties is not Ties.ENCODER)
         self.of_landmarks = self._where(lambda row: row.of_landmarks)
+        self.of_heatmaps = tuple(name for name in self.of_landmarks if HEATMAPS in map(pair, self._terms[name].layers))
         self.of_head = self._where(lambda row: row.ties is Ties.HEAD)
         self.of_average = self._where(lambda row: row.ties is Ties.AVERAGE)
         self.of_batches = self._where(lambda row: row.ties is Ties.BATCH)
@@ -200,6 +203,7 @@ class Terms:
         channel_weights: Mapping[str, Array],
         domain: Array | None,
         average: tuple[Array, Array] | None = None,
+        unlearned: Sequence[int] = (),
     ) -> dict[str, Array]:
         """Name -> `[B]` term, before its weight.
 
@@ -212,6 +216,7 @@ class Terms:
           channel_weights: what `channel_weights` returned.
           domain: `[B]` index of each picture's domain, where a term needs it.
           average: heatmaps of the moving average and where they are known, where a term needs them; see `Ties`.
+          unlearned: indices of the landmarks that a teacher of landmarks has not learned, whose heatmaps teach nothing.
         """
         out = {}
         for name, term in self._terms.items():
@@ -230,6 +235,8 @@ class Terms:
                 for layer in term.layers:
                     of_student, of_teacher = pair(layer)
                     features = _tied(row, student[of_student], teacher.get(of_teacher))
+                    if unlearned and row.of_landmarks and (of_student, of_teacher) == HEATMAPS:
+                        features = tuple(jnp.delete(maps, np.array(unlearned), axis=-1) for maps in features)
                     if row.ties is Ties.MAP:
                         adapter = params.get("adapters", {}).get(layer)
                         of_layers.append(_of_map(row, keys, features, adapter, channel_weights.get(layer)))

@@ -293,8 +293,8 @@ def summarize(table: Measured, measurements: Sequence[Measurement]) -> dict[str,
     Name -> `of` (its definition), `unit`, `n` (pictures in which both values are known; for a distance those in mm, if
     there are any), `true_mean` (of the annotated values), `bias`, `loa`, `mae`, `slope`, `icc` (see `agreement`), and
     `ci95`: key -> [lower, upper] (two of them for `loa`), the 95 % interval over subjects (`intervals`); absent where
-    only one subject contributes, or the statistic is unknown without one of the subjects. Where the measurement has
-    classes, also `classes`, see `of_classes`.
+    only one subject contributes, or the statistic is unknown without one of the subjects, or the same without any of
+    them. Where the measurement has classes, also `classes`, see `of_classes`.
     """
     summary: dict[str, dict[str, Any]] = {}
     for one in measurements:
@@ -368,7 +368,8 @@ SCALES: dict[str, intervals.Scale] = {
 
 
 def intervals_of(rows: Measured) -> dict[str, np.ndarray]:
-    """Key -> `[2]` lower and upper bound; for `loa` `[2, 2]`, one row for each limit. Unknown ones are left out."""
+    """Key -> `[2]` lower and upper bound; for `loa` `[2, 2]`, one row for each limit. Unknown ones are left out, and
+    so are those of what is the same without any of the subjects, which would have no width."""
     names, group = np.unique(subject_units(rows), return_inverse=True)
     sums = np.zeros((len(names), 7))
     np.add.at(sums, group, _sums(rows.true_value, rows.value))
@@ -377,7 +378,8 @@ def intervals_of(rows: Measured) -> dict[str, np.ndarray]:
     found = {}
     for key, scale in SCALES.items():
         columns = left_out[key].reshape(len(names), -1)
-        size = np.broadcast_to(pictures, columns.shape)
-        ends = intervals.bounds(intervals.jackknife(np.atleast_1d(value[key]), columns, size), scale).T
-        found[key] = ends if key == "loa" else ends[0]
+        estimate = intervals.jackknife(np.atleast_1d(value[key]), columns, np.broadcast_to(pictures, columns.shape))
+        ends = intervals.bounds(estimate, scale).T
+        if (estimate.se > 0).all():
+            found[key] = ends if key == "loa" else ends[0]
     return {key: ends for key, ends in found.items() if np.isfinite(ends).all()}

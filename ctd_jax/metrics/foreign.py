@@ -7,6 +7,7 @@
 | arrays as landmarker keeps them, a csv of numbers without a header | `--truth`: another one |
 
 One object in each picture. A picture that has no prediction, or two, is refused: nothing is matched or chosen here.
+Annotations of a category without keypoints are not read.
 """
 
 import csv
@@ -142,11 +143,14 @@ def _coco_truth(path: Path) -> tuple[dict[Any, str], list[str], np.ndarray]:
         known.add(name)
     if not names:
         raise UserError(f"{path}, images: expected at least one, found none")
+    boxes = [one["id"] for one in categories if isinstance(one, dict) and "id" in one and not one.get("keypoints")]
     points = {image: np.full((len(landmarks), 2), np.nan) for image in names}
     seen = set()
     for i, entry in enumerate(annotations):
         at = f"{path}, annotations, entry {i}"
         image = _key(entry, "image_id", at)
+        if entry.get("category_id") in boxes:
+            continue
         if image not in names:
             raise UserError(f"{at}, image_id: expected the id of one of its images, found {_what(image)}")
         if image in seen:
@@ -243,7 +247,7 @@ def _dlc_csv(path: Path) -> _Points:
     for i, row in enumerate(rows[3:], 4):
         if len(row) != len(coords):
             raise UserError(f"{path}, row {i}: expected {len(coords)} cells, found {len(row)}")
-        images.append("/".join(cell for cell in row[:first] if cell))
+        images.append("/".join(cell for cell in row[:first] if cell).replace("\\", "/"))
         values.append([_number(cell, f"{path}, row {i}, column {first + j + 1}") for j, cell in enumerate(row[first:])])
     if len(set(images)) < len(images) or not images:
         what = "the same picture twice" if images else "no rows"

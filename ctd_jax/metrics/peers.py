@@ -244,8 +244,8 @@ def deeplabcut(table: Predictions, options: Options) -> Result:
 
     "rmse" = mean of all e, no root and no square; rmse_pcutoff: of those with confidence >= pcutoff. OKS of a picture =
     mean over its annotated points of exp(-e^2 / (2 s^2 (2 sigma)^2)), sigma 0.1, s^2 the area of the box around them;
-    unknown with fewer than two points. mAP and mAR in % over OKS 0.5, 0.55, ..., 0.95. A point with a confidence below
-    0 is not found.
+    unknown with fewer than two points. mAP and mAR in % over OKS 0.5, 0.55, ..., 0.95, of the pictures with two points
+    and more. A point with a confidence below 0 is not found.
     """
     errors, confidence = table.error_px, table.confidence
     numbers = [Number("rmse", float(np.nanmean(np.where(confidence < 0, np.nan, errors))), "px", "me_px")]
@@ -261,6 +261,9 @@ def deeplabcut(table: Predictions, options: Options) -> Result:
     found = np.where(confidence < 0, np.nan, confidence)
     shown = np.count_nonzero(np.isfinite(found), axis=1) > 1
     annotated = np.count_nonzero(np.isfinite(errors), axis=1) > 1
+    if not shown.any() or not annotated.any():
+        notes.append("mAP and mAR are left out: they need pictures with two points, predicted and annotated")
+        return Result(numbers, notes)
     oks = _oks(table, np.where(confidence < 0, np.inf, errors), sigma=0.1)
     area = _areas(table)
     oks[~annotated | np.isclose(area, 0)] = 0

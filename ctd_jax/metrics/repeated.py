@@ -43,14 +43,17 @@ class Repeats:
           table: name of the file in each.
 
         Raises:
-          UserError: a file is missing or damaged.
+          UserError: a file is missing or damaged, or the runs have other pictures or annotations (`paired.aligned`).
         """
         result = files.read_json(workdirs[0] / "metrics.json", _REMEDY)
         config = files.read_json(workdirs[0] / "config.json", _REMEDY)
+        first, *others = (metrics.read_predictions(workdir / table) for workdir in workdirs)
+        names = [(str(workdir), str(workdirs[0])) for workdir in workdirs[1:]]
+        aligned = (paired.aligned(other, first, of) for other, of in zip(others, names, strict=True))
         try:
             normalizer = result.get("normalizer")
             return cls(
-                tables=tuple(metrics.read_predictions(workdir / table) for workdir in workdirs),
+                tables=(first, *aligned),
                 measure=result["ced_measure"],
                 normalizer=(normalizer[0], normalizer[1]) if normalizer else None,
                 thresholds=config["eval"]["threshold"],

@@ -121,6 +121,11 @@ class Scores:
     def n_images(self) -> int:
         return len(set(self.names["image"].tolist()))
 
+    def rows(self, chosen: np.ndarray) -> "Scores":
+        """Those of a boolean mask or of indices."""
+        names, values = ({key: column[chosen] for key, column in x.items()} for x in (self.names, self.values))
+        return Scores(names, values)
+
     def of(self, domain: str, name: str | None = None) -> np.ndarray:
         """`[R]` bool: the rows of a domain, or of one of its classes."""
         mine = self.names["domain"] == domain

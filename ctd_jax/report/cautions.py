@@ -1,6 +1,6 @@
 """Cautions: sentences for the first lines of every report, the most important first."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -31,13 +31,17 @@ def of_landmarks(summary: Metrics, table: Predictions, baseline: Predictions) ->
     ]
 
 
-def of_class_maps(summary: Metrics, scores: Scores, learned: Collection[tuple[str, str]]) -> list[str]:
+def of_class_maps(
+    summary: Metrics, scores: Scores, untrained: Mapping[tuple[str, str], int], *, size: int
+) -> list[str]:
     """Sentences on a result of segmentation.
 
     Args:
       summary: content of metrics.json, with its `mean_map` and `classes`.
       scores: the table that it is computed from.
-      learned: domain and class of those that a training picture has.
+      untrained: domain and class of those that the network has not learned -> the number of training pictures that have
+        it, too small to be seen.
+      size: side of the network's picture, pixels.
     """
     sentences, mean_map = [], summary["mean_map"]
     of_domain = {domain: f" of {domain}" if len(summary["classes"]) > 1 else "" for domain in summary["classes"]}
@@ -52,8 +56,12 @@ def of_class_maps(summary: Metrics, scores: Scores, learned: Collection[tuple[st
     for domain, names in summary["classes"].items():
         for name in names[1:]:
             rows = scores.of(domain, name) & (scores.values["true_pixels"] > 0)
-            if (domain, name) not in learned:
-                sentences.append(f"{name}{of_domain[domain]} was never trained: no training picture has it.")
+            small = untrained.get((domain, name))
+            if small is not None:
+                why = f"in all {small} training pictures that have it, it is too small to be seen at {size} x {size} "
+                why += "pixels; give a larger data.image_size"
+                why = why if small else "no training picture has it"
+                sentences.append(f"{name}{of_domain[domain]} was never trained: {why}.")
             elif rows.any() and not scores.values["pixels"][rows].any():
                 count = f"in none of the {rows.sum()} pictures that have it"
                 sentences.append(f"{name}{of_domain[domain]} was never found: {count}.")

@@ -10,13 +10,15 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
-from ctd_jax import files
-from ctd_jax.metrics import mean_shape
+from ctd_jax import files, metrics
+from ctd_jax.errors import UserError
+from ctd_jax.metrics import mean_shape, paired
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.report import curves, tables
 from ctd_jax.text_table import text_table
 
 MAX_BANDS = 5  # methods whose bands can be told apart in one picture
+SHOWN = 3  # landmarks that a sentence lists
 MEAN_SHAPE = "mean_shape.csv"
 
 
@@ -34,11 +36,16 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
         over subjects, where these are several;
         `mean_shape`, the error of the mean shape of the training labels, and `beats_mean_shape` (see
         `mean_shape.beaten`); both are absent for runs of an older version;
-        `minus_reference`: `difference`, `ci95` and `p` of `paired.difference`;
+        `minus_reference`: `difference`, `ci95` and `p` of `paired.difference`, of the points that both predict;
+        `not_predicted`: landmark that another run predicts -> number of seeds in which these runs don't, in some of the
+        pictures; absent if there are none;
         `reference_labels`: number of labels with which the reference has this error, on straight lines between its
         points in log(labels), null where it never has; `labels_saved`: this number less the labels.
       `measure`, `label`, `unit`, `scale`: what `error` is, and how it is written for people.
       `split`, `n_images`: of the test pictures. `reference`: its name.
+
+    Raises:
+      UserError: a damaged run, or runs of other pictures or annotations than the newest.
     """
     groups = collections.defaultdict(list)
     for line in lines:
@@ -48,6 +55,7 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
     )
     measure = result["ced_measure"]
     workdirs = {key: [out / line["run"] for line in group] for key, group in groups.items()}
+    lacking = _lacking(workdirs)
     repeats = {key: Repeats.read(folders) for key, folders in workdirs.items()}
     methods: dict[str, Any] = {}
     for (method, labels), group in groups.items():
@@ -57,6 +65,8 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
         point = {"error": float(np.mean(list(seeds.values()))), "seeds": seeds}
         if np.isfinite(ci95).all():
             point["ci95"] = ci95
+        if lacking[method, labels]:
+            point["not_predicted"] = lacking[method, labels]
         if all((folder / MEAN_SHAPE).exists() for folder in workdirs[method, labels]):  # not of an older version
             difference = repeated.minus(Repeats.read(workdirs[method, labels], MEAN_SHAPE))[measure]
             point |= {"mean_shape": difference["b"], "beats_mean_shape": mean_shape.beaten(difference)}
@@ -84,6 +94,32 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
     }
 
 
+def _lacking(workdirs: Mapping[Any, Sequence[pathlib.Path]]) -> dict[Any, dict[str, int]]:
+    """Key -> the `not_predicted` of the runs in its folders.
+
+    Raises:
+      UserError: runs of other pictures or annotations than the newest.
+    """
+    tables = {run: metrics.read_predictions(run / "predictions.csv") for runs in workdirs.values() for run in runs}
+    newest = max(tables, key=lambda run: (run / "metrics.json").stat().st_mtime)
+    found, others, why = {}, [], ""
+    for run, table in tables.items():
+        try:
+            found[run] = np.isfinite(paired.aligned(table, tables[newest], (str(run), str(newest))).error_px)
+        except UserError as error:
+            others.append(str(run))
+            why = why or str(error)
+    if others:
+        each = ", ".join(others)
+        raise UserError(f"{why} Remove the runs of other data, and the same command trains them anew: {each}")
+    anywhere = np.any(list(found.values()), axis=0)
+    counts: dict[Any, dict[str, int]] = {}
+    for key, runs in workdirs.items():
+        lacked = np.sum([(anywhere & ~found[run]).any(axis=0) for run in runs], axis=0)
+        counts[key] = {str(tables[newest].landmarks[k]): int(lacked[k]) for k in np.flatnonzero(lacked)}
+    return counts
+
+
 def _labels_for(error: float, points: Mapping[str, Mapping[str, Any]]) -> float | None:
     """Where the curve through `points` first comes down to `error`; None: nowhere."""
     curve = sorted((int(labels), point["error"]) for labels, point in points.items())
@@ -102,7 +138,8 @@ def console(result: Mapping[str, Any]) -> str:
     scale, reference = result["scale"], result["reference"]
     methods = result["methods"]
     budgets = sorted({int(labels) for method in methods.values() for labels in method["budgets"]})
-    rows = [["labels", *map(str, budgets)]]
+    not_of_all = _not_of_all(result)
+    rows = [["labels", *(f"{budget} *" if budget in not_of_all else str(budget) for budget in budgets)]]
     for name, method in methods.items():
         points = [method["budgets"].get(str(budget)) for budget in budgets]
         rows.append([name, *(f"{point['error'] * scale:.2f}" if point else "" for point in points)])
@@ -138,11 +175,30 @@ def _mean_shape(result: Mapping[str, Any]) -> dict[int, float]:
 
 def _cautions(result: Mapping[str, Any]) -> list[str]:
     """What is wrong with the result, in a sentence each."""
-    not_better = []
+    cautions, not_better = [], []
     for name, method in result["methods"].items():
         labels = [labels for labels, point in method["budgets"].items() if not point.get("beats_mean_shape", True)]
         not_better += [f"{name} with {', '.join(labels)} labels"] if labels else []
-    return [f"No better than the mean shape of the training labels: {'; '.join(not_better)}."] if not_better else []
+    if not_better:
+        cautions.append(f"No better than the mean shape of the training labels: {'; '.join(not_better)}.")
+    if lacking := _not_of_all(result):
+        columns = "; ".join(f"{labels} labels leave out {names}" for labels, names in lacking.items())
+        differences = "Differences are of the points that both predict."
+        cautions.append(f"Columns with * are not of all landmarks: {columns}. {differences}")
+    return cautions
+
+
+def _not_of_all(result: Mapping[str, Any]) -> dict[int, str]:
+    """Labels -> landmarks that some of their runs don't predict, and in how many seeds; other columns are absent."""
+    found: dict[int, dict[str, str]] = collections.defaultdict(dict)
+    for method in result["methods"].values():
+        for labels, point in method["budgets"].items():
+            for name, n in point.get("not_predicted", {}).items():
+                found[int(labels)].setdefault(name, f"{name} (in {n} of {len(point['seeds'])} seeds)")
+    return {
+        labels: ", ".join([*names.values()][:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        for labels, names in sorted(found.items())
+    }
 
 
 def _p(value: float) -> str:
@@ -180,9 +236,11 @@ def plot(result: Mapping[str, Any]) -> Figure:
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
-    axes.set_xticks(ticks, [str(tick) for tick in ticks])
+    not_of_all = _not_of_all(result)
+    axes.set_xticks(ticks, [f"{tick} *" if tick in not_of_all else str(tick) for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set(xlabel="labelled training pictures", ylabel=f"{result['label']}, {result['unit']}")
+    star = " (*: not of all landmarks)" if not_of_all else ""
+    axes.set(xlabel=f"labelled training pictures{star}", ylabel=f"{result['label']}, {result['unit']}")
     axes.grid(alpha=0.25)
     axes.legend(fontsize=8, ncols=2 if len(result["methods"]) > 7 else 1)
     whose = "" if len(result["methods"]) <= MAX_BANDS else f" ({result['reference']})"

@@ -7,8 +7,10 @@ and crosses differ in grey, too. A dark rim keeps all of them visible on any bac
 """
 
 import dataclasses
+import pathlib
 from collections.abc import Callable, Sequence
 
+import matplotlib
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from scipy import ndimage
@@ -17,7 +19,6 @@ TRUTH, PREDICTION, LINE, RIM = (86, 180, 233), (255, 159, 0), (255, 255, 255), (
 MEASURED = (0, 158, 115)  # bluish green
 SMALLEST_SIDE = 640  # a smaller picture is enlarged until its longer side has this many pixels
 LEGEND_HEIGHT, WIDTH_OF_LEGEND = 44, 560  # pixels
-Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
 
 def paint_points(
@@ -60,7 +61,7 @@ def paint_points(
     marks.onto(image)
 
     if names is not None:
-        pen, font = ImageDraw.Draw(image), ImageFont.load_default(size=max(2.2 * mark, 9))
+        pen, font = ImageDraw.Draw(image), _font(max(2 * mark, 8.5))
         for (x, y), name in zip(predicted, names, strict=True):
             if np.isfinite([x, y]).all():
                 at = (min(x + 1.5 * mark, size[0] - font.getlength(name) - mark), y - 2.8 * mark)
@@ -103,6 +104,11 @@ def paint_outlines(picture: np.ndarray, found: np.ndarray, true: np.ndarray | No
             image[(rim & ~region)[1:-1, 1:-1]] = RIM
             image[(region & ~inner)[1:-1, 1:-1]] = colour
     return Image.fromarray(image)
+
+
+def _font(size: float) -> ImageFont.FreeTypeFont:
+    """One that knows the letters of Europe and beyond; Pillow's own has ASCII alone."""
+    return ImageFont.truetype(pathlib.Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 
 def _frame(picture: np.ndarray, side: int) -> tuple[float, tuple[int, int]]:
@@ -222,9 +228,9 @@ def legend_of_outlines(width: int) -> Image.Image:
     return strip
 
 
-def _strip(width: int) -> tuple[Image.Image, ImageDraw.ImageDraw, Font]:
+def _strip(width: int) -> tuple[Image.Image, ImageDraw.ImageDraw, ImageFont.FreeTypeFont]:
     strip = Image.new("RGB", (width, LEGEND_HEIGHT), (255, 255, 255))
-    return strip, ImageDraw.Draw(strip), ImageFont.load_default(size=16)
+    return strip, ImageDraw.Draw(strip), _font(14)
 
 
 def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Image]) -> Image.Image:
@@ -242,7 +248,7 @@ def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Im
     heights = [max(p.image.height for p in row) + text + gap for row in rows]
     sheet = Image.new("RGB", (width, LEGEND_HEIGHT + sum(heights)), (255, 255, 255))
     sheet.paste(legend(width), (gap, 0))
-    pen, bold, small = ImageDraw.Draw(sheet), ImageFont.load_default(size=17), ImageFont.load_default(size=14)
+    pen, bold, small = ImageDraw.Draw(sheet), _font(15), _font(12.5)
     top = LEGEND_HEIGHT
     for row, height in zip(rows, heights, strict=True):
         left = gap
@@ -258,7 +264,7 @@ def montage(panels: Sequence[Panel], side: int, legend: Callable[[int], Image.Im
     return sheet
 
 
-def _shortened(name: str, font: Font, width: int) -> str:
+def _shortened(name: str, font: ImageFont.FreeTypeFont, width: int) -> str:
     """A name, or its end where it is longer than `width` pixels: names of pictures differ at the end."""
     start = next((i for i in range(len(name)) if font.getlength("..." + name[i:]) <= width), len(name))
     return name if font.getlength(name) <= width else "..." + name[start:]

@@ -4,7 +4,7 @@ import dataclasses
 import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -45,13 +45,19 @@ class Reviewed:
         return self.landmarks.names
 
 
-def read(root: pathlib.Path, names: Sequence[str] = (), opened: Sequence[Mapping[str, Any]] = ()) -> Reviewed:
+def read(
+    root: pathlib.Path,
+    names: Sequence[str] = (),
+    opened: Sequence[Mapping[str, Any]] = (),
+    proposed: Callable[[], Sequence[str]] = tuple,
+) -> Reviewed:
     """Reads a folder; its pictures are not opened.
 
     Args:
       root: the folder.
       names: of the landmarks, where no file of the folder says them.
       opened: the entries of a journal, whose `open` says the names that a rater began with.
+      proposed: the names of what proposes points, which are taken where nothing else says any.
 
     Raises:
       UserError: no folder, no pictures or no landmarks; what is wrong with landmarks.csv or dataset.json.
@@ -68,9 +74,12 @@ def read(root: pathlib.Path, names: Sequence[str] = (), opened: Sequence[Mapping
         raise UserError(f"--landmarks: {root} has its own, {tables.listed(known)}; leave out the flag")
     if names and begun and tuple(names) != begun:
         raise UserError(f"--landmarks: this review began with {tables.listed(begun)}; leave out the flag")
-    chosen = known or tuple(names) or begun
+    chosen = known or tuple(names) or begun or tuple(proposed())
     if not chosen:
-        raise UserError(f"{root}: nothing says which points are to be placed; give their names, --landmarks=a,b,c")
+        raise UserError(
+            f"{root}: nothing says which points are to be placed; give their names, --landmarks=a,b,c, or a run that "
+            "finds them, --workdir=RUN"
+        )
     landmarks = declared if known else about.parse({"landmarks": list(chosen)}, "--landmarks", faults)
     faults.raise_if_any()
     images = _images(root, table)

@@ -19,7 +19,8 @@ STATES = {"placed": PLACED, "hidden": HIDDEN, "absent": ABSENT}
 
 
 def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Reviewed, list[dict[str, Any]]]:
-    """The folder, and the entries of a journal that say the same as a csv file.
+    """The folder, and the entries of a journal that say the same as a csv file; of landmarks and pictures that the
+    folder has got or lost since, they are as a journal of that time.
 
     Args:
       path: the csv file.
@@ -37,20 +38,21 @@ def read(path: pathlib.Path, key: pathlib.Path, root: pathlib.Path) -> tuple[Rev
     if not names or lacking or DONE not in sheet.columns:
         raise UserError(f"{path}: expected the columns picture, {DONE}, and NAME_x, NAME_y, NAME{STATE} of each point, "
                         f"found {tables.listed(sheet.columns)}; take the file that the page saves")  # fmt: skip
-    begun = {"id": "open", "kind": "open", "landmarks": names}
+    begun = {"id": "open", "kind": "open", "landmarks": names, "current": True}
     entries: list[dict[str, Any]] = [begun if is_blinded is None else begun | {"blinded": is_blinded}]
     reviewed = folder.read(root, opened=entries)
-    if set(names) != set(reviewed.names):
+    if others := [name for name in names if name not in reviewed.names]:
         raise UserError(f"{path}: expected points of {root}, {tables.listed(reviewed.names)}, found "
-                        f"{tables.listed(names)}")  # fmt: skip
+                        f"{tables.listed(others)}; if one was renamed, give it its old name")  # fmt: skip
+    if not {*image_of.values()} & {*reviewed.images}:
+        raise UserError(f"{key}: {tables.listed(list(image_of.values()), 3)}, of which none is in {root}; give "
+                        "the folder that was sent, --images=FOLDER")  # fmt: skip
     cells, seen = Cells(sheet, faults), set[str]()
     for number, row in sheet.rows(faults):
         at, picture = f"{path}, row {number}", row["picture"]
         with faults.collecting("row"):
             if picture not in image_of:
                 raise Fault("picture", f"{at}: {picture!r} is not in the key {key}; is it that of another page?")
-            if image_of[picture] not in reviewed.images:
-                raise Fault("picture", f"{at}: {picture} is {image_of[picture]}, which is not in {root}")
             if picture in seen:
                 raise Fault("picture", f"{at}: {picture} stands in the file twice; take out one of its rows")
             seen.add(picture)

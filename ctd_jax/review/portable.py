@@ -54,8 +54,6 @@ def write(reviewed: Reviewed, predict: Predict, out: pathlib.Path, longest: int)
     numbered = _numbered(len(reviewed.images))
     shown = Pictures(reviewed.root, reviewed.images)
     encoded = list(progress(_encoded(shown, reviewed, longest), "pictures", len(reviewed.images)))
-    size = sum(len(one["data"]) for one in encoded) / 1e6
-    print(f"{out} will have {size:.1f} MB" + (", which is much for a mail" if size > LARGE else ""))
     proposed = [predict(image) for image in progress(reviewed.images, "points", len(reviewed.images))]
     content = page.of_folder(reviewed) | {
         "images": numbered,
@@ -64,10 +62,13 @@ def write(reviewed: Reviewed, predict: Predict, out: pathlib.Path, longest: int)
         "folder": out.stem,
         "id": numbered[0],
     }
+    text = page.portable(content)
+    size = len(text.encode()) / 1e6
+    print(f"{out} will have {size:.1f} MB" + (", which is much for a mail" if size > LARGE else ""))
     said = ["1" if points else "" for points in proposed]
     rows = list(zip(numbered, map(files.cell, reviewed.images), said, strict=True))
     files.write_csv(key_of(out), (*KEY, PROPOSED), rows)
-    files.write_text(out, page.portable(content))
+    files.write_text(out, text)
     return (
         f"{out}: {len(numbered)} pictures of at most {longest} pixels. Send it; what comes back is "
         f"{out.stem}_points.csv, which `ctd-jax labels import` takes with --key={key_of(out)}. The key says which "

@@ -4,6 +4,7 @@ A point that the network says is absent is not proposed: the page asks for it.
 """
 
 import concurrent.futures
+import logging
 import math
 import os
 import pathlib
@@ -19,6 +20,7 @@ from ctd_jax.metrics.predictions import read_predictions
 from ctd_jax.metrics.presence import there_alone
 from ctd_jax.review.folder import Point, Reviewed
 
+_log = logging.getLogger(__name__)
 PREDICTED = "predicted"  # how a proposed point came there
 Predict = Callable[[str], Mapping[str, Point]]
 
@@ -61,6 +63,28 @@ def nothing(_: str) -> Mapping[str, Point]:
     return {}
 
 
+def names_of_run(workdir: pathlib.Path, domain: str | None = None) -> tuple[str, ...]:
+    """The landmarks of a run, or of one of its domains; none: it finds something else.
+
+    Raises:
+      UserError: there is no such run, or no such domain of it.
+    """
+    from ctd_jax.tasks.trained import Run
+
+    run = Run.read(workdir)
+    chosen = run.chosen(domain)
+    return tuple((run.domains[chosen] if chosen else run.meta).get("landmarks", ()))
+
+
+def names_of_table(path: pathlib.Path) -> tuple[str, ...]:
+    """The landmarks of a table as `predict` writes it.
+
+    Raises:
+      UserError: it is no such table.
+    """
+    return tuple(map(str, read_predictions(path).landmarks))
+
+
 def of_run(workdir: pathlib.Path, reviewed: Reviewed, domain: str | None = None) -> Predict:
     """The points that the network of a finished run finds; where it was trained on boxes, in the pictures whose rows of
     landmarks.csv have one. `domain`: of the run, if it has several.
@@ -79,6 +103,9 @@ def of_run(workdir: pathlib.Path, reviewed: Reviewed, domain: str | None = None)
             f"{reviewed.root}/landmarks.csv; else predict first, and give --predictions=FILE.csv"
         )
     _check_names(predictor.names, reviewed, f"--workdir={workdir}")
+    if boxes is not None and (without := [image for image in reviewed.images if image not in boxes]):
+        _log.warning("%d of %d pictures have no box in landmarks.csv, and no points are proposed there: %s",
+                     len(without), len(reviewed.images), tables.listed(without, 3))  # fmt: skip
 
     def predict(image: str) -> Mapping[str, Point]:
         path = reviewed.root / image

@@ -53,7 +53,7 @@ def read(root: pathlib.Path, chosen: Sequence[str] = ()) -> tuple[Reviewed, dict
     journals = {path.stem: journal.read(path) for path in journal.paths(root)}
     begun = (entries for entries in journals.values() if any(entry["kind"] == "open" for entry in entries))
     reviewed = folder.read(root, opened=next(begun, []))
-    found = {name: _of_journal(reviewed, Review(entries)) for name, entries in journals.items()}
+    found = {name: _of_journal(reviewed, Review(entries), name) for name, entries in journals.items()}
     found = {name: said for name, said in found.items() if said.done.any()}
     table = reviewed.table
     if table is not None and table.of_raters is not None:
@@ -71,7 +71,11 @@ def read(root: pathlib.Path, chosen: Sequence[str] = ()) -> tuple[Reviewed, dict
     return reviewed, found
 
 
-def _of_journal(reviewed: Reviewed, review: Review) -> Said:
+def _of_journal(reviewed: Reviewed, review: Review, rater: str) -> Said:
+    if others := training_folder.foreign(review, reviewed, reviewed.images):
+        _log.warning("%s has points of %s in pictures marked done, which are none of the landmarks here (%s), and they "
+                     "are left out; if one was renamed, give it its old name", rater, tables.listed(others),
+                     tables.listed(reviewed.names))  # fmt: skip
     shape = len(reviewed.images), len(reviewed.names)
     said = Said(
         np.full((*shape, 2), np.nan), np.zeros(shape, bool), np.zeros(shape[0], bool), np.full((*shape, 2), np.nan)
@@ -144,7 +148,8 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
             shutil.copyfile(reviewed.root / image, new / image)
         training_folder.write_about(reviewed, new, out.name, with_raters=False)
         files.write_csv(new / landmark_folder.FILE, [header[0], raters.COLUMN, *header[1:]], cells)
-        landmark_folder.read(new)
+        with training_folder.called(new, out):
+            landmark_folder.read(new)
         compared = _compared(reviewed, found)
         page = new / training_folder.PAGE
         report.raters.write(page, out.name, compared, lambda i: _picture(reviewed, i), list(reviewed.images), WORST)

@@ -1,5 +1,6 @@
 """A landmark folder of the pictures that a rater has marked done, and of those that were labelled before."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -7,7 +8,7 @@ import os
 import pathlib
 import shlex
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ def write(
     points = {image: points_of(image, review, reviewed) for image in done}
     xy = np.array([[[one["x"], one["y"]] for one in of_image.values()] for of_image in points.values()], np.float64)
     hidden = np.array([[one["state"] == HIDDEN for one in of_image.values()] for of_image in points.values()])
-    splits_of = split_of(reviewed, done, workdir)
+    splits_of, meta = split_of(reviewed, done, workdir), _meta(workdir)
     _say(review, reviewed, points)
     unused = [image for image in done if review.done.get(image) and splits_of and splits_of[image] == splits.UNUSED]
     if unused:
@@ -105,14 +106,15 @@ def write(
         for image in done:
             (new / image).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(reviewed.root / image, new / image)
-        write_about(reviewed, new, out.name)
+        write_about(reviewed, new, out.name, meta=meta)
         files.write_csv(new / landmark_folder.FILE, *rows_of(reviewed, done, xy, hidden, splits_of))
-        _check(new, xy, hidden)
+        with called(new, out):
+            _check(new, xy, hidden)
     marked = sum(review.done.get(image) is True for image in done)
     before = f", {len(done) - marked} as they were labelled before" if marked < len(done) else ""
     return (
         f"{out}: {marked} pictures marked done{before}, {int(np.isfinite(xy[..., 0]).sum())} points. "
-        f"{_said_of_splits(splits_of, done)}\n{_command(out, workdir)}"
+        f"{_said_of_splits(splits_of, done)}\n{_command(reviewed.names, out, workdir, meta)}"
     )
 
 
@@ -147,6 +149,12 @@ def points_of(key: str, review: Review, reviewed: Reviewed) -> dict[str, Point]:
     return {name: dict(placed.get(name) or labels.get(name) or nowhere) for name in reviewed.names}
 
 
+def foreign(review: Review, reviewed: Reviewed, images: Iterable[str]) -> list[str]:
+    """Names of points, in those of the pictures that are done, that no landmark of the folder has."""
+    placed = [review.points.get(image, {}) for image in images if review.done.get(image)]
+    return sorted({name for points in placed for name, one in points.items() if one and name not in reviewed.names})
+
+
 def check_replaced(out: pathlib.Path, root: pathlib.Path) -> None:
     """Raises UserError if --force would take away what isn't a landmark folder, or the folder that is reviewed."""
     if root.resolve().is_relative_to(out.resolve()):
@@ -172,11 +180,9 @@ def _say(review: Review, reviewed: Reviewed, points: Mapping[str, Mapping[str, P
     if unsaid:
         _log.warning("%d points of pictures marked done are neither placed nor absent, and left empty: %s", len(unsaid),
                      tables.listed(unsaid, 3))  # fmt: skip
-    others = {name for image in points if review.done.get(image)
-              for name, one in review.points.get(image, {}).items() if one and name not in reviewed.names}  # fmt: skip
-    if others:
+    if others := foreign(review, reviewed, points):
         _log.warning("pictures marked done have points of %s, which %s lacks, and they are left out; if one was "
-                     "renamed, give it its old name", tables.listed(sorted(others)), reviewed.root)  # fmt: skip
+                     "renamed, give it its old name", tables.listed(others), reviewed.root)  # fmt: skip
     of_rows = [rater for rater in (reviewed.table.landmarks.raters if reviewed.table else ())
                if not os.path.isfile(reviewed.root / raters.file_of(rater))]  # fmt: skip
     if of_rows:
@@ -302,8 +308,18 @@ def _cells(values: np.ndarray) -> list[str]:
     return ["" if np.isnan(value) else repr(float(value)) for value in values]
 
 
-def write_about(reviewed: Reviewed, new: pathlib.Path, name: str, *, with_raters: bool = True) -> None:
-    """dataset.json, as the folder has it, and the files of raters that it names; `with_raters` False: without these."""
+def write_about(
+    reviewed: Reviewed, new: pathlib.Path, name: str, *, with_raters: bool = True, meta: Mapping[str, Any] | None = None
+) -> None:
+    """dataset.json, as the folder has it, and the files of raters that it names.
+
+    Args:
+      reviewed: the folder.
+      new: the new one.
+      name: of the new one, where the folder has no dataset.json.
+      with_raters: False: without the raters.
+      meta: see `_meta`; where the folder has no dataset.json, what a run of the same landmarks says of them.
+    """
     about = reviewed.root / landmark_folder.ABOUT
     if os.path.isfile(about) and not with_raters:
         content = {key: value for key, value in tables.load_json(about).items() if key != "raters"}
@@ -312,10 +328,31 @@ def write_about(reviewed: Reviewed, new: pathlib.Path, name: str, *, with_raters
         shutil.copyfile(about, new / landmark_folder.ABOUT)
     else:
         content = {"name": name, "landmarks": reviewed.names, "flip_pairs": None, "normalizer": None}
+        if meta and meta.get("landmarks") == list(reviewed.names):
+            content |= {key: meta[key] for key in ("flip_pairs", "normalizer", "absent") if meta.get(key) is not None}
         files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
     for rater in reviewed.table.landmarks.raters if reviewed.table and with_raters else ():
         if os.path.isfile(reviewed.root / raters.file_of(rater)):
             shutil.copyfile(reviewed.root / raters.file_of(rater), new / raters.file_of(rater))
+
+
+@contextlib.contextmanager
+def called(new: pathlib.Path, out: pathlib.Path) -> Iterator[None]:
+    """Warnings and errors of the block say `out`, whose place the folder takes, where they mean `new`."""
+    made = logging.getLogRecordFactory()
+
+    def record(*args: Any, **more: Any) -> logging.LogRecord:
+        one = made(*args, **more)
+        one.msg, one.args = one.getMessage().replace(str(new), str(out)), ()
+        return one
+
+    logging.setLogRecordFactory(record)
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).replace(str(new), str(out))) from error
+    finally:
+        logging.setLogRecordFactory(made)
 
 
 def _check(new: pathlib.Path, xy: np.ndarray, hidden: np.ndarray) -> None:
@@ -336,19 +373,37 @@ def _check(new: pathlib.Path, xy: np.ndarray, hidden: np.ndarray) -> None:
         raise UserError(f"the points of {other} would be read in another way than they were placed; see the warnings")
 
 
-def _command(out: pathlib.Path, workdir: pathlib.Path | None) -> str:
+def _meta(workdir: pathlib.Path | None) -> Mapping[str, Any]:
+    """What the best checkpoint of a run says of its landmarks; nothing, where there is no run, or none is whole."""
+    if workdir is None:
+        return {}
+    from ctd_jax.tasks.trained import Run
+
+    with contextlib.suppress(UserError):
+        return Run.read(workdir).meta
+    return {}
+
+
+def _command(names: Sequence[str], out: pathlib.Path, workdir: pathlib.Path | None, meta: Mapping[str, Any]) -> str:
     """The command that trains on the folder, from the network of a run, if one is given whose network the recipe can go
-    on from."""
+    on from; `names`: of the landmarks, `meta`: see `_meta`."""
     words = ["ctd-jax", "train", f"--config={RECIPE}", f"--workdir=runs/{out.name}", f"--config.data.root={out}"]
     now = flatten(load_config(RECIPE))
     config = config_of_run(workdir) if workdir else None
     before = flatten(config) if config else {}
-    if config is None or before["task"] != now["task"]:
+    if workdir is None or config is None or before["task"] != now["task"]:
         return "Train on it: " + shlex.join([*words, "--config.teacher.weights=embedded"])
     words.append(f"--config.teacher.weights={config.teacher.weights}")
+    of_teacher = "Train on it: " + shlex.join(words)
     several = config.data.root != roots.IN_PYTHON and len(roots.listed(config.data)) > 1
     if before["model.network"] != now["model.network"] or several:
-        return "Train on it: " + shlex.join(words)
+        return of_teacher
+    if not meta:
+        return f"{workdir} has no whole checkpoint that a training could go on from\n{of_teacher}"
+    from ctd_jax.tasks.trained import difference_of_names
+
+    if difference := difference_of_names(workdir, meta["landmarks"], names):
+        return f"No training goes on from {workdir}, which has other landmarks: {difference}\n{of_teacher}"
     keys = ("model.encoder", *NETWORK_KEYS[now["model.network"]], "model.sigma", "data.margin")
     words += [f"--config.{key}={written(before[key])}" for key in keys if before[key] != now[key]]
     return f"Train on, from the network of {workdir}: {shlex.join([*words, f'--config.model.start={workdir}'])}"

@@ -11,6 +11,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from ml_collections import ConfigDict
 
 from ctd_jax import data, models
+from ctd_jax.data import tables
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.start_run import note
 from ctd_jax.tasks.trained import Run, warn_of_grey
@@ -90,6 +91,9 @@ class AddedDomains:
                     f"{title}, where data.{key} is {run.config.data[key]}, and here it is {config.data[key]}: the "
                     f"domains that it knows would be seen otherwise; give --config.data.{key}={run.config.data[key]}"
                 )
+        if forgotten := [name for name in names if name not in outputs]:
+            _log.warning("%s: this run will not know %s, of which there are no pictures here; give data.root their "
+                         "folders too, to keep what that run knows", title, tables.listed(forgotten))  # fmt: skip
         for domain in set(pictures.grey) & set(names):
             warn_of_grey(title, run.grey(domain), pictures.grey[domain])
         known = {path: np.asarray(leaf) for path, leaf in flatten_dict(run.variables).items()}

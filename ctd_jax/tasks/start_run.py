@@ -77,6 +77,7 @@ class StartRun:
         noted = note(title, run, pictures)
         for domain, ours in pictures.grey.items():
             warn_of_grey(title, run.grey(domain or None), ours)
+        _warn_of_boxes(title, run, pictures)
         return cls(workdir, run.variables, noted, run.meta)
 
     def into(self, variables: Variables) -> Variables:
@@ -209,6 +210,17 @@ def _check_network(
                 f"--config.teacher.weights={before['teacher.weights']} and "
                 f"--config.model.encoder={before['model.encoder']}"
             )
+
+
+def _warn_of_boxes(title: str, run: Run, pictures: data.SplitPictures) -> None:
+    """Says where one of the two is trained on what is in boxes, and the other on whole pictures."""
+    boxes = bool(np.isfinite(pictures.split("train").boxes).any())
+    if run.meta.get("boxes", boxes) != boxes:
+        seen = {True: "boxes in pictures", False: "whole pictures"}
+        _log.warning(
+            "%s, which was trained on %s, and sees %s here: what it looks for is of another size to it",
+            title, seen[not boxes], seen[boxes],
+        )  # fmt: skip
 
 
 def _without_head(encoder: EncoderSpec) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class Facts:
       gflops: see `cost.gflops`; None: they are not counted.
       digest: of the network's variables, see `checkpoint.digest`.
       start: what metrics.json says of the run that it went on from, `run` and `config_hash`; none: there is none.
-      learned_before: landmarks that that run has learned.
+      learned_before: landmarks that that run has learned, or the one that teaches by its heatmaps.
     """
 
     n_params: int
@@ -431,6 +431,7 @@ class StudentTask(abc.ABC):
             channel_weights=constants.get("channel_weights", {}),
             domain=domain,
             average=average,
+            unlearned=self._run.unlearned if self._run else (),
         )
         weighted = (constants["weights"][name] * terms[name] for name in (*self._added, *self._constraints.names))
         total = terms[self._main_term] + sum(weighted)

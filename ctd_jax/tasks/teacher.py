@@ -44,6 +44,7 @@ class TeacherNetwork:
     network: nn.Module
     input: InputSpec  # see models.normalize
     variables: Variables
+    unlearned: tuple[int, ...] = ()  # landmarks that no picture has taught it
 
     def features(self, variables: Variables, picture: Array) -> Features:
         """The named features of `[B, S, S, 3]` RGB pictures, 0..255, in evaluation mode; `variables` are its own, on

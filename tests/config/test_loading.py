@@ -41,6 +41,8 @@ def test_the_home_folder(monkeypatch):
     assert config.data.root == "/home/anna/faces,/home/anna/hands"
     assert config.teacher.weights == "/home/anna/t.safetensors"
     assert config.data.split == "~x"
+    config = load_config(FT, ["data.root=faces, ~/hands"])
+    assert config.data.root == "faces,/home/anna/hands"
 
 
 def test_the_last_override_and_the_variant_hold():
@@ -111,3 +113,23 @@ def test_a_file_of_ones_own_may_import_its_neighbours(tmp_path):
     text += "    config = ft.get_config(variant)\n    config.seed = base.SEED\n    return config\n"
     (tmp_path / "own.py").write_text(text)
     assert load_config(str(tmp_path / "own.py"), []).seed == 7
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("config.train.stpes = 4", "own.py: train.stpes: no such key; the nearest is train.steps"),
+        ("del config.data.margin", "own.py: data.margin is missing from the configuration; begin with get_config"),
+        ("config = None", "own.py: its get_config gives a NoneType; expected a ConfigDict"),
+        ("config.data.root = '~/faces'", ""),
+    ],
+)
+def test_the_keys_of_a_file_of_ones_own(line, message, monkeypatch, tmp_path):
+    monkeypatch.setenv("HOME", "/home/anna")
+    text = "from configs import ft\n\n\ndef get_config():\n    config = ft.get_config()\n"
+    (tmp_path / "own.py").write_text(f"{text}    {line}\n    return config\n")
+    if not message:
+        assert load_config(str(tmp_path / "own.py")).data.root == "/home/anna/faces"
+        return
+    with pytest.raises(UserError, match=message):
+        load_config(str(tmp_path / "own.py"), ["train.steps=3"])

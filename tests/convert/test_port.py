@@ -72,7 +72,7 @@ def test_a_file_that_fits_in_part_is_refused(tmp_path):
         convert(tmp_path / "w.pt", state | wrong)
     for part in (
         "w.pt: not the MobileFaceNet of github.com/foamliu/MobileFaceNet, or not the whole of it",
-        "seems to be MobileFaceNet (ctd-jax convert mobilefacenet)",
+        "though its layers have that network's names. ",
         "2 missing: features.7.conv.1.0.weight, bn.bias",
         "2 unused: arcface.weight, arcface.margin",
         "1 of another shape: conv3.bias (127,)",

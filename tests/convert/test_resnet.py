@@ -69,7 +69,10 @@ def test_vggface2(form, tmp_path, capsys):
     is_matconvnet, arrays = form == "MatConvNet", state("resnet50_caffe")
     content = state_files.torch_legacy(matconvnet(arrays)) if is_matconvnet else state_files.numpy_python2(arrays)
     out = convert(vggface2, tmp_path / "w", content)
-    report = capsys.readouterr().out
+    report, said = capsys.readouterr()
+    assert "warning:" in said and said.endswith(
+        "take `ctd-jax convert torchvision`, whose strides, pooling and input are others\n"
+    )
     for stage in ("stem", "stage1", "stage2", "stage3", "stage4", "pooled", "classifier"):
         assert float(re.search(rf"  {stage} +(\S+)\n", report)[1]) < 1e-4
     meta = check_against_pytorch(out, "resnet50_caffe")
@@ -99,6 +102,30 @@ def test_every_style_gives_the_same_variables(write, tmp_path):
     variables = port.port(read, vggface2.original(read, "w"), "w")
     want = port.port(arrays, vggface2.original(arrays, "w"), "w")
     jax.tree.map(np.testing.assert_array_equal, variables, want)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_weights_of_every_precision_become_float32(dtype):
+    arrays = {key: x.astype(dtype) for key, x in state("resnet18").items()}
+    variables = port.port(arrays, torchvision.original(arrays, "w"), "w")
+    assert {x.dtype for x in jax.tree.leaves(variables)} == {np.dtype(np.float32)}
+    np.testing.assert_array_equal(variables["params"]["classifier"]["kernel"], np.float32(arrays["fc.weight"].T))
+
+
+def test_a_network_of_other_classes_whose_first_layer_fits_the_other_input_is_doubted():
+    """A ResNet-50 of VGGFace2 that was trained on for other classes has torchvision's names."""
+    arrays = state("resnet50")
+    small = arrays | {"conv1.weight": arrays["conv1.weight"] / 58}
+    for converter, fits, doubtful, words in (
+        (torchvision, arrays, small, "torchvision's resnet50 takes them .* first trained on VGGFace2, .*convert vgg"),
+        (vggface2, small, arrays, "ResNet-50 of VGGFace2 takes .* first trained on ImageNet, .*convert torchvision"),
+    ):
+        assert not converter.original(fits, "w").doubt(fits)
+        assert re.search(words, converter.original(doubtful, "w").doubt(doubtful))
+    for case, classes in (("resnet18", 10), ("resnet50", 1000)):
+        arrays = state(case, classes=classes)
+        arrays["conv1.weight"] = arrays["conv1.weight"] / 58
+        assert not torchvision.original(arrays, "w").doubt(arrays), case
 
 
 @pytest.mark.slow
@@ -217,7 +244,8 @@ def test_a_backbone_without_its_classifier(style, tmp_path, capsys):
     assert "constraints.cd can't be used" in capsys.readouterr().out
     variables, meta = models.weight_file.load(out)
     assert meta["encoder"]["num_outputs"] == 0 and "classifier" not in variables["params"]
-    whole = convert(torchvision, tmp_path / "whole.pkl", pickle.dumps(state("resnet18")))
+    blank = {key: np.zeros_like(x) for key, x in state("resnet18").items() if key.startswith("fc.")}  # not trained
+    whole = convert(torchvision, tmp_path / "whole.pkl", pickle.dumps(state("resnet18") | blank))
     want, _ = models.weight_file.load(whole)
     del want["params"]["classifier"]
     jax.tree.map(np.testing.assert_array_equal, variables, want)

@@ -12,6 +12,7 @@ import tracemalloc
 import zipfile
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 import safetensors.numpy
@@ -50,6 +51,12 @@ def test_files_written_by_pytorch(name):
     assert_equal(state_dict.read(GOLDEN / name), want)
 
 
+def test_bfloat16_of_pytorch(tmp_path):
+    state = {"a.weight": np.arange(6, dtype=ml_dtypes.bfloat16).reshape(2, 3) / 4}
+    tree = state_files.tensors(state).replace(b"torch\nFloatStorage", b"torch\nBFloat16Storage")
+    assert_equal(read(tmp_path / "w.pt", zipped(tree + b".", [state["a.weight"].tobytes()])), state)
+
+
 ARRAYS = {
     "a.weight": np.arange(24, dtype=np.float32).reshape(2, 3, 4),
     "a.turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
@@ -80,9 +87,9 @@ def test_numpy_pickles_of_python_2(tmp_path):
 
 
 @pytest.mark.parametrize("wrapper", ["state_dict", "model_state_dict", "model"])
-def test_wrappers_and_the_prefix_of_data_parallel_are_taken_off(wrapper, tmp_path):
+def test_wrappers_and_the_prefixes_of_data_parallel_and_compile_are_taken_off(wrapper, tmp_path):
     state = {"a.weight": np.float32([[1, 2], [3, 4]]), "a.bias": np.float32([5])}
-    parallel = {f"module.{key}": value for key, value in state.items()}
+    parallel = {f"module._orig_mod.{key}": value for key, value in state.items()}
     assert_equal(read(tmp_path / "w.pt", state_files.torch_zip(parallel, wrapper)), state)
     assert_equal(read(tmp_path / "w.pkl", pickled({wrapper: parallel, "epoch": 3})), state)
 

@@ -56,6 +56,23 @@ def test_nearest_by_hand():
     np.testing.assert_array_equal(frame.resample_classes(classes, 255), want)
 
 
+@pytest.mark.parametrize("cache_mib", [0, 1])
+def test_a_class_that_is_too_small_to_be_seen(cache_mib):
+    """At half the size every second pixel is seen, the odd ones: 1 is seen in two pictures, 2 in one of its three."""
+    maps = np.zeros((3, 16, 16), np.uint8)
+    maps[:2, 1, 1] = 1
+    maps[0, 2, 2] = maps[1, 4:8, 4:8] = maps[2, 5, 8] = 2
+    names = ("a.png", "b.png", "c.png")
+    pictures = data.Dataset(
+        images=names, subjects=names, spacing=np.full((3, 2), np.nan), boxes=np.full((3, 4), np.nan),
+        original=lambda i: np.zeros((16, 16, 3), np.uint8), size=8, margin=0.0, cache_mib=cache_mib,
+        targets=data.ClassMaps({"hips": ("none",), "eyes": ("none", "lens", "spot", "rim")}, lambda i: maps[i]),
+        domains=("hips", "eyes"), domain=np.ones(3, np.int32),
+    )  # fmt: skip
+    found = data.class_maps.shown(pictures)
+    assert found == {("eyes", "lens"): (2, 0), ("eyes", "spot"): (1, 2), ("eyes", "rim"): (0, 0)}
+
+
 def test_restored_maps_are_those_of_the_picture():
     """Coordinates of the network's pixels, restored, are the network coordinates of the picture's pixels."""
     frame = data.Frame.fit(30, 20, 16)

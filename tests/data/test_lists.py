@@ -69,6 +69,18 @@ def folder(landmark_folder):
     return root, [root / row["image"] for row in rows], xy, known
 
 
+def test_paths_stay_where_they_were_listed_and_words_may_come_one_by_one(folder, tmp_path, monkeypatch):
+    root, paths, xy, known = folder
+    monkeypatch.chdir(root)
+    relative = [path.relative_to(root) for path in paths]
+    known = known | {"subjects": iter(known["subjects"]), "splits": (split for split in known["splits"])}
+    pictures = data.from_lists(config_of(), relative, xy, synthetic.LANDMARKS, **known)
+    monkeypatch.chdir(tmp_path)
+    with Image.open(paths[3]) as picture:
+        np.testing.assert_array_equal(pictures.everything.original(3), picture.convert("RGB"))
+    assert pictures.rows()[3][0] == relative[3].as_posix()
+
+
 def test_paths_give_what_their_folder_does(folder, tmp_path):
     root, paths, xy, known = folder
     for changes in ({}, {"budget": 3}):

@@ -166,10 +166,14 @@ def test_damaged_or_something_else():
 
 def png_of_16_bits(values, colour_type):
     """A PNG whose channels are the last axis, written by hand: Pillow can't (RFC 2083)."""
-    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
-    height, width = values.shape[:2]
-    header = struct.pack(">IIBBBBB", width, height, 16, colour_type, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
+    return png(values.astype(">u2"), values.shape[1], 16, colour_type)
+
+
+def png(rows, width, bits, colour_type=0):
+    """A PNG of the bytes of each row."""
+    header = struct.pack(">IIBBBBB", width, len(rows), bits, colour_type, 0, 0, 0)
+    content = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
+    chunks = ((b"IHDR", header), (b"IDAT", content), (b"IEND", b""))
     return b"\x89PNG\r\n\x1a\n" + b"".join(
         struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
     )
@@ -299,6 +303,13 @@ def test_class_maps_are_turned_as_pictures_are(orientation):
     exif[ORIENTATION] = orientation
     content = encoded(STORED[orientation](classes), exif=exif)
     np.testing.assert_array_equal(pictures.decode_classes(content, "some.png"), classes)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_class_maps_of_few_bits_are_what_the_file_holds(bits):
+    classes = RNG.integers(0, 2**bits, (30, 48), dtype=np.uint8)
+    rows = np.packbits(np.unpackbits(classes[..., None], axis=2)[..., -bits:].reshape(30, -1), axis=1)
+    np.testing.assert_array_equal(pictures.decode_classes(png(rows, 48, bits), "some.png"), classes)
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "WEBP", "GIF", "TIFF"])

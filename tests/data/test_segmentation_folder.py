@@ -1,5 +1,7 @@
 """Segmentation folders: what is wrong with one is said with file and row."""
 
+import re
+
 import numpy as np
 import pytest
 import segmentation_folder
@@ -90,6 +92,13 @@ def test_what_is_wrong_with_a_folder(mistake, root, tmp_path):
     change(root)
     with pytest.raises(UserError, match=f"(?s){message}"):
         load(root, tmp_path)
+
+
+def test_a_class_map_of_two_pictures_is_named(root, tmp_path, caplog):
+    edit(root, 2, "mask", "heads/1_mask.png")
+    load(root, tmp_path)
+    text = "row 4: heads/1_mask.png, the class map of .*segmentation.csv, row 3; of which picture is it"
+    assert re.search(f"1 of 16 rows have the class map of another picture; first .*{text}", caplog.text)
 
 
 def test_the_numbers_of_rows_that_pandas_writes_make_no_other_rows(root, tmp_path):

@@ -128,9 +128,13 @@ def test_a_drawn_split_leaves_out_other_pictures_of_its_people(landmark_folder, 
 
 
 def test_a_folder(folder, tmp_path, caplog):
-    """All pictures of the landmark folder are in it, beside two others, one of them in a subfolder and not square."""
+    """All pictures of the landmark folder are in it, beside two others, one of them in a subfolder and not square. So
+    are a run and a study, whose charts are none."""
     more = tmp_path / "more"
-    (more / "deeper").mkdir(parents=True)
+    for name in ("deeper", "run/domain", "curve/runs", "curve/tfds"):
+        (more / name).mkdir(parents=True)
+    for name in ("run/config.json", "run/split.csv", "run/ced.png", "run/domain/overlays.png", "curve/curve.png"):
+        (more / name).write_bytes(b"of a run")
     for path in (folder / "images").iterdir():
         (more / path.name).write_bytes(path.read_bytes())
     noise = np.random.default_rng(0).integers(0, 255, (40, 20, 3), np.uint8)

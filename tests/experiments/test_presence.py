@@ -20,6 +20,18 @@ def drawn(landmark_folder, monkeypatch):
     return landmark_folder(name="drawn")
 
 
+def test_a_picture_is_turned_upright_before_it_is_covered(drawn, tmp_path):
+    """A grey TIFF, not compressed, which Pillow would leave as it is where it opens it by its name."""
+    image, exif = drawn / folders.read(drawn).images[0], Image.Exif()
+    exif[0x112] = 8
+    grey = Image.open(image).convert("L")
+    grey = grey.crop((0, 0, grey.width - 9, grey.height))
+    grey.transpose(Image.Transpose.ROTATE_270).save(image, "TIFF", exif=exif)
+    presence.cover(drawn, tmp_path / "covered")
+    copy = np.asarray(Image.open(tmp_path / "covered" / folders.read(tmp_path / "covered").images[0]).convert("L"))
+    assert np.mean(copy == np.asarray(grey)) > 0.8
+
+
 def test_a_rectangle_covers_one_of_the_landmarks_in_every_second_picture(drawn, tmp_path):
     presence.cover(drawn, tmp_path / "covered")
     before, after = folders.read(drawn), folders.read(tmp_path / "covered")

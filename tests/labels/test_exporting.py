@@ -140,6 +140,7 @@ def test_what_a_format_cannot_hold_is_said():
         "1 pictures say who placed their points",
         "points are known by their order; to read them again",
     ]
+    assert said[-1].endswith(": --names='tip,base,left hinge'")
     assert exporting.losses(labels, "coco") == [said[1], said[3], said[4]]
     points = {"tip": Point(1.25, 2.5), "base": Point(3, 0.1), "left hinge": Point(5, 6)}
     labels = label_tables.labels(points=points)
@@ -221,6 +222,8 @@ def test_no_picture_gets_the_points_of_another(predictions, tmp_path, caplog):
     pictures = label_tables.draw(tmp_path / "one")
     text = predictions.read_text()
     predictions.write_text(text.replace("a.png", "one/a.png"))
+    assert exporting.read(predictions, pictures).pictures[0].image == "a.png" and not caplog.messages
+    predictions.write_text(text.replace("a.png", "two/a.png"))
     (picture,) = exporting.read(predictions, pictures).pictures
     assert picture.image == "a.png" and "1 pictures are found by the last part of their path alone" in caplog.text
     predictions.write_text(text.replace("a.png", "one/a.png") + text.partition("\n")[2].replace("a.png", "two/a.png"))

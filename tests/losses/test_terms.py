@@ -25,7 +25,7 @@ from ctd_jax.training.parallel import AXIS
 pytestmark = pytest.mark.slow
 
 B = 4
-SIZES = {"stage1": (4, 4, 6), "encoder": (2, 2, 8), "head": (5,), "late": (4, 4, 6)}
+SIZES = {"stage1": (4, 4, 6), "encoder": (2, 2, 8), "head": (5,), "late": (4, 4, 6), "heatmaps": (4, 4, 6)}
 WEIGHTS = {
     "cd": 0.3, "ed": 0.5, "spatial": 0.7, "channel": 0.2, "at": 0.4, "hint": 0.6, "delta": 0.8, "rkd_distance": 0.9,
     "rkd_angle": 1.1, "bss": 1e-3, "l2_sp": 1e-2, "l2": 1e-3,
@@ -121,6 +121,16 @@ def test_a_term_is_its_function_of_the_layers_named(term, changes, want):
     assert list(found) == [term]
     np.testing.assert_allclose(*found.values(), want(), rtol=2e-5)
     assert np.all(want() > 1e-4)
+
+
+def test_heatmaps_of_landmarks_that_the_teacher_never_learned_teach_nothing():
+    constants = {"start": None, "channel_weights": {}}
+    changes = {"kd.weight": 1.0, "hint.weight": 1.0, "hint.layers": ("heatmaps",)}
+    square = ((STUDENT["heatmaps"] - TEACHER["heatmaps"]) ** 2).mean((1, 2))
+    for unlearned, known in (((), [0, 1, 2, 3, 4, 5]), ((1, 4), [0, 2, 3, 5])):
+        found = terms_of(changes, STUDENT, TEACHER, PARAMS, **constants, unlearned=unlearned)
+        np.testing.assert_allclose(found["kd"], square[:, known].mean(1), rtol=1e-5)
+        np.testing.assert_allclose(found["hint"], 0.5 * square.mean(1), rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -122,6 +122,10 @@ def test_no_interval_from_too_few_people():
     two = agreement.summarize(measured(2, subjects=2, seed=1), [DISTANCE])["ab"]
     assert list(two["ci95"]) == ["bias", "mae"]  # the others cannot be told of one picture
     json.dumps(two, allow_nan=False)
+    # of values that are all predicted as 2 the slope is the same without any of the people
+    flat = dataclasses.replace(measured(4, subjects=4), true_value=np.array([1.0, 2, 3, 4]), value=np.full(4, 2.0))
+    found = agreement.summarize(flat, [DISTANCE])["ab"]
+    assert found["slope"] == -2 and "slope" not in found["ci95"] and "mae" in found["ci95"]
 
 
 def test_pictures_without_spacing_are_not_mixed_with_millimetres():

@@ -70,6 +70,18 @@ def test_coco_keypoint_results(tmp_path):
     assert "third number is taken as its confidence" in found.taken[0]
 
 
+def test_boxes_beside_the_keypoints_are_not_read(tmp_path):
+    results, annotations = coco()
+    annotations["categories"].append({"id": 2, "name": "box"})
+    annotations["annotations"].insert(0, {"image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4]})
+    paths = write(tmp_path / "r.json", results), write(tmp_path / "a.json", annotations)
+    check(foreign.read(*paths, None).predictions, ["0.png", "1.png", "2.png"])
+
+
+def windows(rows):
+    return [[cell.replace("/", "\\") for cell in row] for row in rows]
+
+
 @pytest.mark.parametrize("split", [True, False])
 def test_deeplabcut(tmp_path, split):
     """The predictions have body parts and rows in another order, and a row without annotation."""
@@ -77,6 +89,8 @@ def test_deeplabcut(tmp_path, split):
     names = ("a/2.png", "a/0.png", "a/1.png", "a/9.png")
     rows = dlc(shown, ["x", "y", "likelihood"], names=names, parts=("chin", "eye"), split=split)
     paths = write(tmp_path / "p.csv", rows), write(tmp_path / "CollectedData.csv", dlc(TRUE, "xy", split=split))
+    check(foreign.read(*paths, None).predictions, [f"labeled-data/a/{i}.png" for i in range(3)])
+    write(paths[0], windows(rows))
     found = foreign.read(*paths, None)
     check(found.predictions, [f"labeled-data/a/{i}.png" for i in range(3)])
     assert np.isnan(found.predictions.error_mm).all()

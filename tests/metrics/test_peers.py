@@ -108,6 +108,9 @@ def test_what_needs_more_than_the_table_is_left_out_and_said():
     numbers, result = of("deeplabcut", unknown_confidence(one))
     assert list(numbers) == ["rmse"] and "need the confidence" in result.notes[0]
     assert "--pcutoff" in of("deeplabcut", one)[1].notes[0]
+    for few in (table([[1], [2]]), table([[1, NAN], [NAN, 2]])):
+        numbers, result = of("deeplabcut", few, pcutoff=0.1)
+        assert list(numbers) == ["rmse", "rmse_pcutoff, 0.1"] and "mAP and mAR are left out" in result.notes[0]
     numbers, result = of("sleap", unknown_confidence(one))
     assert not any("voc" in name for name in numbers) and "need the confidence" in result.notes[0]
     assert "--normalizer" in of("mmpose", one)[1].notes[0]

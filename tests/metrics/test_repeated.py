@@ -70,6 +70,8 @@ def test_one_subject_has_no_interval(tmp_path):
 
 def test_other_pictures_are_refused(pair, tmp_path):
     with pytest.raises(UserError, match="other pictures"):
+        Repeats.read([*pair, write_run(tmp_path / "grown", [1, 2, 3, 4])])
+    with pytest.raises(UserError, match="other pictures"):
         Repeats.read(pair).minus(Repeats.read([write_run(tmp_path / "other", [1, 3, 2, 2])]))
 
 

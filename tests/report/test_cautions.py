@@ -138,12 +138,13 @@ def test_units_of_some_pictures_only():
 # ---------------------------------------------------------------- class maps
 
 
-def of_class_maps(dice, learned=(("spines", "disc"),)):
+def of_class_maps(dice, **small):
     """Those of a network with these Dice of the pictures, whose mean map has 0.5."""
     network = scores(dice)
     summary = {"classes": CLASSES} | segmentation.summarize(network, CLASSES)
     summary["mean_map"] = mean_map.summarize(network, scores([0.5] * len(dice)), CLASSES)
-    return report.cautions.of_class_maps(summary, network, set(learned))
+    untrained = {("spines", name): number for name, number in small.items()}
+    return report.cautions.of_class_maps(summary, network, untrained, size=32)
 
 
 def test_a_segmentation_that_is_no_better():
@@ -155,5 +156,8 @@ def test_a_segmentation_that_is_no_better():
 def test_a_class_never_found_or_never_trained():
     found = of_class_maps([0.0] * 4)
     assert found[1:] == ["disc was never found: in none of the 4 pictures that have it."]
-    found = of_class_maps([0.0] * 4, learned=())
+    found = of_class_maps([0.0] * 4, disc=0)
     assert found[1:] == ["disc was never trained: no training picture has it."]
+    found = of_class_maps([0.0] * 4, disc=9)
+    assert found[1:] == ["disc was never trained: in all 9 training pictures that have it, it is too small to be seen "
+                         "at 32 x 32 pixels; give a larger data.image_size."]  # fmt: skip

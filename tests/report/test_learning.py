@@ -1,6 +1,7 @@
 """Learning curves: what is computed from the predictions of their runs, the table and the picture."""
 
 import json
+import os
 
 import numpy as np
 import pytest
@@ -9,12 +10,14 @@ from ctd_jax import metrics, report
 from ctd_jax.errors import UserError
 
 
-def write_run(folder, errors_px):
-    """A run of two landmarks whose predictions are `errors_px` off, one picture of each subject."""
+def write_run(folder, errors_px, unknown=""):
+    """A run of two landmarks whose predictions are `errors_px` off, one picture of each subject; it does not predict
+    `unknown`."""
     folder.mkdir(parents=True)
     n = len(errors_px)
     true_xy = np.broadcast_to([[10.0, 10.0], [30.0, 10.0]], (n, 2, 2))
     xy = true_xy + np.array(errors_px, float)[:, None, None] * [[0.6, 0.8], [0.0, -1.0]]
+    xy[:, [name == unknown for name in "ab"]] = np.nan
     names, unknown = [f"{i}.png" for i in range(n)], np.full((n, 2), np.nan)
     subjects = [f"s{i}" for i in range(n)]
     table = metrics.Predictions.from_points(names, subjects, ("a", "b"), xy, true_xy=true_xy, spacing=unknown)
@@ -52,6 +55,39 @@ def test_a_damaged_run_is_named(tmp_path):
     line = {"method": "ft", "setting": "", "labels": 5, "seed": 0, "error": 1.5, "run": "a"}
     with pytest.raises(UserError, match="remove its folder"):
         report.learning.summarize([line], tmp_path, reference="ft")
+
+
+def lines_of(*runs):
+    """Of curve.csv: the runs of ft with 5 labels and seeds 0, 1, ..., and a run with 20 labels."""
+    return [
+        {"method": "ft", "setting": "", "labels": labels, "seed": seed, "error": 1.5, "run": run}
+        for seed, (run, labels) in enumerate(zip(runs, (*[5] * (len(runs) - 1), 20), strict=True))
+    ]
+
+
+def test_runs_of_other_pictures_than_the_newest_are_named(tmp_path):
+    """The test set has grown between two commands: old and new are no one curve."""
+    for at, (run, errors) in enumerate((("old", [1.0, 2.0]), ("new", [1.0, 2.0, 2.0]), ("newest", [1.0, 2.0, 3.0]))):
+        write_run(tmp_path / run, errors)
+        os.utime(tmp_path / run / "metrics.json", (at, at))
+    for runs in (("old", "new", "newest"), ("new", "old"), ("old", "newest")):
+        with pytest.raises(UserError, match=r"old and .*new.* have other pictures: 2 in common, .*anew: \S*/old$"):
+            report.learning.summarize(lines_of(*runs), tmp_path, reference="ft")
+    assert report.learning.summarize(lines_of("new", "newest"), tmp_path, reference="ft")["n_images"] == 3
+
+
+def test_landmarks_that_some_runs_do_not_predict_are_named(tmp_path):
+    """Landmark b is in none of the pictures that the first run learned from."""
+    for run in ("without", "with", "more"):
+        write_run(tmp_path / run, [1.0, 2.0], unknown="b" if run == "without" else "")
+    found = report.learning.summarize(lines_of("without", "with", "more"), tmp_path, reference="ft")
+    points = found["methods"]["ft"]["budgets"]
+    assert points["5"]["not_predicted"] == {"b": 1} and "not_predicted" not in points["20"]
+    lines = report.learning.console(found).splitlines()
+    assert lines[1].startswith("Columns with * are not of all landmarks: 5 labels leave out b (in 1 of 2 seeds). Diff")
+    assert ["labels", "5", "*", "20"] in [line.split() for line in lines]
+    axes = report.learning.plot(found).axes[0]
+    assert [tick.get_text() for tick in axes.get_xticklabels()] == ["5 *", "20"] and "*: not of" in axes.get_xlabel()
 
 
 def test_one_subject_has_no_interval(tmp_path):

@@ -57,6 +57,13 @@ def test_draw_keeps_large_pictures_and_enlarges_small_ones():
     assert overlays.paint_points(np.zeros((20, 10, 3), np.uint8), xy).size == (320, 640)
 
 
+def test_names_have_their_letters():
+    """Not one empty box for all that are not ASCII."""
+    black, xy = np.zeros((90, 90, 3), np.uint8), np.array([[20.0, 20]])
+    drawn = {np.asarray(overlays.paint_points(black, xy, names=[name])).tobytes() for name in "öøłжδ"}
+    assert len(drawn) == 5
+
+
 def test_lines_of_measurements_lie_between_their_points():
     """From (10, 10) to (40, 10) of a picture that is enlarged tenfold: a row at 10.5 * 10 - 0.5, and nothing else."""
     black = np.zeros((50, 64, 3), np.uint8)
@@ -70,6 +77,7 @@ def test_lines_of_measurements_lie_between_their_points():
 def test_the_legend_says_what_green_lines_are_where_there_are_some():
     def has_green(**arguments):
         legend = np.asarray(overlays.legend_of_points(overlays.WIDTH_OF_LEGEND, **arguments))
+        assert (legend[:, -4:] == 255).all()  # the last word is whole
         return bool((legend == overlays.MEASURED).all(axis=-1).any())
 
     assert has_green(measured=True) and not has_green()

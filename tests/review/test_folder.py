@@ -59,7 +59,8 @@ def test_a_folder_of_pictures_with_names(tmp_path):
     pictures(tmp_path, "1.png", "2.png")
     assert folder.read(tmp_path, ["tip", "base"]).names == ("tip", "base")
     begun = [{"id": "open", "kind": "open", "landmarks": ["tip"]}]
-    found = folder.read(tmp_path, (), begun)
+    assert folder.read(tmp_path, proposed=lambda: ("chin",)).names == ("chin",)
+    found = folder.read(tmp_path, (), begun, lambda: ("chin",))
     assert (found.names, found.images, found.labels, found.table) == (("tip",), ("1.png", "2.png"), {}, None)
     (tmp_path / "dataset.json").write_text('{"landmarks": ["x"]}')
     assert folder.read(tmp_path).names == ("x",)

@@ -1,6 +1,8 @@
 """The csv file that comes back from a page that was sent."""
 
 import csv
+import json
+import shutil
 
 import numpy as np
 import pytest
@@ -120,7 +122,7 @@ def test_a_picture_that_was_only_begun_keeps_the_labels_it_had(sent, saved, done
         (lambda text, number: text.replace("30.0,placed", "30.0,gone", 1), "is 'gone'; expected placed, hidden"),
         (lambda text, number: text.replace(",,,absent", ",,,"), "done is 1, but .*_state is empty; expected placed"),
         (lambda text, number: text.replace(",done,", ",ready,", 1), "expected the columns picture, done"),
-        (lambda text, number: text.replace("chin_", "jaw_"), "expected points of"),
+        (lambda text, number: text.replace("chin_", "jaw_"), "expected points of .*, found jaw; if one was renamed"),
         (lambda text, number: text.replace("chin_x", "chin_z"), "expected the columns picture, done"),
     ],
 )  # fmt: skip
@@ -138,5 +140,26 @@ def test_a_key_of_other_pictures_is_refused(sent, saved, tmp_path):
         mailed.read(saved, saved, root)
     other = tmp_path / "other.key.csv"
     other.write_text(key.read_text().replace(".png", ".jpg"))
-    with pytest.raises(UserError, match=r"\.jpg, which is not in "):
+    with pytest.raises(UserError, match=r"\.jpg.*, of which none is in "):
         mailed.read(saved, other, root)
+
+
+def test_a_landmark_and_a_picture_of_later_hold_nothing_up(sent, saved, tmp_path, caplog):
+    """The landmark that the file lacks is left empty, though the folder has labels of it; and a picture has gone."""
+    root, key, reviewed = sent
+    here = shutil.copytree(root, tmp_path / "here")
+    content = json.loads((here / "dataset.json").read_text())
+    (here / "dataset.json").write_text(json.dumps(content | {"landmarks": [*reviewed.names, "brow"]}))
+    header, *rows, _ = (here / "landmarks.csv").read_text().splitlines()
+    lines = [f"{header},brow_x,brow_y", *(f"{row},3,4" for row in rows)]
+    (here / "landmarks.csv").write_text("\n".join(lines) + "\n")
+    (here / reviewed.images[-1]).unlink()
+    header, first, *others, last = saved.read_text("utf-8").splitlines()
+    last = ",".join([*last.split(",")[:1], *first.split(",")[1:]])
+    saved.write_text("\n".join([header, first, *others, last]) + "\n", "utf-8")
+    training_folder.write(*mailed.read(saved, key, here), tmp_path / "out")
+    table = reader.read(tmp_path / "out")
+    assert table.images == reviewed.images[:-1]
+    np.testing.assert_array_equal(table.xy[:2, -1], [[np.nan, np.nan], [3, 4]])
+    assert f"left empty: brow of {reviewed.images[0]}" in caplog.text
+    assert f"1 pictures marked done are no longer in {here}: {reviewed.images[-1]}" in caplog.text

@@ -10,6 +10,7 @@ from ctd_jax.data import about
 from ctd_jax.errors import UserError
 from ctd_jax.metrics.predictions import Predictions, write_predictions
 from ctd_jax.review import folder, proposals
+from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 
 
@@ -87,6 +88,19 @@ def test_a_run_proposes_what_it_predicts(reviewed, finished_run):
         proposals.of_run(run, other)
 
 
+def test_a_run_and_a_table_name_the_points(tmp_path, monkeypatch):
+    assert proposals.names_of_table(table(tmp_path / "p.csv", ["a.png"], ["chin", "tip"], [[[1, 2]] * 2])) == (
+        "chin", "tip",
+    )  # fmt: skip
+    meta = {"landmarks": ["chin", "tip"]}
+    monkeypatch.setattr(Run, "read", lambda workdir: Run(workdir, None, {}, meta))
+    assert proposals.names_of_run(tmp_path) == ("chin", "tip")
+    meta["domains"] = [{"name": "eyes", "landmarks": ["a"]}, {"name": "hips", "landmarks": ["b"]}]
+    assert proposals.names_of_run(tmp_path, "hips") == ("b",)
+    with pytest.raises(UserError, match=r"give --domain=eyes\|hips"):
+        proposals.names_of_run(tmp_path)
+
+
 def test_a_run_of_several_domains_is_asked_for_one(reviewed, finished_run, monkeypatch):
     asked = []
 
@@ -100,7 +114,7 @@ def test_a_run_of_several_domains_is_asked_for_one(reviewed, finished_run, monke
     assert asked == ["hands"]
 
 
-def test_a_run_that_was_trained_on_boxes_sees_what_is_in_them(landmark_folder, finished_run, monkeypatch):
+def test_a_run_that_was_trained_on_boxes_sees_what_is_in_them(landmark_folder, finished_run, monkeypatch, caplog):
     run, best = finished_run[0], checkpoint.best
     monkeypatch.setattr(checkpoint, "best", lambda workdir: (best(workdir)[0], best(workdir)[1] | {"boxes": True}))
     root = landmark_folder(people=3, shots=1, size=48)
@@ -111,6 +125,8 @@ def test_a_run_that_was_trained_on_boxes_sees_what_is_in_them(landmark_folder, f
     (root / "landmarks.csv").write_text("\n".join(boxed) + "\n")
     reviewed = folder.read(root)
     predict = proposals.of_run(run, reviewed)
+    said = "2 of 3 pictures have no box in landmarks.csv, and no points are proposed there: images/001.png, images/002"
+    assert said in caplog.text
     found, image = predict(reviewed.images[0]), root / reviewed.images[0]
     expected = Predictor(run)([image], boxes=np.array([[4, 6, 40, 44]])).xy[0]
     np.testing.assert_array_equal([[one["x"], one["y"]] for one in found.values()], expected)

@@ -78,6 +78,18 @@ def test_a_landmark_that_was_added_later_is_of_nobody(root):
     assert [np.isnan(said.xy[0]).all(-1).nonzero()[0].tolist() for said in found.values()] == [[chin], [chin]]
 
 
+def test_points_of_a_landmark_of_another_name_are_said(root, caplog):
+    for rater in ("anna", "ben"):
+        review(root, rater, IMAGES[:1], 0.0)
+    raters.read(root)
+    assert "points of" not in caplog.text
+    path = journal.path_of(root, "ben")
+    path.write_text(path.read_text().replace('"chin"', '"jaw"'))
+    raters.read(root)
+    assert "ben has points of jaw in pictures marked done, which are none of the landmarks here (" in caplog.text
+    assert "anna has" not in caplog.text
+
+
 def test_marks_of_hidden_points_are_said_to_be_left_out(root, tmp_path, caplog):
     header, *rows = (root / "landmarks.csv").read_text().splitlines()
     lines = [f"{header},chin_hidden,rater", *(f"{row},1,{rater}" for row in rows for rater in ("senior", "junior"))]
@@ -125,10 +137,12 @@ def test_who_is_not_there_and_nothing_to_compare(root, tmp_path):
 
 def test_a_picture_without_the_box_that_others_have_is_left_out(root, tmp_path, caplog):
     header, *rows = (root / "landmarks.csv").read_text().splitlines()
+    header = header.replace("subject", "note")
     lines = [f"{header},box_x0,box_y0,box_x1,box_y1", *(f"{row},0,0,15,15" for row in rows[:3])]
     (root / "landmarks.csv").write_text("\n".join(lines) + "\n")
     review(root, "anna", IMAGES, 0.0)
     review(root, "ben", IMAGES[2:], 2.0)
     raters.write(*raters.read(root), tmp_path / "both")
+    assert f"{tmp_path / 'both'}/landmarks.csv has no column `subject`" in caplog.text
     assert landmark_folder.read(tmp_path / "both").images == tuple(IMAGES[:3])
     assert f"left out: {IMAGES[3]}" in caplog.text

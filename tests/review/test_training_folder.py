@@ -4,6 +4,7 @@ import csv
 import hashlib
 import json
 import shlex
+import types
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.review import folder, journal, training_folder
 from ctd_jax.review.edits import Review
+from ctd_jax.tasks.trained import Run
 
 WORDS = ["train", "train", "val", "test"]
 
@@ -244,10 +246,11 @@ def test_a_split_that_takes_no_part_stays(root, tmp_path, caplog, word):
     assert f"2 {word}" in said
 
 
-def test_a_folder_of_pictures_becomes_a_landmark_folder(root, tmp_path):
+def test_a_folder_of_pictures_becomes_a_landmark_folder(root, tmp_path, caplog):
     reviewed = folder.read(root / "images", ["tip", "base"])
     entries = [edit("003.png", {"tip": point(1.0, 2.0), "base": point(3.0, 4.0)}, done=True)]
     said = training_folder.write(reviewed, entries, tmp_path / "new")
+    assert f"{tmp_path / 'new'}/landmarks.csv has no column `subject`" in caplog.text
     table = reader.read(tmp_path / "new")
     assert (table.images, table.splits, table.landmarks.names) == (("003.png",), None, ("tip", "base"))
     np.testing.assert_array_equal(table.xy, [[[1, 2], [3, 4]]])
@@ -299,7 +302,7 @@ def test_nothing_is_written_of_what_the_reader_refuses(root, tmp_path):
     with pytest.raises(UserError, match="no picture is marked done"):
         training_folder.write(reviewed, [edit("gone.png", done=True)], tmp_path / "new")
     far = [edit("003.png", {"tip": point(40.0, 2.0), "base": point(3.0, 4.0)}, done=True)]
-    with pytest.raises(UserError, match=r"tip lies at \(40.0, 2.0\), outside the picture of 32 x 32"):
+    with pytest.raises(UserError, match=r"/new/landmarks.csv, .* tip lies at \(40.0, 2.0\), outside the picture of"):
         training_folder.write(reviewed, far, tmp_path / "new")
     assert list(tmp_path.iterdir()) == []
     with pytest.raises(UserError, match="--out: .* has the folder that is reviewed"):
@@ -382,14 +385,15 @@ def test_what_is_written_trains(root, tmp_path, teacher_file, cli):
         ({"data.root": "faces,hands"}, []),
     ],
 )  # fmt: skip
-def test_the_command_goes_on_from_the_network_of_the_run(root, tmp_path, changes, words):
+def test_the_command_goes_on_from_the_network_of_the_run(root, tmp_path, monkeypatch, changes, words):
     config, run = load_config("recipe:own"), tmp_path / "a run"
     config.update_from_flattened_dict({"data.root": "faces", "teacher.weights": "weights.safetensors"} | changes)
     run.mkdir()
     (run / "config.json").write_text(json.dumps(config.to_dict()))
     (run / "split.csv").write_text("image,subject,split,sha256\n")
-    done = [edit("images/000.png", done=True)]
-    said = training_folder.write(folder.read(root), done, tmp_path / "new", workdir=run)
+    done, reviewed = [edit("images/000.png", done=True)], folder.read(root)
+    monkeypatch.setattr(Run, "read", lambda _: types.SimpleNamespace(meta={"landmarks": list(reviewed.names)}))
+    said = training_folder.write(reviewed, done, tmp_path / "new", workdir=run)
     command = shlex.split(said.splitlines()[-1].partition(": ")[2])
     first = ["ctd-jax", "train", "--config=recipe:own", "--workdir=runs/new", f"--config.data.root={tmp_path / 'new'}"]
     assert command[:5] == first
@@ -399,6 +403,29 @@ def test_the_command_goes_on_from_the_network_of_the_run(root, tmp_path, changes
     if "--config.model.start=" in words:
         made.model.start = ""
         assert (made.model, made.data.margin) == (config.model, config.data.margin)
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["tip"], "No training goes on from {run}, which has other landmarks: 1 only in the data (base)"),
+        (["base", "tip"], "which has other landmarks: another order: base, tip in {run}, tip, base in the data"),
+        (None, "{run} has no whole checkpoint"),
+        (["tip", "base"], "Train on, from the network of {run}: "),
+    ],
+)
+def test_a_run_of_other_landmarks_is_no_start(root, tmp_path, monkeypatch, names, said):
+    """A run of the same ones says what dataset.json does, where there is none."""
+    run = run_of(tmp_path / "run", [], root="faces")
+    meta = {"landmarks": names, "flip_pairs": [["tip", "base"]], "normalizer": None, "absent": ["tip"]}
+    if names:
+        monkeypatch.setattr(Run, "read", lambda _: types.SimpleNamespace(meta=meta))
+    done = [edit("003.png", {"tip": point(1.0, 2.0), "base": point(3.0, 4.0)}, done=True)]
+    found = training_folder.write(folder.read(root / "images", ["tip", "base"]), done, tmp_path / "new", workdir=run)
+    assert said.format(run=run) in found and ("model.start" in found) == (names == ["tip", "base"])
+    about = reader.read(tmp_path / "new").landmarks
+    same = (("tip", "base"),), ("tip",)
+    assert (about.flip_pairs, about.absent) == (same if names == ["tip", "base"] else (None, ()))
 
 
 def with_boxes(root):

@@ -17,6 +17,7 @@ from configs import fpd, fsf_ld, fsf_teacher, student
 from ctd_jax import data, models, training_run
 from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
+from ctd_jax.losses.terms import Terms
 from ctd_jax.tasks import landmarks
 from ctd_jax.tasks.landmarks import LandmarkTask, heatmaps
 from ctd_jax.tasks.landmarks.teacher_run import load_teacher_run
@@ -46,9 +47,11 @@ def task(run, module=fsf_ld, **changes):
 
 @pytest.fixture(scope="module")
 def taught(run):
-    """A task with heatmaps and hints, a batch, and one step of plain gradient descent at rate 1."""
+    """A task with heatmaps and hints, whose teacher has not learned the third landmark, a batch, and one step of plain
+    gradient descent at rate 1."""
     changes = {"constraints__hint__layers": LEVELS, "constraints__hint__weight": 0.5, "constraints__kd__weight": 2e3}
     made = task(run, **changes, train__encoder_lr=1.0, train__decoder_lr=1.0, **tiny.STILL)
+    made._run = dataclasses.replace(made._run, unlearned=(2,))
     batch = made.train.batch(np.arange(4))
     variables = jax.device_get(made.init(0))
     return made, batch, variables, tiny.trainer(made, tx=optax.identity())([batch], variables)
@@ -76,7 +79,8 @@ def test_the_terms_in_float64(taught, run):
         cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
         hints.append(np.mean(1 - cosine))
     true = heatmaps.draw(batch["xy"], size=64, stride=4, sigma=made.config.model.sigma)
-    want = {"heatmap": np.mean((s["heatmaps"] - true) ** 2), "kd": np.mean((s["heatmaps"] - t["heatmaps"]) ** 2)}
+    apart = np.delete(s["heatmaps"] - t["heatmaps"], 2, axis=-1)
+    want = {"heatmap": np.mean((s["heatmaps"] - true) ** 2), "kd": np.mean(apart**2)}
     want["hint"] = np.mean(hints)
     want["loss"] = want["heatmap"] + 2e3 * want["kd"] + 0.5 * want["hint"]
     assert means == pytest.approx({name: float(value) for name, value in want.items()}, rel=1e-3)
@@ -182,6 +186,8 @@ def test_an_error_of_coordinates_by_hand():
         (fpd, {"model__decoder_channels": (8, 8)}, r"constraints.kd.*\(1, 8, 8, 30\) and .* \(1, 16, 16, 30\)"),
         (fpd, {"data__seed": 5, "data__synthetic__identities": (2, 4, 2)}, None),
         (fpd, {"data__synthetic__identities": (2, 4, 2)}, "trained on 4 pictures .* judged by"),
+        (fpd, {"model__sigma": 4.0}, "model.sigma is 1.5 in .* and 4.0 here; constraints.kd compares heatmaps"),
+        (fsf_ld, {"model__sigma": 4.0, "constraints__kd__weight": 0.0}, None),
         (fsf_ld, {"constraints__hint__form": "curly"}, "hint.form is 'curly'; expected plain or normalized"),
         (fpd, {"constraints__cd__weight": 1.0}, "constraints.cd.* but teacher.run is a landmark network"),
     ],
@@ -232,6 +238,39 @@ def test_a_teacher_of_another_grey_range(run, monkeypatch, caplog):
         load_teacher_run(made.config, pictures)
         said = [record.getMessage() for record in caplog.records if record.name == "ctd_jax.tasks.trained"]
         assert len(said) == bool(words) and words in "".join(said)
+
+
+def given(run):
+    """A student's configuration, and its pictures."""
+    config = tiny.config("none", fsf_ld, **NARROW, teacher__run=str(run))
+    return config, data.load(config.data, run.parent / "tfds")
+
+
+def test_boxes_are_the_teachers_and_the_students_or_neithers(run, monkeypatch):
+    (config, pictures), best = given(run), checkpoint.best
+    boxes = np.full((len(pictures.everything), 4), [0.0, 0, 60, 60])
+    boxed = dataclasses.replace(pictures, everything=dataclasses.replace(pictures.everything, boxes=boxes))
+    with pytest.raises(UserError, match="trained on whole pictures, and here are boxes in pictures; .*or neither"):
+        load_teacher_run(config, boxed)
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
+    assert load_teacher_run(config, boxed)
+    with pytest.raises(UserError, match="trained on boxes in pictures, and here are whole pictures; .*or neither"):
+        load_teacher_run(config, pictures)
+
+
+def test_a_landmark_is_learned_where_the_student_or_a_teacher_of_heatmaps_has_it(run, monkeypatch):
+    (config, pictures), best = given(run), checkpoint.best
+    points, never = pictures.targets, {"never_annotated": ["nasion", "chin"]}
+    names = np.array(points.landmarks.names)
+    xy = np.where(np.isin(names, ["chin", "nose_tip"])[:, None], np.nan, points.xy)
+    everything = dataclasses.replace(pictures.everything, targets=dataclasses.replace(points, xy=xy))
+    monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | never))
+    made = LandmarkTask(config, dataclasses.replace(pictures, everything=everything))
+    assert names[list(made._run.unlearned)].tolist() == ["nasion", "chin"]
+    assert names[~made._learned].tolist() == ["chin"]
+    config.constraints.kd.weight = 0.0
+    made._constraints = Terms(config.constraints)
+    assert names[~made._learned].tolist() == ["nose_tip", "chin"], "hints teach no landmark"
 
 
 def test_weights_that_nobody_would_use(run, teacher_file):

@@ -2,6 +2,7 @@
 
 import contextlib
 import csv
+import dataclasses
 import functools
 import json
 import pathlib
@@ -25,6 +26,7 @@ from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import Layout, SegmentationTask, evaluate, forward
 from ctd_jax.tasks.segmentation.network import IMPOSSIBLE
 from ctd_jax.tasks.segmentation.trained import TrainedClassMaps, mean_class_map
+from ctd_jax.tasks.student import Facts
 from ctd_jax.tasks.trained import Run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import Parallel
@@ -241,6 +243,9 @@ def test_every_scheme_is_a_matter_of_keys(scheme, teacher_file):
 @pytest.fixture(scope="module")
 def folder_run(tmp_path_factory, teacher_file):
     root = segmentation_folder.write(tmp_path_factory.mktemp("segmentation") / "anatomies")
+    rows = segmentation_folder.read_rows(root)
+    tests = {"person6": "test1", "person7": "test2"}
+    segmentation_folder.write_rows(root, [[*row[:4], tests.get(row[3], row[4]), *row[5:]] for row in rows])
     workdir = root.parent / "run"
     return root, workdir, run(workdir, teacher_file, data__root=str(root))
 
@@ -261,7 +266,7 @@ def test_the_files_of_a_run(folder_run):
     assert names == {
         *("config.json", "split.csv", "checkpoints", "log.csv", "tensorboard", "tfds", "masks", "metrics.json"),
         *("segmentation_metrics.csv", "mean_map.csv", "report.html", "overlays.png", "curves.png"),
-        "trust.safetensors",
+        *("trust.safetensors", "metrics_test1.json", "metrics_test2.json"),
     }
     assert result == json.loads((workdir / "metrics.json").read_text())
     assert result["split"] == "test" and result["n_images"] == 4
@@ -296,6 +301,78 @@ def test_every_number_is_that_of_the_masks(folder_run):
             np.testing.assert_allclose(float(row[key] or "nan"), want[key], rtol=1e-5)
     of_skull = [float(row["dice"] or "nan") for row in table if row["class"] == "skull"]
     assert result["dice_heads_skull"] == pytest.approx(np.nanmean(of_skull), rel=1e-5)
+
+
+def test_each_of_several_tests_has_its_numbers(folder_run):
+    _, workdir, result = folder_run
+    scores = segmentation.read(workdir / "segmentation_metrics.csv")
+    blind = segmentation.read(workdir / "mean_map.csv")
+    for name, image in (("test1", "spines/6.png"), ("test2", "spines/7.png")):
+        one = json.loads((workdir / f"metrics_{name}.json").read_text("utf-8"))
+        assert (one["split"], one["n_images"], one["config_hash"]) == (name, 2, result["config_hash"])
+        row = (scores.names["image"] == image) & scores.of("spines", "disc")
+        assert one["dice_spines_disc"] == scores.values["dice"][row]
+        assert one["mean_map"]["dice_spines_disc"] == blind.values["dice"][row]
+
+
+def test_a_helping_domain_is_not_in_the_result(folder_run, tmp_path, monkeypatch):
+    root, workdir, _ = folder_run
+    monkeypatch.setattr(report.segmentation, "write", lambda *_: None)
+    pictures = dataclasses.replace(segmentation_folder.load(root, workdir), helping=("spines",))
+    with (workdir / "segmentation_metrics.csv").open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["domain"] == "heads"]
+    rows = [row | {key: float(row[key] or "nan") for key in segmentation.MEASURES} for row in rows]
+    config, facts = config_of_run(workdir), Facts(0, 0.0)
+    evaluate._write(rows, rows, pictures, config, tmp_path, facts, {("spines", "disc"): 0})
+    result = json.loads((tmp_path / "metrics.json").read_text("utf-8"))
+    assert list(result["classes"]) == ["heads"] and "spines" not in report.segmentation.console(result)
+
+
+def test_no_two_pictures_have_one_mask(tmp_path):
+    paths = {evaluate.mask_path(tmp_path, f"heads/{image}") for image in ("scan..1.png", "scan_1.png", "a/scan_1.png")}
+    assert len(paths) == 3 and all(path.is_relative_to(tmp_path / "masks" / "heads") for path in paths)
+
+
+@pytest.fixture
+def with_small(folder_run):
+    """Makes the first class of each domain, or each class, too small to be seen: of 40 columns 32 are, not column 2."""
+    root, workdir, _ = folder_run
+    pictures = segmentation_folder.load(root, workdir)
+    every = pictures.everything
+
+    def changed(*names):
+        def class_map(index):
+            classes = np.where(np.isin(every.targets.class_map(index), names), 0, every.targets.class_map(index))
+            classes[3, 2] = 1
+            return classes
+
+        targets = dataclasses.replace(every.targets, class_map=class_map)
+        return dataclasses.replace(pictures, everything=dataclasses.replace(every, targets=targets))
+
+    return changed
+
+
+def test_a_class_that_is_too_small_is_named_before_training(folder_run, with_small, caplog):
+    """What the run before has learned is no unknown class."""
+    config = config_of_run(folder_run[1])
+    config.model.start = str(folder_run[1])
+    made = SegmentationTask(config, with_small(1))
+    assert "seen at 32 x 32 pixels: skull of heads in 4 of 4, vertebra of spines in 4 of 4 training" in caplog.text
+    start = made._start
+    for before, names in (
+        (start, None),
+        (dataclasses.replace(start, meta=start.meta | {"never_annotated": ["heads/skull"]}), ["heads/skull"]),
+        (None, ["heads/skull", "spines/vertebra"]),
+    ):
+        made._start = before
+        assert made.meta["never_annotated"] == names
+    assert made._untrained == {("heads", "skull"): 4, ("spines", "vertebra"): 4}
+
+
+def test_a_val_in_which_no_class_is_seen_is_refused(folder_run, with_small):
+    message = "is 32, where every class of heads is too small to be seen in all 2 pictures of val, .*; give a larger"
+    with pytest.raises(UserError, match=message):
+        SegmentationTask(config_of_run(folder_run[1]), with_small(1, 2))
 
 
 def test_every_result_has_the_mean_map(folder_run):
@@ -360,6 +437,8 @@ def test_overlays_take_the_place_of_no_class_map(folder_run, cli, tmp_path):
         code, said, error = cli("ctd_jax.predict", *flags, f"--overlays={overlays}")
         assert (code, said, error.count("error: ")) == (2, "", 1)
         assert "--out and --overlays would both write " in error and "give each a place of its own" in error
+    code, said, error = cli("ctd_jax.predict", *flags)
+    assert (code, said) == (2, "") and ".png.png is there already, and may have corrections; move it, or give" in error
     assert {path: path.read_bytes() for path in out.rglob("*.png")} == before
 
 
@@ -549,7 +628,7 @@ def test_a_class_map_that_changed_is_another_run(tmp_path, teacher_file):
         run_folder.claim_split(tmp_path / "run", changed.rows())
 
 
-def test_a_domain_is_added_to_a_trained_network(tmp_path, teacher_file, folder_run):
+def test_a_domain_is_added_to_a_trained_network(tmp_path, teacher_file, folder_run, caplog):
     """All that the first network knows stays; only norms and head of the new domain learn."""
     root, workdir, _ = folder_run
     other = segmentation_folder.write(tmp_path / "other")
@@ -559,6 +638,7 @@ def test_a_domain_is_added_to_a_trained_network(tmp_path, teacher_file, folder_r
     keys = {"data__domains": ("skulls",), "constraints__contrastive__weight": 0.0, "train__steps": 2}
     result = run(tmp_path / "run", teacher_file, data__root=str(other), domains__start=str(workdir), **keys)
     assert 0 <= result["dice_skulls"] <= 1
+    assert f"domains.start is {workdir}: this run will not know heads, spines, of which there are no" in caplog.text
     old, new = (flatten_dict(checkpoint.best(path)[0]) for path in (workdir, tmp_path / "run"))
     shared = [path for path in new if path in old]
     assert len(shared) > 10 and all((np.asarray(old[path]) == new[path]).all() for path in shared)

@@ -109,13 +109,18 @@ def test_the_picture_is_as_large_as_there(run, tmp_path, capsys):
     assert f"data.image_size=32 (as in {run})" in capsys.readouterr().err
 
 
-def test_a_landmark_that_the_run_learned_is_not_unknown(run, pictures, monkeypatch):
+def test_a_landmark_that_the_run_learned_is_not_unknown_and_boxes_are_said(run, pictures, monkeypatch, caplog):
     """Here no picture has the chin; where the run did not have it either, nobody has learned it."""
     points = pictures.targets
     xy = np.where(np.array(points.landmarks.names)[:, None] == "chin", np.nan, points.xy)
     everything = dataclasses.replace(pictures.everything, targets=dataclasses.replace(points, xy=xy))
     without = dataclasses.replace(pictures, everything=everything)
     assert task(run, without).meta["never_annotated"] is None
+    boxes = "trained on whole pictures, and sees boxes in pictures here"
+    assert boxes not in caplog.text
+    everything = dataclasses.replace(everything, boxes=np.full((len(everything), 4), [0.0, 0, 30, 30]))
+    assert task(run, dataclasses.replace(without, everything=everything))
+    assert boxes in caplog.text
     assert task(run, without, model__start="").meta["never_annotated"] == ["chin"]
     best = checkpoint.best_of_training
     monkeypatch.setattr(

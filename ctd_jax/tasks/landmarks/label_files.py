@@ -49,7 +49,7 @@ class LabelFiles(writer.Writer):
         ).masked(self._predicted)
         tried = Labels(self._names, self._labelled(given, table, [(1, 1)] * len(given.files)))
         return {
-            f"--format={name}": [place / file if file else place for file in by_name.write(tried, name)]
+            f"--format={name}": [place, *(place / file for file in by_name.write(tried, name) if file)]
             for name, place in self._places.items()
         }
 

@@ -221,18 +221,20 @@ class LandmarkTask(StudentTask):
 
     @property
     def _learned(self) -> np.ndarray:
-        """`[K]` whether a training picture teaches the landmark, or the run that this one goes on from knows it."""
+        """`[K]` whether a training picture teaches the landmark, or another run does, see `_learned_before`."""
         taught = self.pictures.trained_on.targets.taught.any(axis=0)
         return taught | np.isin(self.landmarks.names, self._learned_before)
 
     @property
     def _learned_before(self) -> list[str]:
-        """Landmarks that the run that this one goes on from has learned."""
-        start, names = self._start or self._added_domains, self.landmarks.names
-        if not start:
-            return []
-        old = [name for name in names if not self._added_domains or name.split("/")[0] in self._added_domains.old]
-        return [name for name in old if name not in (start.meta.get("never_annotated") or ())]
+        """Landmarks that the run that this one goes on from has learned, or the one whose heatmaps teach it."""
+        start, names, known = self._start or self._added_domains, self.landmarks.names, set()
+        if self._run and self._constraints.of_heatmaps:
+            known = {name for i, name in enumerate(names) if i not in self._run.unlearned}
+        if start:
+            old = [name for name in names if not self._added_domains or name.split("/")[0] in self._added_domains.old]
+            known |= set(old) - set(start.meta.get("never_annotated") or ())
+        return [name for name in names if name in known]
 
     @property
     def meta(self) -> dict[str, Any]:

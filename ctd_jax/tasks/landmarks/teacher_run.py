@@ -2,11 +2,13 @@
 
 import pathlib
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import data
 from ctd_jax.config import config_of_run
 from ctd_jax.errors import UserError
+from ctd_jax.losses.terms import Terms
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.start_run import check_judged, trained_on
 from ctd_jax.tasks.teacher import TeacherNetwork, missing_run
@@ -17,8 +19,8 @@ def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> Teache
     """The best checkpoint of `config.teacher.run`.
 
     Raises:
-      UserError: no such run, it is not finished or learned something else, its landmarks or the size of its pictures
-        are not the student's, or it was trained on people that the student is judged by.
+      UserError: no such run, it is not finished or learned something else, its landmarks, its heatmaps or its
+        pictures are not like the student's, or it was trained on people that the student is judged by.
     """
     run = pathlib.Path(config.teacher.run)
     if not run.is_dir():
@@ -34,15 +36,28 @@ def load_teacher_run(config: ConfigDict, pictures: data.SplitPictures) -> Teache
                 f"teacher.run: data.{key} is {of_run.data[key]} in {run} and {config.data[key]} here; the teacher sees "
                 "the student's pictures, so give both the same"
             )
+    if of_run.model.sigma != config.model.sigma and (taught := Terms(config.constraints).of_heatmaps):
+        raise UserError(
+            f"teacher.run: model.sigma is {of_run.model.sigma} in {run} and {config.model.sigma} here; "
+            f"constraints.{taught[0]} compares heatmaps, so give both the same, or set its weight to 0"
+        )
     of_run.dtype = config.dtype
     finished = Run.read(run)
     network = TrainedLandmarks.read(finished, _domain(finished, config, pictures), of_run)
+    boxes = bool(np.isfinite(pictures.split("train").boxes).any())
+    seen = {True: "boxes in pictures", False: "whole pictures"}
+    if network.boxes != boxes:
+        raise UserError(
+            f"teacher.run: {run} was trained on {seen[network.boxes]}, and here are {seen[boxes]}; the teacher sees "
+            "the student's pictures, so give both boxes, or neither"
+        )
     for ours in pictures.grey.values():
         warn_of_grey(f"teacher.run is {run}", network.grey, ours)
     if difference := difference_of_names(run, network.names, pictures.targets.landmarks.names):
         raise UserError(f"teacher.run: its landmarks are not those of the data; {difference}")
     _check_pictures(run, config, pictures)
-    return TeacherNetwork(network.model, network.input, network.variables)
+    unlearned = np.flatnonzero(np.isin(network.names, network.never_annotated))
+    return TeacherNetwork(network.model, network.input, network.variables, tuple(unlearned.tolist()))
 
 
 def _domain(run: Run, config: ConfigDict, pictures: data.SplitPictures) -> str | None:

@@ -52,8 +52,13 @@ class Table(writer.Writer):
         return {flag: file for flag, file in named.items() if file}
 
     def outputs(self, given: Given) -> dict[str, Iterable[pathlib.Path]]:
-        overlays = writer.copies(given, self._overlays)
-        return {f"--{flag}": [file] for flag, file in self._tables_to_write().items()} | overlays
+        """See `writer.Writer`. The folder of overlays is among them: none of label files can be the same."""
+        written: dict[str, Iterable[pathlib.Path]] = {
+            f"--{flag}": [file] for flag, file in self._tables_to_write().items()
+        }
+        if self._overlays:
+            written["--overlays"] = [self._overlays, *(given.beside(self._overlays, file) for file in given.files)]
+        return written
 
     def prepare(self) -> None:
         columns = {"out": ("image", "subject", "landmark"), "measurements": ("image", "subject", "measurement")}

@@ -4,7 +4,7 @@ import functools
 import json
 import pathlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -24,7 +24,7 @@ from ctd_jax.training.parallel import Parallel
 
 def mask_path(workdir: pathlib.Path, image: str) -> pathlib.Path:
     """Where the predicted class map of a picture lies."""
-    return workdir / "masks" / f"{image.replace('..', '_')}.png"
+    return workdir / "masks" / f"{image}.png"
 
 
 def evaluate(
@@ -35,9 +35,11 @@ def evaluate(
     config: ConfigDict,
     workdir: pathlib.Path,
     facts: Facts,
+    untrained: Mapping[tuple[str, str], int],
 ) -> dict[str, Any]:
-    """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation.csv, mean_map.csv (the
-    same of the mean class map, see `mean_map`), metrics.json and, last of all, the report.
+    """Reads the splits that `config.eval.split` names, once; writes masks/, segmentation_metrics.csv, mean_map.csv (the
+    same of the mean class map, see `mean_map`), metrics.json (all splits pooled; metrics_<split>.json for each of
+    several) and, last of all, the report.
 
     Args:
       forward: `segmentation.forward`, compiled by `parallel` with `sharded=True`.
@@ -47,6 +49,7 @@ def evaluate(
       config: of the run.
       workdir: of the run.
       facts: of the run.
+      untrained: see `cautions.of_class_maps`.
 
     Returns:
       The content of metrics.json.
@@ -62,7 +65,7 @@ def evaluate(
                     rows += found
                     unseen += blind
             start += len(batch[0])
-    hosts.by_first(lambda: _write(rows, unseen, means, pictures, config, workdir, facts))
+    hosts.by_first(lambda: _write(rows, unseen, pictures, config, workdir, facts, untrained))
     return json.loads((workdir / "metrics.json").read_text("utf-8"))
 
 
@@ -143,33 +146,34 @@ def _judge(
 def _write(
     rows: list[dict[str, Any]],
     unseen: list[dict[str, Any]],
-    means: np.ndarray,
     pictures: data.SplitPictures,
     config: ConfigDict,
     workdir: pathlib.Path,
     facts: Facts,
+    untrained: Mapping[tuple[str, str], int],
 ) -> None:
     scores, blind = (_written(workdir / f"{name}.csv", table)
                      for name, table in (("segmentation_metrics", rows), ("mean_map", unseen)))  # fmt: skip
-    classes = pictures.targets.classes
-    summary = {"split": config.eval.split, "classes": {domain: list(names) for domain, names in classes.items()}}
-    summary |= segmentation.summarize(scores, classes)
-    learned = {
-        (domain, name)
-        for shares, (domain, names) in zip(means, classes.items(), strict=True)
-        for i, name in enumerate(names)
-        if shares[..., i].any()
-    }
-    summary["mean_map"] = mean_map.summarize(scores, blind, classes)
-    summary["cautions"] = report.cautions.of_class_maps(summary, scores, learned)
-    summary |= {
-        "n_params": facts.n_params,
-        "config_hash": config_hash(config),
-        **facts.of_start,
-        "versions": versions.describe(),
-        "seconds": round(time.monotonic() - facts.began, 1),
-    }
-    files.write_text(workdir / "metrics.json", json.dumps(summary, indent=1))
+    classes = {domain: list(pictures.targets.classes[domain]) for domain in pictures.evaluated}
+
+    def write(name: str, file: str, of_network: segmentation.Scores, of_mean: segmentation.Scores) -> None:
+        summary = {"split": name, "classes": classes} | segmentation.summarize(of_network, classes)
+        summary["mean_map"] = mean_map.summarize(of_network, of_mean, classes)
+        summary["cautions"] = report.cautions.of_class_maps(summary, of_network, untrained, size=config.data.image_size)
+        summary |= {
+            "n_params": facts.n_params,
+            "config_hash": config_hash(config),
+            **facts.of_start,
+            "versions": versions.describe(),
+            "seconds": round(time.monotonic() - facts.began, 1),
+        }
+        files.write_text(workdir / file, json.dumps(summary, indent=1))
+
+    splits = pictures.splits_called(config.eval.split)
+    for name in splits if len(splits) > 1 else ():
+        here = np.isin(scores.names["image"], pictures.split(name).images)
+        write(name, f"metrics_{name}.json", scores.rows(here), blind.rows(here))
+    write(config.eval.split, "metrics.json", scores, blind)
     everything = pictures.everything
     places = {image: i for i, image in enumerate(everything.images)}
     report.segmentation.write(

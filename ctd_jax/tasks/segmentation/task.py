@@ -16,6 +16,7 @@ from PIL import Image
 from ctd_jax import data, report
 from ctd_jax.config import check_unread
 from ctd_jax.data import augment
+from ctd_jax.errors import UserError
 from ctd_jax.losses import supervised
 from ctd_jax.metrics import segmentation
 from ctd_jax.tasks.segmentation import evaluate
@@ -68,6 +69,41 @@ class SegmentationTask(StudentTask):
             added={},
         )
         self.check()
+        self._check_val()
+        self._shown = data.class_maps.shown(self.train)
+        self._warn_of_small()
+
+    def _check_val(self) -> None:
+        """Raises UserError if the network sees no class at all in val's pictures of a domain."""
+        found = data.class_maps.shown(self.val)
+        for number, (domain, names) in enumerate(self.classes.items()):
+            here = int((self.val.domain == number).sum())
+            if here and not any(found[domain, name][0] for name in names[1:]):
+                raise UserError(
+                    f"data.image_size is {self.size}, where every class of {domain} is too small to be seen in all "
+                    f"{here} pictures of val, by which the best checkpoint is chosen; give a larger data.image_size"
+                )
+
+    def _warn_of_small(self) -> None:
+        small = [
+            f"{name} of {domain} in {n_small} of {n_seen + n_small}"
+            for (domain, name), (n_seen, n_small) in self._shown.items()
+            if n_small
+        ]
+        if small:
+            _log.warning("too small to be seen at %d x %d pixels: %s training pictures that have it; give a larger "
+                         "--config.data.image_size", self.size, self.size, ", ".join(small))  # fmt: skip
+
+    @property
+    def _untrained(self) -> dict[tuple[str, str], int]:
+        """Domain and class of those that no training picture shows to the network, nor the run knows that this one goes
+        on from -> the number of training pictures that have it, too small to be seen."""
+        start, before = self._start or self._added_domains, set()
+        if start:
+            old = self._added_domains.old if self._added_domains else self.classes
+            never = start.meta.get("never_annotated") or ()
+            before = {pair for pair in self._shown if pair[0] in old and "/".join(pair) not in never}
+        return {pair: small for pair, (seen, small) in self._shown.items() if not seen and pair not in before}
 
     def augmented(self, batch: Batch, keys: Array) -> tuple[Array, tuple[Array, Array]]:
         picture, classes = self._moved(batch, keys)
@@ -146,6 +182,7 @@ class SegmentationTask(StudentTask):
             "encoder": self.encoder,
             "input": self.teacher.input,
             "grey": self.pictures.grey_of_run,
+            "never_annotated": ["/".join(pair) for pair in self._untrained] or None,
             "teacher weights": checkpoint.digest(self.teacher.variables),
             "start": self._start.noted["network"] if self._start else None,
         }
@@ -158,7 +195,7 @@ class SegmentationTask(StudentTask):
         looking = look(self.model, self.teacher.input, self.layout)
         features = parallel.compile(lambda *seen: looking(*seen)["features"], sharded=True)
         evaluate.learn(features, variables, self.pictures, parallel, self.config, workdir, facts)
-        return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts)
+        return evaluate.evaluate(body, variables, self.pictures, parallel, self.config, workdir, facts, self._untrained)
 
     @classmethod
     def trained(cls, run: Run, domain: str | None, config: ConfigDict) -> TrainedClassMaps:
