@@ -19,7 +19,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ctd_jax import data, metrics, tasks
+from ctd_jax import data, files, metrics, tasks
 from ctd_jax.config import config_of_run
 from ctd_jax.data import given_spacing
 from ctd_jax.data.boxes import Box
@@ -98,7 +98,8 @@ class Predictor:
         workdirs = [workdir] if isinstance(workdir, str | os.PathLike) else list(workdir)
         if not workdirs:
             raise UserError("no run: the list is empty; give the workdir of one, or of several")
-        self.networks = [_trained(pathlib.Path(one), domain, mirror) for one in workdirs]
+        places = [pathlib.Path(files.path_of("workdir", os.fspath(one))) for one in workdirs]
+        self.networks = [_trained(place, domain, mirror) for place in places]
         averaged.check(self.networks)
         self.trained = averaged.with_evidence(self.networks)
         if self.trained.lacks:

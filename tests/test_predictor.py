@@ -103,6 +103,13 @@ def test_grey_and_rgb_arrays_are_the_same_picture(predictor):
         np.testing.assert_array_equal(predictor(grey).xy, predictor(same).xy)
 
 
+class OnDevice:
+    """Like a PyTorch tensor on a GPU."""
+
+    def __array__(self, dtype=None, copy=None):
+        raise TypeError("on another device")
+
+
 PICTURE = np.zeros((9, 9, 3), np.uint8)
 FACE = synthetic.draw(3, 0, size=48, seed=5)[0]
 
@@ -131,6 +138,7 @@ def test_what_the_pages_say(page, finished_run, folder, monkeypatch, tmp_path):
         (np.zeros((9, 9), complex), "holds complex"),
         ([None], "NoneType"),
         (None, "NoneType"),
+        ([OnDevice()], "array 0 can't be read as an array .on another device.; give one of NumPy"),
         (3, "array 0 is a int; expected a file, a folder or an array"),
         (Image.fromarray(PICTURE), "array 0 is a Image; expected a file, a folder or an array"),
         ("nowhere.png", "no such file"),
@@ -156,9 +164,11 @@ def test_a_picture_without_a_box_is_seen_as_a_whole(predictor, monkeypatch):
         predictor(FACE, boxes=np.array([[9, 5, np.nan, 36]]))
 
 
-def test_no_run(tmp_path):
-    with pytest.raises(UserError, match="no such file"):
-        Predictor(tmp_path)
+def test_no_run(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for place in (tmp_path, "~"):
+        with pytest.raises(UserError, match=f"{tmp_path}/config.json: no such file"):
+            Predictor(place)
 
 
 def test_a_domain_that_the_run_lacks(finished_run):

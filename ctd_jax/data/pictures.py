@@ -73,11 +73,14 @@ def check_array(values: object, name: str) -> np.ndarray:
     """`values`, if they are a picture; float32 where they are of another floating-point type.
 
     Raises:
-      UserError: they are no array `[H, W]` or `[H, W, 3]` of whole numbers or fractions.
+      UserError: they are no array `[H, W]` or `[H, W, 3]` of whole numbers or fractions, or one that NumPy can't read.
     """
     if not isinstance(values, np.ndarray) and not hasattr(values, "__array__"):
         raise UserError(f"{name} is a {type(values).__name__}; expected a file, a folder or an array")
-    array = np.asarray(values)
+    try:
+        array = np.asarray(values)
+    except (TypeError, RuntimeError) as error:  # a tensor of PyTorch on a GPU, or in a graph of gradients
+        raise UserError(f"{name} can't be read as an array ({error}); give one of NumPy") from error
     if array.ndim not in (2, 3) or array.shape[2:] not in ((), (3,)) or not array.size:
         raise UserError(f"{name} has the shape {array.shape}; expected [H, W], grey, or [H, W, 3], RGB")
     if array.dtype.kind not in "iuf":

@@ -156,7 +156,8 @@ def _never_found(summary: Metrics, table: Predictions) -> list[str]:
 
 
 def _never_trained(summary: Metrics) -> list[str]:
-    """Landmarks that no training picture has annotated, here or in the run that this one went on from."""
+    """Landmarks that no training picture has annotated, here, in the run that this one went on from or in the
+    teacher of heatmaps."""
     every = summary["per_landmark"].items()
     names = [name for name, one in every if not (one["n_train"] or one.get("learned_before"))]
     if not names:
