@@ -238,11 +238,11 @@ def _latencies(**calls: Callable[[], Any]) -> dict[str, float]:
 
 
 def _write(out: pathlib.Path, content: bytes, about: dict[str, Any]) -> None:
-    """The file and its json; the first is whole or not there."""
+    """The file and its json, which comes first: a file without one is taken for somebody else's."""
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        files.write_bytes(out, content)
         files.write_text(out.with_name(out.name + ".json"), json.dumps(about, indent=1))
+        files.write_bytes(out, content)
     except OSError as error:
         raise UserError(f"--out: the file can't be written ({error}); give another") from error
 

@@ -4,8 +4,8 @@
 
 Writes one row per picture and landmark: x and y in pixels of the picture, (0, 0) the centre of its top-left pixel, and
 confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through, but for what begins
-with a dot. --measurements=FILE.csv adds a table of what the run's dataset.json measures: lengths in pixels, angles in
-degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic, fas_face and hip_basic
+with a dot, and for runs in them. --measurements=FILE.csv adds a table of what the run's dataset.json measures: lengths
+in pixels, angles in degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic, fas_face and hip_basic
 come along. --out=/dev/stdout writes the table there.
 
 Where the run's dataset.json names landmarks that may be absent, the column present has the probability that they are in
@@ -189,8 +189,6 @@ def main() -> None:
     asked = _opened()
     asked.writers[0].prepare()
     with unfinished.beside(out, asked.batches) as folder:
-        if not (folder.exists() or asked.predictor.trained.has_points):
-            _check_new(asked)
         if _CLUSTER.value and asked.batches > 1:
             share = Share(1, min(asked.batches, PARTS))
             _predict_on_workers(asked, share.among)
@@ -291,13 +289,6 @@ def _predict(asked: Asked, kept: Unfinished) -> None:
         for writer in writers if batch.files else ():
             writer.add(given, batch)
         kept.append(batch.to_json(predictor.trained))
-
-
-def _check_new(asked: Asked) -> None:
-    """Raises UserError if a class map is there already, which somebody may have corrected."""
-    maps = (asked.given.beside(pathlib.Path(_OUT.value), file) for file in asked.given.files)
-    if there := next((path for path in maps if path.exists()), None):
-        raise UserError(f"--out: {there} is there already, and may have corrections; move it, or give another --out")
 
 
 def _check_there(asked: Asked, kept: Unfinished, batches: Iterable[Mapping[str, Any]]) -> None:

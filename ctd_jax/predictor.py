@@ -256,5 +256,5 @@ def _trained(workdir: pathlib.Path, domain: str | None, mirror: bool | None) -> 
 def _several(pictures: Any) -> list[str | os.PathLike | np.ndarray]:
     """`Pictures` as a list: an array of NumPy, JAX or PyTorch may be one picture; what is no picture is refused in its
     turn."""
-    one = isinstance(pictures, str | os.PathLike) or getattr(pictures, "ndim", 0) in (2, 3)
+    one = isinstance(pictures, str | os.PathLike) or getattr(pictures, "ndim", None) in (0, 2, 3)
     return [pictures] if one or not isinstance(pictures, Iterable) else list(pictures)

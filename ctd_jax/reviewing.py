@@ -6,7 +6,7 @@
 
 opens a page in the browser, from this machine alone, and answers it until Ctrl-C. FOLDER is a landmark folder, whose
 landmarks.csv is never changed, or a folder of pictures; then --landmarks, or a dataset.json in it, names the points,
-else they are those of --workdir or --predictions.
+else they are those of the folder's other raters, of --workdir or of --predictions.
 Where a picture has no labels, the page begins with the points that --workdir's network finds, or that --predictions
 has, drawn hollow until they are accepted or moved. A run of several domains needs --domain=NAME, which of them the
 pictures are of.
@@ -135,7 +135,8 @@ def _review(root: pathlib.Path, rater: str) -> None:
     private = path.with_name(f".{rater}")
     with lock.held(private):
         kept = journal.Journal(path)
-        reviewed = folder.read(root, [name.strip() for name in _LANDMARKS.value], kept.entries, _proposed_names)
+        named = [name.strip() for name in _LANDMARKS.value]
+        reviewed = folder.read(root, named, kept.entries, functools.partial(_known_names, root))
         workdir = pathlib.Path(_WORKDIR.value) if _WORKDIR.value else None
         proposed = proposals.Proposals(reviewed, _predict(reviewed))
         others = blinding.others(root, rater, reviewed)
@@ -163,13 +164,19 @@ def _review(root: pathlib.Path, rater: str) -> None:
 def _write(root: pathlib.Path, out: pathlib.Path) -> None:
     from ctd_jax.review import folder, portable
 
-    reviewed = folder.read(root, [name.strip() for name in _LANDMARKS.value], proposed=_proposed_names)
+    reviewed = folder.read(
+        root, [name.strip() for name in _LANDMARKS.value], proposed=functools.partial(_known_names, root)
+    )
     print(portable.write(reviewed, _predict(reviewed), out, _SIDE.value))
 
 
-def _proposed_names() -> tuple[str, ...]:
-    from ctd_jax.review import proposals
+def _known_names(root: pathlib.Path) -> tuple[str, ...]:
+    """The landmarks that another rater of the folder began with, else those that the points are proposed of."""
+    from ctd_jax.review import journal, proposals
 
+    entries = (entry for path in journal.paths(root) for entry in journal.read(path))
+    if begun := next((entry["landmarks"] for entry in entries if entry["kind"] == "open"), None):
+        return tuple(begun)
     if _WORKDIR.value:
         return proposals.names_of_run(pathlib.Path(_WORKDIR.value), _DOMAIN.value)
     return proposals.names_of_table(pathlib.Path(_PREDICTIONS.value)) if _PREDICTIONS.value else ()

@@ -133,6 +133,7 @@ def test_what_the_pages_say(page, finished_run, folder, monkeypatch, tmp_path):
         (np.zeros((9, 9, 1), np.uint8), r"shape \(9, 9, 1\); expected \[H, W\], grey, or \[H, W, 3\]"),
         ([PICTURE, np.zeros((9, 9, 5), np.uint8)], r"array 1 has the shape"),
         (np.zeros(9), "shape"),
+        (np.array(5), "shape"),
         (np.zeros((0, 9), np.uint8), "shape"),
         (np.zeros((9, 9), bool), "holds bool"),
         (np.zeros((9, 9), complex), "holds complex"),

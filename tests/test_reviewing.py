@@ -94,6 +94,12 @@ def test_what_proposes_points_names_those_of_a_folder_of_pictures(landmark_folde
     code, _, error = cli(MODULE, root, f"--portable={tmp_path / 'p.html'}", f"--predictions={tmp_path / 'p.csv'}")
     assert code == 0, error
     assert '"landmarks": ["tip", "base"]' in (tmp_path / "p.html").read_text("utf-8")
+    (root / "review").mkdir()
+    begun = {"id": "open", "kind": "open", "landmarks": ["ear", "tip"]}
+    (root / "review/anna.jsonl").write_text(json.dumps(begun) + "\n")
+    code, _, error = cli(MODULE, root, f"--portable={tmp_path / 'q.html'}", f"--predictions={tmp_path / 'p.csv'}")
+    assert code == 0, error
+    assert '"landmarks": ["ear", "tip"]' in (tmp_path / "q.html").read_text("utf-8"), "as anna's"
 
 
 def test_a_page_in_one_file_is_written(landmark_folder, cli, tmp_path):

@@ -197,10 +197,12 @@ def _of_table(path: pathlib.Path, pictures: Sequence[pathlib.Path]) -> dict[path
         raise UserError(f"{path}: expected the columns {', '.join(SPACING)}, found {tables.listed(sheet.columns)}")
     cells = Cells(sheet, faults)
     known_pictures = Known(os.path.normpath(picture) for picture in pictures)
+    rows = [(number, row, os.path.normpath(files.plain(row["image"]))) for number, row in sheet.rows(faults)]
+    named = {image for *_, image in rows}
     found: dict[str, tuple[np.ndarray, str]] = {}
-    for number, row in sheet.rows(faults):
-        at, image = f"{path}, row {number}", os.path.normpath(files.plain(row["image"]))
-        image = known_pictures.find(image) or image
+    for number, row, image in rows:
+        at, meant = f"{path}, row {number}", known_pictures.find(image)
+        image = meant if meant and meant not in named else image
         mm = np.array([cells.number(row[column], column, at) for column in SPACING])
         if not np.isinf(mm).any():
             check_spacing(mm, at, faults)

@@ -133,7 +133,7 @@ def positions(labels: Labels, picture: Labelled) -> list[tuple[str, tuple[float,
     if picture.spacing is None:
         raise UserError(
             f"{picture.image}: Slicer's positions are in mm, but its spacing is unknown; give --spacing=MM, or its row "
-            "where that is a table, or leave out this format"
+            "where that is a table"
         )
     named = [(name, picture.points[name]) for name in labels.names if name in picture.points]
     return [(name, (one.x * picture.spacing[0], one.y * picture.spacing[1], 0.0)) for name, one in named]

@@ -41,6 +41,8 @@ def test_a_table(tmp_path, caplog):
     found = given_spacing.read(table(tmp_path, ["./in/a.png,0.2,0.4", "c.png,1,1"]), None, PICTURES, NAMES)
     np.testing.assert_array_equal(mm(found), [[0.2, 0.4], [np.nan, np.nan]])
     assert caplog.messages == [f"{tmp_path / 'mm.csv'}: 1 of 2 pictures have no spacing, and nothing in mm: in/b.png"]
+    rows = ["in/A.png,9,9", "in/a.png,0.2,0.4"]  # the first is of another picture, which is not given
+    np.testing.assert_array_equal(mm(given_spacing.read(table(tmp_path, rows), None, PICTURES, NAMES))[0], [0.2, 0.4])
     for name in (r"in\a.png", "IN/A.png"):  # as in landmarks.csv: the only picture that it can be
         np.testing.assert_array_equal(
             mm(given_spacing.read(table(tmp_path, [f"{name},0.2,0.4"]), None, PICTURES, NAMES))[0], [0.2, 0.4]
