@@ -5,8 +5,8 @@
 Writes one row per picture and landmark: x and y in pixels of the picture, (0, 0) the centre of its top-left pixel, and
 confidence, the height of the heatmap's peak (0 to 1). Folders are searched through and through, but for what begins
 with a dot, and for runs in them. --measurements=FILE.csv adds a table of what the run's dataset.json measures: lengths
-in pixels, angles in degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic, fas_face and hip_basic
-come along. --out=/dev/stdout writes the table there.
+in pixels, angles in degrees. --measure=FILE.json measures what that file defines (docs/measurements.md); ceph_basic,
+fas_face and hip_basic come along. --out=/dev/stdout writes the table there.
 
 Where the run's dataset.json names landmarks that may be absent, the column present has the probability that they are in
 the picture; below 0.5 they are neither drawn nor measured on. x and y stay: where the point would be.
