@@ -194,8 +194,12 @@ def expect(flag: str, path: str | os.PathLike, suffix: str) -> None:
 
 
 def is_run(folder: pathlib.Path) -> bool:
-    """Whether a folder is a run, finished or not."""
-    return all((folder / name).exists() for name in ("config.json", "split.csv"))
+    """Whether a folder is a run, finished or not, or a domain of one."""
+    try:
+        with (folder / "split.csv").open("rb") as file:
+            return (folder / "config.json").exists() and file.readline().startswith(b"image,subject,split,sha256")
+    except OSError:
+        return False
 
 
 def is_result(folder: pathlib.Path) -> bool:

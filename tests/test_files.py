@@ -148,7 +148,9 @@ def test_a_file_of_a_run_is_no_place_for_a_result(tmp_path, name):
     files.check_not_of_a_run("out", place)  # no run yet
     (run / "config.json").write_text("{}")
     files.check_not_of_a_run("out", place)  # that of something else
-    (run / "split.csv").write_text("")
+    (run / "split.csv").write_text("image,split\n")
+    files.check_not_of_a_run("out", place)
+    (run / "split.csv").write_text("image,subject,split,sha256\n")
     (tmp_path / "link").symlink_to(run)
     for given in (place, tmp_path / "link" / name):
         with pytest.raises(UserError, match=f"--out: {given} is where the run keeps its own; give another place"):

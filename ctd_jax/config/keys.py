@@ -85,7 +85,7 @@ def expand_paths(config: ConfigDict) -> None:
     """
     for key in PATH_KEYS:
         section, name = key.split(".")
-        paths = each_path(config[section][name])
+        paths = each_path(config[section][name] or "")
         config[section][name] = ",".join(files.path_of(f"--config.{key}", path) for path in paths)
 
 
@@ -121,7 +121,9 @@ def content_of(paths: str) -> str:
 
 
 def _results_in(folder: pathlib.Path) -> set[pathlib.Path]:
-    """The folders below one that are a run, or a study of several."""
+    """The folders below one that are a run, or a study of several; none where it is a run itself."""
+    if files.is_run(folder):
+        return set()
     places = {mark.parent for name in ("split.csv", "tfds") for mark in folder.rglob(name)}
     return set(filter(files.is_result, places - {folder}))
 

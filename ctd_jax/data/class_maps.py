@@ -15,7 +15,7 @@ from ctd_jax.data.dataset import Dataset
 from ctd_jax.data.geometry import Frame
 from ctd_jax.data.grey_range import Grey
 from ctd_jax.data.kinds import Listed, Prepared
-from ctd_jax.data.prefetch import map_in_threads
+from ctd_jax.data.prefetch import map_in_threads, progress
 from ctd_jax.data.segmentation_folder import Classes, ClassMapTable
 from ctd_jax.errors import UserError
 from ctd_jax.typing import HostBatch
@@ -80,7 +80,8 @@ def shown(pictures: Dataset[ClassMaps]) -> dict[tuple[str, str], tuple[int, int]
         return seen, _present(whole, number)
 
     found = {(domain, name): (0, 0) for domain, each in zip(pictures.domains, names, strict=True) for name in each[1:]}
-    for index, both in enumerate(map_in_threads(look, range(len(pictures)))):
+    looked = progress(map_in_threads(look, range(len(pictures))), "class maps", len(pictures))
+    for index, both in enumerate(looked):
         d = pictures.domain[index]
         for name, seen, there in zip(names[d][1:], *both, strict=True):
             n_seen, n_small = found[pictures.domains[d], name]

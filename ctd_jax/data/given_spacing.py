@@ -202,7 +202,7 @@ def _of_table(path: pathlib.Path, pictures: Sequence[pathlib.Path]) -> dict[path
     found: dict[str, tuple[np.ndarray, str]] = {}
     for number, row, image in rows:
         at, meant = f"{path}, row {number}", known_pictures.find(image)
-        image = meant if meant and meant not in named else image
+        image = meant if meant and meant not in named and not os.path.exists(image) else image
         mm = np.array([cells.number(row[column], column, at) for column in SPACING])
         if not np.isinf(mm).any():
             check_spacing(mm, at, faults)

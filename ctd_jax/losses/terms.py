@@ -135,7 +135,8 @@ class Terms:
         self.of_teacher = self._where(lambda row: row.teacher)
         self.of_features = self._where(lambda row: row.teacher and row.ties is not Ties.ENCODER)
         self.of_landmarks = self._where(lambda row: row.of_landmarks)
-        self.of_heatmaps = tuple(name for name in self.of_landmarks if HEATMAPS in map(pair, self._terms[name].layers))
+        with_layers = self._where(lambda row: row.teacher and row.ties in (Ties.MAP, Ties.BATCH))
+        self.of_heatmaps = tuple(name for name in with_layers if HEATMAPS in map(pair, self._terms[name].layers))
         self.of_head = self._where(lambda row: row.ties is Ties.HEAD)
         self.of_average = self._where(lambda row: row.ties is Ties.AVERAGE)
         self.of_batches = self._where(lambda row: row.ties is Ties.BATCH)
@@ -235,11 +236,14 @@ class Terms:
                 for layer in term.layers:
                     of_student, of_teacher = pair(layer)
                     features = _tied(row, student[of_student], teacher.get(of_teacher))
-                    if unlearned and row.of_landmarks and (of_student, of_teacher) == HEATMAPS:
-                        features = tuple(jnp.delete(maps, np.array(unlearned), axis=-1) for maps in features)
+                    weights = channel_weights.get(layer)
+                    if unlearned and row.teacher and (of_student, of_teacher) == HEATMAPS:
+                        without = functools.partial(jnp.delete, obj=np.array(unlearned), axis=-1)
+                        features = tuple(map(without, features))
+                        weights = None if weights is None else without(weights)
                     if row.ties is Ties.MAP:
                         adapter = params.get("adapters", {}).get(layer)
-                        of_layers.append(_of_map(row, keys, features, adapter, channel_weights.get(layer)))
+                        of_layers.append(_of_map(row, keys, features, adapter, weights))
                     else:
                         of_layers.append(_of_batch(row, keys, features, domain))
                 out[name] = jnp.mean(jnp.stack(of_layers), axis=0)

@@ -89,7 +89,7 @@ def read(path: str | os.PathLike, truth: str | os.PathLike | None, spacing: floa
 
 
 def _coco(path: Path, truth: Path) -> tuple[_Points, _Points, list[str]]:
-    names, landmarks, true = _coco_truth(truth)
+    names, landmarks, true, boxes = _coco_truth(truth)
     results = _json(path)
     if not isinstance(results, list):
         hint = "; these look like annotations, which --truth takes" if isinstance(results, dict) else ""
@@ -99,6 +99,8 @@ def _coco(path: Path, truth: Path) -> tuple[_Points, _Points, list[str]]:
     for i, entry in enumerate(results):
         at = f"{path}, entry {i}"
         image = _key(entry, "image_id", at)
+        if entry.get("category_id") in boxes:
+            continue
         if image not in names:
             raise UserError(f"{at}, image_id: expected the id of a picture in {truth}, found {_what(image)}")
         if image in rows:
@@ -119,8 +121,9 @@ def _coco(path: Path, truth: Path) -> tuple[_Points, _Points, list[str]]:
     return points, _Points(list(names.values()), landmarks, true, None), taken
 
 
-def _coco_truth(path: Path) -> tuple[dict[Any, str], list[str], np.ndarray]:
-    """Image id -> file name; names of the keypoints; `[N, K, 2]` points, NaN where the visibility is 0."""
+def _coco_truth(path: Path) -> tuple[dict[Any, str], list[str], np.ndarray, list[Any]]:
+    """Image id -> file name; names of the keypoints; `[N, K, 2]` points, NaN where the visibility is 0; ids of the
+    categories without keypoints."""
     content = _json(path)
     if not isinstance(content, dict):
         raise UserError(f"{path}: expected COCO annotations, an object, found {_what(content)}")
@@ -158,7 +161,7 @@ def _coco_truth(path: Path) -> tuple[dict[Any, str], list[str], np.ndarray]:
         seen.add(image)
         rows = _keypoints(entry, len(landmarks), at)
         points[image] = np.where(rows[:, 2:] > 0, rows[:, :2], np.nan)
-    return names, landmarks, np.array([points[image] for image in names])
+    return names, landmarks, np.array([points[image] for image in names]), boxes
 
 
 def _keypoints(entry: Any, k: int, at: str) -> np.ndarray:

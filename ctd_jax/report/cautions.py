@@ -58,9 +58,10 @@ def of_class_maps(
             rows = scores.of(domain, name) & (scores.values["true_pixels"] > 0)
             small = untrained.get((domain, name))
             if small is not None:
-                why = f"in all {small} training pictures that have it, it is too small to be seen at {size} x {size} "
-                why += "pixels; give a larger data.image_size"
-                why = why if small else "no training picture has it"
+                why = "no training picture has it"
+                if small:
+                    why = f"too small to be seen at {size} x {size} pixels in all training pictures that have it "
+                    why += f"({small}); give a larger data.image_size"
                 sentences.append(f"{name}{of_domain[domain]} was never trained: {why}.")
             elif rows.any() and not scores.values["pixels"][rows].any():
                 count = f"in none of the {rows.sum()} pictures that have it"

@@ -40,7 +40,8 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
         `not_predicted`: landmark that another run predicts -> number of seeds in which these runs don't, in some of the
         pictures; absent if there are none;
         `reference_labels`: number of labels with which the reference has this error, on straight lines between its
-        points in log(labels), null where it never has; `labels_saved`: this number less the labels.
+        points in log(labels), null where it never has; `labels_saved`: this number less the labels; both are absent
+        where these runs, or any of the reference, don't predict all landmarks.
       `measure`, `label`, `unit`, `scale`: what `error` is, and how it is written for people.
       `split`, `n_images`: of the test pictures. `reference`: its name.
 
@@ -76,9 +77,12 @@ def summarize(lines: Sequence[Mapping[str, Any]], out: pathlib.Path, *, referenc
                 key: difference[key] for key in ("difference", "ci95", "p") if key in difference
             }
         methods.setdefault(method, {"setting": group[0]["setting"], "budgets": {}})["budgets"][str(labels)] = point
+    of_reference = methods[reference]["budgets"]
     for method in methods.values():
         for labels, point in method["budgets"].items():
-            point["reference_labels"] = _labels_for(point["error"], methods[reference]["budgets"])
+            if any("not_predicted" in one for one in (point, *of_reference.values())):
+                continue
+            point["reference_labels"] = _labels_for(point["error"], of_reference)
             if point["reference_labels"]:
                 point["labels_saved"] = point["reference_labels"] - int(labels)
     words = tables.quantity(measure, result)
@@ -183,20 +187,23 @@ def _cautions(result: Mapping[str, Any]) -> list[str]:
         cautions.append(f"No better than the mean shape of the training labels: {'; '.join(not_better)}.")
     if lacking := _not_of_all(result):
         columns = "; ".join(f"{labels} labels leave out {names}" for labels, names in lacking.items())
-        differences = "Differences are of the points that both predict."
+        differences = "Differences are of the points that both predict; labels saved need all landmarks."
         cautions.append(f"Columns with * are not of all landmarks: {columns}. {differences}")
     return cautions
 
 
 def _not_of_all(result: Mapping[str, Any]) -> dict[int, str]:
-    """Labels -> landmarks that some of their runs don't predict, and in how many seeds; other columns are absent."""
-    found: dict[int, dict[str, str]] = collections.defaultdict(dict)
+    """Labels -> landmarks that some of their runs don't predict, and in how many seeds of the method that lacks them in
+    most; other columns are absent."""
+    found: dict[int, dict[str, tuple[int, int]]] = collections.defaultdict(dict)
     for method in result["methods"].values():
         for labels, point in method["budgets"].items():
             for name, n in point.get("not_predicted", {}).items():
-                found[int(labels)].setdefault(name, f"{name} (in {n} of {len(point['seeds'])} seeds)")
+                here = found[int(labels)]
+                here[name] = max(here.get(name, (0, 0)), (n, len(point["seeds"])))
     return {
-        labels: ", ".join([*names.values()][:SHOWN]) + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
+        labels: ", ".join(f"{name} (in {n} of {seeds} seeds)" for name, (n, seeds) in [*names.items()][:SHOWN])
+        + (f" and {len(names) - SHOWN} more" if len(names) > SHOWN else "")
         for labels, names in sorted(found.items())
     }
 

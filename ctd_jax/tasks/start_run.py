@@ -129,12 +129,17 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
 
 
 def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
-    """Those of split.csv, and `trained_on`.
+    """Those of split.csv, and `trained_on`; a warning says where that is not known.
 
     Raises:
-      UserError: a file of the run is missing or damaged.
+      UserError: split.csv is missing or damaged.
     """
-    return [*splits.read(workdir / "split.csv"), *trained_on(workdir)]
+    rows: list[Sequence[str]] = [*splits.read(workdir / "split.csv")]
+    try:
+        return rows + trained_on(workdir)
+    except UserError as error:
+        _log.warning("whom %s has learned from before is not known: %s", workdir, error)
+    return rows
 
 
 def trained_on(workdir: pathlib.Path) -> list[list[str]]:
@@ -214,7 +219,7 @@ def _check_network(
 
 def _warn_of_boxes(title: str, run: Run, pictures: data.SplitPictures) -> None:
     """Says where one of the two is trained on what is in boxes, and the other on whole pictures."""
-    boxes = bool(np.isfinite(pictures.split("train").boxes).any())
+    boxes = bool(np.isfinite(pictures.everything.boxes).any())
     if run.meta.get("boxes", boxes) != boxes:
         seen = {True: "boxes in pictures", False: "whole pictures"}
         _log.warning(

@@ -36,11 +36,16 @@ def table(tmp_path, rows, header="image,spacing_x_mm,spacing_y_mm"):
     return str(path)
 
 
-def test_a_table(tmp_path, caplog):
+def test_a_table(tmp_path, caplog, monkeypatch):
     """Paths as they are given, other rows beside; a picture without a spacing is said."""
     found = given_spacing.read(table(tmp_path, ["./in/a.png,0.2,0.4", "c.png,1,1"]), None, PICTURES, NAMES)
     np.testing.assert_array_equal(mm(found), [[0.2, 0.4], [np.nan, np.nan]])
     assert caplog.messages == [f"{tmp_path / 'mm.csv'}: 1 of 2 pictures have no spacing, and nothing in mm: in/b.png"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in/B.png").touch()  # another picture than in/b.png
+    found = given_spacing.read(table(tmp_path, ["in/a.png,0.2,0.4", "in/B.png,1,1"]), None, PICTURES, NAMES)
+    np.testing.assert_array_equal(mm(found)[1], [np.nan, np.nan])
     rows = ["in/A.png,9,9", "in/a.png,0.2,0.4"]  # the first is of another picture, which is not given
     np.testing.assert_array_equal(mm(given_spacing.read(table(tmp_path, rows), None, PICTURES, NAMES))[0], [0.2, 0.4])
     for name in (r"in\a.png", "IN/A.png"):  # as in landmarks.csv: the only picture that it can be

@@ -134,7 +134,7 @@ def test_a_folder(folder, tmp_path, caplog):
     for name in ("deeper", "run/domain", "curve/runs", "curve/tfds"):
         (more / name).mkdir(parents=True)
     for name in ("run/config.json", "run/split.csv", "run/ced.png", "run/domain/overlays.png", "curve/curve.png"):
-        (more / name).write_bytes(b"of a run")
+        (more / name).write_bytes(b"image,subject,split,sha256\n")
     for path in (folder / "images").iterdir():
         (more / path.name).write_bytes(path.read_bytes())
     noise = np.random.default_rng(0).integers(0, 255, (40, 20, 3), np.uint8)

@@ -125,12 +125,13 @@ def test_a_term_is_its_function_of_the_layers_named(term, changes, want):
 
 def test_heatmaps_of_landmarks_that_the_teacher_never_learned_teach_nothing():
     constants = {"start": None, "channel_weights": {}}
-    changes = {"kd.weight": 1.0, "hint.weight": 1.0, "hint.layers": ("heatmaps",)}
+    changes = {"kd.weight": 1.0, "hint.weight": 1.0, "hint.layers": ("heatmaps", "late")}
+    late = ((STUDENT["late"] - TEACHER["late"]) ** 2).mean((1, 2, 3))
     square = ((STUDENT["heatmaps"] - TEACHER["heatmaps"]) ** 2).mean((1, 2))
     for unlearned, known in (((), [0, 1, 2, 3, 4, 5]), ((1, 4), [0, 2, 3, 5])):
         found = terms_of(changes, STUDENT, TEACHER, PARAMS, **constants, unlearned=unlearned)
         np.testing.assert_allclose(found["kd"], square[:, known].mean(1), rtol=1e-5)
-        np.testing.assert_allclose(found["hint"], 0.5 * square.mean(1), rtol=1e-5)
+        np.testing.assert_allclose(found["hint"], 0.5 * (square[:, known].mean(1) + late) / 2, rtol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -74,6 +74,7 @@ def test_boxes_beside_the_keypoints_are_not_read(tmp_path):
     results, annotations = coco()
     annotations["categories"].append({"id": 2, "name": "box"})
     annotations["annotations"].insert(0, {"image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4]})
+    results.insert(1, {"image_id": 7, "category_id": 2, "bbox": [1, 2, 3, 4], "score": 1})
     paths = write(tmp_path / "r.json", results), write(tmp_path / "a.json", annotations)
     check(foreign.read(*paths, None).predictions, ["0.png", "1.png", "2.png"])
 

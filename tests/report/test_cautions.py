@@ -159,5 +159,5 @@ def test_a_class_never_found_or_never_trained():
     found = of_class_maps([0.0] * 4, disc=0)
     assert found[1:] == ["disc was never trained: no training picture has it."]
     found = of_class_maps([0.0] * 4, disc=9)
-    assert found[1:] == ["disc was never trained: in all 9 training pictures that have it, it is too small to be seen "
-                         "at 32 x 32 pixels; give a larger data.image_size."]  # fmt: skip
+    assert found[1:] == ["disc was never trained: too small to be seen at 32 x 32 pixels in all training pictures that "
+                         "have it (9); give a larger data.image_size."]  # fmt: skip

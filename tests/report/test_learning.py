@@ -83,6 +83,10 @@ def test_landmarks_that_some_runs_do_not_predict_are_named(tmp_path):
     found = report.learning.summarize(lines_of("without", "with", "more"), tmp_path, reference="ft")
     points = found["methods"]["ft"]["budgets"]
     assert points["5"]["not_predicted"] == {"b": 1} and "not_predicted" not in points["20"]
+    assert "reference_labels" not in points["20"], "labels saved would be of other landmarks"
+    other = [one | {"method": "cd"} for one in lines_of("without", "without", "more")]
+    both = report.learning.summarize([*lines_of("without", "with", "more"), *other], tmp_path, reference="ft")
+    assert "5 labels leave out b (in 2 of 2 seeds)" in report.learning.console(both)
     lines = report.learning.console(found).splitlines()
     assert lines[1].startswith("Columns with * are not of all landmarks: 5 labels leave out b (in 1 of 2 seeds). Diff")
     assert ["labels", "5", "*", "20"] in [line.split() for line in lines]
