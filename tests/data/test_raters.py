@@ -279,6 +279,7 @@ def test_a_training_sees_one_rater_or_the_other(pair, teacher_file):
     np.testing.assert_array_equal(seen(drawn, 3), seen(drawn, 3))
 
 
+@pytest.mark.slow
 def test_what_is_drawn_moves_nothing_else(pair, teacher_file, caplog):
     """Pictures are changed as without a draw; with one rater, nothing is drawn."""
     plain = task(pair, teacher_file, [])

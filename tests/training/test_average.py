@@ -178,6 +178,7 @@ def test_a_checkpoint_of_before_there_was_an_average_is_read(tmp_path):
 # ---------------------------------------------------------------- used
 
 
+@pytest.mark.slow
 def test_a_run_is_judged_and_used_by_its_average(teacher_file, tmp_path):
     run, config = tmp_path / "run", tiny.config(teacher_file, ft, train__average=0.9, train__decoder_lr=0.01)
     training_run.train_and_evaluate(config, run)

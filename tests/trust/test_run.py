@@ -156,6 +156,7 @@ def test_of_too_few_subjects_the_report_says_so(finished_run):
     assert "No radius can be given" in page and "val has 2 subjects" in page
 
 
+@pytest.mark.slow
 def test_val_can_not_tell_what_its_own_radii_hold(teacher_file, tmp_path):
     config = tiny.config(
         teacher_file, ft, data__synthetic__identities=(4, 10, 2), data__synthetic__shots=(1, 1, 1), eval__split="val",
