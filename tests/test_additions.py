@@ -23,6 +23,7 @@ from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.errors import UserError
 from ctd_jax.losses import terms
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 
 pytestmark = pytest.mark.slow
 
@@ -87,7 +88,7 @@ class Halving(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         x = layers.Conv(self.width, 3, 2, 1, dtype=self.dtype, name="conv")(x_BHWC)
-        norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="norm")
+        norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="norm")
         return nn.relu(norm(x))
 
 

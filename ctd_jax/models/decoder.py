@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
 
@@ -43,7 +44,7 @@ class Decoder(nn.Module):
                 x = layers.SeparableDeconv(width, dtype=self.dtype, name=f"deconv{i}")(x)
             else:
                 x = layers.Deconv(width, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
-            norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
+            norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
             x = out[f"deconv{i}"] = layers.relu(norm(x))
         final = partial(layers.Conv, size=1, use_bias=True, kernel_init=init, dtype=self.dtype)
         counts = {f"final_{domain}": number for domain, number in self.heads} or {"final": self.num_landmarks}

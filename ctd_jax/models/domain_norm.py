@@ -17,7 +17,7 @@ import jax.numpy as jnp
 from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import Array
 
-from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import standardize
 from ctd_jax.typing import Tree, Variables
 
 _HIGHEST = jax.lax.Precision.HIGHEST  # float32 even where the default is bfloat16 or TF32
@@ -94,7 +94,7 @@ def _normalize(norm: nn.BatchNorm, x_BHWC: Array, variables: list[_DomainVariabl
         return table[domain].reshape(len(x), *[1] * (x.ndim - 2), -1)
 
     factor = jax.lax.rsqrt(var + norm.epsilon) * scale
-    y = layers.standardize(x, *map(of_pictures, (mean, factor, bias)))
+    y = standardize(x, *map(of_pictures, (mean, factor, bias)))
     return y.astype(norm.dtype or x_BHWC.dtype)
 
 

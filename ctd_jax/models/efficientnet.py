@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
 LITE0 = (  # expansion, channels, blocks, stride of the first block, kernel
@@ -26,7 +27,7 @@ LITE0 = (  # expansion, channels, blocks, stride of the first block, kernel
 )
 BLOCKS = tuple((t, c, s if i == 0 else 1, k) for t, c, n, s, k in LITE0 for i in range(n))
 LAST_OF_STRIDE = {"stage1": 2, "stage2": 4, "stage3": 10, "stage4": 15}  # the last blocks of stride 4, 8, 16, 32
-batch_norm = partial(layers.batch_norm, momentum=0.99, epsilon=1e-3)
+norm_of_tensorflow = partial(batch_norm, momentum=0.99, epsilon=1e-3)
 
 
 class MBConv(nn.Module):
@@ -42,7 +43,7 @@ class MBConv(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, size=1, dtype=self.dtype)
-        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(norm_of_tensorflow, train=train, dtype=self.dtype, axis_name=self.axis_name)
         y = x_BHWC
         if self.expansion > 1:
             y = conv(x_BHWC.shape[-1] * self.expansion, name="expand_conv")(y)
@@ -79,7 +80,7 @@ class EfficientNetLite0(nn.Module):
         train_head: whether the batch norm before the classifier takes part in training.
         """
         conv = partial(layers.Conv, dtype=self.dtype)
-        norm = partial(batch_norm, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(norm_of_tensorflow, dtype=self.dtype, axis_name=self.axis_name)
         x = conv(32, 3, 2, "tensorflow", name="stem_conv")(image_BHWC)
         x = nn.relu6(norm(train=train, name="stem_norm")(x))
         out = {"stem": x}

@@ -13,8 +13,8 @@ class Encoder(Protocol):
     """The contract of an encoder: a `flax.linen.Module` with these members.
 
     It is built with the keyword arguments `num_outputs`, `dtype` and `axis_name` of `models.build_encoder` and with
-    attributes of its own. Its batch norm is `layers.batch_norm`, under a name with "norm" in it: so `domain_norm` finds
-    it. Without `num_outputs` its head, with its parameters and features, is left out.
+    attributes of its own. Its batch norm is that of `batch_norm.py`, under a name with "norm" in it: so `domain_norm`
+    finds it. Without `num_outputs` its head, with its parameters and features, is left out.
     """
 
     @property

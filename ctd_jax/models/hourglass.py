@@ -9,6 +9,7 @@ from jax import Array
 
 from ctd_jax.errors import UserError
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
 
@@ -32,7 +33,7 @@ class Residual(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, dtype=self.dtype)
-        norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         y = conv(self.channels // 2, 1, name="conv1")(layers.relu(norm(name="norm1")(x_BHWC)))
         y = conv(self.channels // 2, 3, 1, 1, name="conv2")(layers.relu(norm(name="norm2")(y)))
         y = conv(self.channels, 1, name="conv3")(layers.relu(norm(name="norm3")(y)))
@@ -106,7 +107,7 @@ class StackedHourglass(nn.Module):
         self._check(image_BHWC)
         attributes = {"dtype": self.dtype, "axis_name": self.axis_name}
         conv = partial(layers.Conv, dtype=self.dtype)
-        norm = partial(layers.batch_norm, train=train, **attributes)
+        norm = partial(batch_norm, train=train, **attributes)
 
         x = conv(self.channels // 4, 7, 2, 3, name="stem_conv")(image_BHWC)
         x = layers.relu(norm(name="stem_norm")(x))

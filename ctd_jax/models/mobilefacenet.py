@@ -9,6 +9,7 @@ from jax import Array
 
 from ctd_jax.errors import UserError
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
 GROUPS = ((2, 64, 5, 2), (4, 128, 1, 2), (2, 128, 6, 1), (4, 128, 1, 2), (2, 128, 2, 1))
@@ -27,7 +28,7 @@ class InvertedResidual(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, size=1, dtype=self.dtype)
-        norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         y = conv(x_BHWC.shape[-1] * self.expansion, name="expand_conv")(x_BHWC)
         y = nn.relu6(norm(name="expand_norm")(y))
         y = layers.DepthwiseConv(3, self.stride, 1, dtype=self.dtype, name="depthwise_conv")(y)
@@ -67,7 +68,7 @@ class MobileFaceNet(nn.Module):
         """
         conv = partial(layers.Conv, dtype=self.dtype)
         depthwise_conv = partial(layers.DepthwiseConv, dtype=self.dtype)
-        norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
 
         x = nn.relu6(norm(name="stem_norm")(conv(64, 3, 2, 1, name="stem_conv")(image_BHWC)))
         out = {"stem": x}

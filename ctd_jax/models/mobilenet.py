@@ -7,6 +7,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.models.mobilefacenet import InvertedResidual
 from ctd_jax.typing import Features
 
@@ -53,7 +54,7 @@ class MobileNet(nn.Module):
         """`[B, H, W, 3]` -> named features: stem (stride 2), stage1 (stride 4), stage2, ..., encoder (the last stage),
         and with a classifier also pooled `[B, C]` and classifier `[B, num_outputs]`. `train_head` changes nothing: the
         classifier has no batch norm."""
-        norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
+        norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
         x = nn.relu6(norm(layers.Conv(self.stem, 3, 2, 1, dtype=self.dtype, name="stem_conv")(image_BHWC)))
         out = {"stem": x}
         for i, (expansion, channels, number) in enumerate(self.stages, start=1):

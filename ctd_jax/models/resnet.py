@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
 
@@ -25,7 +26,7 @@ class BasicBlock(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, dtype=self.dtype)
-        norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         y = layers.relu(norm(name="norm1")(conv(self.width, 3, self.stride, 1, name="conv1")(x_BHWC)))
         y = norm(name="norm2")(conv(self.width, 3, 1, 1, name="conv2")(y))
         if x_BHWC.shape != y.shape:
@@ -47,7 +48,7 @@ class Bottleneck(nn.Module):
     @nn.compact
     def __call__(self, x_BHWC: Array, *, train: bool) -> Array:
         conv = partial(layers.Conv, dtype=self.dtype)
-        norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         first, second = (self.stride, 1) if self.stride_in_1x1 else (1, self.stride)
         out = self.width * self.expansion
         y = layers.relu(norm(name="norm1")(conv(self.width, 1, first, name="conv1")(x_BHWC)))
@@ -104,7 +105,7 @@ class ResNet(nn.Module):
         last stage), and with a classifier also pooled `[B, C]` (mean over the map, of any size) and classifier
         `[B, num_outputs]`. `train_head` changes nothing: the classifier has no batch norm."""
         x = layers.Conv(self.width, 7, 2, 3, dtype=self.dtype, name="stem_conv")(image_BHWC)
-        norm = layers.batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
+        norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name="stem_norm")
         x = layers.relu(norm(x))
         out = {"unpooled": x}
         x = out["stem"] = layers.max_pool(x, padding=self.pool_padding)

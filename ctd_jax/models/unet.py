@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
 
@@ -37,7 +38,7 @@ class UNetDecoder(nn.Module):
     def __call__(self, features: Features, *, train: bool) -> Features:
         """Named features of an encoder -> level1, ... and logits `[B, h, w, C]`, h = H * 2^len(channels) where the map
         `encoder` has the height H."""
-        norm = partial(layers.batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
+        norm = partial(batch_norm, train=train, dtype=self.dtype, axis_name=self.axis_name)
         beside = {x.shape[1:3]: x for x in features.values() if x.ndim == 4}  # of equal maps the last
         out, x = {}, features["encoder"]
         for i, width in enumerate(self.channels, start=1):

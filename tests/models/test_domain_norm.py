@@ -10,6 +10,7 @@ import pytest
 from flax.traverse_util import flatten_dict
 
 from ctd_jax.models import domain_norm, layers
+from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.training.parallel import AXIS, Parallel
 
 DOMAINS = ("hand", "head", "hip")
@@ -23,7 +24,7 @@ class Net(nn.Module):
     @nn.compact
     def __call__(self, x, domain, *, train):
         with domain_norm.per_domain(domain, DOMAINS):
-            norm = layers.batch_norm(train=train, dtype=jnp.float32, axis_name=self.axis_name, name="norm1")
+            norm = batch_norm(train=train, dtype=jnp.float32, axis_name=self.axis_name, name="norm1")
             return norm(x)
 
 

@@ -5,13 +5,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from ctd_jax import models
-from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import batch_norm
 
 
 class Norm(nn.Module):
     @nn.compact
     def __call__(self, x, *, train):
-        return {"y": layers.batch_norm(train=train, dtype=jnp.float32, axis_name=None, name="norm")(x)}
+        return {"y": batch_norm(train=train, dtype=jnp.float32, axis_name=None, name="norm")(x)}
 
 
 def test_batch_norm_takes_its_running_statistics():

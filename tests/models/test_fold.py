@@ -110,7 +110,8 @@ def test_by_hand():
     """One channel: 2 x, then (y - 1) / sqrt(3.99999 + 1e-5) * 6 + 5 = 3 y + 2 = 6 x + 2."""
     from flax import linen as nn
 
-    from ctd_jax.models.layers import Conv, batch_norm
+    from ctd_jax.models.batch_norm import batch_norm
+    from ctd_jax.models.layers import Conv
 
     class Pair(nn.Module):
         @nn.compact

@@ -75,57 +75,6 @@ def test_relu_is_not_computed_again_by_the_next_blocks():
     assert read(layers.relu) < 4 * 5.5 < read(nn.relu)
 
 
-@pytest.mark.parametrize("train", [True, False])
-def test_batch_norm_is_that_of_flax(train):
-    """Result, gradients of the picture, of scale and of bias, and the statistics that it leaves."""
-    rng = np.random.default_rng(0)
-    x, scale, bias, mean = (rng.normal(m, 2, shape) for m, shape in ((5, (4, 6, 5, 3)), (1, 3), (0, 3), (4, 3)))
-    start = {"batch_stats": {"mean": mean, "var": np.array([0.5, 1, 2])}}
-    start, x, scale, bias = jax.tree.map(jnp.float32, (start, x, scale, bias))
-    ours = layers.batch_norm(train=train, dtype=jnp.float32, axis_name=None, name=None, momentum=0.7, epsilon=1e-3)
-    flax = nn.BatchNorm(not train, momentum=0.7, epsilon=1e-3)
-    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(
-        jnp.shape, flax.init(jax.random.key(0), x)
-    )
-
-    def call(norm, x, scale, bias):
-        return norm.apply(start | {"params": {"scale": scale, "bias": bias}}, x, mutable=["batch_stats"])
-
-    for found, want in zip(
-        *(with_gradients(lambda *of, norm=norm: call(norm, *of)[0], x, scale, bias) for norm in (ours, flax)),
-        strict=True,
-    ):
-        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
-    left, of_flax = (call(norm, x, scale, bias)[1]["batch_stats"] for norm in (ours, flax))
-    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), left, of_flax)
-    assert (np.abs(left["mean"] - start["batch_stats"]["mean"]).max() > 0.1) == train
-
-
-def test_training_keeps_one_map_for_a_batch_norm():
-    """Eight products, batch norms and ReLUs of a map of 4 MiB: of each the product and the result are kept, and of
-    Flax's the difference from the mean too."""
-
-    class Blocks(nn.Module):
-        norm: type[nn.BatchNorm]
-
-        @nn.compact
-        def __call__(self, x):
-            for i in range(8):
-                product = x @ self.param(f"kernel{i}", nn.initializers.lecun_normal(), (256, 256))
-                x = layers.relu(self.norm(False)(product))
-            return x.sum()
-
-    x = jnp.ones((4096, 256))
-
-    def kept(norm):
-        net = Blocks(norm)
-        variables = net.init(jax.random.key(0), x)
-        gradient = jax.grad(lambda v: net.apply(v, x, mutable=["batch_stats"])[0])
-        return jax.jit(gradient).lower(variables).compile().memory_analysis().temp_size_in_bytes / x.nbytes
-
-    assert kept(layers.BatchNorm) < 20 < kept(nn.BatchNorm)
-
-
 @pytest.mark.parametrize("outputs", [3, 5, 9])
 def test_a_product_and_its_gradients_are_those_of_numpy(outputs):
     rng = np.random.default_rng(0)

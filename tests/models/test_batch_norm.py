@@ -1,0 +1,66 @@
+"""Batch norm against Flax's."""
+
+import functools
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from ctd_jax.models import layers
+from ctd_jax.models.batch_norm import BatchNorm, batch_norm
+
+
+@pytest.mark.parametrize("train", [True, False])
+def test_batch_norm_is_that_of_flax(train):
+    """Result, gradients of the picture, of scale and of bias, and the statistics that it leaves."""
+    rng = np.random.default_rng(0)
+    x, scale, bias, mean = (rng.normal(m, 2, shape) for m, shape in ((5, (4, 6, 5, 3)), (1, 3), (0, 3), (4, 3)))
+    start = {"batch_stats": {"mean": mean, "var": np.array([0.5, 1, 2])}}
+    start, x, scale, bias = jax.tree.map(jnp.float32, (start, x, scale, bias))
+    ours = batch_norm(train=train, dtype=jnp.float32, axis_name=None, name=None, momentum=0.7, epsilon=1e-3)
+    flax = nn.BatchNorm(not train, momentum=0.7, epsilon=1e-3)
+    assert jax.tree.map(jnp.shape, ours.init(jax.random.key(0), x)) == jax.tree.map(
+        jnp.shape, flax.init(jax.random.key(0), x)
+    )
+
+    def call(norm, x, scale, bias):
+        return norm.apply(start | {"params": {"scale": scale, "bias": bias}}, x, mutable=["batch_stats"])
+
+    weights = rng.normal(size=x.shape).astype("float32")
+
+    def with_gradients(norm):
+        found, pull = jax.vjp(lambda *of: call(norm, *of)[0], x, scale, bias)
+        return found, *pull(weights)
+
+    for found, want in zip(with_gradients(ours), with_gradients(flax), strict=True):
+        np.testing.assert_allclose(found, want, rtol=1e-4, atol=1e-5)
+    left, of_flax = (call(norm, x, scale, bias)[1]["batch_stats"] for norm in (ours, flax))
+    jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), left, of_flax)
+    assert (np.abs(left["mean"] - start["batch_stats"]["mean"]).max() > 0.1) == train
+
+
+def test_training_keeps_one_map_for_a_batch_norm():
+    """Eight products, batch norms and ReLUs of a map of 4 MiB: of each the product and the result are kept, and of
+    Flax's the difference from the mean too."""
+
+    class Blocks(nn.Module):
+        norm: type[nn.BatchNorm]
+
+        @nn.compact
+        def __call__(self, x):
+            for i in range(8):
+                product = x @ self.param(f"kernel{i}", nn.initializers.lecun_normal(), (256, 256))
+                x = layers.relu(self.norm(False)(product))
+            return x.sum()
+
+    x = jnp.ones((4096, 256))
+
+    def kept(norm):
+        net = Blocks(norm)
+        variables = net.init(jax.random.key(0), x)
+        gradient = jax.grad(lambda v: net.apply(v, x, mutable=["batch_stats"])[0])
+        return jax.jit(gradient).lower(variables).compile().memory_analysis().temp_size_in_bytes / x.nbytes
+
+    assert kept(BatchNorm) < 20 < kept(nn.BatchNorm)
