@@ -187,7 +187,7 @@ def main() -> None:
     if _SHARD.value and _CLUSTER.value:
         raise UserError("--shard is one process's part, and --cluster shares out all parts; leave out one of them")
     asked = _opened()
-    asked.writers[0].prepare()
+    asked.writers[0].prepare(asked.given)
     with unfinished.beside(out, asked.batches) as folder:
         if _CLUSTER.value and asked.batches > 1:
             share = Share(1, min(asked.batches, PARTS))
@@ -281,7 +281,7 @@ def _predict(asked: Asked, kept: Unfinished) -> None:
     _check_there(asked, kept, kept.read(own=True))
     if kept.to_do:  # else label files may be there: a process was stopped while it wrote them
         for writer in writers[1:]:
-            writer.prepare()
+            writer.prepare(given)
     if kept.done and not _CLUSTER.value:
         pictures = min(kept.done * predictor.batch_size, len(given.files))
         print(f"{pictures} pictures are done already; going on where it was stopped", file=sys.stderr)

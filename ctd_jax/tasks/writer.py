@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ctd_jax import files
 from ctd_jax.data.given import Given
@@ -61,8 +62,8 @@ class Writer(abc.ABC):
         """Flag -> the files that it will have written."""
 
     @abc.abstractmethod
-    def prepare(self) -> None:
-        """Makes sure that something can be written. Raises UserError."""
+    def prepare(self, given: Given) -> None:
+        """Makes sure that something can be written, and that no work of somebody is lost by it. Raises UserError."""
 
     @abc.abstractmethod
     def add(self, given: Given, batch: Done) -> None:
@@ -89,11 +90,11 @@ def copies(given: Given, overlays: pathlib.Path | None) -> dict[str, Iterable[pa
     return {"--overlays": [given.beside(overlays, file) for file in given.files]} if overlays else {}
 
 
-def save(picture: Image.Image, path: pathlib.Path) -> None:
+def save(picture: Image.Image, path: pathlib.Path, text: PngInfo | None = None) -> None:
     """Writes a PNG."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with files.writing(path, binary=True) as file:
-        picture.save(file, "PNG")
+        picture.save(file, "PNG", pnginfo=text)
 
 
 def check_writable(flag: str, out: pathlib.Path, overlays: pathlib.Path | None) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import csv
 import dataclasses
 import functools
+import io
 import json
 import pathlib
 import shutil
@@ -16,6 +17,7 @@ import segmentation_folder
 import tiny
 from flax.traverse_util import flatten_dict
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from configs import mtmd
 from ctd_jax import Predictor, data, formats, inspection, models, report, run_folder, tasks, training_run
@@ -459,6 +461,33 @@ def test_class_maps_of_shards_are_those_of_one_process(folder_run, cli, tmp_path
         for name in ("one", "shards")
     )
     assert one == shards and len(one) == 2 * len(pictures)
+
+
+def test_corrected_class_maps_are_kept(folder_run, cli, tmp_path):
+    root, workdir, result = folder_run
+    domain, out = next(iter(result["classes"])), tmp_path / "maps"
+    pictures = sorted((root / domain).glob("?.png"))[:3]
+    command = ("ctd_jax.predict", f"--workdir={workdir}", *pictures, f"--out={out}", f"--domain={domain}")
+    assert cli(*command)[0] == 0
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    assert cli(*command)[0] == 0  # nobody has changed them
+    assert before == {path: path.read_bytes() for path in out.iterdir()}
+    path = out / f"{pictures[1].name}.png"
+    with Image.open(path) as picture:
+        classes, text = np.array(picture), PngInfo()
+        for key, value in picture.info.items():  # some editors keep them
+            text.add_text(key, value)
+    classes[0, 0] ^= 1
+    corrected = io.BytesIO()
+    Image.fromarray(classes).save(corrected, "PNG", pnginfo=text)
+    bare = io.BytesIO()
+    Image.fromarray(classes).save(bare, "PNG")
+    for content in (corrected.getvalue(), bare.getvalue(), b"mine", before[path][:-40]):
+        path.write_bytes(content)
+        code, said, error = cli(*command)
+        assert (code, said) == (2, "") and error.count("error: ") == 1
+        assert f"{path} is there already and not as `predict` wrote it, so it may have corrections" in error
+        assert {p: p.read_bytes() for p in out.iterdir()} == before | {path: content}
 
 
 def test_predict_reads_with_the_grey_range_of_the_domain(folder_run, cli, tmp_path, monkeypatch):

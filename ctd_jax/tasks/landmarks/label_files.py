@@ -53,7 +53,7 @@ class LabelFiles(writer.Writer):
             for name, place in self._places.items()
         }
 
-    def prepare(self) -> None:
+    def prepare(self, given: Given) -> None:
         for name, place in self._places.items():
             if place.exists() or place.is_symlink():
                 raise UserError(

@@ -60,7 +60,7 @@ class Table(writer.Writer):
             written["--overlays"] = [self._overlays, *(given.beside(self._overlays, file) for file in given.files)]
         return written
 
-    def prepare(self) -> None:
+    def prepare(self, given: Given) -> None:
         columns = {"out": ("image", "subject", "landmark"), "measurements": ("image", "subject", "measurement")}
         for flag, file in self._tables_to_write().items():
             if not files.is_stream(file):

@@ -1,6 +1,7 @@
 """A network that finds class maps: what it says of pictures, what `predict` writes of that, and what an export has."""
 
 import dataclasses
+import hashlib
 import pathlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -8,9 +9,11 @@ from typing import Any
 import numpy as np
 from jax import Array
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 from ctd_jax import data, report
 from ctd_jax.data.given import Given
+from ctd_jax.data.prefetch import progress
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import trained, writer
 from ctd_jax.tasks.segmentation.network import Layout, build, forward, look, mirrors
@@ -18,6 +21,7 @@ from ctd_jax.tasks.trained import Run, Seen
 from ctd_jax.tasks.writer import Done
 
 TOLERANCE = 0.001  # of a probability
+WRITTEN = "ctd_jax"  # text of the PNG: the digest of the classes as they were written
 
 
 @dataclasses.dataclass(frozen=True)
@@ -161,6 +165,19 @@ def _in_a_tuple(body: Callable[..., Any]) -> Callable[..., tuple[Any, ...]]:
     return outputs
 
 
+def _digest(classes: np.ndarray) -> str:
+    return hashlib.sha256(str(classes.shape).encode() + classes.tobytes()).hexdigest()
+
+
+def _as_written(path: pathlib.Path) -> bool:
+    """Whether a class map has the classes that `predict` gave it."""
+    try:
+        with Image.open(path) as picture:
+            return picture.mode == "L" and picture.info.get(WRITTEN) == _digest(np.asarray(picture))
+    except Exception:  # Pillow's decoders raise nearly anything
+        return False
+
+
 class Folder(writer.Writer):
     """A folder of class maps, 8-bit PNGs, and one of pictures with the classes painted in."""
 
@@ -171,13 +188,22 @@ class Folder(writer.Writer):
         maps = [given.beside(self._out, file) for file in given.files]
         return {"--out": maps} | writer.copies(given, self._overlays)
 
-    def prepare(self) -> None:
+    def prepare(self, given: Given) -> None:
         writer.check_writable("out", self._out / "class map", self._overlays)
+        there = [path for file in given.files if (path := given.beside(self._out, file)).exists()]
+        for path in progress(there, "looking at the class maps that are there", len(there)):
+            if not _as_written(path):
+                raise UserError(
+                    f"{path} is there already and not as `predict` wrote it, so it may have corrections; move it, or "
+                    "give another --out"
+                )
 
     def add(self, given: Given, batch: Done) -> None:
         def paint(i: int, file: pathlib.Path) -> None:
             classes = batch.found.class_maps[i]
-            writer.save(Image.fromarray(classes), given.beside(self._out, file))
+            text = PngInfo()
+            text.add_text(WRITTEN, _digest(classes))
+            writer.save(Image.fromarray(classes), given.beside(self._out, file), text)
             if self._overlays:
                 picture = given.picture(file)
                 painted = report.paint_outlines(picture, classes, side=max(picture.shape))
