@@ -213,6 +213,8 @@ class Study(abc.ABC, Generic[Method, Setting]):
             for trial in trials
             if not (self._runs / trial.name / tasks.of(trial.config).last_file).exists()
         }
+        for trial in trials:  # what is wrong with one is said before the others are trained
+            self._check(trial, finished=trial.name not in left)
         jobs = dict(left)
         if self.workers is None:
             _read_other_roots(list(jobs.values()))
@@ -236,9 +238,6 @@ class Study(abc.ABC, Generic[Method, Setting]):
             if self.workers is not None:
                 cluster.wait_for(workdir / tasks.of(trial.config).last_file)
         else:
-            config = automatic.continued(trial.config, workdir)
-            run_folder.claim(workdir, config)
-            self._warn_of_changes(workdir, config)
             remedy = f"remove {workdir}, and the same command trains it anew"
             result = files.read_json(workdir / "metrics.json", remedy)
         run = Run(workdir, trial.cells, result)
@@ -251,9 +250,16 @@ class Study(abc.ABC, Generic[Method, Setting]):
         self._say(self.describe(run, lines), result["seconds"] if trained else None)
         return run
 
-    def _warn_of_changes(self, workdir: pathlib.Path, config: ConfigDict) -> None:
-        """Warns, once for each, of data that have changed since a finished run began."""
-        for path in set(run_folder.changed(workdir, config)) - self._changed:
+    def _check(self, trial: Trial, *, finished: bool) -> None:
+        """Warns, once for each, of data that have changed since a finished run began.
+
+        Raises:
+          UserError: its folder has a run of another configuration, or something else.
+        """
+        workdir = self._runs / trial.name
+        config = automatic.continued(trial.config, workdir)
+        run_folder.claim(workdir, config)
+        for path in set(run_folder.changed(workdir, config) if finished else ()) - self._changed:
             self._changed.add(path)
             _log.warning("%s: files were changed, added or removed since %s began, whose result is of what was there "
                          "then; remove the runs that are older than that", path, workdir)  # fmt: skip

@@ -196,6 +196,21 @@ def test_a_finished_run_of_another_configuration_is_refused(tmp_path, trained, m
         toy.run("a", 2, 7)
 
 
+def test_what_is_wrong_with_a_run_is_said_before_the_others_are_trained(tmp_path, trained, caplog, monkeypatch):
+    toy = Toy(tmp_path)
+    toy.run("b", 2, 7)
+    monkeypatch.setattr("ctd_jax.run_folder.changed", lambda workdir, _: ["faces"] if trained == ["b-2-7-test"] else [])
+    toy.repeat({"a": 2, "b": 2}, (7,))
+    assert trained == ["b-2-7-test", "a-2-7-test"] and "files were changed, added or removed since" in caplog.text
+    of = toy.trial
+    toy.trial = lambda *what: of("b", 3, 7, None)._replace(name="b-2-7-test") if what[0] == "b" else of(*what)
+    for last in ("report.html", "metrics.json"):  # finished, and interrupted
+        with pytest.raises(UserError, match="holds a run of another configuration: train.steps was 2, is 3"):
+            toy.repeat({"c": 2, "b": 2}, (7,))
+        (tmp_path / "runs" / "b-2-7-test" / last).unlink()
+    assert trained == ["b-2-7-test", "a-2-7-test"]
+
+
 def test_a_finished_run_without_a_result_says_what_to_do(tmp_path, trained):
     Toy(tmp_path).run("a", 2, 7)
     (tmp_path / "runs" / "a-2-7-test" / "metrics.json").unlink()
