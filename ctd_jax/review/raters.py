@@ -148,8 +148,7 @@ def write(reviewed: Reviewed, found: dict[str, Said], out: pathlib.Path, *, forc
             shutil.copyfile(reviewed.root / image, new / image)
         training_folder.write_about(reviewed, new, out.name, with_raters=False)
         files.write_csv(new / landmark_folder.FILE, [header[0], raters.COLUMN, *header[1:]], cells)
-        with training_folder.called(new, out):
-            landmark_folder.read(new)
+        landmark_folder.read(new)
         compared = _compared(reviewed, found)
         page = new / training_folder.PAGE
         report.raters.write(page, out.name, compared, lambda i: _picture(reviewed, i), list(reviewed.images), WORST)

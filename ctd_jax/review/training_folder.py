@@ -8,7 +8,7 @@ import os
 import pathlib
 import shlex
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -108,8 +108,7 @@ def write(
             shutil.copyfile(reviewed.root / image, new / image)
         write_about(reviewed, new, out.name, meta=meta)
         files.write_csv(new / landmark_folder.FILE, *rows_of(reviewed, done, xy, hidden, splits_of))
-        with called(new, out):
-            _check(new, xy, hidden)
+        _check(new, xy, hidden)
     marked = sum(review.done.get(image) is True for image in done)
     before = f", {len(done) - marked} as they were labelled before" if marked < len(done) else ""
     return (
@@ -334,25 +333,6 @@ def write_about(
     for rater in reviewed.table.landmarks.raters if reviewed.table and with_raters else ():
         if os.path.isfile(reviewed.root / raters.file_of(rater)):
             shutil.copyfile(reviewed.root / raters.file_of(rater), new / raters.file_of(rater))
-
-
-@contextlib.contextmanager
-def called(new: pathlib.Path, out: pathlib.Path) -> Iterator[None]:
-    """Warnings and errors of the block say `out`, whose place the folder takes, where they mean `new`."""
-    made = logging.getLogRecordFactory()
-
-    def record(*args: Any, **more: Any) -> logging.LogRecord:
-        one = made(*args, **more)
-        one.msg, one.args = one.getMessage().replace(str(new), str(out)), ()
-        return one
-
-    logging.setLogRecordFactory(record)
-    try:
-        yield
-    except UserError as error:
-        raise UserError(str(error).replace(str(new), str(out))) from error
-    finally:
-        logging.setLogRecordFactory(made)
 
 
 def _check(new: pathlib.Path, xy: np.ndarray, hidden: np.ndarray) -> None:
