@@ -5,10 +5,12 @@ import time
 
 import jax
 
+from ctd_jax.training import memory
 from ctd_jax.typing import Tree
 
 LARGE = 2**28  # bytes of a step
 PAUSE = 0.002  # seconds; a large step takes a hundred times as long
+PATIENCE = 0.5  # seconds to wait for memory at most: something else may have got it in the meantime
 
 
 class Pace:
@@ -16,8 +18,8 @@ class Pace:
 
     An accelerator has one step waiting while it computes another, so that it never waits for the program. On a CPU each
     step gets its memory when it is called, not when it begins: there, none is waiting. A step's memory is free a moment
-    after its result is there: a step that is called before gets all of it anew, and the process grows to two and three
-    times what it needs. So there is a pause after a large one.
+    after its result is there, and much later where other programs want the cores: a step that is called before gets all
+    of it anew, and the process grows to two and three times what it needs. So after a large one it is waited for.
 
     Args:
       platform: of the devices, "cpu" or another.
@@ -26,7 +28,8 @@ class Pace:
 
     def __init__(self, platform: str, step: int):
         self._ahead = 0 if platform == "cpu" else 1
-        self._pause = PAUSE if platform == "cpu" and step > LARGE else 0.0
+        self._awaited = step if platform == "cpu" and step > LARGE else 0
+        self._before = memory.in_use()  # the next step
         self._called: collections.deque[Tree] = collections.deque()
 
     def add(self, result: Tree) -> None:
@@ -34,5 +37,13 @@ class Pace:
         self._called.append(result)
         if len(self._called) > self._ahead:
             jax.block_until_ready(self._called.popleft())
-            if self._pause:
-                time.sleep(self._pause)
+            if self._awaited:
+                self._wait_for_memory()
+
+    def _wait_for_memory(self) -> None:
+        began, free = time.monotonic(), False
+        while not free and time.monotonic() - began < PATIENCE:
+            time.sleep(PAUSE)
+            now = memory.in_use()
+            free = now is None or self._before is None or now < self._before + self._awaited / 2
+        self._before = now

@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from ctd_jax.training import memory
 from ctd_jax.training.pace import Pace
 
 
@@ -27,7 +28,33 @@ def test_steps_that_nobody_waits_for(platform, ahead):
 def test_a_large_step_on_a_cpu_has_a_moment_to_free_its_memory(platform, mib, pauses, monkeypatch):
     slept = []
     monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(memory, "in_use", lambda: None)  # no glibc
     pace = Pace(platform, step=mib * 2**20)
     for _ in range(3):
         pace.add({"loss": Result()})
     assert slept == [0.002] * pauses
+
+
+def test_a_large_step_is_waited_for_until_its_memory_is_free(monkeypatch):
+    GiB, slept, clock = 2**30, [], iter(range(1000))
+    readings = iter([1, 3, 3, 1.5] + [3] * 4 + [3, 2.9])
+    monkeypatch.setattr(time, "sleep", slept.append)
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) / 10)
+    monkeypatch.setattr(memory, "in_use", lambda: int(next(readings) * GiB))
+    pace = Pace("cpu", step=2 * GiB)
+    counts = []
+    for _ in range(4):
+        slept.clear()
+        pace.add({"loss": Result()})
+        counts.append(len(slept))
+    # freed at the third look; never, so given up after half a second; what is in use now is the measure of the next
+    assert counts == [3, 4, 1, 1]
+
+
+@pytest.mark.skipif(memory.in_use() is None, reason="no glibc, or one before 2.33")
+def test_what_is_in_use():
+    before = memory.in_use()
+    held = bytearray(2**28)
+    assert 0.99 < (memory.in_use() - before) / len(held) < 1.1
+    del held
+    assert memory.in_use() - before < 2**25
