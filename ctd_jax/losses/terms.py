@@ -178,13 +178,18 @@ class Terms:
                 kernels[layer] = init(jax.random.fold_in(key, i), shape)
         return kernels
 
+    @property
+    def weighed_layers(self) -> list[str]:
+        """The teacher's layers whose channels have weights."""
+        return [pair(layer)[1] for layer in self._layers(self.with_channel_weights)]
+
     def channel_weights(
         self, teacher: Mapping[str, np.ndarray], true_maps: Callable[[int], np.ndarray]
     ) -> dict[str, np.ndarray]:
         """Layer -> `[C]`, what each channel is worth to the task, for the terms that need it.
 
         Args:
-          teacher: named features of N labelled pictures.
+          teacher: named features of N labelled pictures, those of `weighed_layers`.
           true_maps: function of the number of cells of a layer's side: the true maps of these pictures,
             `[N, cells, cells, K]`.
         """

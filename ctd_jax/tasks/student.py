@@ -315,7 +315,11 @@ class StudentTask(abc.ABC):
         known = self.train.known[:MAX_FOR_CHANNELS]
         filled = np.resize(known, -(-len(known) // CHANNELS_BATCH) * CHANNELS_BATCH)
         batches = [self.train.batch(rows) for rows in np.split(filled, len(filled) // CHANNELS_BATCH)]
-        of_batch = jax.jit(self._teacher_network.features)
+
+        @jax.jit  # all features of 64 pictures can be more than a training step has
+        def of_batch(variables: Variables, picture: Array) -> dict[str, Array]:
+            features = self._teacher_network.features(variables, picture)
+            return {layer: features[layer] for layer in self._constraints.weighed_layers}
 
         def of_known(parts: Iterable[Tree]) -> Tree:
             return jax.tree.map(lambda *arrays: np.concatenate(arrays)[: len(known)], *parts)

@@ -315,3 +315,11 @@ def test_channel_weights_of_delta_are_those_of_the_labelled_pictures(everything)
     want = constraints.channel_importance(maps, true)
     np.testing.assert_allclose(task.constants["channel_weights"]["stage2"], want, rtol=1e-3)
     assert np.ptp(want) > 1e-3
+
+
+def test_only_features_that_have_channel_weights_are_kept_for_them(teacher_file, monkeypatch):
+    """Those of all layers took more memory than a training step."""
+    task, kept = tiny.task(teacher_file, constraints__delta__weight=1e-6, constraints__delta__layers=("stage2",)), []
+    monkeypatch.setattr(Terms, "channel_weights", lambda _, teacher, true_maps: kept.append(teacher) or {})
+    task._channel_weights()
+    assert {layer: maps.shape for layer, maps in kept[0].items()} == {"stage2": (8, 4, 4, 8)}
