@@ -42,13 +42,17 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         if annotation.get("category_id", category) != category or "keypoints" not in annotation:
             without += 1
             continue
+        points = _points(reading.member(annotation, "keypoints", list, where), names, where)
+        if not points:
+            without += 1
+            continue
         if key in placed:
             raise Fault(
                 "two in a picture",
                 f"{where}: expected one annotation of image {key!r}, found a second one; a landmark folder has one set "
                 "of points for each picture: cut the picture up",
             )
-        placed[key] = _points(reading.member(annotation, "keypoints", list, where), names, where)
+        placed[key] = points
     if without:
         _log.warning("%s: %d annotations without key points, or of another category, are left out", path, without)
     pictures = []
@@ -56,7 +60,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         where = f"{at}, images[{i}]"
         file = context.pictures.find(reading.member(image, "file_name", str, where), where)
         size = reading.size(image, ("width", "height"), where)
-        subject = str(image.get("subject") or "")
+        subject = reading.word(image.get("subject"))
         pictures.append(Labelled(file, placed.get(key, {}), size, subject, context.spacing, where=where))
     return Labels(context.ordered(names, at), tuple(pictures))
 

@@ -1,13 +1,17 @@
 """What a label file does not say by itself: its pictures, the names of points known by their order, spacing."""
 
 import collections
+import contextlib
 import dataclasses
 import functools
+import io
 import logging
 import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
+
+from PIL import ExifTags, Image, UnidentifiedImageError
 
 from ctd_jax.data import pictures, tables, walk
 from ctd_jax.data.faults import Fault
@@ -27,11 +31,13 @@ class Pictures:
         self.root = root
         self._files = PictureFiles(root)
         self._moved: dict[str, str] = {}  # name in the label file -> file, found by the end of its name
+        self._turned: list[str] = []  # files that are turned upright, of those whose size was asked for
 
-    def find(self, name: str, at: str) -> str:
+    def find(self, name: str, at: str, *, cut: bool = False) -> str:
         """The file below the root that `name`, in an entry `at`, means: the one of this path, or whose path is the
         longest end of it, or the only one of this last part. A file in the root itself is such an end where the folder
-        before its name is called as the root.
+        before its name is called as the root. `cut`: folders before the name may be cut off, so that a last part alone
+        has to be the only one.
 
         Raises:
           Fault: there is none, or several, or `name` leads out of the folder.
@@ -50,7 +56,7 @@ class Pictures:
                 f"{self.root}",
             )
         elsewhere = os.path.isabs(path) or re.match(r"[A-Za-z]:/", path)
-        if not elsewhere and os.path.isfile(self.root / path):
+        if not elsewhere and os.path.isfile(self.root / path) and ("/" in path or not cut):
             return os.path.normpath(path)
         fitting, by_name_alone = self._fitting(path, self._by_name)
         if len(fitting) == 1:
@@ -74,6 +80,8 @@ class Pictures:
         ):
             raise Fault("missing picture", f"{at}: picture {name} may be {fitting[0]} or one of {beside}.*; give the "
                         "folder of label files that lies as the pictures do")  # fmt: skip
+        if not fitting and os.path.isfile(self.root / name):  # a picture without an ending
+            return name
         if len(fitting) != 1:
             found = f"{len(fitting)}: {tables.listed(fitting, 3)}" if fitting else "none"
             raise Fault("missing picture", f"{at}: expected one picture {name}.* in {self.root}, found {found}")
@@ -98,6 +106,8 @@ class Pictures:
         except OSError as error:
             raise UserError(f"{path}: can't be read ({error.strerror})") from error
         height, width = pictures.read(content, str(path)).values.shape[:2]
+        if _is_turned(content):
+            self._turned.append(image)
         return width, height
 
     def all(self) -> set[str]:
@@ -105,11 +115,15 @@ class Pictures:
         return set(self._all)
 
     def say(self) -> None:
-        """Warns, once, of pictures that lie in another folder than the label file says."""
+        """Warns, once, of pictures that lie in another folder than the label file says, and of turned ones."""
         if self._moved:
             name, file = next(iter(self._moved.items()))
             _log.warning("%d pictures are found by the last part of their path alone; first, %s is %s",
                          len(self._moved), name, self.root / file)  # fmt: skip
+        if self._turned:
+            _log.warning("%d pictures are turned upright by what their files say (EXIF), first %s: points are taken as "
+                         "of the upright picture; see that the other program shows it so", len(self._turned),
+                         self._turned[0])  # fmt: skip
 
     def _fitting(self, path: str, called: Mapping[str, list[str]]) -> tuple[list[str], bool]:
         """The files that `path` may mean, see `find`, and whether its last part alone says so; `called`: see
@@ -134,6 +148,12 @@ class Pictures:
         below = walk.files_below([self.root])[self.root]
         known = (*pictures.SUFFIXES, ".gif")
         return [path.relative_to(self.root).as_posix() for path in below if path.name.lower().endswith(known)]
+
+
+def _is_turned(content: bytes) -> bool:
+    with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(content), formats=pictures.FORMATS) as file:
+        return file.getexif().get(ExifTags.Base.Orientation, 1) != 1
+    return False
 
 
 def _by_called(files: Iterable[tuple[str, str]]) -> dict[str, list[str]]:

@@ -137,6 +137,7 @@ def _folder(root: pathlib.Path) -> Labels:
         mm = None if math.isnan(table.spacing[i][0]) else (float(table.spacing[i][0]), float(table.spacing[i][1]))
         subject = "" if subject == image else subject
         pictures.append(Labelled(image, points, found.size(image), subject, mm, where=table.where[i]))
+    found.say()
     _say_left_behind(root, table)
     return Labels(table.landmarks.names, tuple(pictures))
 

@@ -51,7 +51,8 @@ def _points(file: pathlib.Path) -> slicer.Placed:
             if status not in STATES:
                 message = f"{at}: expected 0, 1, 2 or 3 as the status of the point, found {status[:50]!r}"
                 raise Fault("line", message)
-            points.append((row["label"], (turn * x, turn * y, z) if status == PLACED else None))
+            position = (turn * x, turn * y, z) if status == PLACED else None
+            points.append((row["label"], position, row.get("desc", "")))
     if not points:
         raise Fault("cut short", f"{file}: expected lines of points, found none; is the file cut short?")
     return points
@@ -74,8 +75,8 @@ def write(labels: Labels) -> dict[str, bytes]:
         text.write("# Markups fiducial file version = 4.13\n# CoordinateSystem = LPS\n")
         text.write(f"# columns = {','.join(COLUMNS)}\n")
         rows = csv.writer(text, lineterminator="\n")
-        for i, (name, position) in enumerate(slicer.positions(labels, picture)):
-            rows.writerow([i, *map(repr, position), 0, 0, 0, 1, 1, 1, 0, name, "", ""])
+        for i, (name, position, description) in enumerate(slicer.positions(labels, picture)):
+            rows.writerow([i, *map(repr, position), 0, 0, 0, 1, 1, 1, 0, name, description, ""])
         name = str(pathlib.PurePosixPath(picture.image).with_suffix(ENDS))
         contents[picture.image] = (name, text.getvalue().encode())
     return reading.separate_files(contents)

@@ -4,6 +4,7 @@ order; numbers of 32 bits, so to about 1e-4 px."""
 
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,8 @@ from ctd_jax.labels.table import Labelled, Labels, Point
 
 MAX_BYTES = 2**24  # of one ROI in a .zip, far above any list of points
 FARTHEST = 32_766  # pixels; the box of a ROI has numbers of 16 bits
-Rois = list[tuple[str, np.ndarray]]  # name, `[n, 2]`
+PLACE = re.compile(r"\d+(-\d+)+")  # what the ROI manager calls a ROI without a name: [slice-]y-x
+Rois = list[tuple[str, np.ndarray, int]]  # name, `[n, 2]`, the last page of a stack that has points
 
 
 def recognises(name: str, head: str) -> bool:
@@ -26,35 +28,39 @@ def recognises(name: str, head: str) -> bool:
 
 def read(path: pathlib.Path, context: Context) -> Labels:
     """Files, or a folder of them; see `labels.Format`. A `.zip` with one point in each ROI is a picture whose points
-    are named by their ROIs, unless these are called as pictures and it is not; else each ROI has a picture's points."""
-    found: list[tuple[str, list[str] | None, np.ndarray, str]] = []  # stem of a picture, names, points, file
+    are named by their ROIs, or known by their order where these are called by places, unless the ROIs are called as
+    pictures and it is not; else each ROI has a picture's points."""
+    found: list[tuple[str, list[str] | None, np.ndarray, int, str]] = []  # stem of a picture, names, points, page, file
     for file in reading.files_of(path, [".roi", ".zip"]):
         at = str(file)
         zipped, rois, stem = file.suffix.lower() == ".zip", _rois(file), reading.stem(file, path, file.suffix)
-        of_pictures = not context.pictures.has_stem(stem) and any(context.pictures.has_stem(one) for one, _ in rois)
-        if zipped and len(rois) > 1 and all(len(xy) == 1 for _, xy in rois) and not of_pictures:
-            found.append((stem, [name for name, _ in rois], np.concatenate([xy for _, xy in rois]), at))
+        of_pictures = not context.pictures.has_stem(stem) and any(context.pictures.has_stem(one) for one, *_ in rois)
+        if zipped and len(rois) > 1 and all(len(xy) == 1 for _, xy, _ in rois) and not of_pictures:
+            own, xys, pages = zip(*rois, strict=True)
+            unnamed = all(PLACE.fullmatch(name) for name in own)
+            found.append((stem, None if unnamed else [*own], np.concatenate(xys), max(pages), at))
         else:
-            found += [(name if zipped else stem, None, xy, f"{at}, {name}") for name, xy in rois]
-    ordered = [len(xy) for _, names, xy, _ in found if names is None]
-    names = context.names_of(ordered[0], found[0][3]) if ordered else ()
+            found += [(name if zipped else stem, None, xy, page, f"{at}, {name}") for name, xy, page in rois]
+    ordered = [(len(xy), at) for _, names, xy, _, at in found if names is None]
+    names = context.names_of(*ordered[0]) if ordered else ()
     listed = list(names)
     pictures = []
-    for stem, own, xy, at in found:
-        if own is None and len(xy) != len(names):
+    for stem, named, xy, page, at in found:
+        if named is None and len(xy) != len(names):
             raise Fault("number of points", f"{at}: expected {len(names)} points, as the first has, found {len(xy)}")
         points: dict[str, Point] = {}
-        for name, (x, y) in zip(own or names, xy.tolist(), strict=True):
+        for name, (x, y) in zip(named or names, xy.tolist(), strict=True):
             reading.add_once(points, name, Point(x, y), at)
-        listed += own or []
+        listed += named or []
         image = context.pictures.of_stem(stem, at)
+        reading.check_page(image, page, at)
         pictures.append(Labelled(image, points, context.pictures.size(image), spacing=context.spacing, where=at))
     return Labels(context.ordered(listed, str(path)), tuple(pictures))
 
 
 def _rois(file: pathlib.Path) -> Rois:
     if file.suffix.lower() != ".zip":
-        return [(file.stem, _points(file.read_bytes(), str(file)))]
+        return [(file.stem, *_points(file.read_bytes(), str(file)))]
     with reading.archive(file) as archive:
         entries = [one for one in archive.infolist() if one.filename.lower().endswith(".roi")]
         large = next((one.filename for one in entries if one.file_size > MAX_BYTES), None)
@@ -63,10 +69,11 @@ def _rois(file: pathlib.Path) -> Rois:
         contents = [(pathlib.PurePosixPath(one.filename).stem, archive.read(one)) for one in entries]
     if not contents:
         raise Fault("number of points", f"{file}: expected .roi files in it, found none")
-    return [(name, _points(content, f"{file}, {name}")) for name, content in contents]
+    return [(name, *_points(content, f"{file}, {name}")) for name, content in contents]
 
 
-def _points(content: bytes, at: str) -> np.ndarray:
+def _points(content: bytes, at: str) -> tuple[np.ndarray, int]:
+    """`[n, 2]`, and the last page of a stack that has some of them; 0: of no stack."""
     roifile = _library()
     try:
         roi = roifile.ImagejRoi.frombytes(content)
@@ -77,7 +84,9 @@ def _points(content: bytes, at: str) -> np.ndarray:
         ) from error
     if roi.roitype != roifile.ROI_TYPE.POINT or xy.ndim != 2 or xy.shape[1:] != (2,) or not np.isfinite(xy).all():
         raise Fault("kind", f"{at}: expected points (multi-point tool), found {roi.roitype.name.lower()}")
-    return xy
+    places = roi.counter_positions
+    pages = [roi.position, roi.z_position, roi.t_position, 0 if places is None else int(np.max(places, initial=0))]
+    return xy, max(pages)
 
 
 def write(labels: Labels) -> dict[str, bytes]:

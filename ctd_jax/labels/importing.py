@@ -5,6 +5,8 @@ import logging
 import math
 import pathlib
 import shutil
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -13,6 +15,7 @@ from ctd_jax.data import about, annotation_checks, landmark_folder, pictures, ta
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.folder import SPACING, check_once
 from ctd_jax.data.landmark_folder import LandmarkTable
+from ctd_jax.data.picture_files import key
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
 from ctd_jax.labels.context import Context
@@ -33,7 +36,7 @@ def write_folder(
       out: the new folder.
       title: where the labels were read, for messages.
       who: whose labels are taken; "": all.
-      force: a landmark folder that is there is replaced.
+      force: a landmark folder that is there is replaced; what it says beside points stays.
 
     Returns:
       A sentence that says what was written.
@@ -44,20 +47,75 @@ def write_folder(
     labels = _chosen(labels, who, title)
     _check(labels, context, title)
     placing.check_free(out, force, lambda: _check_replaced(out, context))
+    content, (header, rows) = _about(labels.names, out), _with_old_columns(out, *_table(labels))
     context.pictures.say()
-    _say(labels, context, title)
+    _say(labels, context, title, header)
     with placing.new_folder(out) as new:
         for picture in labels.pictures:
             (new / picture.image).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(context.pictures.root / picture.image, new / picture.image)
-        content = {"name": out.name, "landmarks": labels.names, "flip_pairs": None, "normalizer": None}
         files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
-        files.write_csv(new / landmark_folder.FILE, *_table(labels))
+        files.write_csv(new / landmark_folder.FILE, header, rows)
     points = sum(len(picture.points) for picture in labels.pictures)
-    return (
-        f"{out}: {len(labels.pictures)} pictures, {points} points of {len(labels.names)} landmarks. Pictures are never "
-        "mirrored in training until dataset.json has flip_pairs"
-    )
+    said = f"{out}: {len(labels.pictures)} pictures, {points} points of {len(labels.names)} landmarks"
+    if content.get("flip_pairs") is None:
+        return f"{said}. Pictures are never mirrored in training until dataset.json has flip_pairs"
+    return said
+
+
+def _about(names: Sequence[str], out: pathlib.Path) -> dict[str, Any]:
+    """The content of dataset.json: that of a folder which is replaced, where it has the same landmarks.
+
+    Raises:
+      UserError: one of other landmarks has been edited, which would be lost.
+    """
+    new = {"name": out.name, "landmarks": [*names], "flip_pairs": None, "normalizer": None}
+    path = out / landmark_folder.ABOUT
+    old = tables.load_json(path) if path.exists() else new
+    if isinstance(old, dict) and old.get("landmarks") == new["landmarks"]:
+        return old
+    if not isinstance(old, dict) or any(
+        old.get(word) != new.get(word) for word in {*old, *new} - {"name", "landmarks"}
+    ):
+        raise UserError(
+            f"--out: {out} is not replaced: its {path.name} has been edited, and has other landmarks than "
+            f"{tables.listed(names)}; move it, or give a new folder"
+        )
+    return new
+
+
+def _with_old_columns(out: pathlib.Path, header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
+    """Header and rows with what landmarks.csv of a folder that is replaced says of the same pictures beside points:
+    splits, subjects, spacing and so on, where the labels don't say it.
+
+    Raises:
+      UserError: it can't be read, or has several rows of a picture.
+    """
+    path = out / landmark_folder.FILE
+    if not path.exists():
+        return header, rows
+    faults = Faults(str(path))
+    sheet = tables.read(path)
+    old: dict[str, dict[str, str]] = {}
+    for _, cells in sheet.rows(faults):
+        if old.setdefault(key(files.plain(cells["image"])), cells) is not cells:
+            raise UserError(
+                f"--out: {out} is not replaced: its {path.name} has several rows of {cells['image']}, which an import "
+                "would lose; move it, or give a new folder"
+            )
+    faults.raise_if_any()
+    names = [column.removesuffix("_x") for column in sheet.columns if column.endswith("_x")]
+    of_points = {f"{name}{end}" for name in names for end in ("_x", "_y", landmark_folder.HIDDEN)}
+    kept = [column for column in sheet.columns if column not in of_points]
+    more = [column for column in kept if column not in header]
+    if more:
+        _log.warning("%s: the columns %s are kept of the table that was there", path, tables.listed(more))
+    merged = []
+    for row in rows:
+        said = dict.fromkeys(more, "") | dict(zip(header, row, strict=True))
+        own = old.get(key(files.plain(row[0])), {})
+        merged.append([said[column] or (own.get(column, "") if column in kept else "") for column in [*header, *more]])
+    return [*header, *more], merged
 
 
 def _chosen(labels: Labels, who: str, title: str) -> Labels:
@@ -74,6 +132,7 @@ def _check(labels: Labels, context: Context, title: str) -> None:
     landmarks = about.parse({"landmarks": list(labels.names)}, title, faults)
     if not any(picture.points for picture in labels.pictures):
         raise UserError(f"{title}: expected points on pictures, found none")
+    _check_shared(labels, title)
     for name in labels.names:
         with faults.collecting("name"):
             _check_text("the name of a point", name, title)
@@ -93,6 +152,16 @@ def _check(labels: Labels, context: Context, title: str) -> None:
             _check_size(picture, decoded)
             table.check_belongs(i, decoded)
     faults.raise_if_any()
+
+
+def _check_shared(labels: Labels, title: str) -> None:
+    """Raises UserError if each name is in one picture alone, as those that Slicer and ImageJ give by themselves."""
+    placed = [set(picture.points) for picture in labels.pictures if picture.points]
+    if len(placed) > 1 and len(set.union(*placed)) == sum(map(len, placed)):
+        raise UserError(
+            f"{title}: expected the same names of points in several pictures, found each name in one alone: "
+            f"{tables.listed(labels.names, 5)}; give the points the names of landmarks"
+        )
 
 
 def _check_one_person(picture: Labelled, first: Labelled) -> None:
@@ -134,7 +203,7 @@ def _check_replaced(out: pathlib.Path, context: Context) -> None:
         raise UserError(f"--out: {out} has the pictures that are read, {context.pictures.root}; give a new folder")
 
 
-def _say(labels: Labels, context: Context, title: str) -> None:
+def _say(labels: Labels, context: Context, title: str, header: Sequence[str]) -> None:
     """What is read in another way than it was written, or left out."""
     points = [point for picture in labels.pictures for point in picture.points.values()]
     hidden, sure = sum(point.hidden for point in points), sum(not math.isnan(point.confidence) for point in points)
@@ -145,7 +214,7 @@ def _say(labels: Labels, context: Context, title: str) -> None:
         _log.warning("%s: %d points have a confidence, which a landmark folder does not have", title, sure)
     if labels.names == tuple(str(i + 1) for i in range(len(labels.names))):
         _log.warning("%s: points are called 1 to %d by their order; --names gives them names", title, len(labels.names))
-    if not any(picture.subject for picture in labels.pictures):
+    if "subject" not in header:
         _log.warning("%s: no subjects: each picture counts as a person of its own; where people have several, add a "
                      "column `subject`", title)  # fmt: skip
     without = sorted(context.pictures.all() - {picture.image for picture in labels.pictures})

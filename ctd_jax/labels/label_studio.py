@@ -1,5 +1,5 @@
 """Label Studio's JSON. Coordinates are percent of the picture's width and height, from its corner: the centre of the
-first pixel is at 50 / width. Points with a confidence go out as predictions, others as annotations."""
+first pixel is at 50 / width. Where points have a confidence, all go out as predictions, else as annotations."""
 
 import json
 import logging
@@ -25,26 +25,29 @@ def recognises(name: str, head: str) -> bool:
 
 
 def read(path: pathlib.Path, context: Context) -> Labels:
-    """The annotations of each task, or its predictions where it has none; see `labels.Format`."""
+    """The annotations of each task, or the predictions where no task has any; see `labels.Format`."""
     path = reading.only_file(path, [".json"])
     tasks = tables.load_json(path)
     if not isinstance(tasks, list):
         raise UserError(f"{path}: expected a list of tasks, found {type(tasks).__name__}; export it as `JSON`")
+    confirmed = any(isinstance(task, dict) and task.get("annotations") for task in tasks)
     found: list[str] = []
-    named = []
+    named, predicted = [], 0
     for i, task in enumerate(tasks):
         at = f"{path}, task {i + 1}"
         data = reading.member(task, "data", dict, at)
-        image, subject = _find(data, at, context), str(data.get("subject") or "")
-        for who, results in _answers(task, at):
+        image, subject = _find(data, at, context), reading.word(data.get("subject"))
+        predicted += bool(task.get("predictions")) and not task.get("annotations")
+        for who, results in _answers(task, "annotations" if confirmed else "predictions", at):
             points, size = _points(results, at)
             found += points
             named.append(Labelled(image, points, size, subject, context.spacing, who, at))
+    reading.say_predicted(path, predicted, confirmed)
     return Labels(context.ordered(found, str(path)), tuple(named))
 
 
 def _find(data: dict, at: str, context: Context) -> str:
-    """The picture of a task, which is the part of a URL after the last /, or of an uploaded file's name."""
+    """The picture of a task, by the end of the path of a URL, or of an uploaded file's name."""
     known = (*pictures.SUFFIXES, ".gif")
     paths = [value for value in data.values() if isinstance(value, str) and value.lower().endswith(known)]
     if len(paths) != 1:
@@ -54,24 +57,24 @@ def _find(data: dict, at: str, context: Context) -> str:
     if local := urllib.parse.parse_qs(url.query).get("d"):
         name = local[0]
     elif len(url.scheme) > 1:
-        name = urllib.parse.unquote(url.path.rpartition("/")[2])
+        name = urllib.parse.unquote(url.path)
     uploaded = name.rpartition("/")[2]
     try:
         return context.pictures.find(name, at)
     except Fault:
         if not UPLOADED.match(uploaded):
             raise
-        return context.pictures.find(uploaded[9:], at)
+        return context.pictures.find(uploaded[9:], at, cut=True)
 
 
-def _answers(task: dict, at: str) -> Iterator[tuple[str, list]]:
-    """Who said what of a task."""
-    given = [reading.member(task, key, list, at) for key in ("annotations", "predictions") if task.get(key)]
-    answers = [one for one in (given or [[]])[0] if not (isinstance(one, dict) and one.get("was_cancelled"))]
+def _answers(task: dict, key: str, at: str) -> Iterator[tuple[str, list]]:
+    """Who said what of a task, under the `key` "annotations" or "predictions"."""
+    given = reading.member(task, key, list, at) if task.get(key) else []
+    answers = [one for one in given if not (isinstance(one, dict) and one.get("was_cancelled"))]
     for answer in answers or [{"result": []}]:
-        who = answer.get("completed_by") or answer.get("model_version") if isinstance(answer, dict) else ""
+        who = answer.get("completed_by", answer.get("model_version")) if isinstance(answer, dict) else None
         who = who.get("email") or who.get("id") if isinstance(who, dict) else who
-        yield str(who or ""), reading.member(answer, "result", list, at)
+        yield reading.word(who), reading.member(answer, "result", list, at)
 
 
 def _points(results: list, at: str) -> tuple[dict[str, Point], tuple[int, int] | None]:
@@ -102,10 +105,11 @@ def _points(results: list, at: str) -> tuple[dict[str, Point], tuple[int, int] |
 def write(labels: Labels) -> dict[str, bytes]:
     """One file, a task for each picture; see `labels.Format`."""
     tasks = []
+    predicted = any(not math.isnan(point.confidence) for one in labels.pictures for point in one.points.values())
     for picture in labels.pictures:
         results = [_result(name, picture) for name in labels.names if name in picture.points]
         data = {"image": picture.image} | ({"subject": picture.subject} if picture.subject else {})
-        if any("score" in result for result in results):
+        if predicted:
             answer: dict[str, list] = {"predictions": [{"model_version": picture.who, "result": results}]}
         else:
             answer = {"annotations": [_completed_by(picture.who) | {"result": results}]}

@@ -40,7 +40,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         if len(groups) > 1:
             raise Fault("two in a picture", f"{at}: expected one group_id, found {len(groups)}; cut the picture up")
         size = reading.size(content, ("imageWidth", "imageHeight"), at)
-        subject = str(content.get("subject") or "")
+        subject = reading.word(content.get("subject"))
         pictures.append(Labelled(image, points, size, subject, context.spacing, where=at))
     if others:
         _log.warning("%s: %d shapes that are no points are left out", path, others)
@@ -48,16 +48,17 @@ def read(path: pathlib.Path, context: Context) -> Labels:
 
 
 def _find(name: str, file: pathlib.Path, root: pathlib.Path, context: Context) -> str:
-    """The picture of a label file. imagePath is relative to the label file, which lies beside the picture or in
-    another folder (../images/a.png)."""
-    name = name.replace("\\", "/")
-    if name.startswith("../"):
-        name = name.rpartition("/")[2]
-    if root.is_dir() and file.parent != root:
-        beside = (file.parent.relative_to(root) / name).as_posix()
-        if ".." not in beside.split("/") and (context.pictures.root / beside).is_file():
+    """The picture of a label file. imagePath is relative to the label file, which lies among the pictures, in a folder
+    `root` that is as theirs, or elsewhere (../images/a.png)."""
+    name, pictures = name.replace("\\", "/"), context.pictures.root
+    for top in (pictures, root):
+        beside = pathlib.PurePath(os.path.relpath(file.parent / name, top)).as_posix()
+        part_of_theirs = top == root and os.path.isfile(pictures / root.resolve().name / beside)
+        if not beside.startswith("../") and os.path.isfile(pictures / beside) and not part_of_theirs:
             return beside
-    return context.pictures.find(name, str(file))
+    while name.startswith("../"):
+        name = name.removeprefix("../")
+    return context.pictures.find(name, str(file), cut=True)
 
 
 def _point(values: list, at: str) -> Point:

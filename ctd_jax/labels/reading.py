@@ -20,6 +20,7 @@ from ctd_jax.data.faults import Fault
 from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
+PAGED = (".tif", ".tiff", ".gif", ".dcm")  # pictures that may have several pages
 
 
 def number(value: object, at: str) -> float:
@@ -56,6 +57,11 @@ def member(content: object, key: str, kind: type | tuple[type, ...], at: str) ->
     return value
 
 
+def word(value: object) -> str:
+    """A value of JSON as text; "" where there is none."""
+    return "" if value is None else str(value)
+
+
 def size(content: object, keys: tuple[str, str], at: str) -> tuple[int, int]:
     """Width and height that the file says a picture has."""
     width, height = (number(member(content, key, (int, float, str), at), f"{at}, {key}") for key in keys)
@@ -80,7 +86,9 @@ def files_of(path: pathlib.Path, suffixes: Sequence[str]) -> list[pathlib.Path]:
 
 
 def stem(file: pathlib.Path, path: pathlib.Path, ends: str) -> str:
-    """What a file is called, without `ends`: its name, or ./ and its path below the folder `path`, see `files_of`."""
+    """What a file is called, without `ends`, or else its last ending: its name, or ./ and its path below the folder
+    `path`, see `files_of`."""
+    ends = ends if file.name.lower().endswith(ends.lower()) else file.suffix
     called = file.name if file == path else f"./{file.relative_to(path).as_posix()}"
     return called[: len(called) - len(ends)]
 
@@ -155,6 +163,25 @@ def add_once(points: dict, name: str, point: object, at: str) -> None:
     if name in points:
         raise Fault("point twice", f"{at}: expected one point {name[:100]!r}, found a second one; keep one of them")
     points[name] = point
+
+
+def check_page(image: str, page: float, at: str) -> None:
+    """Raises Fault if a point, in an entry `at`, lies on a later page of a file that may have several."""
+    if page > 1 and image.lower().endswith(PAGED):
+        raise Fault(
+            "page",
+            f"{at}: expected points on the first page of {image}, the only one that is read, found page {page:g}; save "
+            "its pages as pictures of their own",
+        )
+
+
+def say_predicted(path: pathlib.Path, number: int, confirmed: bool) -> None:
+    """Warns of `number` pictures that have predictions alone; `confirmed`: others have points by somebody."""
+    if number and confirmed:
+        _log.warning("%s: %d pictures have predictions alone, which are left out: others have points by somebody", path,
+                     number)  # fmt: skip
+    elif number:
+        _log.warning("%s: %d pictures have predictions that nobody has confirmed", path, number)
 
 
 def separate_files(contents: dict[str, tuple[str, bytes]]) -> dict[str, bytes]:

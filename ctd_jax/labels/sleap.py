@@ -37,19 +37,23 @@ def read(path: pathlib.Path, context: Context) -> Labels:
     if len(found.skeletons) != 1:
         raise UserError(f"{path}: expected one skeleton, found {len(found.skeletons)}")
     names = list(found.skeletons[0].node_names)
-    pictures = []
+    confirmed = any(frame.user_instances for frame, _ in frames)
+    pictures, predicted = [], 0
     for i, (frame, file) in enumerate(frames):
         at = f"{path}, frame {i + 1}"
         if file is None:
             raise Fault(
                 "film", f"{at}: expected pictures, found the film {frame.video.filename!s:.100}; save its frames"
             )
-        if len(frame.instances) != 1:
-            raise Fault("two in a picture", f"{at}: expected one animal, found {len(frame.instances)}")
+        predicted += bool(frame.instances) and not frame.user_instances
+        instances = frame.user_instances if confirmed else frame.instances
+        if len(instances) > 1:
+            raise Fault("two in a picture", f"{at}: expected one animal, found {len(instances)}")
         shape = frame.video.shape
         size = (int(shape[2]), int(shape[1])) if shape is not None else None
-        points = _points(frame.instances[0], names)
+        points = _points(instances[0], names) if instances else {}
         pictures.append(Labelled(context.pictures.find(file, at), points, size, spacing=context.spacing, where=at))
+    reading.say_predicted(path, predicted, confirmed)
     return Labels(context.ordered(names, str(path)), tuple(pictures))
 
 

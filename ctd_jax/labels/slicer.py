@@ -2,12 +2,14 @@
 
 Positions are mm in the space of a patient. A picture without directions of its own lies in it as a plane: columns go to
 the left (L), rows to the back (P), from the centre of the first pixel. So x and y of LPS are column and row times the
-spacing, and those of RAS are the same negated.
+spacing, and those of RAS are the same negated. A list does not say the spacing; ours say it in the description of each
+point, which Slicer keeps.
 """
 
 import json
 import logging
 import pathlib
+import re
 from collections.abc import Callable
 
 from ctd_jax.data import tables
@@ -24,7 +26,9 @@ UNKNOWN = (1.0, 1.0)  # mm of a pixel, of a picture that was opened without any
 FLAT = 1e-3  # mm; a picture has no third dimension
 SCHEMA = "https://raw.githubusercontent.com/Slicer/Slicer/main/Modules/Loadable/Markups/Resources/Schema/"
 DEFINED = "defined"
-Placed = list[tuple[str, tuple[float, float, float] | None]]  # name, position in mm of LPS; None: absent
+SPACED = re.compile(r"(\S+) x (\S+) mm a pixel")  # in the description of a point of ours
+# Name, position in mm of LPS (None: absent), and description of each point.
+Placed = list[tuple[str, tuple[float, float, float] | None, str]]
 
 
 def recognises(name: str, head: str) -> bool:
@@ -48,22 +52,24 @@ def read_lists(path: pathlib.Path, ends: str, context: Context, points_of: Calla
     Raises:
       UserError: there is no spacing, or a point does not lie in the plane of a picture.
     """
-    files = reading.files_of(path, [ends])
-    if context.spacing is None:
-        raise UserError(
-            f"{path}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 "
-            "where a PNG or JPEG was opened without any)"
-        )
-    spacing = None if context.spacing == UNKNOWN else context.spacing
-    if spacing is None:
-        _log.warning("%s: 1 mm a pixel is what Slicer takes where a picture has no spacing, so none is written; where "
-                     "it is known, fill spacing_x_mm and spacing_y_mm of landmarks.csv", path)  # fmt: skip
     found: list[str] = []
-    pictures = []
-    for file in files:
-        image = context.pictures.of_stem(reading.stem(file, path, ends), str(file))
+    pictures, unknown, others = [], False, 0
+    for file in reading.files_of(path, [ends]):
+        stem, placed = reading.stem(file, path, ends), points_of(file)
+        image = context.pictures.of_stem(stem, str(file))
+        said = _said(placed, str(file))
+        spacing = said or context.spacing
+        if placed and spacing is None:
+            raise UserError(
+                f"{file}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 "
+                "where a PNG or JPEG was opened without any)"
+            )
+        x_mm, y_mm = spacing or UNKNOWN
+        unknown |= spacing == UNKNOWN
+        others += context.spacing not in (None, spacing)
         points: dict[str, Point] = {}
-        for name, position in points_of(file):
+        for called, position, _ in placed:
+            name = called if said else _numbered(called, stem, context)
             found.append(name)
             if position is None:
                 continue
@@ -71,10 +77,44 @@ def read_lists(path: pathlib.Path, ends: str, context: Context, points_of: Calla
             if abs(z) > FLAT:
                 at_point = f"{file}, {name[:100]}"
                 raise Fault("three dimensions", f"{at_point}: expected a point in the plane z = 0, found {z:g}")
-            reading.add_once(points, name, Point(x / context.spacing[0], y / context.spacing[1]), str(file))
-        size = context.pictures.size(image)
-        pictures.append(Labelled(image, points, size, spacing=spacing, where=str(file)))
+            reading.add_once(points, name, Point(x / x_mm, y / y_mm), str(file))
+        size, own = context.pictures.size(image), None if spacing == UNKNOWN else spacing
+        pictures.append(Labelled(image, points, size, spacing=own, where=str(file)))
+    if unknown:
+        _log.warning("%s: 1 mm a pixel is what Slicer takes where a picture has no spacing, so none is written; where "
+                     "it is known, fill spacing_x_mm and spacing_y_mm of landmarks.csv", path)  # fmt: skip
+    if others:
+        _log.warning("%s: the points of %d pictures say another spacing than --spacing, and theirs is taken", path,
+                     others)  # fmt: skip
     return Labels(context.ordered(found, str(path)), tuple(pictures))
+
+
+def _said(placed: Placed, at: str) -> tuple[float, float] | None:
+    """mm of a pixel along x and y, as the descriptions of points have it; None: they don't say.
+
+    Raises:
+      Fault: they say several.
+    """
+    said = {match.groups() for *_, description in placed if (match := SPACED.fullmatch(description))}
+    if len(said) > 1:
+        found = tables.listed(sorted(f"{x} x {y}" for x, y in said), 3)
+        raise Fault("spacing", f"{at}: expected one spacing in the descriptions of points, found {found} mm a pixel")
+    if not said:
+        return None
+    x, y = (reading.number(value, f"{at}, description") for value in said.pop())
+    if min(x, y) <= 0:
+        raise Fault(
+            "spacing", f"{at}: expected mm of a pixel above 0 in the descriptions of points, found {x:g} x {y:g}"
+        )
+    return x, y
+
+
+def _numbered(name: str, stem: str, context: Context) -> str:
+    """The name of a point that Slicer has called as its list, `stem`, and by its number; any other stays."""
+    called, _, number = name.rpartition("-")
+    if called != stem.rpartition("/")[2] or not re.fullmatch("[1-9][0-9]{0,3}", number):
+        return name
+    return context.names[int(number) - 1] if int(number) <= len(context.names) else number
 
 
 def sign(system: object, at: str) -> int:
@@ -99,13 +139,13 @@ def _points(file: pathlib.Path) -> Placed:
         where = f"{at}, controlPoints[{i}]"
         name = reading.member(one, "label", str, where)
         if one.get("positionStatus", DEFINED) != DEFINED:
-            points.append((name, None))
+            points.append((name, None, ""))
             continue
         position = reading.member(one, "position", list, where)
         if len(position) != 3:
             raise Fault("position", f"{where}: expected a position of three numbers, found {len(position)}")
         x, y, z = (reading.number(value, f"{where}, {name[:100]}") for value in position)
-        points.append((name, (turn * x, turn * y, z)))
+        points.append((name, (turn * x, turn * y, z), str(one.get("description", ""))))
     return points
 
 
@@ -114,8 +154,14 @@ def write(labels: Labels) -> dict[str, bytes]:
     contents = {}
     for picture in labels.pictures:
         points = [
-            {"id": f"{i}", "label": name, "position": list(position), "positionStatus": DEFINED}
-            for i, (name, position) in enumerate(positions(labels, picture), 1)
+            {
+                "id": f"{i}",
+                "label": name,
+                "description": description,
+                "position": list(position),
+                "positionStatus": DEFINED,
+            }
+            for i, (name, position, description) in enumerate(positions(labels, picture), 1)
         ]
         markups = {"type": "Fiducial", "coordinateSystem": "LPS", "coordinateUnits": "mm", "controlPoints": points}
         content = {"@schema": f"{SCHEMA}markups-schema-v1.0.3.json#", "markups": [markups]}
@@ -124,8 +170,8 @@ def write(labels: Labels) -> dict[str, bytes]:
     return reading.separate_files(contents)
 
 
-def positions(labels: Labels, picture: Labelled) -> list[tuple[str, tuple[float, float, float]]]:
-    """Name and position of each point, mm of LPS.
+def positions(labels: Labels, picture: Labelled) -> list[tuple[str, tuple[float, float, float], str]]:
+    """Name, position in mm of LPS, and description of each point.
 
     Raises:
       UserError: the picture has no spacing.
@@ -136,4 +182,5 @@ def positions(labels: Labels, picture: Labelled) -> list[tuple[str, tuple[float,
             "where that is a table"
         )
     named = [(name, picture.points[name]) for name in labels.names if name in picture.points]
-    return [(name, (one.x * picture.spacing[0], one.y * picture.spacing[1], 0.0)) for name, one in named]
+    x, y = picture.spacing
+    return [(name, (one.x * x, one.y * y, 0.0), f"{x!r} x {y!r} mm a pixel") for name, one in named]

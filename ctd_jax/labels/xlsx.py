@@ -43,23 +43,41 @@ def _word(text: str, column: str) -> str:
 
 
 def _rows(path: pathlib.Path) -> list[list[str]]:
-    """The cells of the first sheet as text, rows of equal length."""
+    """The cells of the first sheet as text, rows of equal length.
+
+    Raises:
+      UserError: the file is damaged or too large, or has a formula without its value.
+    """
+    rows = [[_text(value) for value in row] for row in _cells(path, values=True)]
+    for number, (row, written) in enumerate(zip(rows, _cells(path, values=False), strict=True), 1):
+        formula = next((_text(one) for cell, one in zip(row, written, strict=True) if not cell and _text(one)), "")
+        if formula:
+            raise UserError(
+                f"{path}, row {number}: expected values, found the formula {formula[:50]!r} without one; in the "
+                "spreadsheet, copy the column and paste it as values"
+            )
+    width = max(map(len, rows), default=0)
+    return [row + [""] * (width - len(row)) for row in rows]
+
+
+def _cells(path: pathlib.Path, *, values: bool) -> list[list[Any]]:
+    """The rows of the first sheet: the `values` of formulas, or formulas as they are written."""
     try:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(one.file_size for one in archive.infolist())
         if unpacked > MAX_MIB * 2**20:
             raise Fault("size", f"{path}: expected at most {MAX_MIB} MiB of cells, found {unpacked / 2**20:.0f}")
-        book = _library().load_workbook(path, read_only=True, data_only=True)
+        book = _library().load_workbook(path, read_only=True, data_only=values)
         try:
-            rows = [[_text(value) for value in row] for row in book.worksheets[0].iter_rows(values_only=True)]
+            sheet = book.worksheets[0]
+            sheet.reset_dimensions()  # which other programs may write wrongly
+            return [list(row) for row in sheet.iter_rows(values_only=True)]
         finally:
             book.close()
     except UserError:
         raise
     except Exception as error:  # whatever the library trips over in a damaged file
         raise UserError(f"{path}: no .xlsx workbook that can be read ({type(error).__name__}: {error})") from error
-    width = max(map(len, rows), default=0)
-    return [row + [""] * (width - len(row)) for row in rows]
 
 
 def _text(value: object) -> str:

@@ -198,7 +198,7 @@ TEXTS = {
     "fcsv": [
         ("1.5,2.0,0.0", "1,5,2,0,0,0", "expected 14 cells with x, y, z and label, or 16, found 17"),
         ("1.5,2.0,0.0", "1.5,2.0", "expected 14 cells with x, y, z and label, or 16, found 13"),
-        ("1.5,2.0,0.0", "1,5,2,0,0", "expected 0, 1, 2 or 3 as the status of the point, found ''"),
+        ("1.5,2.0,0.0", "1,5,2,0,0", "expected 0, 1, 2 or 3 as the status of the point, found '0.5 x"),
         ("1.5,2.0,0.0", "1.5,2.0,7", "expected a point in the plane z = 0"),
         ("1.5,2.0,0.0", "1" * 200_000, "expected cells with commas between"),
     ],
