@@ -58,6 +58,11 @@ def in_use() -> int | None:
     return found.uordblks + found.hblkhd
 
 
+def resident() -> int:
+    """Bytes of the process that are in memory."""
+    return psutil.Process().memory_info().rss
+
+
 def _glibc() -> ctypes.CDLL | None:
     try:
         libc = ctypes.CDLL(None)
@@ -138,7 +143,7 @@ def compile_step(
         each = f" of each of {len(devices)} devices" if len(devices) > 1 else ""
         text = need.text(free)
         if devices[0].platform == "cpu":
-            text += f"; with the program, {_text(psutil.Process().memory_info().rss + of_step(compiled, devices))}"
+            text += f"; with the program, {_text(resident() + of_step(compiled, devices))}"
         print(f"memory{each}: {text}", file=sys.stderr)
     check(need, free, train, len(devices))
     return compiled

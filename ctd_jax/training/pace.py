@@ -11,6 +11,7 @@ from ctd_jax.typing import Tree
 LARGE = 2**28  # bytes of a step
 PAUSE = 0.002  # seconds; a large step takes a hundred times as long
 PATIENCE = 0.5  # seconds to wait for memory at most: something else may have got it in the meantime
+KEPT = 1.5  # times a step's bytes
 
 
 class Pace:
@@ -19,7 +20,9 @@ class Pace:
     An accelerator has one step waiting while it computes another, so that it never waits for the program. On a CPU each
     step gets its memory when it is called, not when it begins: there, none is waiting. A step's memory is free a moment
     after its result is there, and much later where other programs want the cores: a step that is called before gets all
-    of it anew, and the process grows to two and three times what it needs. So after a large one it is waited for.
+    of it anew, and the process grows to two and three times what it needs. So after a large one it is waited for. It
+    also gets all of it anew where something small has been put in the middle of what the last one had: then what is
+    free is given back to the system.
 
     Args:
       platform: of the devices, "cpu" or another.
@@ -29,7 +32,7 @@ class Pace:
     def __init__(self, platform: str, step: int):
         self._ahead = 0 if platform == "cpu" else 1
         self._awaited = step if platform == "cpu" and step > LARGE else 0
-        self._before = memory.in_use()  # the next step
+        self._before, self._resident = memory.in_use(), memory.resident()  # before the next step, and the first
         self._called: collections.deque[Tree] = collections.deque()
 
     def add(self, result: Tree) -> None:
@@ -47,3 +50,6 @@ class Pace:
             now = memory.in_use()
             free = now is None or self._before is None or now < self._before + self._awaited / 2
         self._before = now
+        if memory.resident() > self._resident + KEPT * self._awaited:
+            memory.give_back()
+            self._resident = memory.resident()

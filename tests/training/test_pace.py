@@ -51,6 +51,19 @@ def test_a_large_step_is_waited_for_until_its_memory_is_free(monkeypatch):
     assert counts == [3, 4, 1, 1]
 
 
+def test_what_is_free_is_given_back_where_steps_have_got_their_memory_anew(monkeypatch):
+    GiB, given_back = 2**30, []
+    readings = iter([1, 3, 3.9, 4.1, 1.2, 3.2, 4.1, 4.3, 1.2])
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    monkeypatch.setattr(memory, "in_use", lambda: GiB)
+    monkeypatch.setattr(memory, "resident", lambda: int(next(readings) * GiB))
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(step))
+    pace = Pace("cpu", step=2 * GiB)
+    for step in range(6):
+        pace.add({"loss": Result()})
+    assert given_back == [2, 5]  # more than 1 + 1.5 * 2, more than 1.2 + 1.5 * 2
+
+
 @pytest.mark.skipif(memory.in_use() is None, reason="no glibc, or one before 2.33")
 def test_what_is_in_use():
     before = memory.in_use()
