@@ -194,6 +194,8 @@ def _percentage_rows(xy: np.ndarray, size: np.ndarray, share: np.ndarray) -> Ite
         return
     xy, size, share = xy[rows], size[rows], share[rows]
     usual, place = np.median(share), np.median(np.nanmean(xy, 1) / size, 0)
+    if usual == 0:  # most rows have all points in one place
+        return
     taken = xy * size[:, None] / 100
     off, off_taken = (abs(np.nanmean(points, 1) / size - place).max(1) for points in (xy, taken))
     ratio, ratio_taken = share / usual, _extent(taken) / np.sqrt(size.prod(1)) / usual
@@ -262,7 +264,9 @@ def _upside_down(rows: np.ndarray, points: np.ndarray, names: Sequence[str]) -> 
     if not pairs:
         return
     first, second = np.transpose(pairs)
-    steps = (points[:, second] - points[:, first]) / _extent(np.stack([points.real, points.imag], -1))[:, None]
+    extent = _extent(np.stack([points.real, points.imag], -1))
+    points, extent = points[extent > 0], extent[extent > 0]
+    steps = (points[:, second] - points[:, first]) / extent[:, None]
     if np.isnan(steps).all():
         return
     x, y = np.nanmedian(steps.real), np.nanmedian(steps.imag)

@@ -6,11 +6,12 @@ multiple lies beyond Tukey's outer fence.
 """
 
 import pathlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
+from ctd_jax.config import config_of_run
 from ctd_jax.data import pictures, splits, twins
 from ctd_jax.data.boxes import BOX
 from ctd_jax.data.landmark_folder import LandmarkTable
@@ -21,11 +22,11 @@ from ctd_jax.inspection.painting import Painter
 from ctd_jax.inspection.reading import Folder, domains
 from ctd_jax.metrics.segmentation import class_dice
 from ctd_jax.predictor import Predictor
-from ctd_jax.tasks import start_run
+from ctd_jax.tasks import Run, start_run
 
 LEAST_RANGE = 0.3  # of the logarithms of the multiples
-WHAT = {"landmarks": "landmarks", "class_maps": "class maps"}
 LABELS, UNLIKE = "Labels that the network contradicts", "Pictures unlike the training data"
+UNKNOWN = "Domains that the network has not learned"
 
 
 def findings(folder: Folder, workdir: pathlib.Path, domain: str | None, painter: Painter, shown: int) -> list[Finding]:
@@ -42,18 +43,34 @@ def findings(folder: Folder, workdir: pathlib.Path, domain: str | None, painter:
       UserError: it is no run, or one that has learned something else; `domain` is not one of the run's, or is given
         for a segmentation folder, which says itself what its domains are.
     """
+    table, learned = folder.table, config_of_run(workdir).task
+    needed = "landmarks" if isinstance(table, LandmarkTable) else "segmentation"
+    if learned != needed:
+        raise UserError(
+            f"--workdir: this run learned {learned}, and the folder is for {needed}; give a run that learned {needed}"
+        )
     rows = not_trained_on(folder, workdir)
     if not len(rows):
         text = f"{workdir} was trained on all pictures of the folder, or on near-identical ones: it can't judge them"
         return [Finding(LABELS, False, "Give pictures that it was not trained on.", [Item(text)])]
-    found = []
-    for of_rows, mine in _domains(folder, rows, domain):
-        predictor = Predictor(workdir, domain=of_rows)
-        if isinstance(folder.table, LandmarkTable):
-            found += _of_landmarks(folder, mine, predictor, painter, shown)
-        else:
-            found += _of_class_maps(folder, mine, predictor, painter, shown)
-    return found
+    if isinstance(table, LandmarkTable):
+        return _of_landmarks(folder, rows, Predictor(workdir, domain=domain), painter, shown)
+    if domain:
+        raise UserError("--domain is for landmark folders; segmentation.csv says which domain each picture is of")
+    known, there = Run.read(workdir).domains, domains(table)
+    if known.keys().isdisjoint(there):
+        raise UserError(
+            f"--workdir: this run knows the domains {', '.join(known)}, and the folder has {', '.join(there)}; give a "
+            "run that has learned one of these"
+        )
+    found: list[Finding] = []
+    with_map = [row for row in rows if folder.regions[row]]
+    for name, of_domain in there.items():
+        mine = np.intersect1d(with_map, of_domain)
+        if name in known and len(mine):
+            found += _of_class_maps(folder, mine, Predictor(workdir, domain=name), painter, shown)
+    others = [Item(f"{name}: {len(of_domain)} pictures") for name, of_domain in there.items() if name not in known]
+    return [*found, Finding(UNKNOWN, False, "The run was not asked about their pictures.", others)]
 
 
 def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
@@ -71,20 +88,6 @@ def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
     return np.setdiff1d(rows, twins.near(rows, others, folder.sha256, thumbnails)) if len(others) else rows
 
 
-def _domains(folder: Folder, rows: np.ndarray, domain: str | None) -> Iterator[tuple[str | None, np.ndarray]]:
-    """The domain of the run that is asked, and about which of `rows`."""
-    if isinstance(folder.table, LandmarkTable):
-        yield domain, rows
-        return
-    if domain:
-        raise UserError("--domain is for landmark folders; segmentation.csv says which domain each picture is of")
-    with_map = [row for row in rows if folder.regions[row]]
-    for name, of_domain in domains(folder.table).items():
-        mine = np.intersect1d(with_map, of_domain)
-        if len(mine):
-            yield name, mine
-
-
 def _of_landmarks(
     folder: Folder, rows: np.ndarray, predictor: Predictor, painter: Painter, shown: int
 ) -> list[Finding]:
@@ -92,10 +95,10 @@ def _of_landmarks(
     table = folder.table
     assert isinstance(table, LandmarkTable)
     common = [name for name in table.landmarks.names if name in predictor.names]
-    if predictor.trained.what != "landmarks" or not common:
+    if not common:
         raise UserError(
-            f"--workdir: this run finds {WHAT[predictor.trained.what]} {', '.join(predictor.names[:3])}, ..., which "
-            f"the folder does not have; give a run that has learned {', '.join(table.landmarks.names[:3])}, ..."
+            f"--workdir: this run finds landmarks {', '.join(predictor.names[:3])}, ..., which the folder does not "
+            f"have; give a run that has learned {', '.join(table.landmarks.names[:3])}, ..."
         )
     if predictor.trained.boxes and not np.isfinite(table.boxes[rows]).any():
         raise UserError(
@@ -127,10 +130,10 @@ def _of_class_maps(
     table = folder.table
     assert not isinstance(table, LandmarkTable)
     names = table.classes[table.domains[rows[0]]]
-    if predictor.trained.what != "class_maps" or predictor.names != names:
+    if predictor.names != names:
         raise UserError(
-            f"--workdir: this run finds {WHAT[predictor.trained.what]} {', '.join(predictor.names)}; expected one that "
-            f"has learned {', '.join(names)}"
+            f"--workdir: this run finds class maps {', '.join(predictor.names)}; expected one that has learned "
+            f"{', '.join(names)}"
         )
     result: Any = predictor([folder.root / table.images[row] for row in rows])
     maps = result.class_maps

@@ -20,6 +20,7 @@ LEAST_LIMIT = 20.0  # times the usual squared distance: 1 in a million where err
 FITS = 0.3  # of the limit: a point below fits, and only the other one of the two is wrong
 MIN_SHIFT = 0.05  # of the shape's size, its root mean square distance from the middle
 SIDES_RATIO = 0.5  # energy with left and right exchanged to that without
+ONE_PLACE = 1e-9  # squared distances from the middle, in units of the shape's size: all points lie in one place
 MOST_FAR = 1 / 3  # of a picture's points: where more are far, the whole shape is another
 SIDES, TWO, FAR, SHAPE = "left and right exchanged", "two landmarks exchanged", "a point far off", "another shape"
 
@@ -31,8 +32,8 @@ class Slip:
     Attributes:
       row: the picture's index.
       kind: `SIDES`, `TWO`, `FAR` or `SHAPE`.
-      landmarks: indices of those that are meant.
-      pixels: distance of each of them from where the others expect it.
+      landmarks: indices of those that are meant; where sides are exchanged, those whose partner is annotated too.
+      pixels: distance of each of them from where the others expect it; NaN where all others lie in its place.
       exchanged: the same, once they are exchanged; none where there is nothing to exchange.
       expected: `[K, 2]` where the others expect these landmarks, in pixels of the picture; NaN for the others.
       score: the picture's largest squared distance, as a multiple of the limit.
@@ -112,7 +113,7 @@ def _sides(model: ShapeModel, z: np.ndarray, order: Sequence[int]) -> _Kind | No
     before, after = np.nanmedian(abs(fitted - model.mean)[:, moved], axis=1)
     if not after < before:
         return None
-    landmarks = [k for k, other in enumerate(order) if other != k and not np.isnan(z[k])]
+    landmarks = [k for k in moved if not np.isnan(z[k] + mirrored[k])]
     expected = np.full(len(z), np.nan + 0j)
     expected[landmarks] = _in_picture(mirrored, fitted[1], fitted[1] - model.expect(fitted[1:])[0][0])[landmarks]
     return SIDES, landmarks, expected, tuple(abs(mirrored - expected)[landmarks].tolist())
@@ -165,9 +166,13 @@ def _far(model: ShapeModel, z: np.ndarray, limit: float) -> _Kind | None:
 
 
 def _in_picture(z: np.ndarray, fitted: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Places `[K]` near the fitted points, as they lie in the picture of the points z."""
+    """Places `[K]` near the fitted points, as they lie in the picture of the points z; NaN where these lie in one
+    place, which has neither size nor direction."""
     from_middle, fitted_from_middle = z - np.nanmean(z), fitted - np.nanmean(fitted)
-    factor = np.nansum(fitted_from_middle.conj() * from_middle) / np.nansum(abs(fitted_from_middle) ** 2)
+    square = np.nansum(abs(fitted_from_middle) ** 2)
+    if square < ONE_PLACE:
+        return np.full(len(z), np.nan + 0j)
+    factor = np.nansum(fitted_from_middle.conj() * from_middle) / square
     return factor * (places - np.nanmean(fitted)) + np.nanmean(z)
 
 

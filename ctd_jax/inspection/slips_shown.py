@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from ctd_jax.data.landmark_folder import LandmarkTable
 from ctd_jax.inspection import label_slips
 from ctd_jax.inspection.findings import Finding, Item
@@ -43,10 +45,14 @@ def _item(table: LandmarkTable, slip: Slip, painter: Painter | None) -> Item:
 
 def _text(names: Sequence[str], slip: Slip) -> str:
     where = "from where the others expect them"
+    if not names:
+        return "each landmark fits where the other of its pair is expected; no pair has both annotated"
+    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+    if np.isnan(slip.pixels).any():
+        return f"{', '.join(names[:NAMED])}{more} lie in one place with others: where they belong can't be told"
     if len(names) > NAMED and slip.exchanged:
         now, then = (sum(pixels) / len(pixels) for pixels in (slip.pixels, slip.exchanged))
         return f"{len(names)} landmarks lie {now:.0f} px {where} on average, {then:.0f} px once they are exchanged"
     far = "; ".join(f"{name} {pixels:.0f} px" for name, pixels in zip(names[:NAMED], slip.pixels, strict=False))
-    more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
     exchanged = " and ".join(f"{pixels:.0f} px" for pixels in slip.exchanged)
     return f"{far}{more} {where}{f'; once they are exchanged, {exchanged}' if exchanged else ''}"

@@ -209,7 +209,8 @@ def evaluate(
 def _combination(one: Measurement, parts: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[np.ndarray, np.ndarray]:
     values = np.stack([value for value, _ in parts])
     if one.quantity == SIGNED:
-        values = plane.turned(values, values[0])
+        near = np.array([plane.middle(of_picture) for of_picture in values.T]) if one.kind == "mean" else values[0]
+        values = plane.turned(values, near)
     reason = np.full(values.shape[1], "", object)
     for name, (_, why) in zip(one.needs, parts, strict=True):
         reason = _first(reason, np.array([f"{name}: {text}" if text else "" for text in why], object))

@@ -134,8 +134,10 @@ def _split(workdir: Path, table: Predictions) -> list[dict[str, str]]:
 
 
 def _shared_subjects(split: list[dict[str, str]], table: Predictions) -> int | None:
-    """Number of evaluated subjects with pictures in train or val; None where split or subjects are unknown."""
+    """Number of evaluated subjects with other pictures in train or val; None where split or subjects are unknown."""
     if not split or "" in table.subjects:
         return None
-    seen = {row["subject"] for row in split if row["split"] in ("train", "val")} - {""}
+    evaluated = set(table.images.tolist())
+    others = (row for row in split if row["image"] not in evaluated)
+    seen = {row["subject"] for row in others if row["split"] in ("train", "val")} - {""}
     return len(seen & set(table.subjects.tolist()))

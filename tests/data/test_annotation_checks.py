@@ -121,6 +121,15 @@ def test_one_row_and_some_landmarks_are_enough(drawn, said):
     assert message.startswith("landmarks.csv, row 9: ") and "exchanged" in message
 
 
+@pytest.mark.parametrize("rows", [[7], slice(0, 40)], ids=["one", "most"])
+def test_points_in_one_place_divide_nothing(drawn, said, rows):
+    """Rows that seem copied are not looked for."""
+    table, looks = planted(drawn, lambda xy, table: np.full_like(xy, 32), rows)
+    looks = looks.copy()
+    looks["thumbnail"] = 0
+    assert all("closer" in message or "further" in message for message in said(table, looks))
+
+
 def test_a_whole_folder_with_y_upwards_is_told_by_its_names(drawn, said):
     (message,) = said(*planted(drawn, upwards))
     assert message.startswith("landmarks.csv, all 60 rows: ") and "y counted from below?" in message

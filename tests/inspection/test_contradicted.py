@@ -28,12 +28,12 @@ class Painter:
         return f"outlines of {index}"
 
 
-def predictor(what, names, found, boxes=False):
+def predictor(names, found, boxes=False):
     """A stand-in for `Predictor`: `found` gives the result for paths."""
 
     class Stub:
         def __init__(self, workdir, domain=None):
-            self.trained = SimpleNamespace(what=what, boxes=boxes)
+            self.trained = SimpleNamespace(boxes=boxes)
             self.names = tuple(names[domain] if domain else names)
 
         def __call__(self, paths, boxes=None):
@@ -72,7 +72,7 @@ def of_truth(folder, monkeypatch, names=None, unlike=None):
         scores = np.full(len(rows), np.nan) if unlike is None else unlike[rows]
         return SimpleNamespace(xy=xy + noise[rows][:, : len(names)], unlike=scores)
 
-    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", names, found))
+    monkeypatch.setattr(contradicted, "Predictor", predictor(names, found))
 
 
 def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
@@ -141,14 +141,14 @@ def test_pictures_unlike_the_training_data_are_named_where_the_run_can_tell(fold
 
 
 def test_a_run_of_other_landmarks_is_refused(folder, monkeypatch, tmp_path):
-    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", ["hip", "knee"], None))
+    monkeypatch.setattr(contradicted, "Predictor", predictor(["hip", "knee"], None))
     with pytest.raises(UserError, match="finds landmarks hip, knee, .* which the folder does not have"):
         contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), None, Painter(), 5)
 
 
 def test_a_run_of_boxes_is_not_asked_about_a_folder_without(folder, monkeypatch, tmp_path):
     names = folder.table.landmarks.names
-    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", names, None, boxes=True))
+    monkeypatch.setattr(contradicted, "Predictor", predictor(names, None, boxes=True))
     with pytest.raises(UserError, match="trained on boxes .* have none; fill the columns box_x0, box_y0"):
         contradicted.findings(folder, write_split(tmp_path / "run", folder, [0]), None, Painter(), 5)
 
@@ -170,8 +170,9 @@ def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
         return SimpleNamespace(class_maps=tuple(maps), unlike=np.full(len(maps), np.nan))
 
     classes = {name: tuple(of) for name, of in drawn_anatomies.CLASSES.items()}
-    monkeypatch.setattr(contradicted, "Predictor", predictor("class_maps", classes, found))
-    workdir = write_split(tmp_path / "run", folder, [0], folder.table.names)
+    monkeypatch.setattr(contradicted, "Predictor", predictor(classes, found))
+    monkeypatch.setattr(contradicted.Run, "read", lambda workdir: SimpleNamespace(domains=classes))
+    workdir = write_split(tmp_path / "run", folder, [0], folder.table.names, task="segmentation")
     rows = contradicted.not_trained_on(folder, workdir).tolist()
     assert rows == list(range(1, len(folder)))
     segmentation_folder.change(root / folder.table.masks[0], lambda classes: np.roll(classes, 1, 0))  # since mended
@@ -181,6 +182,26 @@ def test_a_class_map_that_the_network_contradicts(monkeypatch, tmp_path):
     named = [one for one in contradicted.findings(folder, workdir, None, Painter(), 5) if one.number]
     assert len(named) == 1 and [folder.table.images[item.rows[0]] for item in named[0].items] == ["heads/9.png"]
     assert "Dice" in named[0].items[0].text
-    monkeypatch.setattr(contradicted, "Predictor", predictor("landmarks", classes, found))
-    with pytest.raises(UserError, match="expected one that has learned background"):
+    del classes["spines"]  # since this run was trained on one of the domains
+    *named, unknown = (one for one in contradicted.findings(folder, workdir, None, Painter(), 5) if one.number)
+    assert [folder.table.images[item.rows[0]] for one in named for item in one.items] == ["heads/9.png"]
+    assert unknown.title == contradicted.UNKNOWN and [item.text for item in unknown.items] == ["spines: 14 pictures"]
+    classes["heads"] = ("background", "brain")
+    with pytest.raises(UserError, match="finds class maps background, brain; expected one that has learned background"):
         contradicted.findings(folder, workdir, None, Painter(), 5)
+    classes["knees"] = classes.pop("heads")
+    with pytest.raises(UserError, match="knows the domains knees, and the folder has heads, spines; give a run"):
+        contradicted.findings(folder, workdir, None, Painter(), 5)
+
+
+def test_a_run_of_another_kind_is_refused_before_a_domain_is_asked_for(folder, tmp_path):
+    root = segmentation_folder.write(tmp_path / "organs", people=4)
+    for one, learned, needed in (
+        (folder, "segmentation", "landmarks"),
+        (reading.read(root), "landmarks", "segmentation"),
+        (folder, "recognition", "landmarks"),
+    ):
+        workdir = write_split(tmp_path / "run", one, [0], task=learned)
+        for domain in (None, "heads"):
+            with pytest.raises(UserError, match=f"learned {learned}, and the folder is for {needed}; give a run"):
+                contradicted.findings(one, workdir, domain, Painter(), 5)

@@ -50,6 +50,31 @@ def test_each_kind_is_found(right):
     assert max(found[20].exchanged) < 15 < min(found[20].pixels) and found[33].exchanged == ()
 
 
+def test_exchanged_sides_of_pairs_of_which_one_is_not_annotated(right):
+    points = right.copy()
+    points[7:9] = right[7:9, ORDER]
+    points[7, 0] = np.nan
+    points[8, [0, 6, 2, 8, 4]] = np.nan
+    found = find(points)
+    assert {row: (slip.kind, slip.landmarks) for row, slip in found.items()} == {
+        7: (label_slips.SIDES, (1, 2, 3, 4, 6, 7, 8, 9)),
+        8: (label_slips.SIDES, ()),
+    }
+    where = list(found[7].landmarks)
+    expected = found[7].expected[..., 0] + 1j * found[7].expected[..., 1]
+    assert abs(expected - right[7])[where].max() < 15 and np.isfinite(expected).sum() == 8, "px, as above"
+    assert np.allclose(found[7].exchanged, abs(right[7] - expected)[where])
+    assert found[8].pixels == () and np.isnan(found[8].expected).any(-1).all()
+
+
+def test_of_points_in_one_place_nobody_knows_where_they_belong(right):
+    points = right.copy()
+    points[7] = 200.1 + 300.7j
+    slip = find(points)[7]
+    assert slip.kind == label_slips.SHAPE
+    assert np.isnan(slip.pixels).all() and np.isnan(slip.expected).any(-1).all()
+
+
 def test_the_limit_by_hand():
     """Logarithms from 0 to 10: the lower quartile is 2.5, the median 5. Where all are alike, the least range counts,
     and no limit is below 20."""

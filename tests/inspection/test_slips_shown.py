@@ -21,6 +21,9 @@ def test_each_kind_with_its_pictures():
     points[20, [1, 8]] = points[20, [8, 1]]
     for row in (30, 31):
         points[row, 4] += 80
+    points[40] = points[40, list(varied_shapes.ORDER)]
+    points[40, :5] = np.nan
+    points[50] = 200.1 + 300.7j
     n = len(points)
     words = tuple(map(str, range(n)))
     table = LandmarkTable(
@@ -36,8 +39,10 @@ def test_each_kind_with_its_pictures():
     )
     sides, two, far, shape = slips_shown.findings(table, varied_shapes.ORDER, Painter(), 1)
     assert [(one.number, one.spoils) for one in (sides, two, far, shape)] == [
-        (1, True), (1, True), (2, False), (0, False)
+        (2, True), (1, True), (2, False), (1, False)
     ]  # fmt: skip
+    assert "no pair has both annotated" in sides.items[1].text and sides.items[1].rows == (40,)
+    assert re.search(r" and \d more lie in one place with others: where they belong can't be told", shape.items[0].text)
     assert sides.items[0].rows == (7,) and sides.items[0].images == (("7: 10, without names", "7"),)
     assert two.items[0].images == (("20: 2, with names", "20"),)
     text = (

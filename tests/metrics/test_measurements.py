@@ -78,18 +78,21 @@ def test_angles_have_no_sign_and_no_blunt_ends(degrees):
 
 
 def test_signed_angles_go_round_and_sums_go_beyond():
-    """Rays at 179, -178 and 100 degrees from the one to a, about o."""
-    names = ("o", "a", "b", "c", "d")
-    content = {one: {"signed_angle": ["a", "o", one]} for one in "bcd"} | {
+    """Rays at 179, -178, 100, -100 and 60 degrees from the one to a, about o; a mean does not depend on the order."""
+    names = ("o", "a", "b", "c", "d", "e", "f")
+    content = {one: {"signed_angle": ["a", "o", one]} for one in "bcdef"} | {
         "mean": {"mean": ["b", "c"]}, "less": {"difference": ["b", "c"]}, "sum": {"sum": ["b", "d"]},
         "half": {"mean": ["sum", "c"]}, "of means": {"difference": ["c", "mean"]},
+        "bef": {"mean": ["b", "e", "f"]}, "efb": {"mean": ["e", "f", "b"]}, "feb": {"mean": ["f", "e", "b"]},
     }  # fmt: skip
-    turn = np.radians([0, 179, -178, 100])
+    turn = np.radians([0, 179, -178, 100, -100, 60])
     xy = np.concatenate([[[0, 0]], np.stack([np.cos(turn), np.sin(turn)], -1)])[None]
     parsed = definitions.parse(content, names, "here")
     found = measurements.evaluate(parsed, names, xy, NOT_KNOWN).value[0]
-    np.testing.assert_allclose(found, [179, -178, 100, -179.5, -3, 279, (279 - 178) / 2, 1.5])
-    assert measurements.units(parsed, NOT_KNOWN).tolist() == [["deg"] * 8]
+    of_three = (260 + 179 + 60) / 3
+    expected = [179, -178, 100, -100, 60, -179.5, -3, 279, (279 - 178) / 2, 1.5, of_three, of_three, of_three]
+    np.testing.assert_allclose(found, expected)
+    assert measurements.units(parsed, NOT_KNOWN).tolist() == [["deg"] * 13]
 
 
 def test_what_cannot_be_told_is_missing():

@@ -147,9 +147,10 @@ def test_runs_of_all_kinds_have_a_page(tmp_path, run, found, not_found):
 
 
 def test_subjects_seen_in_training_are_told(tmp_path):
+    """Those of val, of which one has another picture in train."""
     make_run(tmp_path)
-    with (tmp_path / "split.csv").open("a") as file:
-        file.write("more.png,s1,train,00\n")
+    rows = (tmp_path / "split.csv").read_text().replace(",test,", ",val,")
+    (tmp_path / "split.csv").write_text(f"{rows}more.png,s1,train,00\n")
     shown = written(tmp_path).text
     assert "1 of the 6 evaluated subjects also has pictures in the training" in shown
     assert "none of them seen" not in shown
