@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ctd_jax.training.step import TrainState
     from ctd_jax.typing import Tree
 
+POCKET = 2**27  # bytes, of addresses: what is never used takes no memory
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
@@ -39,6 +40,16 @@ def give_back() -> None:
     own anew, once."""
     if libc := _glibc():
         libc.malloc_trim(ctypes.c_size_t(0))
+
+
+def make_pocket() -> None:
+    """Leaves a place for small things beside what steps will have: glibc takes the smallest free place that is large
+    enough. In the middle of what a step has left they would make the next one get all of its own anew."""
+    if libc := _glibc():
+        libc.malloc.restype = libc.realloc.restype = ctypes.c_void_p
+        pocket, wall = (ctypes.c_void_p(libc.malloc(ctypes.c_size_t(POCKET))) for _ in range(2))
+        libc.free(pocket)
+        libc.realloc(wall, ctypes.c_size_t(1))
 
 
 class _Mallinfo2(ctypes.Structure):
@@ -138,6 +149,7 @@ def compile_step(
     with advising(advice_of_step(train, len(devices))):
         compiled = step.lower(state, constants, batch).compile()
     give_back()
+    make_pocket()
     need, free = Need.of(compiled, state), limit(devices)
     if jax.process_index() == 0:
         each = f" of each of {len(devices)} devices" if len(devices) > 1 else ""

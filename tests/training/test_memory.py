@@ -157,3 +157,33 @@ print(kept - before, resident() - before)
 def test_free_memory_is_kept_until_it_is_given_back():
     kept, given_back = map(int, subprocess.check_output([sys.executable, "-c", KEPT], text=True).split())
     assert kept > 190 and given_back < 20
+
+
+STEPS = """
+import ctypes, resource, sys
+from ctd_jax.training import memory
+memory.keep()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+libc.memset.argtypes = [ctypes.c_void_p, ctypes.c_int, ctypes.c_size_t]
+def get(mib):
+    place = libc.malloc(ctypes.c_size_t(mib * 2**20))
+    libc.memset(place, 1, mib * 2**20)
+    return place
+if sys.argv[1] == "with":
+    memory.make_pocket()
+for _ in range(3):
+    step = get(300)
+    get(1)
+    libc.free(step)
+    get(1)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**10)
+"""
+
+
+@pytest.mark.skipif(memory.in_use() is None, reason="no glibc, or one before 2.33")
+def test_a_step_gets_the_memory_of_the_last_one_though_small_things_came_between():
+    with_pocket, without = (
+        float(subprocess.check_output([sys.executable, "-c", STEPS, pocket])) for pocket in ("with", "without")
+    )
+    assert with_pocket < 450 and without > 600  # MiB

@@ -52,14 +52,15 @@ def test_a_large_step_is_waited_for_until_its_memory_is_free(monkeypatch):
 
 
 def test_what_is_free_is_given_back_where_steps_have_got_their_memory_anew(monkeypatch):
-    GiB, given_back = 2**30, []
+    GiB, given_back, steps = 2**30, [], []
     readings = iter([1, 3, 3.9, 4.1, 1.2, 3.2, 4.1, 4.3, 1.2])
     monkeypatch.setattr(time, "sleep", lambda _: None)
     monkeypatch.setattr(memory, "in_use", lambda: GiB)
     monkeypatch.setattr(memory, "resident", lambda: int(next(readings) * GiB))
-    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(step))
+    monkeypatch.setattr(memory, "give_back", lambda: given_back.append(steps[-1]))
     pace = Pace("cpu", step=2 * GiB)
     for step in range(6):
+        steps.append(step)
         pace.add({"loss": Result()})
     assert given_back == [2, 5]  # more than 1 + 1.5 * 2, more than 1.2 + 1.5 * 2
 
