@@ -59,6 +59,8 @@ def main() -> None:
         if key in OF_THE_STUDY and value != "0":
             raise UserError(f"--config.{key}: {OF_THE_STUDY[key]}; leave it out")
     methods = _methods()
+    if not _BUDGETS.value:
+        raise UserError("--budgets is empty; expected numbers of labelled pictures, or all")
     budgets = sorted({_budget(text) for text in _BUDGETS.value}, key=lambda b: b or float("inf"))
     choose_at = _budget(_CHOOSE_AT.value) if _CHOOSE_AT.value else budgets[len(budgets) // 2]
     reference = _REFERENCE.value or ("ft" if "ft" in methods else next(iter(methods)))
@@ -88,8 +90,10 @@ def _methods() -> dict[str, tuple[str, ConfigDict]]:
     """Name -> file and configuration of each method."""
     from ctd_jax import tasks
 
+    if not _CONFIGS.value:
+        raise UserError("--configs is empty; expected names of configurations, or files")
     methods: dict[str, tuple[str, ConfigDict]] = {}
-    for file in _CONFIGS.value or []:
+    for file in _CONFIGS.value:
         config = load_config(file, _overrides)
         if not tasks.of(config).finds_landmarks:
             raise UserError(f"--configs: {file} finds no landmarks; give configurations that do")

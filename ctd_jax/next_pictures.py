@@ -13,10 +13,11 @@ run, where it differs between pictures; else how far apart several networks are 
 and its mirror image. A quarter of the list is random all the same.
 
 Left out, and said: pictures that PICTURES/landmarks.csv has labels of or that a rater has marked done on the review
-page, and those of the run's training, val and test, which are known by their content; and where landmarks.csv has a
-column `subject`, all pictures of people who are there. List new pictures with their subjects and empty cells, so that
-people are known. Of a run of several domains, --domain says which one the pictures are of; else people count whose
-domain has pictures in the folder, or, if none has, all.
+page, and those of the run's training, val and test, which are known by their content, but for those that it was given
+as arrays in Python, which is said; and where landmarks.csv has a column `subject`, all pictures of people who are
+there. List new pictures with their subjects and empty cells, so that people are known. Of a run of several domains,
+--domain says which one the pictures are of; else people count whose domain has pictures in the folder, or, if none has,
+all.
 
 Exit code: 0 done; 2 something you can mend, the message says how; 1 anything else.
 """

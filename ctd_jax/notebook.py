@@ -27,8 +27,8 @@ class LabelledPictures:
 
     Attributes:
       pictures: N paths, or arrays `[H, W]` or `[H, W, 3]` of whole numbers or fractions, in any mix of sizes.
-      points: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel; NaN of a landmark
-        that is not annotated.
+      points: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel; NaN, or masked,
+        of a landmark that is not annotated.
       names: of the K landmarks.
       subjects: who or what each picture is of; None: each is of another.
       splits: train, val, test or test1, test2, ... of each; other words: it takes no part. None: whole subjects are
@@ -74,8 +74,15 @@ def train(
       The content of metrics.json.
 
     Raises:
-      UserError: something that the user can mend, found before the first step; or numbers that are not finite.
+      UserError: something that the user can mend, found before the first step; a run, finished or not, that began with
+        other pictures or points; or numbers that are not finite.
     """
+    if not isinstance(overrides, Mapping | None):
+        raise UserError(
+            f'overrides is a {type(overrides).__name__}; expected key -> value, such as {{"train.steps": 400}}'
+        )
+    if data is not None and "data.root" in (overrides or {}):
+        raise UserError("data and overrides both say where the pictures are (data.root); give one of them")
     changes = [f"{key}={value}" for key, value in (overrides or {}).items()]
     if isinstance(config, ConfigDict):
         if changes:

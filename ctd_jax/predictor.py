@@ -98,6 +98,8 @@ class Predictor:
         workdirs = [workdir] if isinstance(workdir, str | os.PathLike) else list(workdir)
         if not workdirs:
             raise UserError("no run: the list is empty; give the workdir of one, or of several")
+        if mirror not in (None, True, False):
+            raise UserError(f"mirror is {mirror!r}; expected True or False, or None: as the run was evaluated")
         places = [pathlib.Path(files.path_of("workdir", os.fspath(one))) for one in workdirs]
         self.networks = [_trained(place, domain, mirror) for place in places]
         averaged.check(self.networks)
@@ -246,7 +248,7 @@ class Predictor:
 def _trained(workdir: pathlib.Path, domain: str | None, mirror: bool | None) -> tasks.Trained:
     config = config_of_run(workdir)
     if mirror is not None:
-        config.eval.mirror = mirror
+        config.eval.mirror = bool(mirror)
     network = tasks.trained(workdir, domain, config)
     if mirror and not network.mirrored:
         raise UserError(f"{workdir}: pictures were not mirrored in its training; leave out --mirror")

@@ -61,12 +61,20 @@ def claim(workdir: pathlib.Path, config: ConfigDict) -> None:
     differ = differences(config_of_run(workdir), config)
     differ = {key: (old, new) for key, (old, new) in differ.items() if not _is_same_path(key, old, new, contents)}
     if differ:
-        shown = "; ".join(f"{key} was {old!r}, is {new!r}" for key, (old, new) in list(differ.items())[:5])
-        moved = " (and what it holds differs)" if any(key in PATH_KEYS for key in differ) else ""
+        shown = [f"{key} was {old!r}, is {new!r}{_of_path(key, new)}" for key, (old, new) in list(differ.items())[:5]]
         raise UserError(
-            f"{workdir} holds a run of another configuration: {shown}{moved}. Give another --workdir, or the old "
+            f"{workdir} holds a run of another configuration: {'; '.join(shown)}. Give another --workdir, or the old "
             "values to continue; nothing was changed"
         )
+
+
+def _of_path(key: str, value: object) -> str:
+    """What a message says of a value, if it is a path that means something else than before."""
+    if key not in PATH_KEYS or not isinstance(value, str):
+        return ""
+    if all(map(os.path.exists, each_path(value))):
+        return " (and what it holds differs)"
+    return " (which is not there)" if os.sep in value else ""
 
 
 def _is_before_begin(name: str) -> bool:
@@ -122,6 +130,12 @@ def claim_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
         workdir.mkdir(parents=True, exist_ok=True)
         files.write_text(path, splits.text(rows))
         return
+    check_split(workdir, rows)
+
+
+def check_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]) -> None:
+    """Raises UserError if a run began with other pictures, or its split.csv is missing or damaged."""
+    path = workdir / "split.csv"
     old = splits.read(path)
     if old != rows:
         first = next((f"{o[0]} was {o[2]}" for o, n in zip(old, rows, strict=False) if o != n), "their number")

@@ -70,6 +70,8 @@ def _train_and_evaluate(
     hosts.together(lambda: run_folder.claim(workdir, config))
     last_file = tasks.of(config).last_file
     if (workdir / last_file).exists():
+        if pictures:
+            _check_same(workdir, pictures)
         _log.warning("%s is finished; this is its result. A new --workdir starts again", workdir)
         for path in run_folder.changed(workdir, config):
             _log.warning("%s: files were changed, added or removed since this run began; its result is of what was "
@@ -93,6 +95,19 @@ def _train_and_evaluate(
                 if config.data.image_size or jax.process_count() > 1:
                     raise
                 largest = automatic.smaller(task.config.data.image_size, error)
+
+
+def _check_same(workdir: pathlib.Path, pictures: data.SplitPictures) -> None:
+    """Raises UserError if a finished run learned from other pictures, landmarks or annotations than these of lists."""
+    landmarks, everything = pictures.targets.landmarks, pictures.everything
+    meta = {
+        "landmarks": list(landmarks.names),
+        "flip_pairs": landmarks.flip_pairs,
+        "normalizer": landmarks.normalizer,
+        "annotations": checkpoint.digest([pictures.targets.xy, everything.spacing, everything.boxes]),
+    }
+    checkpoint.check_meta(workdir, meta)
+    run_folder.check_split(workdir, pictures.rows())
 
 
 def show_augmented(config: ConfigDict, workdir: pathlib.Path, number: int) -> pathlib.Path:

@@ -310,6 +310,8 @@ def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, mon
         (["--configs=ft", "--config.data.budget=4"], ["--config.data.budget: --budgets=N,N,... gives the numbers"]),
         (["--configs=ft", "--config.data.budget_seed=4"], ["--config.data.budget_seed: it is the seed of each run"]),
         (["--configs=ft", "--budgets=0"], ["'0'; expected a number of pictures, or all"]),
+        (["--configs=ft", "--budgets="], ["--budgets is empty; expected numbers of labelled pictures, or all"]),
+        (["--configs="], ["--configs is empty; expected names of configurations"]),
         (["--configs=ft", "--budgets=ten"], ["'ten'; expected a number"]),
         (["--configs=ft", "--choose_at=-1"], ["'-1'; expected a number"]),
         (["--configs=ft", "--seeds=0"], ["--seeds is 0"]),

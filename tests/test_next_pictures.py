@@ -156,6 +156,14 @@ def test_what_a_rater_has_marked_done_is_left_out(ask, mirrored_run, folder, tmp
     assert "2 pictures that are labelled, or marked done, already" in said
 
 
+def test_of_pictures_that_were_arrays_only_subjects_are_compared_which_is_said(ask, finished_run, tmp_path):
+    run, words = shutil.copytree(finished_run[0], tmp_path / "run"), "pictures given as arrays can't be told again"
+    assert words not in ask(run, "--order=random")[1]
+    table = splits.read(run / "split.csv")
+    (run / "split.csv").write_text(splits.text([(f"array {i}", *row[1:3], "0") for i, row in enumerate(table)]))
+    assert f"{run}: {words} as files" in ask(run, "--order=random")[1]
+
+
 def test_mistakes(ask, cli, mirrored_run, folder, tmp_path):
     assert "expected one folder" in cli(MODULE, f"--workdir={mirrored_run}")[2]
     assert "no such folder" in cli(MODULE, f"--workdir={mirrored_run}", tmp_path / "no")[2]

@@ -79,12 +79,25 @@ def test_lists_give_what_the_folder_gives(kind, from_folder, lists, keys, tmp_pa
 
 
 def test_other_points_are_another_run(lists, keys, tmp_path):
-    shorter = keys | {"train.steps": 2}
-    ctd_jax.train("ft", tmp_path, data=ctd_jax.LabelledPictures(**lists), overrides=shorter)
+    """Finished, or stopped before the end."""
+
+    def train(**changes):
+        pictures = ctd_jax.LabelledPictures(**lists | changes)
+        return ctd_jax.train("ft", tmp_path, data=pictures, overrides=keys | {"train.steps": 2})
+
+    result = train()
+    for changes, message in (
+        ({"points": lists["points"] + 1}, "annotations of this run have changed"),
+        ({"normalizer": None}, "normalizer of this run have changed"),
+        ({"pictures": list(map(np.asarray, map(Image.open, lists["pictures"])))}, "pictures are not those that this"),
+        ({"splits": lists["splits"][::-1]}, "pictures are not those that this run began with"),
+    ):
+        with pytest.raises(UserError, match=message):
+            train(**changes)
+    assert train() == result
     (tmp_path / "report.html").unlink()  # as if stopped before the end
-    moved = ctd_jax.LabelledPictures(**lists | {"points": lists["points"] + 1})
     with pytest.raises(UserError, match="annotations of this run have changed"):
-        ctd_jax.train("ft", tmp_path, data=moved, overrides=shorter)
+        train(points=lists["points"] + 1)
 
 
 def test_a_run_that_chose_its_size_continues(lists, keys, tmp_path):
@@ -140,6 +153,10 @@ def test_a_wrong_configuration(config, overrides, message, lists, tmp_path):
 def test_what_is_no_data(tmp_path):
     with pytest.raises(UserError, match="data is a list; expected a folder, or ctd_jax.LabelledPictures"):
         ctd_jax.train("ft", tmp_path, data=["a.png"])
+    with pytest.raises(UserError, match="overrides is a list; expected key -> value, such as"):
+        ctd_jax.train("ft", tmp_path, data="faces", overrides=["train.steps=2"])
+    with pytest.raises(UserError, match="data and overrides both say where the pictures are"):
+        ctd_jax.train("ft", tmp_path, data="faces", overrides={"data.root": "hands"})
     with pytest.raises(UserError, match="train.stpes: no such key; the nearest is train.steps"):
         ctd_jax.train(ConfigDict({"train": {"stpes": 4}}), tmp_path, data="faces")
 

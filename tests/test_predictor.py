@@ -172,6 +172,12 @@ def test_no_run(tmp_path, monkeypatch):
             Predictor(place)
 
 
+def test_mirror_is_a_word_of_yes_or_no(finished_run):
+    with pytest.raises(UserError, match="mirror is 'no'; expected True or False, or None: as the run was evaluated"):
+        Predictor(finished_run[0], mirror="no")
+    assert Predictor(finished_run[0], mirror=np.False_).trained.mirrored is False
+
+
 def test_a_domain_that_the_run_lacks(finished_run):
     with pytest.raises(UserError, match="one kind of pictures"):
         Predictor(finished_run[0], domain="hands")

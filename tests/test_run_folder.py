@@ -187,6 +187,9 @@ def test_other_contents_are_refused(elsewhere, name, key):
     (second / name).unlink()
     with pytest.raises(UserError, match=f"another configuration: {key} was"):
         run_folder.claim(run, of(second))
+    shutil.rmtree(second)
+    with pytest.raises(UserError, match=rf"another .*{key} was \S+ is '{second}\S*' \(which is not there\)"):
+        run_folder.claim(run, of(second))
     assert content(run) == before
 
 

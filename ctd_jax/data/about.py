@@ -121,6 +121,9 @@ def _measurements(where: str, content: Mapping[str, Any], names: list[str]) -> t
 
 
 def _check_names(where: str, names: list[str]) -> None:
+    for name in names:
+        if not isinstance(name, str):
+            raise UserError(f"{where}: {name!r} is no name of a landmark; expected text of 1 to {LONGEST} characters")
     twice = next((name for name, n in collections.Counter(names).items() if n > 1), None)
     if twice is not None:
         raise UserError(f"{where}: a landmark is named twice in `landmarks`, {twice!r}")

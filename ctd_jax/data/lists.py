@@ -4,10 +4,9 @@ import functools
 import hashlib
 import io
 import logging
-import math
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -40,6 +39,7 @@ from ctd_jax.errors import UserError
 
 _log = logging.getLogger(__name__)
 TITLE = "the lists"  # what messages about all pictures begin with
+NOBODY = ("None", "nan", "NaT", "<NA>", "--")  # how Python, NumPy and pandas write a value that is missing or masked
 
 Picture = str | os.PathLike[str] | np.ndarray
 
@@ -67,8 +67,8 @@ def from_lists(
     Args:
       config: `data` of configs/default.py; `root` is not read, and there are no domains.
       pictures: N paths, or arrays `[H, W]` or `[H, W, 3]` of whole numbers or fractions, in any mix of sizes.
-      points: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel; NaN, or None, of
-        a landmark that is not annotated.
+      points: `[N, K, 2]` x and y in pixels of each picture, (0, 0) the centre of its top-left pixel; NaN, None, or
+        masked, of a landmark that is not annotated.
       names: of the K landmarks.
       subjects: who or what each picture is of; None: each is of another.
       splits: train, val, test or test1, test2, ... of each; other words or "": it takes no part. None: whole subjects
@@ -84,6 +84,8 @@ def from_lists(
       UserError: all that is wrong with the pictures, in one message.
     """
     _check_config(config)
+    if isinstance(names, str) or not isinstance(names, Iterable):
+        raise UserError(f"names is {names!r}; expected a list of names, one of each landmark")
     given_splits = split_file.read(pathlib.Path(config.split)) if config.split else None
     faults = Faults(TITLE)
     content = {
@@ -138,6 +140,15 @@ def _each(values: Any) -> Any:
     return values if values is None or isinstance(values, str) else list(values)
 
 
+def _not_one_of_each(values: Any, n: int) -> str:
+    """What is wrong with values of n pictures; "": nothing."""
+    if isinstance(values, str):
+        return "one word"
+    if len(values) != n:
+        return f"{len(values)}"
+    return "several of a picture" if any(getattr(value, "ndim", 0) for value in values) else ""
+
+
 def _table(
     listed: Sequence[Picture],
     landmarks: about.Landmarks,
@@ -153,13 +164,12 @@ def _table(
     n, where = len(listed), tuple(f"picture {i}" for i in range(len(listed)))
     subjects, splits = _each(subjects), _each(splits)
     for name, values in (("subjects", subjects), ("splits", splits)):
-        if values is not None and (isinstance(values, str) or len(values) != n):
-            found = "one word" if isinstance(values, str) else f"{len(values)}"
-            raise UserError(f"{name} has {found}; expected one of each of the {n} pictures")
+        if values is not None and (fault := _not_one_of_each(values, n)):
+            raise UserError(f"{name} has {fault}; expected one of each of the {n} pictures")
     xy = _numbers(points, "points", (n, len(landmarks.names), 2), where, faults)
     boxes = _numbers(boxes, "boxes", (n, 4), where, faults)
     if spacing is not None and np.shape(spacing) == (2,):
-        spacing = np.tile(np.asarray(spacing, float), (n, 1))
+        spacing = [spacing] * n
     spacing = _numbers(spacing, "spacing", (n, 2), where, faults)
     images = tuple(
         given.shown(os.fspath(picture)) if isinstance(picture, str | os.PathLike) else f"array {i}"
@@ -192,12 +202,12 @@ def _table(
 
 
 def _numbers(values: Any, name: str, shape: tuple[int, ...], where: Sequence[str], faults: Faults) -> np.ndarray:
-    """`values` as float64 of that shape, whose first axis is the pictures; all NaN for None. Infinite ones are added to
-    the faults."""
+    """`values` as float64 of that shape, whose first axis is the pictures; all NaN for None, NaN where they are masked.
+    Infinite ones are added to the faults."""
     if values is None:
         return np.full(shape, np.nan)
     try:
-        numbers = np.array(values, np.float64)
+        numbers = np.ma.filled(np.ma.array(values, np.float64), np.nan)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: not numbers of the shape {list(shape)} ({error})") from error
     if numbers.shape != shape:
@@ -209,7 +219,7 @@ def _numbers(values: Any, name: str, shape: tuple[int, ...], where: Sequence[str
 
 def _subjects(subjects: Sequence[Any], images: Sequence[str]) -> tuple[str, ...]:
     """The subjects as text; a picture of nobody counts as one of its own."""
-    nobody = [subject in (None, "") or (isinstance(subject, float) and math.isnan(subject)) for subject in subjects]
+    nobody = [subject == "" if isinstance(subject, str) else str(subject) in NOBODY for subject in subjects]
     if any(nobody):
         _log.warning("%s: %d pictures have no subject: each counts as a person of its own", TITLE, sum(nobody))
     pairs = zip(subjects, nobody, images, strict=True)

@@ -5,6 +5,7 @@ each class 1 - Dice) is compared with what is usual for its landmark (its class)
 multiple lies beyond Tukey's outer fence.
 """
 
+import logging
 import pathlib
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -24,6 +25,7 @@ from ctd_jax.metrics.segmentation import class_dice
 from ctd_jax.predictor import Predictor
 from ctd_jax.tasks import Run, start_run
 
+_log = logging.getLogger(__name__)
 LEAST_RANGE = 0.3  # of the logarithms of the multiples
 LABELS, UNLIKE = "Labels that the network contradicts", "Pictures unlike the training data"
 UNKNOWN = "Domains that the network has not learned"
@@ -76,7 +78,11 @@ def findings(folder: Folder, workdir: pathlib.Path, domain: str | None, painter:
 def not_trained_on(folder: Folder, workdir: pathlib.Path) -> np.ndarray:
     """The indices of the pictures that a run, and those that it went on from, were not trained on, nor on
     near-identical ones in the same folder."""
-    digests = {row[3] for row in start_run.trained_on(workdir)}
+    learned = start_run.trained_on(workdir)
+    if start_run.has_arrays(learned):
+        _log.warning("%s was trained on arrays, which can't be told again as files: pictures of them count as new",
+                     workdir)  # fmt: skip
+    digests = {row[3] for row in learned}
     if isinstance(folder.table, LandmarkTable):
         was = np.array([digest in digests for digest in folder.sha256])
     else:  # the digest is of picture and class map, of which the latter may have been mended since

@@ -84,8 +84,10 @@ def as_one(networks: Sequence[Trained]) -> Trained:
 
 
 def _val(network: Trained) -> set[tuple[str, str]]:
-    """Name and digest of each picture of val: those of two places may have the same names."""
-    return {(row[0], row[3]) for row in splits.read(network.workdir / "split.csv") if row[2] == "val"}
+    """Name and digest of each picture of val, of its domain alone: those of two places may have the same names."""
+    of_domain = f"{network.domain}/" if network.domain else ""
+    rows = [row for row in splits.read(network.workdir / "split.csv") if row[2] == "val"]
+    return {(row[0].removeprefix(of_domain), row[3]) for row in rows if row[0].startswith(of_domain)}
 
 
 def with_evidence(networks: Sequence[Trained]) -> Trained:

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import pathlib
+import re
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
@@ -24,6 +25,7 @@ _log = logging.getLogger(__name__)
 FILE = "start.json"  # of a run that went on from another
 HEADS = ("adapters", "coordinates", "presence")  # of the parameters, those that only one of two networks may have
 OF_DOMAINS = ("domains.norm", "domains.heads")
+ARRAY = re.compile(r"array \d+")  # the name of a picture that was given as one, see `data.from_lists`
 REMEDY = "give these the split train, where they were; `ctd-jax labels from-review --workdir` keeps splits"
 
 
@@ -129,16 +131,18 @@ def note(title: str, run: Run, pictures: data.SplitPictures) -> dict[str, Any]:
 
 
 def split_rows(workdir: pathlib.Path) -> list[Sequence[str]]:
-    """Those of split.csv, and `trained_on`; a warning says where that is not known.
+    """Those of split.csv, and `trained_on`; a warning says where that is not known, or can't be told in files.
 
     Raises:
       UserError: split.csv is missing or damaged.
     """
     rows: list[Sequence[str]] = [*splits.read(workdir / "split.csv")]
     try:
-        return rows + trained_on(workdir)
+        rows += trained_on(workdir)
     except UserError as error:
         _log.warning("whom %s has learned from before is not known: %s", workdir, error)
+    if has_arrays(rows):
+        _log.warning("%s: pictures given as arrays can't be told again as files; only subjects are compared", workdir)
     return rows
 
 
@@ -243,7 +247,8 @@ def check_judged(
 ) -> None:
     """Raises UserError if a run has learned from a picture of val or test, or from another of its subject; the latter
     not, where the run was judged by the same picture, so that its knowledge flatters nothing. If the run has learned
-    several domains, and the pictures have none, subjects are compared without theirs.
+    several domains, and the pictures have none, subjects are compared without theirs. A warning says where pictures
+    can't be told, because they were arrays.
 
     Args:
       title: the key that names the run, and the run.
@@ -253,7 +258,7 @@ def check_judged(
       judging: the splits that it is judged by; None: all but train.
       remedy: what to do; "": for a run that goes on from it.
     """
-    hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned}
+    hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned if row[1] != row[0]}
     if not pictures.parts:
         subjects |= _without_domain(learned, set(pictures.sha256))
     judged_there = {
@@ -271,6 +276,14 @@ def check_judged(
             f"their subjects: {names}; expected nobody whom it knows: {remedy or REMEDY} (people who only share a name "
             "need other names)"
         )
+    if has_arrays([*learned, *rows]) and any(row[3] not in judged_there for row in rows):
+        _log.warning("%s: pictures given as arrays can't be told again as files, or as arrays of another type; then "
+                     "only subjects are compared", title)  # fmt: skip
+
+
+def has_arrays(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether some of these pictures were given as arrays."""
+    return any(ARRAY.fullmatch(row[0]) for row in rows)
 
 
 def _without_domain(learned: Sequence[Sequence[str]], here: set[str]) -> set[str]:

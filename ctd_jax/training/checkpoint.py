@@ -4,7 +4,6 @@ Each is sealed: its JSON holds digests of every array and of itself. A checkpoin
 damaged; it is passed over for another one, with a warning. None is ever used in part.
 """
 
-import contextlib
 import dataclasses
 import functools
 import glob
@@ -85,8 +84,7 @@ class Manager(ocp.CheckpointManager):
         _keep_closed_loops_quiet()
         # Orbax measures its time-out by the wall clock, which may jump: a machine without a battery starts in 1970.
         asynchronous = ocp.AsyncOptions(timeout_secs=ORBAX_TIMEOUT, create_directories_asynchronously=False)
-        policy = _Policy(errors)
-        options = ocp.CheckpointManagerOptions(preservation_policy=policy, async_options=asynchronous)
+        options = ocp.CheckpointManagerOptions(preservation_policy=_Policy(errors), async_options=asynchronous)
         super().__init__(_folder(workdir), options=options)
 
     def save(self, *args: Any, **kwargs: Any) -> bool:
@@ -187,6 +185,17 @@ def _found(workdir: pathlib.Path) -> list[pathlib.Path]:
     return sorted(found, key=lambda p: -int(p.name))
 
 
+def _opened(workdir: pathlib.Path) -> tuple[list[Checkpoint], dict[pathlib.Path, _Damaged]]:
+    """The checkpoints without their arrays, the newest first, and the folders of damaged ones."""
+    opened, damaged = [], {}
+    for folder in _found(workdir):
+        try:
+            opened.append(_open(folder))
+        except _Damaged as error:
+            damaged[folder] = error
+    return opened, damaged
+
+
 def _open(folder: pathlib.Path) -> Checkpoint:
     """A checkpoint without its arrays; raises _Damaged."""
     try:
@@ -246,8 +255,7 @@ def _keep_closed_loops_quiet() -> None:
 
 
 def _reason(error: Exception) -> str:
-    text = str(error).splitlines()[0] if str(error) else ""
-    return f"{type(error).__name__}: {text[:80]}"
+    return f"{type(error).__name__}: {''.join(str(error).splitlines()[:1])[:80]}"
 
 
 def read(folder: pathlib.Path) -> dict[str, Any]:
@@ -283,14 +291,13 @@ def resume(
     target = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), _parts(template))
     state = None
     whole: list[Checkpoint] = []
-    damaged: dict[pathlib.Path, _Damaged] = {}
-    for folder in _found(workdir):
+    check_meta(workdir, meta)
+    opened, damaged = _opened(workdir)
+    for one in opened:
         try:
-            one = _open(folder)
-            _check_meta(one, meta)
             arrays = _read(one, target)
         except _Damaged as error:
-            damaged[folder] = error
+            damaged[one.folder] = error
             continue
         state = state or TrainState(**arrays)
         whole.append(one)
@@ -298,13 +305,12 @@ def resume(
         raise _none_whole(workdir, damaged)
     if not whole:
         return 0, None, []
-    newest = whole[0]
     for folder, reason in damaged.items():
-        _log.warning("%s is damaged (%s); step %d is used", folder, reason, newest.step)
-    changes = versions.changes(newest.made_with, versions.describe()) if newest.made_with else []
+        _log.warning("%s is damaged (%s); step %d is used", folder, reason, whole[0].step)
+    changes = versions.changes(whole[0].made_with, versions.describe()) if whole[0].made_with else []
     if changes:
         _log.warning("%s goes on with other programs than before: %s", workdir, "; ".join(changes))
-    return newest.step, state, whole
+    return whole[0].step, state, whole
 
 
 def remove_all_but(workdir: pathlib.Path, whole: Iterable[Checkpoint]) -> None:
@@ -316,17 +322,18 @@ def remove_all_but(workdir: pathlib.Path, whole: Iterable[Checkpoint]) -> None:
         shutil.rmtree(path)
 
 
-def _check_meta(one: Checkpoint, meta: dict[str, Any]) -> None:
-    """Raises UserError if a part of `meta` is another one in the checkpoint. (Orbax would return arrays of other shapes
+def check_meta(workdir: pathlib.Path, meta: dict[str, Any]) -> None:
+    """Raises UserError if a part of `meta` is another one in a checkpoint. (Orbax would return arrays of other shapes
     without a warning.) What older versions did not keep of a run, or concluded otherwise, is not compared."""
-    passed = {*CONCLUDED, *(key for key in LATER if key not in one.meta)}
-    compared = {key: value for key, value in json.loads(json.dumps(meta)).items() if key not in passed}
-    differ = [key for key, value in compared.items() if one.meta.get(key) != value]
-    if differ:
-        raise UserError(
-            f"{one.folder}: {' and '.join(differ)} of this run have changed since it began; restore them, or start "
-            "again in a new --workdir"
-        )
+    for one in _opened(workdir)[0]:
+        passed = {*CONCLUDED, *(key for key in LATER if key not in one.meta)}
+        compared = {key: value for key, value in json.loads(json.dumps(meta)).items() if key not in passed}
+        differ = [key for key, value in compared.items() if one.meta.get(key) != value]
+        if differ:
+            raise UserError(
+                f"{one.folder}: {' and '.join(differ)} of this run have changed since it began; restore them, or start "
+                "again in a new --workdir"
+            )
 
 
 def _none_whole(workdir: pathlib.Path, damaged: Mapping[pathlib.Path, _Damaged]) -> UserError:
@@ -351,6 +358,9 @@ def best_of_training(workdir: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
     if one is None:
         if damaged:
             raise _none_whole(workdir, damaged)
+        run, domain = workdir.parent, workdir.name
+        if _found(run) and not _folder(workdir).exists():
+            raise UserError(f"{workdir} is the domain {domain} of a run; give --workdir={run} --domain={domain}")
         raise UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
     for folder, reason in damaged.items():
         _log.warning("%s is damaged (%s); the checkpoint of step %d is used", folder, reason, one.step)
@@ -359,24 +369,14 @@ def best_of_training(workdir: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
 
 def best_step(workdir: pathlib.Path) -> int:
     """The step of a run's best checkpoint, by what the checkpoints say of themselves; 0: there is none."""
-    errors: dict[int, float] = {}
-    for folder in _found(workdir):
-        with contextlib.suppress(_Damaged):
-            one = _open(folder)
-            if one.val_error is not None:
-                errors[one.step] = one.val_error
+    errors = {one.step: one.val_error for one in _opened(workdir)[0] if one.val_error is not None}
     return next(iter(_by_error(errors)), 0)
 
 
 def _best_whole(workdir: pathlib.Path) -> tuple[Checkpoint | None, dict[str, Any], dict[pathlib.Path, _Damaged]]:
     """The best checkpoint that is whole, if any, and its state; and the damaged ones that were passed over."""
-    known: dict[int, Checkpoint] = {}
-    damaged: dict[pathlib.Path, _Damaged] = {}
-    for folder in _found(workdir):
-        try:
-            known[int(folder.name)] = _open(folder)
-        except _Damaged as error:
-            damaged[folder] = error
+    opened, damaged = _opened(workdir)
+    known = {one.step: one for one in opened}
     for step in _by_error({step: one.val_error for step, one in known.items() if one.val_error is not None}):
         try:
             return known[step], _read(known[step]), damaged

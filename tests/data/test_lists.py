@@ -147,6 +147,35 @@ def test_gaps_spacing_and_boxes():
     np.testing.assert_array_equal(lists(spacing=spacing).everything.spacing, spacing)
 
 
+def test_what_is_masked_is_unknown():
+    hidden = np.zeros((6, 3, 2), bool)
+    hidden[::2, 1] = True
+    points = np.ma.masked_array(points_of(), hidden)
+    spacing, boxes = np.ma.masked_equal(np.ones((6, 2)), 1), np.ma.masked_equal(np.tile([0, 0, 9, 9.0], (6, 1)), 9)
+    for given in (points, list(points)):
+        pictures = lists(points=given, spacing=spacing, boxes=np.ma.masked_array(boxes, True))
+        np.testing.assert_array_equal(np.isnan(pictures.targets.xy), hidden)
+        assert np.isnan(pictures.everything.spacing).all() and np.isnan(pictures.everything.boxes).all()
+    assert np.isnan(lists(spacing=spacing[0]).everything.spacing).all()
+
+
+class NotAvailable:
+    """As pandas has it: it can't be compared."""
+
+    def __eq__(self, other):
+        raise TypeError("boolean value of NA is ambiguous")
+
+    def __repr__(self):
+        return "<NA>"
+
+
+@pytest.mark.parametrize(
+    "nobody", [None, "", float("nan"), np.float32("nan"), np.ma.masked, np.datetime64("NaT"), NotAvailable()]
+)
+def test_a_picture_of_nobody_is_one_of_its_own(nobody):
+    assert lists(subjects=[nobody, "nan", *"cdef"]).everything.subjects == ("array 0", "nan", *"cdef")
+
+
 def test_whole_subjects_are_chosen_and_pictures_without_landmarks_left_out(caplog):
     points = points_of(10)
     points[7] = np.nan
@@ -229,15 +258,21 @@ def test_all_faults_are_one_message(tmp_path):
         ({"pictures": [*pictures_of(5), "https://a.b/c.png"]}, "picture 5: picture https://a.b/c.png is a URL"),
         ({"pictures": [*pictures_of(5), pathlib.Path(__file__).parent]}, "can't be read (a folder)"),
         ({"subjects": ["a"]}, "subjects has 1; expected one of each of the 6 pictures"),
+        ({"subjects": np.full((6, 2), "a")}, "subjects has several of a picture; expected one of each of the 6"),
         ({"splits": "train"}, "splits has one word; expected one of each of the 6 pictures"),
         ({"splits": ["test"] * 6}, "no training pictures: expected rows whose split is `train`, found test"),
         ({"splits": [*SPLITS[:5], "test/2"]}, "picture 5: split is 'test/2', and files are named after it"),
         ({"names": ("tip", "tip", "left")}, "the lists: a landmark is named twice in `landmarks`, 'tip'"),
         ({"names": ("", "tip", "left")}, "the lists: '' is no name of a landmark"),
+        ({"names": range(3)}, "the lists: 0 is no name of a landmark; expected text of 1 to 100 characters"),
+        ({"names": ("tip", ["left"], None)}, "the lists: ['left'] is no name of a landmark"),
+        ({"names": None}, "names is None; expected a list of names, one of each landmark"),
+        ({"names": "tip"}, "names is 'tip'; expected a list of names"),
         ({"normalizer": ("tip", "tip")}, "the lists: normalizer has ['tip', 'tip']; expected two different names"),
         ({"measurements": {"a": ("tip", "lef")}}, "the lists: measurement 'a' names 'lef'"),
         ({"success_radii_mm": (2, -1)}, "the lists: success_radii_mm is [2, -1]; expected a list of positive numbers"),
         ({"spacing": np.zeros((6, 3))}, "spacing has the shape [6, 3]; expected [6, 2]"),
+        ({"spacing": ("a", "b")}, "spacing: not numbers of the shape [6, 2]"),
         ({"boxes": np.tile([50, 50, 60, 60], (6, 1))}, "lies outside the picture of 40 x 30 pixels"),
         ({"config": config_of(domains=("a",))}, "data.domains names 'a', but pictures in lists have no domains"),
         ({"config": config_of(budget=9)}, "data.budget asks for 9 training pictures, but there are 3"),

@@ -93,7 +93,7 @@ def test_the_wrong_label_is_named(folder, monkeypatch, tmp_path):
     assert found.items[0].images == (("points of 20", "images/020.png"),)
 
 
-def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
+def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path, caplog):
     rows = contradicted.not_trained_on(folder, write_split(tmp_path / "run", folder, range(15)))
     assert rows.tolist() == list(range(15, 24))
     for keys, expected in (({"data__unlabelled": "rows"}, [15, 16, 17, 18, 19, 21, 22]), ({}, list(range(15, 24)))):
@@ -107,6 +107,10 @@ def test_pictures_of_the_training_are_not_asked_about(folder, tmp_path):
     (tmp_path / "run" / start_run.FILE).write_text(json.dumps({"trained_on": rows_before}))
     rows = contradicted.not_trained_on(folder, tmp_path / "run")
     assert rows.tolist() == [15, 16, 17, 18, 19, 20, 22, 23], "21 is known from the run that it went on from"
+    arrays = [["array 3", "ann", "train", "0" * 64]]
+    (tmp_path / "run" / start_run.FILE).write_text(json.dumps({"trained_on": arrays}))
+    assert not caplog.records and len(contradicted.not_trained_on(folder, tmp_path / "run")) == 9
+    assert "trained on arrays, which can't be told again as files" in caplog.text
     write_split(tmp_path / "run", folder, range(15))
     root = shutil.copytree(folder.root, tmp_path / "faces")
     twin = Image.open(root / "images/003.png").resize((96, 96), Image.Resampling.BICUBIC)

@@ -1,5 +1,6 @@
 """Several networks that are averaged: against the mean of what each of them says alone."""
 
+import dataclasses
 import json
 import pathlib
 import shutil
@@ -14,7 +15,7 @@ from exported import form_of, noise
 from PIL import Image
 
 from ctd_jax import Predictor, command, formats, metrics
-from ctd_jax.data import synthetic
+from ctd_jax.data import splits, synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import averaged
 
@@ -220,6 +221,23 @@ def test_the_margin_counts_where_there_are_boxes():
     averaged.check([network("a"), network("b", margin=0.5)])
     with pytest.raises(UserError, match="b: its data.margin is 0.5, that of a is 0.25"):
         averaged.check([network("a", boxes=True), network("b", boxes=True, margin=0.5)])
+
+
+def test_of_several_domains_the_pictures_of_that_one_count(tmp_path, monkeypatch):
+    """The third run has that domain alone."""
+    monkeypatch.setattr(averaged.trust, "calibrated", lambda each: each[0])
+    known = dataclasses.make_dataclass("known", ["workdir", "domain", "evidence", "lacks"])
+
+    def networks(domain):
+        names = {"both": ("faces/1", "hands/1"), "three": ("faces/1", "hands/2"), "one": ("1",)}
+        for name, images in names.items():
+            (tmp_path / name).mkdir(exist_ok=True)
+            (tmp_path / name / "split.csv").write_text(splits.text([(image, "", "val", "0") for image in images]))
+        evidence = types.SimpleNamespace(mirrored=False)
+        return [known(tmp_path / name, None if name == "one" else domain, evidence, "") for name in names]
+
+    assert averaged.with_evidence(networks("faces")).evidence
+    assert "the runs have other pictures in val" in averaged.with_evidence(networks("hands")).lacks
 
 
 def test_mistakes(runs, tmp_path, monkeypatch):

@@ -299,6 +299,7 @@ def test_whom_a_run_knows(run, pictures, tmp_path, change, known):
         ([("faces/a.png", "faces/ Person_00000", ""), ("hands/a.png", "hands/somebody", "")], True),
         ([("hands/a.png", "hands/person_00000", ""), ("faces/b.png", "faces/person_00001", "here")], False),
         ([("faces/person_00000", "faces/person_00000", "")], False),  # nobody has said whose picture it is
+        ([("person_00000", "person_00000", "")], False),
     ],
 )
 def test_people_of_several_domains_are_known_without_them(run, pictures, learned, known):
@@ -311,6 +312,27 @@ def test_people_of_several_domains_are_known_without_them(run, pictures, learned
     with pytest.raises(UserError, match=r"trained on 2 of the 10 .*: person_00000;"):
         check_judged("it", run, rows, judged)
     check_judged("it", run, rows, dataclasses.replace(judged, parts={"other": judged}))
+
+
+@pytest.mark.parametrize(
+    ("learned", "image", "said"),
+    [
+        ("array 0", "images/004.png", True),
+        ("images/000.png", "array 1", True),
+        ("array 0", "array 1", True),  # of another type, or another picture
+        ("images/000.png", "images/004.png", False),
+        ("array 0", "", False),  # those that the run was judged by
+    ],
+)
+def test_pictures_that_were_arrays_are_not_told_again_which_is_said(run, pictures, caplog, learned, image, said):
+    if image:
+        images = (image, *pictures.everything.images[1:])
+        judged = dataclasses.replace(pictures, everything=dataclasses.replace(pictures.everything, images=images))
+        judged = dataclasses.replace(judged, split_of=["val", *judged.split_of[1:]], sha256=("x", *judged.sha256[1:]))
+    else:
+        judged = pictures
+    check_judged("model.start is it", run, [(learned, "somebody", "train", "0")], judged)
+    assert ("model.start is it: pictures given as arrays can't be told again" in caplog.text) == said
 
 
 def test_pictures_without_labels_have_been_learned_too(run, pictures, tmp_path):

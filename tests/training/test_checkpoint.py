@@ -3,6 +3,7 @@
 import functools
 import itertools
 import json
+import pathlib
 import shutil
 import time
 
@@ -121,6 +122,20 @@ def test_no_checkpoint_yet(run, tmp_path):
     with pytest.raises(UserError, match="config.json: no such file"):
         checkpoint.best(tmp_path / "nowhere")
     assert not (tmp_path / "nowhere").exists()
+
+
+def test_the_folder_of_a_domain_is_no_run(tmp_path, monkeypatch):
+    write(tmp_path / "both", {1: 0.5})
+    shutil.copytree(tmp_path / "both", tmp_path / "both" / "faces", ignore=shutil.ignore_patterns("checkpoints"))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="both/faces is the domain faces of a run; give --workdir=both --domain=faces"):
+        checkpoint.best(pathlib.Path("both/faces"))
+
+
+def test_annotations_of_a_finished_run_are_compared(three):
+    checkpoint.check_meta(three, META)
+    with pytest.raises(UserError, match="landmarks of this run have changed since it began"):
+        checkpoint.check_meta(three, META | {"landmarks": ("jaw",)})
 
 
 # ---------------------------------------------------------------- not finite
