@@ -106,9 +106,15 @@ class Pictures:
         except OSError as error:
             raise UserError(f"{path}: can't be read ({error.strerror})") from error
         height, width = pictures.read(content, str(path)).values.shape[:2]
-        if _is_turned(content):
+        if _exif(content, ExifTags.Base.Orientation) in range(2, 9):
             self._turned.append(image)
         return width, height
+
+    def channels(self, image: str) -> int:
+        """How many pages of a stack are one picture, as ImageJ writes it into a TIFF file whose `size` is known."""
+        said = _exif((self.root / image).read_bytes(), ExifTags.Base.ImageDescription)
+        channels = re.search(r"^channels=([1-9]\d{0,3})$", str(said), re.MULTILINE)
+        return int(channels[1]) if channels else 1
 
     def all(self) -> set[str]:
         """Every picture below the root."""
@@ -150,10 +156,10 @@ class Pictures:
         return [path.relative_to(self.root).as_posix() for path in below if path.name.lower().endswith(known)]
 
 
-def _is_turned(content: bytes) -> bool:
+def _exif(content: bytes, tag: int) -> object:
     with contextlib.suppress(UnidentifiedImageError), Image.open(io.BytesIO(content), formats=pictures.FORMATS) as file:
-        return file.getexif().get(ExifTags.Base.Orientation, 1) != 1
-    return False
+        return file.getexif().get(tag)
+    return None
 
 
 def _by_called(files: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
@@ -192,6 +198,10 @@ class Context:
         if self.names and len(self.names) != number:
             raise UserError(f"{at}: expected {len(self.names)} points, as --names has names, found {number}")
         return self.names or tuple(str(i + 1) for i in range(number))
+
+    def numbered(self, number: str) -> str:
+        """The name of a point that is known by its number, from "1"; itself where nobody has said any."""
+        return self.names[int(number) - 1] if 0 < int(number) <= len(self.names) else number
 
     def ordered(self, found: list[str], at: str) -> tuple[str, ...]:
         """The names `found` in a file, in the order of --names if it is given.

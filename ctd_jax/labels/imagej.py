@@ -2,6 +2,7 @@
 Of points the whole numbers are the centres of pixels, as here (since ImageJ 1.52u; areas have them at corners). In
 order; numbers of 32 bits, so to about 1e-4 px."""
 
+import math
 import os
 import pathlib
 import re
@@ -18,7 +19,8 @@ from ctd_jax.labels.table import Labelled, Labels, Point
 MAX_BYTES = 2**24  # of one ROI in a .zip, far above any list of points
 FARTHEST = 32_766  # pixels; the box of a ROI has numbers of 16 bits
 PLACE = re.compile(r"\d+(-\d+)+")  # what the ROI manager calls a ROI without a name: [slice-]y-x
-Rois = list[tuple[str, np.ndarray, int]]  # name, `[n, 2]`, the last page of a stack that has points
+Pages = tuple[int, int]  # the last page of a stack that has points, and the last slice or frame; 0: of no stack
+Rois = list[tuple[str, np.ndarray, Pages]]  # name, `[n, 2]`
 
 
 def recognises(name: str, head: str) -> bool:
@@ -30,7 +32,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
     """Files, or a folder of them; see `labels.Format`. A `.zip` with one point in each ROI is a picture whose points
     are named by their ROIs, or known by their order where these are called by places, unless the ROIs are called as
     pictures and it is not; else each ROI has a picture's points."""
-    found: list[tuple[str, list[str] | None, np.ndarray, int, str]] = []  # stem of a picture, names, points, page, file
+    found: list[tuple[str, list[str] | None, np.ndarray, Pages, str]] = []  # stem of a picture, names, points, -, file
     for file in reading.files_of(path, [".roi", ".zip"]):
         at = str(file)
         zipped, rois, stem = file.suffix.lower() == ".zip", _rois(file), reading.stem(file, path, file.suffix)
@@ -38,14 +40,14 @@ def read(path: pathlib.Path, context: Context) -> Labels:
         if zipped and len(rois) > 1 and all(len(xy) == 1 for _, xy, _ in rois) and not of_pictures:
             own, xys, pages = zip(*rois, strict=True)
             unnamed = all(PLACE.fullmatch(name) for name in own)
-            found.append((stem, None if unnamed else [*own], np.concatenate(xys), max(pages), at))
+            found.append((stem, None if unnamed else [*own], np.concatenate(xys), tuple(np.max(pages, 0).tolist()), at))
         else:
-            found += [(name if zipped else stem, None, xy, page, f"{at}, {name}") for name, xy, page in rois]
+            found += [(name if zipped else stem, None, xy, pages, f"{at}, {name}") for name, xy, pages in rois]
     ordered = [(len(xy), at) for _, names, xy, _, at in found if names is None]
     names = context.names_of(*ordered[0]) if ordered else ()
     listed = list(names)
     pictures = []
-    for stem, named, xy, page, at in found:
+    for stem, named, xy, (page, slice_), at in found:
         if named is None and len(xy) != len(names):
             raise Fault("number of points", f"{at}: expected {len(names)} points, as the first has, found {len(xy)}")
         points: dict[str, Point] = {}
@@ -53,8 +55,11 @@ def read(path: pathlib.Path, context: Context) -> Labels:
             reading.add_once(points, name, Point(x, y), at)
         listed += named or []
         image = context.pictures.of_stem(stem, at)
-        reading.check_page(image, page, at)
-        pictures.append(Labelled(image, points, context.pictures.size(image), spacing=context.spacing, where=at))
+        size = context.pictures.size(image)
+        if page > 1:
+            page = math.ceil(page / context.pictures.channels(image))
+        reading.check_page(image, max(page, slice_), at)
+        pictures.append(Labelled(image, points, size, spacing=context.spacing, where=at))
     return Labels(context.ordered(listed, str(path)), tuple(pictures))
 
 
@@ -72,8 +77,8 @@ def _rois(file: pathlib.Path) -> Rois:
     return [(name, *_points(content, f"{file}, {name}")) for name, content in contents]
 
 
-def _points(content: bytes, at: str) -> tuple[np.ndarray, int]:
-    """`[n, 2]`, and the last page of a stack that has some of them; 0: of no stack."""
+def _points(content: bytes, at: str) -> tuple[np.ndarray, Pages]:
+    """`[n, 2]`, and where in a stack they are."""
     roifile = _library()
     try:
         roi = roifile.ImagejRoi.frombytes(content)
@@ -85,8 +90,8 @@ def _points(content: bytes, at: str) -> tuple[np.ndarray, int]:
     if roi.roitype != roifile.ROI_TYPE.POINT or xy.ndim != 2 or xy.shape[1:] != (2,) or not np.isfinite(xy).all():
         raise Fault("kind", f"{at}: expected points (multi-point tool), found {roi.roitype.name.lower()}")
     places = roi.counter_positions
-    pages = [roi.position, roi.z_position, roi.t_position, 0 if places is None else int(np.max(places, initial=0))]
-    return xy, max(pages)
+    page = max(roi.position, 0 if places is None else int(np.max(places, initial=0)))
+    return xy, (page, max(roi.z_position, roi.t_position))
 
 
 def write(labels: Labels) -> dict[str, bytes]:

@@ -5,10 +5,14 @@ names are known by their order.
 Numbers are pixels, 0 the centre of the first one, as here; of a picture with a scale ImageJ writes its unit instead.
 """
 
+import collections
 import csv
 import io
+import itertools
+import logging
 import os
 import pathlib
+import re
 from collections.abc import Sequence
 
 from ctd_jax.data.faults import Fault
@@ -17,6 +21,8 @@ from ctd_jax.labels import imagej, reading
 from ctd_jax.labels.context import Context
 from ctd_jax.labels.table import Labelled, Labels, Point
 
+_log = logging.getLogger(__name__)
+OF_ROI = re.compile(rf"{imagej.PLACE.pattern}$|[czt]:\d+/\d+")  # its place, or how the label of a slice begins
 PAGES = ("Slice", "Frame")  # columns, of a stack
 Rows = dict[str, list[tuple[str, Point, str]]]  # picture -> name of each point or "", point, file and line
 
@@ -55,9 +61,7 @@ def read(path: pathlib.Path, context: Context) -> Labels:
                 reading.check_page(image, reading.number(page, at), at)
             x, y = (reading.number(row[axis], f"{at}, {axis}") for axis in "XY")
             by_image.setdefault(image, []).append((name, Point(x, y), at))
-    if any(_are_names([name for name, *_ in rows], context) for rows in by_image.values()):
-        return _by_name(by_image, context, path)
-    return _by_order(by_image, context)
+    return _labels(by_image, context, path)
 
 
 def _parts(label: str, context: Context) -> tuple[str, str]:
@@ -68,41 +72,57 @@ def _parts(label: str, context: Context) -> tuple[str, str]:
     return image, rest
 
 
-def _are_names(found: Sequence[str], context: Context) -> bool:
-    """Whether what follows a picture in its rows are names of points: of --names, or different words. Else it is the
-    place of a ROI, as ImageJ calls it, its number, or the name that one ROI gives to all of its points."""
+def _words(found: Sequence[str]) -> set[str]:
+    """What follows a picture in its rows, if it may be names of points: different words, or the numbers from 1. Else it
+    is the place of a ROI, as ImageJ calls it, the slice, or the name that one ROI gives to all of its points."""
     numbers = {str(i + 1) for i in range(len(found))}
-    different = len(set(found)) == len(found) and "" not in found
-    words = not any(name.isdecimal() or imagej.PLACE.fullmatch(name) for name in found)
-    return bool(set(found) & set(context.names)) or (different and (words or set(found) == numbers))
+    words = not any(not name or name.isdecimal() or OF_ROI.match(name) for name in found)
+    different = len(set(found)) == len(found)
+    return set(found) if different and (words or set(found) == numbers) else set()
 
 
-def _by_name(by_image: Rows, context: Context, path: pathlib.Path) -> Labels:
-    pictures, found = [], []
-    for image, rows in by_image.items():
-        points: dict[str, Point] = {}
-        for name, point, at in rows:
-            if not name:
-                raise Fault("name", f"{at}: expected {image}:NAME, as other points have names, found none")
-            reading.add_once(points, name, point, at)
-            found.append(name)
-        size, (*_, first) = context.pictures.size(image), rows[0]
-        pictures.append(Labelled(image, points, size, spacing=context.spacing, where=first))
-    return Labels(context.ordered(found, str(path)), tuple(pictures))
+def _are_names(found: Sequence[set[str]], words: Sequence[set[str]], context: Context) -> bool:
+    """Whether what follows the pictures names points: among --names, numbers, or words that pictures share; `found` and
+    `words`: of each picture, all and see `_words`."""
+    every, pictures_of = set().union(*found), collections.Counter(itertools.chain.from_iterable(found))
+    if not every.isdisjoint(context.names) or (any(words) and all(name.isdecimal() for name in every)):
+        return True
+    if context.names:
+        return len(words) > 1 and all(words) and all(one == words[0] for one in words)
+    return any(pictures_of[word] > 1 or len(words) == 1 for word in set().union(*words))
 
 
-def _by_order(by_image: Rows, context: Context) -> Labels:
+def _labels(by_image: Rows, context: Context, path: pathlib.Path) -> Labels:
+    found = {image: [name for name, *_ in rows] for image, rows in by_image.items()}
+    words = {image: _words(names) for image, names in found.items()}
+    are_names = _are_names([*map(set, found.values())], [*words.values()], context)
+    if any(words.values()) and not are_names:
+        _log.warning("%s: what follows a picture in its `Label`, first %s, is taken for no name of a point; points are "
+                     "known by their order", path, min(next(filter(None, words.values()))))  # fmt: skip
+    ordered: tuple[str, ...] = ()
+    listed: list[str] = []
     pictures = []
-    names: tuple[str, ...] = ()
     for image, rows in by_image.items():
-        *_, at = rows[0]
-        names = names or context.names_of(len(rows), at)
+        *_, first = rows[0]
+        if are_names and (words[image] or not context.names or not {*found[image]}.isdisjoint(context.names)):
+            names = tuple(_name(name, image, at, context) for name, _, at in rows)
+        else:
+            names = ordered = ordered or context.names_of(len(rows), first)
         if len(rows) != len(names):
-            raise Fault("number of points", f"{at}: expected {len(names)} points of {image}, found {len(rows)}")
-        named = {name: point for name, (_, point, _) in zip(names, rows, strict=True)}
-        size = context.pictures.size(image)
-        pictures.append(Labelled(image, named, size, spacing=context.spacing, where=at))
-    return Labels(names, tuple(pictures))
+            raise Fault("number of points", f"{first}: expected {len(names)} points of {image}, found {len(rows)}")
+        points: dict[str, Point] = {}
+        for name, (_, point, at) in zip(names, rows, strict=True):
+            reading.add_once(points, name, point, at)
+        listed += names
+        pictures.append(Labelled(image, points, context.pictures.size(image), spacing=context.spacing, where=first))
+    return Labels(context.ordered(listed, str(path)), tuple(pictures))
+
+
+def _name(found: str, image: str, at: str, context: Context) -> str:
+    """The name of a point, of --names where it is a number."""
+    if not found or OF_ROI.match(found):
+        raise Fault("name", f"{at}: expected {image}:NAME, as other points have names, found {found or 'none'}")
+    return context.numbered(found) if found.isdecimal() and found not in context.names else found
 
 
 def write(labels: Labels) -> dict[str, bytes]:

@@ -1,9 +1,12 @@
 """A label file of another program becomes a landmark folder that training reads."""
 
+import contextlib
+import itertools
 import json
 import logging
 import math
 import pathlib
+import re
 import shutil
 from collections.abc import Sequence
 from typing import Any
@@ -15,7 +18,7 @@ from ctd_jax.data import about, annotation_checks, landmark_folder, pictures, ta
 from ctd_jax.data.faults import Fault, Faults
 from ctd_jax.data.folder import SPACING, check_once
 from ctd_jax.data.landmark_folder import LandmarkTable
-from ctd_jax.data.picture_files import key
+from ctd_jax.data.picture_files import Known
 from ctd_jax.errors import UserError
 from ctd_jax.labels import placing
 from ctd_jax.labels.context import Context
@@ -36,7 +39,7 @@ def write_folder(
       out: the new folder.
       title: where the labels were read, for messages.
       who: whose labels are taken; "": all.
-      force: a landmark folder that is there is replaced; what it says beside points stays.
+      force: a landmark folder that is there is replaced; what was written into its files stays beside.
 
     Returns:
       A sentence that says what was written.
@@ -47,15 +50,16 @@ def write_folder(
     labels = _chosen(labels, who, title)
     _check(labels, context, title)
     placing.check_free(out, force, lambda: _check_replaced(out, context))
-    content, (header, rows) = _about(labels.names, out), _with_old_columns(out, *_table(labels))
+    content, (header, rows) = _about(labels.names, out), _table(labels)
     context.pictures.say()
-    _say(labels, context, title, header)
+    _say(labels, context, title)
     with placing.new_folder(out) as new:
         for picture in labels.pictures:
             (new / picture.image).parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(context.pictures.root / picture.image, new / picture.image)
         files.write_text(new / landmark_folder.ABOUT, json.dumps(content, indent=1, ensure_ascii=False) + "\n")
         files.write_csv(new / landmark_folder.FILE, header, rows)
+        _keep_old(out, new, header, [picture.image for picture in labels.pictures])
     points = sum(len(picture.points) for picture in labels.pictures)
     said = f"{out}: {len(labels.pictures)} pictures, {points} points of {len(labels.names)} landmarks"
     if content.get("flip_pairs") is None:
@@ -64,58 +68,48 @@ def write_folder(
 
 
 def _about(names: Sequence[str], out: pathlib.Path) -> dict[str, Any]:
-    """The content of dataset.json: that of a folder which is replaced, where it has the same landmarks.
-
-    Raises:
-      UserError: one of other landmarks has been edited, which would be lost.
-    """
-    new = {"name": out.name, "landmarks": [*names], "flip_pairs": None, "normalizer": None}
+    """The content of dataset.json: that of a folder which is replaced, where it has the same landmarks."""
     path = out / landmark_folder.ABOUT
-    old = tables.load_json(path) if path.exists() else new
-    if isinstance(old, dict) and old.get("landmarks") == new["landmarks"]:
+    old: Any = tables.load_json(path) if path.exists() else None
+    known = old.get("landmarks") if isinstance(old, dict) else None
+    if isinstance(known, list) and sorted(map(str, known)) == sorted(names):
         return old
-    if not isinstance(old, dict) or any(
-        old.get(word) != new.get(word) for word in {*old, *new} - {"name", "landmarks"}
-    ):
-        raise UserError(
-            f"--out: {out} is not replaced: its {path.name} has been edited, and has other landmarks than "
-            f"{tables.listed(names)}; move it, or give a new folder"
-        )
-    return new
+    return {"name": out.name, "landmarks": [*names], "flip_pairs": None, "normalizer": None}
 
 
-def _with_old_columns(out: pathlib.Path, header: list[str], rows: list[list[str]]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows with what landmarks.csv of a folder that is replaced says of the same pictures beside points:
-    splits, subjects, spacing and so on, where the labels don't say it.
+def _keep_old(out: pathlib.Path, new: pathlib.Path, header: Sequence[str], images: Sequence[str]) -> None:
+    """Copies into the `new` folder, as NAME.bak, what was written into `out`, which it replaces, and is not in it.
 
-    Raises:
-      UserError: it can't be read, or has several rows of a picture.
+    Args:
+      out: the folder that is there, or not.
+      new: the folder that takes its place, already with its files.
+      header: of the new table.
+      images: of the new table.
     """
-    path = out / landmark_folder.FILE
-    if not path.exists():
-        return header, rows
-    faults = Faults(str(path))
-    sheet = tables.read(path)
-    old: dict[str, dict[str, str]] = {}
-    for _, cells in sheet.rows(faults):
-        if old.setdefault(key(files.plain(cells["image"])), cells) is not cells:
-            raise UserError(
-                f"--out: {out} is not replaced: its {path.name} has several rows of {cells['image']}, which an import "
-                "would lose; move it, or give a new folder"
-            )
-    faults.raise_if_any()
-    names = [column.removesuffix("_x") for column in sheet.columns if column.endswith("_x")]
-    of_points = {f"{name}{end}" for name in names for end in ("_x", "_y", landmark_folder.HIDDEN)}
-    kept = [column for column in sheet.columns if column not in of_points]
-    more = [column for column in kept if column not in header]
-    if more:
-        _log.warning("%s: the columns %s are kept of the table that was there", path, tables.listed(more))
-    merged = []
-    for row in rows:
-        said = dict.fromkeys(more, "") | dict(zip(header, row, strict=True))
-        own = old.get(key(files.plain(row[0])), {})
-        merged.append([said[column] or (own.get(column, "") if column in kept else "") for column in [*header, *more]])
-    return [*header, *more], merged
+    for old in (out / name for name in OURS):
+        for path in out.glob(f"{old.name}.bak*"):
+            shutil.copyfile(path, new / path.name)
+        said = tables.load_json if old.name == landmark_folder.ABOUT else pathlib.Path.read_bytes
+        if not old.exists() or said(old) == said(new / old.name):
+            continue
+        names = (f"{old.name}.bak{number or ''}" for number in itertools.count())
+        kept = next(name for name in names if not (new / name).exists())
+        shutil.copyfile(old, new / kept)
+        _log.warning("%s: what was there is kept as %s%s", old, kept, _lacking(old, header, images))
+
+
+def _lacking(old: pathlib.Path, header: Sequence[str], images: Sequence[str]) -> str:
+    """What the file `old` has that a table of this header and pictures has not."""
+    if old.name == landmark_folder.ABOUT:
+        return ", because it has other landmarks"
+    with contextlib.suppress(UserError):  # no table
+        sheet, known, written = tables.read(old), Known(images), {column.casefold() for column in header}
+        columns = [column for column in sheet.columns if column.casefold() not in written]
+        rows = [cells["image"] for _, cells in sheet.rows(Faults(str(old)))]
+        others = [name for name in rows if known.find(files.plain(name)) is None]
+        found = [f"{what} {tables.listed(those)}" for what, those in (("columns", columns), ("rows", others)) if those]
+        return f"; the new one has none of its {' and '.join(found)}" if found else ""
+    return ""
 
 
 def _chosen(labels: Labels, who: str, title: str) -> Labels:
@@ -132,7 +126,8 @@ def _check(labels: Labels, context: Context, title: str) -> None:
     landmarks = about.parse({"landmarks": list(labels.names)}, title, faults)
     if not any(picture.points for picture in labels.pictures):
         raise UserError(f"{title}: expected points on pictures, found none")
-    _check_shared(labels, title)
+    if not context.names:
+        _check_shared(labels, title)
     for name in labels.names:
         with faults.collecting("name"):
             _check_text("the name of a point", name, title)
@@ -195,15 +190,22 @@ def _check_replaced(out: pathlib.Path, context: Context) -> None:
     """Raises UserError if --force would take away what isn't a landmark folder, or the pictures that are read."""
     inside = [p.relative_to(out).as_posix() for p in out.rglob("*") if p.is_file()]
     known = (*pictures.SUFFIXES, ".gif")
-    others = [name for name in inside if name not in OURS and not name.lower().endswith(known)]
+    shown = [name for name in inside if name.lower().endswith(known)]
+    others = [name for name in inside if name not in shown and re.sub(r"\.bak\d*$", "", name) not in OURS]
     if inside and (landmark_folder.FILE not in inside or others):
         found = tables.listed(others or inside, 3)
         raise UserError(f"--out: {out} is not replaced: it has {found}, which is no part of a landmark folder")
     if context.pictures.root.resolve().is_relative_to(out.resolve()):
         raise UserError(f"--out: {out} has the pictures that are read, {context.pictures.root}; give a new folder")
+    lost = [name for name in shown if not (context.pictures.root / name).exists()]
+    if lost:
+        raise UserError(
+            f"--out: {out} is not replaced: its {tables.listed(lost, 3)} would be lost, not being in "
+            f"{context.pictures.root}; move it, or give a new folder"
+        )
 
 
-def _say(labels: Labels, context: Context, title: str, header: Sequence[str]) -> None:
+def _say(labels: Labels, context: Context, title: str) -> None:
     """What is read in another way than it was written, or left out."""
     points = [point for picture in labels.pictures for point in picture.points.values()]
     hidden, sure = sum(point.hidden for point in points), sum(not math.isnan(point.confidence) for point in points)
@@ -214,7 +216,7 @@ def _say(labels: Labels, context: Context, title: str, header: Sequence[str]) ->
         _log.warning("%s: %d points have a confidence, which a landmark folder does not have", title, sure)
     if labels.names == tuple(str(i + 1) for i in range(len(labels.names))):
         _log.warning("%s: points are called 1 to %d by their order; --names gives them names", title, len(labels.names))
-    if "subject" not in header:
+    if not any(picture.subject for picture in labels.pictures):
         _log.warning("%s: no subjects: each picture counts as a person of its own; where people have several, add a "
                      "column `subject`", title)  # fmt: skip
     without = sorted(context.pictures.all() - {picture.image for picture in labels.pictures})

@@ -25,20 +25,22 @@ def recognises(name: str, head: str) -> bool:
 
 
 def read(path: pathlib.Path, context: Context) -> Labels:
-    """The annotations of each task, or the predictions where no task has any; see `labels.Format`."""
+    """The annotations of each task, or the predictions where no task has any, and this one was not skipped; see
+    `labels.Format`."""
     path = reading.only_file(path, [".json"])
     tasks = tables.load_json(path)
     if not isinstance(tasks, list):
         raise UserError(f"{path}: expected a list of tasks, found {type(tasks).__name__}; export it as `JSON`")
-    confirmed = any(isinstance(task, dict) and task.get("annotations") for task in tasks)
+    confirmed = any(_given(task, "annotations", f"{path}, task {i + 1}") for i, task in enumerate(tasks))
     found: list[str] = []
     named, predicted = [], 0
     for i, task in enumerate(tasks):
         at = f"{path}, task {i + 1}"
         data = reading.member(task, "data", dict, at)
         image, subject = _find(data, at, context), reading.word(data.get("subject"))
-        predicted += bool(task.get("predictions")) and not task.get("annotations")
-        for who, results in _answers(task, "annotations" if confirmed else "predictions", at):
+        alone = bool(task.get("predictions")) and not task.get("annotations")
+        predicted += alone
+        for who, results in _answers(task, "predictions" if alone and not confirmed else "annotations", at):
             points, size = _points(results, at)
             found += points
             named.append(Labelled(image, points, size, subject, context.spacing, who, at))
@@ -69,12 +71,16 @@ def _find(data: dict, at: str, context: Context) -> str:
 
 def _answers(task: dict, key: str, at: str) -> Iterator[tuple[str, list]]:
     """Who said what of a task, under the `key` "annotations" or "predictions"."""
-    given = reading.member(task, key, list, at) if task.get(key) else []
-    answers = [one for one in given if not (isinstance(one, dict) and one.get("was_cancelled"))]
-    for answer in answers or [{"result": []}]:
+    for answer in _given(task, key, at) or [{"result": []}]:
         who = answer.get("completed_by", answer.get("model_version")) if isinstance(answer, dict) else None
         who = who.get("email") or who.get("id") if isinstance(who, dict) else who
         yield reading.word(who), reading.member(answer, "result", list, at)
+
+
+def _given(task: object, key: str, at: str) -> list:
+    """The annotations or predictions of a task; none that was skipped."""
+    given = [] if isinstance(task, dict) and not task.get(key) else reading.member(task, key, list, at)
+    return [one for one in given if not (isinstance(one, dict) and one.get("was_cancelled"))]
 
 
 def _points(results: list, at: str) -> tuple[dict[str, Point], tuple[int, int] | None]:

@@ -51,6 +51,7 @@ def _find(name: str, file: pathlib.Path, root: pathlib.Path, context: Context) -
     """The picture of a label file. imagePath is relative to the label file, which lies among the pictures, in a folder
     `root` that is as theirs, or elsewhere (../images/a.png)."""
     name, pictures = name.replace("\\", "/"), context.pictures.root
+    root = root if root.is_dir() else root.parent
     for top in (pictures, root):
         beside = pathlib.PurePath(os.path.relpath(file.parent / name, top)).as_posix()
         part_of_theirs = top == root and os.path.isfile(pictures / root.resolve().name / beside)

@@ -58,7 +58,14 @@ def read_lists(path: pathlib.Path, ends: str, context: Context, points_of: Calla
         stem, placed = reading.stem(file, path, ends), points_of(file)
         image = context.pictures.of_stem(stem, str(file))
         said = _said(placed, str(file))
-        spacing = said or context.spacing
+        if len(said) > 1 and context.spacing is None:
+            several = tables.listed([f"{x:g} x {y:g}" for x, y in sorted(said)], 3)
+            raise Fault(
+                "spacing",
+                f"{file}: expected one spacing in the descriptions of points, found {several} mm a pixel; give that "
+                "which the picture had in Slicer, --spacing=MM",
+            )
+        spacing = context.spacing or next(iter(said), None)
         if placed and spacing is None:
             raise UserError(
                 f"{file}: positions are in mm; give the mm of a pixel that the pictures had in Slicer, --spacing=MM (1 "
@@ -66,7 +73,7 @@ def read_lists(path: pathlib.Path, ends: str, context: Context, points_of: Calla
             )
         x_mm, y_mm = spacing or UNKNOWN
         unknown |= spacing == UNKNOWN
-        others += context.spacing not in (None, spacing)
+        others += bool(said - {spacing})
         points: dict[str, Point] = {}
         for called, position, _ in placed:
             name = called if said else _numbered(called, stem, context)
@@ -84,29 +91,25 @@ def read_lists(path: pathlib.Path, ends: str, context: Context, points_of: Calla
         _log.warning("%s: 1 mm a pixel is what Slicer takes where a picture has no spacing, so none is written; where "
                      "it is known, fill spacing_x_mm and spacing_y_mm of landmarks.csv", path)  # fmt: skip
     if others:
-        _log.warning("%s: the points of %d pictures say another spacing than --spacing, and theirs is taken", path,
-                     others)  # fmt: skip
+        _log.warning("%s: the points of %d pictures say another spacing than --spacing, which is taken; leave it out "
+                     "to take theirs", path, others)  # fmt: skip
     return Labels(context.ordered(found, str(path)), tuple(pictures))
 
 
-def _said(placed: Placed, at: str) -> tuple[float, float] | None:
-    """mm of a pixel along x and y, as the descriptions of points have it; None: they don't say.
+def _said(placed: Placed, at: str) -> set[tuple[float, float]]:
+    """mm of a pixel along x and y, as the descriptions of points have it.
 
     Raises:
-      Fault: they say several.
+      Fault: it is not above 0.
     """
-    said = {match.groups() for *_, description in placed if (match := SPACED.fullmatch(description))}
-    if len(said) > 1:
-        found = tables.listed(sorted(f"{x} x {y}" for x, y in said), 3)
-        raise Fault("spacing", f"{at}: expected one spacing in the descriptions of points, found {found} mm a pixel")
-    if not said:
-        return None
-    x, y = (reading.number(value, f"{at}, description") for value in said.pop())
-    if min(x, y) <= 0:
-        raise Fault(
-            "spacing", f"{at}: expected mm of a pixel above 0 in the descriptions of points, found {x:g} x {y:g}"
-        )
-    return x, y
+    matches = [match for *_, description in placed if (match := SPACED.fullmatch(description))]
+    said = {(reading.number(match[1], at), reading.number(match[2], at)) for match in matches}
+    for x, y in said:
+        if min(x, y) <= 0:
+            raise Fault(
+                "spacing", f"{at}: expected mm of a pixel above 0 in the descriptions of points, found {x:g} x {y:g}"
+            )
+    return said
 
 
 def _numbered(name: str, stem: str, context: Context) -> str:
@@ -114,7 +117,7 @@ def _numbered(name: str, stem: str, context: Context) -> str:
     called, _, number = name.rpartition("-")
     if called != stem.rpartition("/")[2] or not re.fullmatch("[1-9][0-9]{0,3}", number):
         return name
-    return context.names[int(number) - 1] if int(number) <= len(context.names) else number
+    return context.numbered(number)
 
 
 def sign(system: object, at: str) -> int:

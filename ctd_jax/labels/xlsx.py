@@ -48,16 +48,16 @@ def _rows(path: pathlib.Path) -> list[list[str]]:
     Raises:
       UserError: the file is damaged or too large, or has a formula without its value.
     """
-    rows = [[_text(value) for value in row] for row in _cells(path, values=True)]
-    for number, (row, written) in enumerate(zip(rows, _cells(path, values=False), strict=True), 1):
-        formula = next((_text(one) for cell, one in zip(row, written, strict=True) if not cell and _text(one)), "")
+    values = _cells(path, values=True)
+    for number, (row, written) in enumerate(zip(values, _cells(path, values=False), strict=True), 1):
+        formula = next((_text(one) for value, one in zip(row, written, strict=True) if value is None and one), "")
         if formula:
             raise UserError(
                 f"{path}, row {number}: expected values, found the formula {formula[:50]!r} without one; in the "
                 "spreadsheet, copy the column and paste it as values"
             )
-    width = max(map(len, rows), default=0)
-    return [row + [""] * (width - len(row)) for row in rows]
+    width = max(map(len, values), default=0)
+    return [[_text(value) for value in row] + [""] * (width - len(row)) for row in values]
 
 
 def _cells(path: pathlib.Path, *, values: bool) -> list[list[Any]]:
@@ -71,13 +71,18 @@ def _cells(path: pathlib.Path, *, values: bool) -> list[list[Any]]:
         try:
             sheet = book.worksheets[0]
             sheet.reset_dimensions()  # which other programs may write wrongly
-            return [list(row) for row in sheet.iter_rows(values_only=True)]
+            return [[_value(cell) for cell in row] for row in sheet.iter_rows()]
         finally:
             book.close()
     except UserError:
         raise
     except Exception as error:  # whatever the library trips over in a damaged file
         raise UserError(f"{path}: no .xlsx workbook that can be read ({type(error).__name__}: {error})") from error
+
+
+def _value(cell: Any) -> object:
+    """None where there is none; a formula of the empty text has a value, which the library leaves out."""
+    return "" if cell.value is None and cell.data_type == "str" else cell.value
 
 
 def _text(value: object) -> str:

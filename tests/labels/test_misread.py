@@ -66,17 +66,19 @@ def xs(labels):
 def test_pictures_of_different_spacings_come_back_from_slicer(name, tmp_path, caplog):
     given, pictures = label_tables.labels(spacing=(0.25, 0.125)), label_tables.draw(tmp_path / "pictures")
     path = label_tables.put(tmp_path, given, name)
-    for spacing in (None, (0.5, 0.5)):
-        again = found(name, path, pictures, spacing=spacing)
-        assert xs(again) == xs(given) and [one.spacing for one in again.pictures] == [(0.25, 0.125), (0.5, 0.5)]
-        said = "points of 1 pictures say another spacing than --spacing, and theirs is taken" in caplog.text
-        assert said == (spacing is not None)
+    again, said = found(name, path, pictures), "points of 1 pictures say another spacing than --spacing, which is taken"
+    assert xs(again) == xs(given) and [one.spacing for one in again.pictures] == [(0.25, 0.125), (0.5, 0.5)]
+    assert said not in caplog.text
+    again = found(name, path, pictures, spacing=(0.5, 0.5))
+    assert xs(again)["a.png"]["tip"] == xs(given)["a.png"]["tip"] / 2 and again.pictures[0].spacing == (0.5, 0.5)
+    assert said in caplog.text
     file = next(path.glob("a.*"))
     file.write_text(file.read_text().replace("0.25 x 0.125 mm", "0.4 x 0.125 mm", 1))
     with pytest.raises(
-        UserError, match="expected one spacing in the descriptions .* found 0.25 x 0.125, 0.4 x 0.125 mm"
+        UserError, match="expected one spacing in the descriptions .* found 0.25 x 0.125, 0.4 x 0.125 mm .* --spacing"
     ):
         found(name, path, pictures)
+    assert xs(found(name, path, pictures, spacing=(0.5, 0.5))) == xs(again)
     file.write_text(
         file.read_text().replace("0.25 x 0.125 mm", "0.0 x 0.125 mm").replace("0.4 x 0.125 mm", "0.0 x 0.125 mm")
     )
@@ -128,6 +130,41 @@ def test_names_after_the_picture_in_results_of_imagej(pictures, tmp_path):
         assert xs(found("imagej_results", path, pictures, "tip", "base")) == {"ben.png": {"tip": 1, "base": 2}}
 
 
+@pytest.mark.parametrize(
+    ("of_ben", "of_dot", "said"),
+    [
+        ("1 2", "1 2", False),
+        ("A1 A2", "B1 B2", True),  # ROIs that are called anew in each picture
+        ("p1 p2", "0012-0034 0012-0034-1", True),
+        ("tip base", "0012-0034 0012-0034-1", False),
+        ("c:1/3 c:1/3", "c:1/3 c:2/3", False),
+        ("Tip Base", "Tip Base", None),
+        ("tip Base", "tip base", None),
+    ],
+)
+def test_what_is_no_name_of_a_point_in_results_of_imagej(of_ben, of_dot, said, pictures, tmp_path, caplog):
+    labels = [f"ben.png:{rest}" for rest in of_ben.split()] + [f"anna/dot.png:{rest}" for rest in of_dot.split()]
+    path = results(tmp_path / "r.csv", *(f"{i},{label},{i},2," for i, label in enumerate(labels, 1)))
+    if said is None:
+        with pytest.raises(UserError, match="a point is called .*; expected one of --names, tip, base"):
+            found("imagej_results", path, pictures, "tip", "base")
+        return
+    both = {"ben.png": {"tip": 1, "base": 2}, "anna/dot.png": {"tip": 3, "base": 4}}
+    assert xs(found("imagej_results", path, pictures, "tip", "base")) == both
+    assert ("is taken for no name of a point; points are known by their order" in caplog.text) == said
+    if of_ben == "A1 A2":
+        assert found("imagej_results", path, pictures).names == ("1", "2")
+    if of_ben == "tip base":
+        path.write_text(path.read_text().replace("0012-0034-1", "tip"))
+        with pytest.raises(UserError, match=r"line 4: expected anna/dot\.png:NAME, .* found 0012-0034"):
+            found("imagej_results", path, pictures, "tip", "base")
+
+
+def test_numbers_after_the_picture_are_those_of_names(pictures, tmp_path):
+    path = results(tmp_path / "r.csv", "1,ben.png:2,10,5,", "2,ben.png:1,4,3,")
+    assert xs(found("imagej_results", path, pictures, "tip", "base")) == {"ben.png": {"base": 10, "tip": 4}}
+
+
 def test_a_picture_whose_name_has_a_colon_comes_back_from_imagej(pictures, tmp_path):
     given = Labels(("tip",), (Labelled("12:30.png", {"tip": Point(1.0, 2.0)}, (12, 8)),))
     path = label_tables.put(tmp_path, given, "imagej_results")
@@ -154,6 +191,10 @@ def test_a_later_page_is_not_the_first(row, pictures, tmp_path):
     with pytest.raises(UserError, match="first page of stack.tif, .* found page 2"):
         found("imagej", tmp_path / "stack.roi", pictures)
     assert xs(found("imagej", tmp_path / "ben.roi", pictures)) == {"ben.png": {"1": 7}}
+    grey = Image.open(pictures / "ben.png")  # two channels are one picture
+    said = {"append_images": [grey], "tiffinfo": {270: "ImageJ=1.54f\nimages=2\nchannels=2\n"}}
+    grey.save(pictures / "stack.tif", save_all=True, **said)
+    assert xs(found("imagej", tmp_path / "stack.roi", pictures)) == {"stack.tif": {"1": 7}}
 
 
 def test_rois_that_are_called_by_their_places_are_known_by_their_order(pictures, tmp_path):
@@ -175,7 +216,8 @@ def test_rois_that_are_called_by_their_places_are_known_by_their_order(pictures,
         ("labels/x.json", "..\\pictures\\dot.png", "dot.png"),
         ("labels/x.json", "D:\\images\\anna\\dot.png", "anna/dot.png"),
         ("labels/x.json", "../other/dot.png", None),
-        ("labels/x.json", "dot.png", None),
+        ("labels/x.json", "dot.png", "dot.png"),
+        ("other/anna/x.json", "dot.png", None),
         ("other/anna/dot.json", "dot.png", None),
     ],
 )
@@ -232,6 +274,11 @@ def test_predictions_are_no_annotations(pictures, tmp_path, caplog):
     path.write_text(json.dumps([second]))
     assert xs(found("label_studio", path, pictures)) == {"ben.png": {"dot": pytest.approx(7)}}
     assert "1 pictures have predictions that nobody has confirmed" in caplog.text
+    first |= {"annotations": [{"was_cancelled": True, "result": []}], "predictions": second["predictions"]}
+    path.write_text(json.dumps([first, second]))  # a skipped picture has no points
+    caplog.clear()
+    assert xs(found("label_studio", path, pictures)) == {"dot.png": {}, "ben.png": {"dot": pytest.approx(7)}}
+    assert "1 pictures have predictions that nobody has confirmed" in caplog.text
 
 
 def test_a_corrected_prediction_of_sleap_is_its_correction(pictures, tmp_path, monkeypatch, caplog):
@@ -281,13 +328,16 @@ def test_a_workbook_with_a_wrong_dimension_or_a_formula_without_its_value(pictur
     book = openpyxl.Workbook()
     for row in (("image", "point", "x", "y"), ("dot.png", "dot", 7, 2), ("ben.png", "dot", 6, 2)):
         book.active.append(row)
+    book.active["E1"], book.active["E2"] = "note", '=IF(C2>50,"check","")'  # has a value, the empty text
     book.save(tmp_path / "whole.xlsx")
     with zipfile.ZipFile(tmp_path / "whole.xlsx") as whole, zipfile.ZipFile(tmp_path / "a.xlsx", "w") as wrong:
         for one in whole.namelist():
-            wrong.writestr(one, whole.read(one).replace(b'<dimension ref="A1:D3"', b'<dimension ref="A1:D2"'))
+            content = whole.read(one).replace(b'<dimension ref="A1:E3"', b'<dimension ref="A1:D2"')
+            wrong.writestr(one, content.replace(b'<c r="E2"', b'<c r="E2" t="str"'))
     assert xs(found("xlsx", tmp_path / "a.xlsx", pictures)) == {
         "dot.png": {"dot": 7}, "ben.png": {"dot": 6}
     }  # fmt: skip
+    book.active["E2"] = None
     book.active["C3"] = book.active["D3"] = "=2*3"
     book.save(tmp_path / "a.xlsx")
     with pytest.raises(UserError, match=r"a\.xlsx, row 3: expected values, found the formula '=2\*3' without one"):
@@ -312,38 +362,48 @@ def test_names_that_one_picture_alone_has_are_refused(pictures, tmp_path):
     with pytest.raises(UserError, match="same names of points in several pictures, .* alone: F-1, F-2, G-1, G-2; give"):
         imported(apart, pictures, tmp_path / "out")
     assert "2 pictures" in imported(labels_of(["dot.png", "ben.png"], "tip"), pictures, tmp_path / "out")
+    context = Context(Pictures(pictures), apart.names)
+    assert "2 pictures" in importing.write_folder(apart, context, tmp_path / "named", title="labels")
 
 
 def test_what_somebody_has_written_into_a_folder_survives_a_second_import(pictures, tmp_path, caplog):
     out, both = tmp_path / "out", labels_of(["dot.png", "ben.png"], "left", "right")
-    assert "never mirrored" in imported(labels_of(["dot.png"], "left", "right"), pictures, out)
+    assert "never mirrored" in imported(both, pictures, out)
+    plain = sorted(os.listdir(out))
+    imported(both, pictures, out, force=True)
+    assert sorted(os.listdir(out)) == plain and ".bak" not in caplog.text
     about = json.loads((out / "dataset.json").read_text()) | {"flip_pairs": [["left", "right"]], "note": "mine"}
     (out / "dataset.json").write_text(json.dumps(about))
-    header, row = (out / "landmarks.csv").read_text().splitlines()
-    mine = "subject,split,spacing_x_mm,spacing_y_mm"
-    (out / "landmarks.csv").write_text(f"{header},{mine}\n{row},anna,val,0.5,0.25\n")
-    assert "never mirrored" not in imported(both, pictures, out, force=True)
-    assert json.loads((out / "dataset.json").read_text()) == about
-    assert (out / "landmarks.csv").read_text().splitlines() == [
-        f"{header},{mine}", f"{row},anna,val,0.5,0.25", f"{row.replace('dot', 'ben')},,,,"
-    ]  # fmt: skip
-    assert "the columns subject, split, spacing_x_mm, spacing_y_mm are kept of the table" in caplog.text
-    before = sorted(path.read_bytes() for path in out.iterdir())
-    with pytest.raises(UserError, match="its dataset.json has been edited, and has other landmarks than left"):
-        imported(labels_of(["dot.png"], "left"), pictures, out, force=True)
-    text = (out / "landmarks.csv").read_text()
-    (out / "landmarks.csv").write_text(text + text.splitlines()[1] + "\n")
-    with pytest.raises(UserError, match="its landmarks.csv has several rows of dot.png, which an import would lose"):
-        imported(both, pictures, out, force=True)
-    (out / "landmarks.csv").write_text(text)
-    assert sorted(path.read_bytes() for path in out.iterdir()) == before
+    mine = "\ufeffimage;Split;stage_x;left_x;left_y;right_x;right_y\ndot.png;val;1;1,5;2;1;2\nben.png;;;1,5;2;1;2\n"
+    (out / "landmarks.csv").write_text(mine)
+    fewer = labels_of(["dot.png"], "right", "left")
+    assert "never mirrored" not in imported(fewer, pictures, out, force=True)
+    assert json.loads((out / "dataset.json").read_text()) == about and len(read(out)) == 1
+    assert (out / "landmarks.csv.bak").read_text() == mine
+    said = f"{out}/landmarks.csv: what was there is kept as landmarks.csv.bak; the new one has none of its "
+    assert f"{said}columns Split, stage_x and rows ben.png" in caplog.text
+    (out / "landmarks.csv").write_text("no table")
+    imported(labels_of(["dot.png"], "left"), pictures, out, force=True)
+    assert [(out / f"landmarks.csv.bak{i}").read_text() for i in ("", 1)] == [mine, "no table"]
+    assert json.loads((out / "dataset.json.bak").read_text()) == about
+    assert "dataset.json: what was there is kept as dataset.json.bak, because it has other landmarks" in caplog.text
+    (pictures / "dot.png").unlink()
+    with pytest.raises(UserError, match=r"is not replaced: its dot\.png would be lost, not being in .*pictures; move"):
+        imported(labels_of(["ben.png"], "left"), pictures, out, force=True)
+    assert (out / "dot.png").exists()
 
 
 def test_turned_photographs_are_said(pictures, tmp_path, caplog):
     exif = Image.Exif()
+    (tmp_path / "ben.roi").write_bytes(one_dot("imagej"))
+    exif[274] = 0  # as some programs write where it is not known
+    Image.new("L", (12, 8)).save(pictures / "ben.png", exif=exif)
+    context = Context(Pictures(pictures))
+    by_name.read(tmp_path / "ben.roi", "imagej", context)
+    context.pictures.say()
+    assert "turned" not in caplog.text
     exif[274] = 3  # by a half, so that the size stays
     Image.new("L", (12, 8)).save(pictures / "ben.png", exif=exif)
-    (tmp_path / "ben.roi").write_bytes(one_dot("imagej"))
     said = "1 pictures are turned upright by what their files say (EXIF), first ben.png: points are taken as of"
     context = Context(Pictures(pictures))
     imported_ = by_name.read(tmp_path / "ben.roi", "imagej", context)
