@@ -756,6 +756,8 @@ def test_measurements_are_those_of_the_evaluation(used):
         "all": {"sum": ["length", "along", "off2"]},
         "middle": {"mean": ["corner", "lines"], "classes": {"low": [None, 60], "mid": [60, 90], "high": [90, None]}},
         "turns": {"mean": ["signed", "told"]}, "apart": {"difference": ["told", "signed"]},
+        "here": {"signed_angle": ["d", "e", "f"]}, "there": {"signed_angle": ["e", "g", "c"]},
+        "three": {"mean": ["signed", "here", "there"]},
         "beyond": {"sum": ["signed", "told"]}, "half": {"mean": ["beyond", "told"]},
         "size": {"distance": ["a", "c"], "classes": {"short": [None, 30], "long": [30, None]}},
     }  # fmt: skip

@@ -36,6 +36,14 @@ const turn = (u, v) => (Math.atan2(cross(u, v), dot(u, v)) * 180) / Math.PI;
 /* Degrees, moved by whole turns to within half a turn of `near`. */
 const turned = (degrees, near) => degrees - 360 * Math.sign(degrees - near) * Math.ceil(Math.abs(degrees - near) / 360 - 0.5);
 
+/* The middle of the arc that holds angles of -180 to 180 degrees: what it leaves out is the widest gap between them. */
+function middleOfAngles(degrees) {
+  const ordered = [...degrees].sort((a, b) => a - b);
+  const gaps = ordered.map((one, i) => one - (i ? ordered[i - 1] : ordered.at(-1) - 360));
+  const widest = gaps.indexOf(Math.max(...gaps));
+  return turned(ordered[widest] - gaps[widest] / 2 + 180, 0);
+}
+
 /* The variation of points about their mean along x and y, and together. */
 function spread(points) {
   const middle = mean(points);
@@ -196,7 +204,8 @@ class Measurements {
     });
     refuse(kind === "ratio" && values[1] === 0, `${of[1]} is 0`);
     if (quantity !== "signed angle") return COMBINED[kind](values);
-    return turned(COMBINED[kind](values.map((value) => turned(value, values[0]))), 0);
+    const near = kind === "mean" ? middleOfAngles(values) : values[0];
+    return turned(COMBINED[kind](values.map((value) => turned(value, near))), 0);
   }
 
   measured(kind, definition) {
