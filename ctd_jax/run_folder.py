@@ -140,6 +140,6 @@ def check_split(workdir: pathlib.Path, rows: Sequence[tuple[str, str, str, str]]
     if old != rows:
         first = next((f"{o[0]} was {o[2]}" for o, n in zip(old, rows, strict=False) if o != n), "their number")
         raise UserError(
-            f"{path}: the pictures are not those that this run began with (first difference: {first}); restore them, "
-            "or start again in a new --workdir"
+            f"{path}: the pictures, or their order, are not those that this run began with (first difference: "
+            f"{first}); restore them, or start again in a new --workdir"
         )

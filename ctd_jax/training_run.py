@@ -7,7 +7,7 @@ import logging
 import pathlib
 import platform
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -17,6 +17,7 @@ from ml_collections import ConfigDict
 
 from ctd_jax import automatic, data, files, report, run_folder, tasks
 from ctd_jax.config import check_config
+from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 from ctd_jax.tasks import start_run
 from ctd_jax.tasks.teacher import NO_TEACHER
@@ -98,7 +99,14 @@ def _train_and_evaluate(
 
 
 def _check_same(workdir: pathlib.Path, pictures: data.SplitPictures) -> None:
-    """Raises UserError if a finished run learned from other pictures, landmarks or annotations than these of lists."""
+    """Raises UserError if a finished run learned from other pictures, landmarks or annotations than these of lists.
+    Pictures may have been moved: then they have other names."""
+
+    def without_names(rows: Sequence[Sequence[str]]) -> list[tuple[str, ...]]:
+        return [("" if subject == image else subject, *rest) for image, subject, *rest in rows]
+
+    if without_names(splits.read(workdir / "split.csv")) != without_names(pictures.rows()):
+        run_folder.check_split(workdir, pictures.rows())
     landmarks, everything = pictures.targets.landmarks, pictures.everything
     meta = {
         "landmarks": list(landmarks.names),
@@ -106,8 +114,9 @@ def _check_same(workdir: pathlib.Path, pictures: data.SplitPictures) -> None:
         "normalizer": landmarks.normalizer,
         "annotations": checkpoint.digest([pictures.targets.xy, everything.spacing, everything.boxes]),
     }
+    if not checkpoint.best_step(workdir):
+        _log.warning("%s: there is no whole checkpoint, which would say whether the points are still the same", workdir)
     checkpoint.check_meta(workdir, meta)
-    run_folder.check_split(workdir, pictures.rows())
 
 
 def show_augmented(config: ConfigDict, workdir: pathlib.Path, number: int) -> pathlib.Path:

@@ -4,6 +4,7 @@ import csv
 import json
 import pathlib
 import re
+import shutil
 
 import numpy as np
 import pytest
@@ -78,7 +79,7 @@ def test_lists_give_what_the_folder_gives(kind, from_folder, lists, keys, tmp_pa
     assert predictor(given["pictures"][:2]).xy.shape == (2, len(lists["names"]), 2)
 
 
-def test_other_points_are_another_run(lists, keys, tmp_path):
+def test_other_points_are_another_run(lists, keys, tmp_path, caplog):
     """Finished, or stopped before the end."""
 
     def train(**changes):
@@ -89,12 +90,20 @@ def test_other_points_are_another_run(lists, keys, tmp_path):
     for changes, message in (
         ({"points": lists["points"] + 1}, "annotations of this run have changed"),
         ({"normalizer": None}, "normalizer of this run have changed"),
-        ({"pictures": list(map(np.asarray, map(Image.open, lists["pictures"])))}, "pictures are not those that this"),
-        ({"splits": lists["splits"][::-1]}, "pictures are not those that this run began with"),
+        ({"pictures": list(map(np.asarray, map(Image.open, lists["pictures"])))}, "pictures, or their order, are not"),
+        ({"splits": lists["splits"][::-1]}, "pictures, or their order, are not those that this run began"),
+        ({name: lists[name][::-1] for name in ("pictures", "points", "subjects", "splits")}, "or their order, are not"),
     ):
         with pytest.raises(UserError, match=message):
             train(**changes)
     assert train() == result
+    moved = [tmp_path / "moved" / path.name for path in map(pathlib.Path, lists["pictures"])]
+    shutil.copytree(pathlib.Path(lists["pictures"][0]).parent, moved[0].parent)
+    assert train(pictures=moved) == result and "no whole checkpoint" not in caplog.text
+    shutil.move(tmp_path / "checkpoints", tmp_path / "moved")
+    assert train(points=lists["points"] + 1) == result
+    assert "no whole checkpoint, which would say whether the points are still the same" in caplog.text
+    shutil.move(tmp_path / "moved" / "checkpoints", tmp_path)
     (tmp_path / "report.html").unlink()  # as if stopped before the end
     with pytest.raises(UserError, match="annotations of this run have changed"):
         train(points=lists["points"] + 1)

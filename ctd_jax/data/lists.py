@@ -207,7 +207,7 @@ def _numbers(values: Any, name: str, shape: tuple[int, ...], where: Sequence[str
     if values is None:
         return np.full(shape, np.nan)
     try:
-        numbers = np.ma.filled(np.ma.array(values, np.float64), np.nan)
+        numbers = np.array(_unmasked(values), np.float64)
     except (TypeError, ValueError) as error:
         raise UserError(f"{name}: not numbers of the shape {list(shape)} ({error})") from error
     if numbers.shape != shape:
@@ -215,6 +215,13 @@ def _numbers(values: Any, name: str, shape: tuple[int, ...], where: Sequence[str
     for i in np.unique(np.nonzero(np.isinf(numbers))[0]):
         faults.add("not a number", f"{where[i]}: {name} has an infinite number; expected a number, or NaN: unknown")
     return numbers
+
+
+def _unmasked(values: Any) -> Any:
+    """Numbers, in lists of any depth or arrays, with NaN for those that are masked."""
+    if isinstance(values, list | tuple):
+        return [_unmasked(one) for one in values]
+    return np.ma.filled(values.astype(np.float64), np.nan) if isinstance(values, np.ma.MaskedArray) else values
 
 
 def _subjects(subjects: Sequence[Any], images: Sequence[str]) -> tuple[str, ...]:

@@ -258,7 +258,7 @@ def check_judged(
       judging: the splits that it is judged by; None: all but train.
       remedy: what to do; "": for a run that goes on from it.
     """
-    hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned if row[1] != row[0]}
+    hashes, subjects = {row[3] for row in learned}, {splits.plainest(row[1]) for row in learned if _is_told(*row[:2])}
     if not pictures.parts:
         subjects |= _without_domain(learned, set(pictures.sha256))
     judged_there = {
@@ -298,8 +298,14 @@ def _without_domain(learned: Sequence[Sequence[str]], here: set[str]) -> set[str
     return {
         splits.plainest(subject.removeprefix(f"{_domain(image)}/"))
         for image, subject, *_ in learned
-        if subject != image and (not domains or _domain(image) in domains)
+        if _is_told(image, subject) and (not domains or _domain(image) in domains)
     }
+
+
+def _is_told(image: str, subject: str) -> bool:
+    """Whether somebody has said who is on a picture. Else its subject is its own name, which of one with a class map
+    comes after that of its domain."""
+    return subject != image and not subject.endswith(f"/{image}")
 
 
 def _domain(image: str) -> str:

@@ -359,7 +359,7 @@ def best_of_training(workdir: pathlib.Path) -> tuple[Variables, dict[str, Any]]:
         if damaged:
             raise _none_whole(workdir, damaged)
         run, domain = workdir.parent, workdir.name
-        if _found(run) and not _folder(workdir).exists():
+        if any(domain == one["name"] for parent in _opened(run)[0] for one in parent.meta.get("domains") or ()):
             raise UserError(f"{workdir} is the domain {domain} of a run; give --workdir={run} --domain={domain}")
         raise UserError(f"{workdir}: no checkpoint yet; let the run get to its first evaluation")
     for folder, reason in damaged.items():

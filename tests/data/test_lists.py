@@ -152,7 +152,7 @@ def test_what_is_masked_is_unknown():
     hidden[::2, 1] = True
     points = np.ma.masked_array(points_of(), hidden)
     spacing, boxes = np.ma.masked_equal(np.ones((6, 2)), 1), np.ma.masked_equal(np.tile([0, 0, 9, 9.0], (6, 1)), 9)
-    for given in (points, list(points)):
+    for given in (points, list(points), [list(one) for one in points]):
         pictures = lists(points=given, spacing=spacing, boxes=np.ma.masked_array(boxes, True))
         np.testing.assert_array_equal(np.isnan(pictures.targets.xy), hidden)
         assert np.isnan(pictures.everything.spacing).all() and np.isnan(pictures.everything.boxes).all()

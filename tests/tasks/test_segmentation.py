@@ -486,7 +486,7 @@ def test_corrected_class_maps_are_kept(folder_run, cli, tmp_path):
         path.write_bytes(content)
         code, said, error = cli(*command)
         assert (code, said) == (2, "") and error.count("error: ") == 1
-        assert f"{path} is there already and not as `predict` wrote it, so it may have corrections" in error
+        assert f"{path} is there already, and nothing in it says that it is as `predict` wrote it" in error
         assert {p: p.read_bytes() for p in out.iterdir()} == before | {path: content}
 
 

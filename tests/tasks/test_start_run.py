@@ -300,6 +300,7 @@ def test_whom_a_run_knows(run, pictures, tmp_path, change, known):
         ([("hands/a.png", "hands/person_00000", ""), ("faces/b.png", "faces/person_00001", "here")], False),
         ([("faces/person_00000", "faces/person_00000", "")], False),  # nobody has said whose picture it is
         ([("person_00000", "person_00000", "")], False),
+        ([("heads/0.png", "person_00000/heads/0.png", "")], False),  # nor of a class map, after its domain
     ],
 )
 def test_people_of_several_domains_are_known_without_them(run, pictures, learned, known):

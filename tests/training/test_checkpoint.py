@@ -25,13 +25,13 @@ def state(number):
     )
 
 
-def write(folder, errors):
+def write(folder, errors, meta=META):
     """A run with a checkpoint for each step -> validation error; the paths of those that stay."""
     folder.mkdir(exist_ok=True)
     (folder / "config.json").write_text(json.dumps(ft.get_config().to_dict()))
     with checkpoint.manager(folder) as checkpoints:
         for number, error in errors.items():
-            checkpoint.save(checkpoints, number, state(number), META, error)
+            checkpoint.save(checkpoints, number, state(number), meta, error)
         checkpoints.wait_until_finished()
     return folder
 
@@ -125,11 +125,14 @@ def test_no_checkpoint_yet(run, tmp_path):
 
 
 def test_the_folder_of_a_domain_is_no_run(tmp_path, monkeypatch):
-    write(tmp_path / "both", {1: 0.5})
+    write(tmp_path / "both", {1: 0.5}, META | {"domains": [{"name": "faces"}]})
     shutil.copytree(tmp_path / "both", tmp_path / "both" / "faces", ignore=shutil.ignore_patterns("checkpoints"))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="both/faces is the domain faces of a run; give --workdir=both --domain=faces"):
         checkpoint.best(pathlib.Path("both/faces"))
+    (tmp_path / "both" / "faces").rename(tmp_path / "both" / "later")  # a run inside of another
+    with pytest.raises(UserError, match="later: no checkpoint yet"):
+        checkpoint.best(tmp_path / "both" / "later")
 
 
 def test_annotations_of_a_finished_run_are_compared(three):

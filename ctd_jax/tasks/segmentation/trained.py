@@ -194,8 +194,8 @@ class Folder(writer.Writer):
         for path in progress(there, "looking at the class maps that are there", len(there)):
             if not _as_written(path):
                 raise UserError(
-                    f"{path} is there already and not as `predict` wrote it, so it may have corrections; move it, or "
-                    "give another --out"
+                    f"{path} is there already, and nothing in it says that it is as `predict` wrote it (older versions "
+                    "did not say so), so it may have corrections; move it, or give another --out"
                 )
 
     def add(self, given: Given, batch: Done) -> None:
