@@ -12,7 +12,7 @@ configs/default.py.
 What to expect of `own`, from one training each (docs/results.md has more):
 
 * 120 labelled cephalograms, 256 pixels, 2400 steps, 47 minutes on two CPU cores: on test, a mean error of 1.32 mm on
-  test1 and 1.65 mm on test2. At their full size and in an hour, with --config.data.image_size=400
+  test1 and 1.65 mm on test2. At their full size and in 61, with --config.data.image_size=400
   --config.train.steps=1100, 1.23 and 1.53 mm. The truth is the mean of two observers, who are 2.36 and 1.51 mm apart.
 * 25 labelled cephalograms, 256 pixels, 210 steps, fewer than `own` chooses, six minutes: 1.77 mm and 2.02 mm.
 * Faces of FG-NET, 112 pixels and 400 steps, fewer than `own` chooses: on test 4.2 % of the distance of the outer eye
