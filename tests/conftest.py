@@ -36,13 +36,13 @@ import tiny  # noqa: E402
 
 from ctd_jax import lock  # noqa: E402
 
-RUNS = {"finished_run", "sure_run"}  # fixtures that train: what uses them is slow
+SLOW = {"finished_run", "sure_run", "browser"}  # fixtures that train, or open a browser: what uses them is slow
 MAX_RESIDENT = 2**31  # bytes of a process that runs tests; beyond it, what JAX has compiled is forgotten
 
 
 def pytest_collection_modifyitems(items):
     for item in items:
-        if RUNS.intersection(item.fixturenames):
+        if SLOW.intersection(item.fixturenames):
             item.add_marker(pytest.mark.slow)
 
 

@@ -145,6 +145,7 @@ command.run(lambda: [print("line", i) for i in range(100_000)], "")
 """
 
 
+@pytest.mark.slow
 def test_who_reads_the_output_may_leave():
     repo = pathlib.Path(__file__).parents[1]
     with subprocess.Popen([sys.executable, "-c", READER], cwd=repo, stdout=-1, stderr=-1) as process:

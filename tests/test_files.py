@@ -127,6 +127,7 @@ def writes_by_itself(call: ast.Call) -> bool:
     return opens or (name in ("write_text", "write_bytes") and receiver != "files")
 
 
+@pytest.mark.slow
 def test_every_file_is_written_here():
     """But what grows by a line and is cut to whole ones when it continues (log.csv, a rater's journal, what predict has
     done), what is unpacked for a moment, and an address that only its owner can read from its first byte on."""

@@ -178,7 +178,7 @@ def change_data(whole: Whole, before: pathlib.Path, run: pathlib.Path) -> None:
     shutil.copytree(before, run)
     was, table = contents(run), (whole.data / "landmarks.csv").read_bytes()
     changes = {
-        "images/001.png": ((whole.data / "images" / "002.png").read_bytes(), "the pictures, or their order, are not those"),
+        "images/001.png": ((whole.data / "images" / "002.png").read_bytes(), "pictures, or their order, are not those"),
         "landmarks.csv": (re.sub(rb"[.]\d", b".5", table), "have changed since it began"),
     }
     for name, (content, message) in changes.items():

@@ -66,6 +66,7 @@ def test_it_sees_a_gown_a_mortarboard_and_a_uniform_on_a_portrait(imagenet, feat
     np.testing.assert_allclose(found, golden["published/portrait"], atol=1e-3)
 
 
+@pytest.mark.slow
 @needs_weights
 def test_the_teacher_of_imagenet_is_its_package(imagenet):
     assert imagenet.trained

@@ -84,6 +84,7 @@ def test_vggface2(form, tmp_path, capsys):
     np.testing.assert_allclose(fed, want if is_matconvnet else want[::-1], rtol=1e-6)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write",
     [
@@ -138,6 +139,7 @@ def test_torchvision_is_recognised(case, tmp_path):
     assert meta["input"] == {"channels": "RGB", "scale": 255.0, "mean": mean, "std": std}
 
 
+@pytest.mark.slow
 def test_the_published_width_and_number_of_classes():
     """The shapes alone say it: 41,136,167 parameters with VGGFace2's 8631 classes."""
     shapes = resnet_shapes([3, 4, 6, 3], True, classes=8631, width=64)
@@ -203,6 +205,7 @@ def others():
     }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", others())
 def test_another_network_is_named(name, tmp_path):
     arrays, message, converters = others()[name]

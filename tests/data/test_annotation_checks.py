@@ -279,6 +279,7 @@ def test_real_labels_are_not_warned_of(real, said):
     assert said(*real) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [swapped, exchanged])
 def test_errors_planted_in_real_labels_are_found(real, said, change):
     if change is exchanged and not real[0].landmarks.flip_order:

@@ -139,6 +139,7 @@ def test_scale_and_shift_as_jax_has_them():
         np.testing.assert_allclose(augment.move_picture(one, picture), want, atol=1e-2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{"scale": 0.25}, {"shift": 0.1}, {"rotation": 40.0}, {"aspect": 0.3}, ALL_PLACES])
 def test_a_blob_moves_with_its_landmark(options):
     pictures, xy = moved(64, **options)
@@ -177,6 +178,7 @@ def test_points_by_hand():
     np.testing.assert_allclose(half_size, [15.5 + 0.5 + 3.2, 20.5], atol=1e-6)
 
 
+@pytest.mark.slow
 def test_how_often_and_how_far():
     """Over 4000 keys: half are mirrored; every number fills its range, and none depends on another."""
     options = {"flip": 0.5, "scale": 0.25, "shift": 0.1, "rotation": 30.0, "aspect": 0.2}
@@ -204,6 +206,7 @@ def test_how_often_and_how_far():
     assert np.abs(np.corrcoef(columns.T) - np.eye(6)).max() < 0.06
 
 
+@pytest.mark.slow
 def test_a_picture_as_scipy_moves_it():
     picture = noisy()
     for one in drawn(20, flip=0.5, scale=0.3, shift=0.2, rotation=180.0, aspect=0.3):
@@ -236,6 +239,7 @@ def test_one_map_for_points_and_heatmaps_of_another_resolution():
         np.testing.assert_allclose(found, augment.move_points(one, jnp.asarray(XY), SIZE), atol=0.6)
 
 
+@pytest.mark.slow
 def test_back_and_from_one_frame_into_another():
     one, other = drawn(2, seed=4, **ALL_PLACES)
     in_one = augment.move_points(one, jnp.asarray(XY), SIZE)

@@ -272,6 +272,7 @@ def test_test1_is_not_test10():
     assert pictures.splits_called("nothing") == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pictures", "batch_size"), [(1, 1), (13, 1), (1, 4), (3, 4), (4, 4)])
 @pytest.mark.parametrize("domains", [(), ("a", "b")])
 def test_batches_of_one_and_sets_of_less_than_one_batch(pictures, batch_size, domains):

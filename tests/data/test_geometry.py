@@ -51,6 +51,7 @@ def test_nothing_is_squeezed(width, height):
     assert (edges >= -0.5 - 1e-9).all() and (edges <= 95.5 + 1e-9).all()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("width", "height"), SIZES)
 @pytest.mark.parametrize("stride", [2, 4])
 def test_coordinates_come_back(width, height, stride):

@@ -293,6 +293,7 @@ def test_what_is_drawn_moves_nothing_else(pair, teacher_file, caplog):
     np.testing.assert_array_equal(plain.augmented(batch, keys)[0], drawn.augmented(with_raters, keys)[0])
 
 
+@pytest.mark.slow
 def test_other_raters_are_another_run(pair, teacher_file):
     drawn = task(pair, teacher_file, ["one", "two"], data__raters="draw")
     assert drawn.meta["annotations"] != task(pair, teacher_file, ["one", "two"]).meta["annotations"]

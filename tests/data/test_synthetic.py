@@ -32,6 +32,7 @@ def test_in_a_clinic_faces_are_nearer_and_turned_less(drawn):
     assert clinic_width > 1.15 * width and clinic_spread < 0.75 * spread and clinic_aside < 0.6 * aside
 
 
+@pytest.mark.slow
 def test_nobody_wears_glasses_in_a_clinic(monkeypatch):
     worn = []
     monkeypatch.setattr(painting, "_glasses", lambda *_: worn.append(True))
@@ -42,6 +43,7 @@ def test_nobody_wears_glasses_in_a_clinic(monkeypatch):
     assert not worn
 
 
+@pytest.mark.slow
 def test_shapes_and_order(drawn):
     n = PEOPLE * SHOTS
     assert drawn["pictures"].shape == (n, SIZE, SIZE, 3) and drawn["pictures"].dtype == np.uint8

@@ -102,6 +102,7 @@ def test_blocks_find_what_one_finds(faces, monkeypatch):
     assert len(few.pairs) == 3 and few.counts == whole.counts
 
 
+@pytest.mark.slow
 def test_no_drawn_people_are_twins():
     drawn = [kind.draw(range(40), 1, size=64, seed=1)["pictures"] for kind in synthetic.KINDS.values()]
     shown = [picture for of_kind in drawn for picture in of_kind]
@@ -110,6 +111,7 @@ def test_no_drawn_people_are_twins():
     assert not find(shown, ["train"] * len(shown)).pairs
 
 
+@pytest.mark.slow
 def test_many_are_compared_block_by_block(monkeypatch):
     """A thousand that all have the same large shapes, so that every pair is looked at closely: two blocks, so three
     comparisons, one for each pair of blocks."""
@@ -270,6 +272,7 @@ def test_ceph_isbi2015(ceph):
     assert dict(found.counts) == {("train", "test1", False): 20, ("test1", "test1", False): 3}
 
 
+@pytest.mark.slow
 def test_our_cephalogram_split_has_none_across(ceph):
     table, small = ceph
     given = split_file.read(pathlib.Path(__file__).parents[2] / "experiments" / "splits" / "ceph_isbi2015.csv")

@@ -296,6 +296,7 @@ def test_every_part_of_a_batch_has_the_same_shares(drawn):
     np.testing.assert_array_equal(labelled.reshape(20, 4), [want[n] for n in range(20)])
 
 
+@pytest.mark.slow
 def test_the_order_resumes(drawn):
     whole = list(itertools.islice(drawn.training_batches(start=0, **SIZES, seed=1), 9))
     rest = list(itertools.islice(drawn.training_batches(start=6, **SIZES, seed=1), 3))

@@ -131,6 +131,7 @@ def same_keys(folder, name):
     assert keys(found) == keys(known)
 
 
+@pytest.mark.slow
 def test_demo(run, trained):
     folder = run("demo", "--labels=8", file="demo_8")
     same_files(folder, "demo_8")
@@ -165,6 +166,7 @@ def test_fsf_ld(run, trained, monkeypatch):
     assert kept == {f"teacher-{kind}-test-seed{seed}" for kind in ("heatmaps", "multi-task") for seed in (0, 1)}
 
 
+@pytest.mark.slow
 def test_multidomain(run, trained, tmp_path):
     domains = {line["domain"]: ["background", "inside"] for line in table(HERE / "multidomain.csv")}
     (tmp_path / "classes.json").write_text(json.dumps(domains))
@@ -235,6 +237,7 @@ def test_teachers(run, trained, monkeypatch):
         assert level["minus_imagenet"]["difference"] == pytest.approx(level["error"] - imagenet)
 
 
+@pytest.mark.slow
 def test_teachers_on_val_alone(run, trained, monkeypatch, capsys):
     folder = teachers(run, trained, monkeypatch, "--seeds=0", "--labels=10", "--steps=100", "--size=64")
     assert len(trained) == 3 * 4 * 3

@@ -86,6 +86,7 @@ def lines(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_points_go_out_and_come_back_in_pixels_of_the_picture(run, tmp_path):
     """Dots that are found, moved by (3, 4) px: 5 px, or (1.5, 1) mm at 0.5 x 0.25 mm a pixel."""
     write_dots(tmp_path / "dots")
@@ -140,6 +141,7 @@ def test_a_finished_run_is_not_repeated_and_lines_of_other_calls_stay(run, tmp_p
     assert len(lines(tmp_path / "landmarker.csv")) == 2 and set(result) == {"2", "all"}
 
 
+@pytest.mark.slow
 def test_the_difference_from_ours_is_paired(run, tmp_path, capsys):
     """Ours are 10 px wrong, landmarker 5, at the same pictures."""
     write_dots(tmp_path / "dots")

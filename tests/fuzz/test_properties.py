@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as some
 from scipy.spatial.distance import cdist
@@ -26,6 +27,7 @@ PIXELS = some.integers(-(10**6), 10**6).map(lambda thousandths: thousandths / 10
 # ---------------------------------------------------------------- csv
 
 
+@pytest.mark.slow
 @several
 @given(TEXT)
 def test_a_cell_is_no_formula_and_comes_back(text):

@@ -181,6 +181,7 @@ def test_shrinkage_of_repeated_singular_values_has_a_finite_gradient(features):
     assert np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_decay_of_weights_by_hand():
     params = {"a": jnp.float32([3, 1]), "b": {"c": jnp.bfloat16([[2]])}}
     start = {"a": jnp.float32([1, 1]), "b": {"c": jnp.bfloat16([[-1]])}}

@@ -53,6 +53,7 @@ def test_finite_in_the_corners(features):
     assert np.isfinite(value) and np.isfinite(slope).all()
 
 
+@pytest.mark.slow
 def test_bfloat16_is_computed_in_float32():
     features = jnp.bfloat16(draw("constraints/student", (6, 5)))
     half = constraints.supervised_contrastive(features, LABELS, temperature=0.07)

@@ -35,6 +35,7 @@ def test_heatmap_mse_of_a_hand_calculation():
     np.testing.assert_allclose(supervised.heatmap_mse(heatmaps, jnp.zeros_like(heatmaps), mask), [2.5])
 
 
+@pytest.mark.slow
 def test_masked_landmarks_get_no_gradient(batch):
     heatmaps, true_heatmaps, mask = batch
     gradient = jax.grad(lambda h: supervised.heatmap_mse(h, true_heatmaps, mask).sum())(heatmaps)

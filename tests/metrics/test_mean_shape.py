@@ -136,6 +136,7 @@ def test_shared_cases(case, text, tmp_path, monkeypatch):
     assert text in report.console(found)
 
 
+@pytest.mark.slow
 def test_millimetres_of_one_picture_do_not_head_the_report(tmp_path, monkeypatch):
     found = evaluated("spacing_in_one_test_picture_only", tmp_path, monkeypatch)
     assert "Mean error (ME), 1 of 4 pictures " in report.console(found)
@@ -144,6 +145,7 @@ def test_millimetres_of_one_picture_do_not_head_the_report(tmp_path, monkeypatch
     assert f"lie on average <b>{found['me_px']:.2f} px</b>" in page
 
 
+@pytest.mark.slow
 def test_only_annotated_pictures_count_as_trained_on(tmp_path, monkeypatch):
     found = evaluated("half_of_train_unlabelled", tmp_path, monkeypatch)
     with (CASES / "half_of_train_unlabelled" / "landmarks.csv").open(encoding="utf-8") as file:

@@ -82,6 +82,7 @@ def test_interval_of_clusters_matches_a_loop():
         assert got[key]["p"] == pytest.approx(p[i])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("people", [5, 40])
 def test_coverage_where_nothing_differs(people):
     """200 data sets of people whose pictures differ together, no method being better: about 95 % of the intervals hold

@@ -12,6 +12,7 @@ from ctd_jax.models import layers
 from ctd_jax.models.batch_norm import BatchNorm, batch_norm
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("train", [True, False])
 def test_batch_norm_is_that_of_flax(train):
     """Result, gradients of the picture, of scale and of bias, and the statistics that it leaves."""
@@ -41,6 +42,7 @@ def test_batch_norm_is_that_of_flax(train):
     assert (np.abs(left["mean"] - start["batch_stats"]["mean"]).max() > 0.1) == train
 
 
+@pytest.mark.slow
 def test_training_keeps_one_map_for_a_batch_norm():
     """Eight products, batch norms and ReLUs of a map of 4 MiB: of each the product and the result are kept, and of
     Flax's the difference from the mean too."""

@@ -13,6 +13,7 @@ from ctd_jax.models import encoder
 B, H, W = 2, 224, 128
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", models.ENCODERS)
 def test_the_contract(name):
     net = models.build_encoder(name, num_outputs=7)

@@ -243,6 +243,7 @@ def test_landmark_net(name):
         models.weight_file.match(variables[kind]["encoder"], teacher[kind], "student")
 
 
+@pytest.mark.slow
 def test_bfloat16_activations_keep_float32_parameters_and_heatmaps():
     net = models.build(CONFIG, encoder={"name": "mobilefacenet"}, num_landmarks=5, dtype=jnp.bfloat16)
     variables = shapes(net, 1, 64, 64, 3)

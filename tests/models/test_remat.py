@@ -54,6 +54,7 @@ def gradient(net, *, remat):
     return jax.grad(loss), net.init(jax.random.key(0), X, train=False)["params"]
 
 
+@pytest.mark.slow
 def test_a_block_that_the_network_names_is_computed_again():
     grads, times = [], []
     for remat in (False, True):

@@ -10,6 +10,7 @@ from report_files import LOG, MEASUREMENTS, make_run, written
 from ctd_jax.report import overlays, tables
 
 
+@pytest.mark.slow
 def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
     summary = make_run(tmp_path, splits=("test1", "test2"))
     shown = written(tmp_path).text
@@ -31,6 +32,7 @@ def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
     assert "not a medical device" in shown
 
 
+@pytest.mark.slow
 def test_the_headline_says_whether_the_mean_shape_is_beaten(tmp_path):
     summary = make_run(tmp_path)
     landmarks = {name: one | {"n_train": 5} for name, one in summary["per_landmark"].items()}
@@ -42,6 +44,7 @@ def test_the_headline_says_whether_the_mean_shape_is_beaten(tmp_path):
     assert 0 < page.text.index(sentence) < page.text.index("Best, median and worst pictures")
 
 
+@pytest.mark.slow
 def test_the_first_row_has_the_best_the_median_and_the_worst_picture(tmp_path):
     make_run(tmp_path)
     shown = re.findall(r"(Best|Median|Worst) ?: error ([\d.]+)", written(tmp_path).text)
@@ -50,6 +53,7 @@ def test_the_first_row_has_the_best_the_median_and_the_worst_picture(tmp_path):
     assert errors[0] == min(errors) and errors[2] == max(errors) and errors[0] < errors[1] < errors[2]
 
 
+@pytest.mark.slow
 def test_the_foot_of_a_perpendicular_is_drawn_in_millimetres(tmp_path, monkeypatch):
     """A pixel is five times as high as it is wide."""
     drawn = []
@@ -105,6 +109,7 @@ def test_few_measurements_have_a_page(tmp_path, run, expected):
     assert expected in written(tmp_path).text
 
 
+@pytest.mark.slow
 def test_page_needs_nothing_else(tmp_path):
     make_run(tmp_path)
     shown = written(tmp_path)
@@ -126,6 +131,7 @@ def test_names_are_escaped(tmp_path):
     assert "<script>alert(1)</script>.png" in shown.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("run", "found", "not_found"),
     [
@@ -146,6 +152,7 @@ def test_runs_of_all_kinds_have_a_page(tmp_path, run, found, not_found):
     assert not_found not in shown
 
 
+@pytest.mark.slow
 def test_subjects_seen_in_training_are_told(tmp_path):
     """Those of val, of which one has another picture in train."""
     make_run(tmp_path)

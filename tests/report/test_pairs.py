@@ -30,6 +30,7 @@ def test_twins_are_shown_side_by_side(tmp_path):
     assert text in written(tmp_path).text
 
 
+@pytest.mark.slow
 def test_twins_of_a_domain_that_is_helped_have_its_own_names(tmp_path):
     make_run(tmp_path)
     (tmp_path / "twins.csv").write_text(TWINS + "few/t2.png,train,t1,few/images/3.png,test,s1,0.99")

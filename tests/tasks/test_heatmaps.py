@@ -30,6 +30,7 @@ def test_draw_by_hand():
     assert maps[0, 3, 0] == pytest.approx(np.exp(-(3**2 + 2**2) / 8))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sigma", [0.7, 1.5, 3.0])
 def test_draw_is_the_formula(sigma):
     cell = np.random.default_rng(0).uniform(-1, CELLS, (7, 2))

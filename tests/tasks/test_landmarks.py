@@ -37,6 +37,7 @@ def test_the_student_starts_as_the_teacher(teacher_file):
     np.testing.assert_allclose(constraints.encoder_distance(student["encoder"], teacher["encoder"]), 0, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
     variables, meta = models.weight_file.load(teacher_file)
     names = set(variables["params"])
@@ -140,6 +141,7 @@ def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
     assert {k for k in old if old[k] != new[k]} == {key}
 
 
+@pytest.mark.slow
 def test_a_run_on_boxes_is_one_where_any_training_picture_has_a_box(teacher_file):
     """The others are seen as a whole, and so may be those of `Predictor`."""
     config = tiny.config(teacher_file)

@@ -123,6 +123,7 @@ def test_the_head_of_mobilefacenet_is_its_embedding(loss):
     assert found["encoder"]["embedding_conv"]["kernel"].shape[-1] == 128
 
 
+@pytest.mark.slow
 def test_a_head_behind_another_layer_stays_behind():
     """EfficientNet-Lite0's classifier does not read the encoder's mean, which people are told apart by."""
     task = make_task(model__encoder="efficientnet_lite0", data__image_size=64)

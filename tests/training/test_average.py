@@ -75,6 +75,7 @@ def test_several_steps_without_the_host_average_as_single_ones():
     chex.assert_trees_all_close(train(step.several, rows, 1)[-1], train(None, {"picture": PICTURES}, 4)[-1], rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_what_does_not_learn_is_not_averaged_and_what_does_not_change_stays_to_the_bit(teacher_file):
     task = tiny.task(teacher_file, fe)
     variables = jax.device_get(task.init(0))

@@ -14,6 +14,7 @@ REPO = pathlib.Path(__file__).parents[2]
 CODE = "from ctd_jax import command; import jax; command.run(jax.devices, '')"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("platform", ["cuda", "quantum"])
 def test_a_device_that_is_not_there(platform):
     environment = os.environ | {"JAX_PLATFORMS": platform}

@@ -182,6 +182,7 @@ with open("/proc/self/status") as file:  # ru_maxrss is also of the process that
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(memory.in_use() is None, reason="no glibc, or one before 2.33")
 def test_a_step_gets_the_memory_of_the_last_one_though_small_things_came_between():
     with_pocket, without = (
