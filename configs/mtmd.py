@@ -5,10 +5,10 @@ supervised contrastive term on the encoder's output (Boutillon et al. 2021, arXi
     python -m ctd_jax.main --config=configs/mtmd.py --config.data.root=DIR
 
 DIR is a folder with segmentation.csv, classes.json, pictures and class maps; without it two anatomies are drawn.
-The schemes that it is compared with: one network per domain, --config.data.domains="('NAME',)"; joint,
---config.domains.norm=False --config.domains.heads=False, and so on; without the contrastive term,
---config.constraints.contrastive.weight=0; with the multi-scale one of the follow-up (arXiv 2207.13502),
---config.constraints.contrastive.layers="('encoder','level1','level2','level3')".
+The schemes that it is compared with: one network per domain, --config.data.domains="('NAME',)"
+--config.constraints.contrastive.weight=0, as a folder of one domain needs it too; joint, --config.domains.norm=False
+--config.domains.heads=False, and so on; without the contrastive term, its weight 0; with the multi-scale one of the
+follow-up (arXiv 2207.13502), --config.constraints.contrastive.layers="('encoder','level1','level2','level3')".
 """
 
 from ml_collections import ConfigDict

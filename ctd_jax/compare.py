@@ -34,7 +34,7 @@ import logging
 import math
 import pathlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from absl import flags
@@ -102,8 +102,10 @@ def main() -> None:
     run = next((path for path in paths if path.is_dir()), None)
     a, b = map(metrics.read_predictions, tables)
     a = paired.aligned(a, b, (str(paths[0]), str(paths[1])))
-    result = paired.difference([a], [b], **_settings(run))
-    shape = _mean_shape(run) if run else {}
+    settings = _settings(run)
+    result = paired.difference([a], [b], **settings)
+    shapes = [_mean_shape(path, settings) for path in paths]
+    shape = next(filter(None, shapes), {})
     result["mean_shape"] = {} if "n_left_out" in result else shape
     if result["n_subjects"] < 2:
         _log.warning("there is only one subject, which says nothing about others: no interval and no p-value")
@@ -117,8 +119,8 @@ def main() -> None:
     _write({"a": _paths[0], "b": _paths[1]} | result)
     warnings = [
         f"{name} is no better than the mean shape of its training labels."
-        for name, mean_shape in zip("AB", map(_mean_shape, paths), strict=True)
-        if mean_shape and not mean_shape["beaten"]
+        for name, of_run in zip("AB", shapes, strict=True)
+        if not of_run.get("beaten", True)
     ]
     print("\n".join([*warnings, f"A  {paths[0]}", f"B  {paths[1]}", "", report.comparison(result)]))
 
@@ -185,9 +187,16 @@ def _say_of_others(tools: Sequence[str]) -> None:
     print("\n".join([*taken, *([""] if taken else []), report.other_tools.text(content)]))
 
 
-def _mean_shape(path: pathlib.Path) -> dict[str, Any]:
-    """The errors of the mean shape in metrics.json of a run; empty for a table, and for a run of an older version."""
-    return _result(path).get("mean_shape", {}) if (path / "metrics.json").exists() else {}
+def _mean_shape(path: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What `mean_shape.summarize` says of a run; empty for a table, and for a run of an older version."""
+    from ctd_jax import metrics
+    from ctd_jax.metrics import mean_shape
+
+    table = path / "mean_shape.csv"
+    if not table.exists():
+        return {}
+    network, baseline = map(metrics.read_predictions, (_table(path), table))
+    return mean_shape.summarize(network, baseline, settings)
 
 
 def _result(run: pathlib.Path) -> dict[str, Any]:
@@ -218,7 +227,7 @@ def _two_landmarks() -> tuple[str, str] | None:
     """Those of --normalizer; None: not given."""
     if not _NORMALIZER.value:
         return None
-    if len(_NORMALIZER.value) != 2:
+    if not len(_NORMALIZER.value) == len(set(_NORMALIZER.value)) == 2:
         raise UserError(f"--normalizer: expected two landmarks, a,b, found {','.join(_NORMALIZER.value)}")
     first, second = _NORMALIZER.value
     return first, second

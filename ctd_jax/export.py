@@ -185,8 +185,9 @@ def _metadata(workdirs: list[pathlib.Path], network: "Trained", size: int, b: An
         "size": size,
         "grey_unit": "which values become 0 and 255 in pictures of more than 8 bits, of whole numbers (integer) or "
         "fractions (float); a kind that is not there was not seen in training",
-        "frame": "the square about the middle of the picture, or of its box where boxes is true, whose side is the "
-        "longer one x (1 + 2 margin), scaled to size x size pixels; black where there is no picture",
+        "frame": "the square about the middle of the picture, whose side is the longer one; where boxes is true, about "
+        "that of the picture's box, if it has one, and the side is the box's longer one x (1 + 2 margin). Scaled to "
+        "size x size pixels; black where there is no picture",
         "input": {formats.INPUT: {"shape": [str(b), size, size, 3], "dtype": "uint8", "unit": "RGB, 0 to 255"}},
         "output": {
             name: {"shape": [str(b), *shape], "dtype": "float32", "unit": unit}

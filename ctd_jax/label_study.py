@@ -1,15 +1,18 @@
 """The study of `learning_curve`: methods that are trained with several numbers of labelled pictures."""
 
+import itertools
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from ctd_jax import files, report, training_run
-from ctd_jax.config import check_config, config_hash, load_config
-from ctd_jax.data import splits
+from ctd_jax.config import check_config, config_hash, differences, load_config
+from ctd_jax.data import Points, SplitPictures, splits
 from ctd_jax.errors import UserError
+from ctd_jax.metrics import Predictions, paired
 from ctd_jax.study import CHOOSING_SEED, Line, Run, Study, Trial
 
 
@@ -35,7 +38,7 @@ class LabelStudy(Study[Method, str]):
         self._best: dict[str, Run] = {}  # of each method, among the runs that are compared
 
     def check(self, grids: Mapping[str, Sequence[str]], budgets: Sequence[int], choose_at: int) -> None:
-        """Finds what is wrong with any method or number of labels before the first run.
+        """Finds what is wrong with any method or number of labels, or differs between methods, before the first run.
 
         Args:
           grids: settings of each method.
@@ -45,7 +48,14 @@ class LabelStudy(Study[Method, str]):
         Raises:
           UserError: a message that begins with the method's name.
         """
+        for one, two in itertools.combinations(grids, 2):
+            if not differences(self._configured(one, ""), self._configured(two, "")).keys() - {"name"}:
+                raise UserError(
+                    f"{two}: but for its name and its grid it is the same as {one}; leave one out, or write what only "
+                    "one of them is to have into a file of its own, not into --config.KEY=VALUE"
+                )
         tried = sorted({*budgets, choose_at}, key=lambda budget: budget or float("inf"))
+        known: dict[str, Predictions] = {}
         for name, grid in grids.items():
             try:
                 for setting in grid:
@@ -66,6 +76,9 @@ class LabelStudy(Study[Method, str]):
                 raise UserError(
                     f"--budgets has {len(pictures.split('train'))} and all, which are the same pictures; leave one out"
                 )
+            known[name] = _pictures(pictures, config.eval.split)
+            first = next(iter(known))
+            paired.aligned(known[name], known[first], (name, first))
 
     def compare(
         self,
@@ -144,6 +157,18 @@ class LabelStudy(Study[Method, str]):
         helping = self._configured(run.cells["method"], run.cells["setting"]).data.helping
         rows = splits.read(run.workdir / "split.csv")
         return sum(split == "train" and image.split("/")[0] not in helping for image, _, split, _ in rows)
+
+
+def _pictures(pictures: SplitPictures[Points], judged: str) -> Predictions:
+    """What all methods have in common, as a table: the pictures of train, val and the splits that are `judged`, and the
+    points of the last."""
+    tested, split_of = pictures.splits_called(judged), np.array(pictures.split_of)
+    rows = np.flatnonzero(np.isin(split_of, ["train", "val", *tested]))
+    part = pictures.everything.take(rows)
+    names = [f"{image} of {split}" for image, split in zip(part.images, split_of[rows], strict=True)]
+    xy = np.where(np.isin(split_of[rows], tested)[:, None, None], part.targets.xy, np.nan)
+    landmarks = part.targets.landmarks.names
+    return Predictions.from_points(names, part.subjects, landmarks, xy, true_xy=xy, spacing=part.spacing)
 
 
 def _error(run: Run) -> float:

@@ -3,7 +3,8 @@
     python -m ctd_jax.learning_curve --configs=ft,ctd_ed,scratch --budgets=10,25,50,100,all --seeds=3 \\
         --config.data.root=DIR --config.teacher.weights=FILE --out=runs/curve
 
-Each method is a configuration: a name in configs/, or FILE.py:variant. Every --config.KEY=VALUE holds for all of them.
+Each method is a configuration: a name in configs/, or FILE.py:variant. Every --config.KEY=VALUE holds for all of them,
+but for a method whose `grid` has the KEY.
 
 1. Choosing: what a configuration's `grid` lists is tried on val, with one number of labels (--choose_at) and a seed
    of its own; the best setting is kept. The grids must be of one size: no method is tuned more than another.
@@ -21,6 +22,7 @@ commands; its folder is in runs/METHOD/.
 """
 
 import contextlib
+import logging
 import pathlib
 
 from absl import flags
@@ -50,7 +52,12 @@ OF_THE_STUDY = {  # keys that differ from run to run -> what says their values
     "data.budget": "--budgets=N,N,... gives the numbers of labels",
     "data.budget_seed": "it is the seed of each run",
 }
-NOT_CHOSEN = OF_THE_STUDY | {"eval.split": "settings are chosen on val"}  # keys that a grid can't have -> why
+NOT_CHOSEN = (  # keys that a grid can't have -> why
+    OF_THE_STUDY
+    | {"eval.split": "settings are chosen on val"}
+    | dict.fromkeys(("data.root", "data.split", "data.train_split", "data.seed"), "all settings have the same pictures")
+)
+_log = logging.getLogger("ctd_jax.learning_curve")  # also where __name__ is __main__
 _overrides: list[str] = []
 
 
@@ -97,6 +104,8 @@ def _methods() -> dict[str, tuple[str, ConfigDict]]:
         config = load_config(file, _overrides)
         if not tasks.of(config).finds_landmarks:
             raise UserError(f"--configs: {file} finds no landmarks; give configurations that do")
+        if config.name in ("", "..") or pathlib.Path(config.name).name != config.name:
+            raise UserError(f"--configs: {file} has name {config.name!r}; expected one that a folder can have")
         if config.name in methods:
             raise UserError(f"--configs: {file} and {methods[config.name][0]} are both named {config.name}")
         methods[config.name] = file, config
@@ -110,10 +119,10 @@ def _budget(text: str) -> int:
 
 
 def _check_grids(grids: dict[str, tuple[str, ...]]) -> None:
-    for name, grid in grids.items():
-        for key in (change.partition("=")[0] for setting in grid for change in setting.split()):
-            if key in NOT_CHOSEN:
-                raise UserError(f"the grid of {name} has {key}: {NOT_CHOSEN[key]}; leave it out")
+    keys = {name: {change.partition("=")[0] for change in " ".join(grid).split()} for name, grid in grids.items()}
+    for name, chosen in keys.items():
+        for key in sorted(chosen & NOT_CHOSEN.keys()):
+            raise UserError(f"the grid of {name} has {key}: {NOT_CHOSEN[key]}; leave it out")
     sizes = {name: len(grid) for name, grid in grids.items()}
     if len(set(sizes.values())) > 1:
         raise UserError(
@@ -121,6 +130,10 @@ def _check_grids(grids: dict[str, tuple[str, ...]]) -> None:
             + ", ".join(f"{name} {size}" for name, size in sizes.items())
             + "; even out `config.grid` in their files, or choose nothing: --config.grid=()"
         )
+    for name, chosen in keys.items():
+        for key in sorted(chosen & {override.partition("=")[0] for override in _overrides}):
+            _log.warning("the grid of %s has %s, so that --config.%s does not hold for it; --config.grid=() chooses "
+                         "nothing", name, key, key)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,7 +5,8 @@
 
 Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. The list is
 random, because in our trials choosing gained 1 % on the mean (docs/results.md), and because only on random pictures can
-you read off how wrong the run is on new ones. `ctd-jax review` begins with the same list, where one rater reviews.
+you read off how wrong the run is on new ones. `ctd-jax review` begins with the same list, where one rater reviews; not
+with that of several runs, or of another --seed or --share.
 
 With --order=error the network looks at the pictures. Most of the list are then those on which it is probably most
 wrong, that are unlike each other and unlike what it was trained on. What tells the error: the calibrated radius of the
@@ -82,7 +83,7 @@ def _list(root: pathlib.Path, workdirs: list[pathlib.Path], out: pathlib.Path) -
     if _ORDER.value == "random":
         if _SHARE.value is not None or _BOXES.value:
             raise UserError(f"--{'share' if _BOXES.value is None else 'boxes'} goes with --order=error; add it")
-        _write(listing.drawn(found, number=_N.value, seed=_SEED.value), found, root, workdirs[0], out)
+        _write(listing.drawn(found, number=_N.value, seed=_SEED.value), found, root, workdirs, out)
     else:
         _choose(found, root, workdirs, out)
 
@@ -107,19 +108,21 @@ def _choose(found: "Candidates", root: pathlib.Path, workdirs: list[pathlib.Path
     if parts:
         share = order.SHARE if _SHARE.value is None else _SHARE.value
         made = listing.make(found, read, expected.join(parts), sign, number=_N.value, seed=_SEED.value, share=share)
-        _write(made, found, root, workdirs[0], out)
+        _write(made, found, root, workdirs, out)
         print(f"The expected error is {expected.MEANINGS[sign]}")
     given.check_done(out)
 
 
-def _write(made: "Listing", found: "Candidates", root: pathlib.Path, workdir: pathlib.Path, out: pathlib.Path) -> None:
+def _write(
+    made: "Listing", found: "Candidates", root: pathlib.Path, workdirs: list[pathlib.Path], out: pathlib.Path
+) -> None:
     """Writes the list, prints it, and says what it is.
 
     Args:
       made: the list.
       found: the pictures that it is of.
       root: of them.
-      workdir: of the run.
+      workdirs: of the runs.
       out: the csv file.
     """
     px = ["" if np.isnan(value) else f"{value:.3f}" for value in made.px]
@@ -129,9 +132,12 @@ def _write(made: "Listing", found: "Candidates", root: pathlib.Path, workdir: pa
     print("\n".join(text_table([("rank", "picture", "why", "expected error, px"), *rows], ">  <  <  >", rule=True)))
     for line in found.said:
         print(line)
-    words = ["ctd-jax", "review", str(root), f"--workdir={workdir}", f"--order={_ORDER.value}"]
-    words += [f"--domain={_DOMAIN.value}"] if _DOMAIN.value else []
     print(f"{len(made.images)} of {len(found.free)} pictures, {int(made.is_random.sum())} of them random: {out}")
+    if len(workdirs) > 1 or _SHARE.value is not None or _SEED.value != _SEED.default:
+        print("Label those: `ctd-jax review` would begin with others")
+        return
+    words = ["ctd-jax", "review", str(root), f"--workdir={workdirs[0]}", f"--order={_ORDER.value}"]
+    words += [f"--domain={_DOMAIN.value}"] if _DOMAIN.value else []
     print(f"Label them: {shlex.join(words)}")
 
 

@@ -92,10 +92,9 @@ def _is_same_path(key: str, before: object, now: object, contents: dict[str, str
 
 
 def changed(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
-    """The paths of the data in `config` that hold something else than when the run in `workdir` began."""
+    """The paths in `config` that hold something else than when the run in `workdir` began."""
     then, keys = notes_of_run(workdir)["contents"], flatten(config)
-    of_data = {key: keys[key] for key in PATH_KEYS if key.startswith("data.") and key in then and keys[key]}
-    return [path for key, path in of_data.items() if content_of(path) != then[key]]
+    return [keys[key] for key in PATH_KEYS if key in then and keys[key] and content_of(keys[key]) != then[key]]
 
 
 def begin(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[tuple[str, str, str, str]]) -> None:

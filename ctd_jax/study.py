@@ -21,7 +21,8 @@ from typing import Any, Generic, NamedTuple, TypeVar
 import numpy as np
 from ml_collections import ConfigDict
 
-from ctd_jax import automatic, cluster, data, files, run_folder, tasks
+from ctd_jax import automatic, cluster, data, files, run_folder, tasks, versions
+from ctd_jax.config import notes_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.training import finite
@@ -108,7 +109,8 @@ class Study(abc.ABC, Generic[Method, Setting]):
         self.workers: cluster.Workers | None = None
         self._runs, self._table, self._cache = runs, table, cache or runs / "tfds"
         self._done, self._trained, self._seconds = 0, 0, 0.0
-        self._changed: set[str] = set()  # paths of data that have been warned of
+        self._changed: set[str] = set()  # paths, and versions, that have been warned of
+        self._first: tuple[pathlib.Path, dict[str, str]] | None = None  # the first run, and what made it
 
     @abc.abstractmethod
     def trial(self, method: Method, setting: Setting, seed: int, split: str | None) -> Trial:
@@ -241,6 +243,7 @@ class Study(abc.ABC, Generic[Method, Setting]):
             remedy = f"remove {workdir}, and the same command trains it anew"
             result = files.read_json(workdir / "metrics.json", remedy)
         run = Run(workdir, trial.cells, result)
+        self._check_versions(workdir)
         self.tidy(run)
         lines = self.lines_of(run)
         self.lines += lines
@@ -251,7 +254,7 @@ class Study(abc.ABC, Generic[Method, Setting]):
         return run
 
     def _check(self, trial: Trial, *, finished: bool) -> None:
-        """Warns, once for each, of data that have changed since a finished run began.
+        """Warns, once for each, of data and weights that have changed since a finished run began.
 
         Raises:
           UserError: its folder has a run of another configuration, or something else.
@@ -263,6 +266,17 @@ class Study(abc.ABC, Generic[Method, Setting]):
             self._changed.add(path)
             _log.warning("%s: files were changed, added or removed since %s began, whose result is of what was there "
                          "then; remove the runs that are older than that", path, workdir)  # fmt: skip
+
+    def _check_versions(self, workdir: pathlib.Path) -> None:
+        """Warns, once for each, of programs or devices that are not those of the first run."""
+        made = notes_of_run(workdir)["versions"]
+        if not made:  # of an older version
+            return
+        first, known = self._first = self._first or (workdir, made[-1])
+        if (differ := "; ".join(versions.changes(known, made[-1]))) and differ not in self._changed:
+            self._changed.add(differ)
+            _log.warning("%s was made under other versions than %s (%s): their numbers may differ for that alone",
+                         workdir, first, differ)  # fmt: skip
 
     def write(self, summary: Mapping[str, Any]) -> None:
         """Writes the summary beside the table; null for a number that is unknown."""

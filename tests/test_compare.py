@@ -107,6 +107,7 @@ def test_one_subject(compare):
         (("A.csv", "run/../A.csv"), "A and B are the same file, A.csv"),
         (("A.csv", "none.csv"), "none.csv: no such file"),
         (("A.csv", "B.csv", "--normalizer=p0"), "--normalizer: expected two landmarks, a,b, found p0"),
+        (("A.csv", "B.csv", "--normalizer=p0,p0"), "--normalizer: expected two landmarks, a,b, found p0,p0"),
         (("A.csv", "B.csv", "--normalizer=p0,eye"), "'eye' is no landmark; expected two of p0, p1"),
         (("A.csv", "B.csv", "--radii=2,x"), "--radii: expected numbers above 0, found 2,x"),
         (("A.csv", "B.csv", "--threshold=0"), "--threshold: expected numbers above 0, found 0.0"),
@@ -164,11 +165,13 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
         assert (code, error) == (0, "")
         got = json.loads((tmp_path / "d.json").read_text())["differences"]
         assert set(got) == {"me_px", "me_mm", "nme_p0_p1", "auc@0.07", "fr@0.07", "sdr_le_1.5mm"}
-    shape = {"mean_shape": {"me_px": 4.321, "beaten": False}}
-    (run / "metrics.json").write_text(json.dumps(summary | {"normalizer": ["p0", "p1"]} | shape))
+    metrics.write_predictions(run / "mean_shape.csv", table([[1, 2], [2, 1], [2, 2]], mm_per_px=0.5))
     code, out, error = cli("ctd_jax.compare", "B.csv", "run")
     assert (code, error) == (0, "") and out.startswith("B is no better than the mean shape of its training labels.\nA ")
-    assert "mean shape" in out and next(line for line in out.splitlines() if " px " in line).endswith("  4.32")
+    assert "mean shape" in out and next(line for line in out.splitlines() if " px " in line).endswith("  1.67")
+    code, out, error = cli("ctd_jax.compare", "B.csv", "run", "--threshold=0.035", "--radii=0.75", "--out=d.json")
+    shape = json.loads((tmp_path / "d.json").read_text())["mean_shape"]  # 3, 3 and 4 % of the distance of p0 and p1
+    assert shape["fr@0.035"] == pytest.approx(1 / 3) and shape["sdr_le_0.75mm"] == pytest.approx(2 / 6)
     metrics.write_predictions("B.csv", BASE.masked(BASE.images[:, None] != "1.png"))
     code, out, error = cli("ctd_jax.compare", "B.csv", "run", "--out=d.json")
     assert code == 0 and "2 annotated points are not predicted" in error and "RUN/mean_shape.csv" in error

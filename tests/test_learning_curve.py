@@ -2,6 +2,7 @@
 does not ask for a trained network is asked of runs that are not trained, see `untrained`."""
 
 import collections
+import contextlib
 import csv
 import json
 import os
@@ -16,7 +17,7 @@ import pytest
 import tiny
 from PIL import Image
 
-from ctd_jax import training_run
+from ctd_jax import data, learning_curve, training_run
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.label_study import LabelStudy
@@ -326,9 +327,14 @@ def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, mon
         (["--configs=ft", "--budgets=2", "--choose_at=9"], ["ft: data.budget asks for 9", "there are 8"]),
         (["--configs=ft", "--budgets=2,8,all"], ["--budgets has 8 and all", "leave one out"]),
         (["--configs=ft", "--budgets=2,all", "--config.data.share=0.5"], ["ft: data.share is 0.5 and data.budget 2"]),
-        (["--configs=ft", '--config.grid=("train.steps=2","train.lr=1","train.steps=3")'], ["train.lr: no such key"]),
+        (["--configs=ft", '--config.grid=("train.encoder_lr=2","train.lr=1")'], ["train.lr: no such key"]),
         (["--configs=ft", '--config.grid=("train.steps=2","seed=3")'], ["the grid of ft has seed: --seeds=N trains"]),
         (["--configs=ft", '--config.grid=("eval.split=val",)'], ["the grid of ft has eval.split: settings are chosen"]),
+        (["--configs=ft", '--config.grid=("data.seed=1",)'], ["the grid of ft has data.seed: all settings have the"]),
+        (["--configs=ft", "--config.name=../ft"], ["ft has name '../ft'; expected one that a folder can have"]),
+        (["--configs=ft", "--config.name=.."], ["ft has name '..'"]),
+        (["--configs=ft", "--config.name="], ["ft has name ''"]),
+        (["--configs=ft,ctd_ed", "--config.constraints.ed.weight=1e-3"], ["ctd_ed: but for its name and its grid it"]),
         (["--configs=ft", "--config.grid=()", "--config.train.batch_size=6"], ["ft: train.batch_size is 6"]),
     ],
 )
@@ -341,10 +347,48 @@ def test_mistakes(call, tmp_path, more, parts):
     assert not (tmp_path / "runs").exists()
 
 
-def test_settings_may_be_chosen_with_all_labels_beside_a_budget_of_as_many(monkeypatch, tmp_path):
+@pytest.fixture
+def prepared(monkeypatch):
+    """The splits and points of the pictures of each configuration, where they are not these."""
+    others = {}
+
+    def prepare(config, _):
+        split_of, xy = others.get(config.name, (["train"] * 8 + ["val", "test"], np.zeros((10, 1, 2))))
+        known, images = data.Points(data.Landmarks(("chin",)), xy), [f"{i}.png" for i in range(len(xy))]
+        dataset = data.Dataset.of(config.data, known, images=images, subjects=images, original=None)
+        return SimpleNamespace(pictures=data.SplitPictures(dataset, split_of, ())), None
+
+    monkeypatch.setattr(training_run, "prepare", prepare)
+    return others
+
+
+@pytest.mark.parametrize(
+    ("splits", "moved", "message"),
+    [
+        (["train"] * 8 + ["val", "test"], 7, None),  # a training picture may have other labels
+        (["train"] * 8 + ["val", "test"], 9, "fe and ft were measured against other annotations"),
+        (["train"] * 8 + ["val", "val"], 7, r"fe and ft have other pictures: 9 in .*first: '9.png of test'"),
+        (["train"] * 7 + ["unused", "val", "test"], 7, r"1 only in ft \(first: '7.png of train'\)"),
+    ],
+)
+def test_methods_with_other_pictures_are_refused_before_the_first_run(prepared, tmp_path, splits, moved, message):
+    xy = np.zeros((10, 1, 2))
+    xy[moved] = 5
+    prepared["fe"] = splits, xy
+    study = LabelStudy({"ft": "ft", "fe": "fe"}, [], tmp_path)
+    with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
+        study.check({"ft": ("",), "fe": ("",)}, [0], 0)
+
+
+def test_a_key_that_a_grid_has_too_is_warned_of(monkeypatch, caplog):
+    monkeypatch.setattr(learning_curve, "_overrides", ["train.encoder_lr=1e-2", "train.steps=4"])
+    learning_curve._check_grids({"ft": ("train.encoder_lr=1e-3", "train.encoder_lr=3e-3"), "fe": ("a=1", "a=2")})
+    (said,) = caplog.messages
+    assert "the grid of ft has train.encoder_lr, so that --config.train.encoder_lr does not hold for it" in said
+
+
+def test_settings_may_be_chosen_with_all_labels_beside_a_budget_of_as_many(prepared, tmp_path):
     """Only --budgets may not have the same pictures twice: choosing and comparing are runs apart."""
-    pictures = SimpleNamespace(evaluated={"": SimpleNamespace(split=lambda _: range(8))})
-    monkeypatch.setattr(training_run, "prepare", lambda *_: (SimpleNamespace(pictures=pictures), None))
     study = LabelStudy({"ft": "ft"}, [], tmp_path)
     study.check({"ft": ("",)}, [2, 8], 0)
     with pytest.raises(UserError, match="--budgets has 8 and all"):

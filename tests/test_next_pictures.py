@@ -213,7 +213,7 @@ def test_domains_have_their_people(tmp_path):
         candidates.find(tmp_path, ("a.png",), Table, (), [tmp_path], "hnad")
 
 
-def test_the_command_that_labels_them_says_the_domain(cli, tmp_path):
+def test_the_command_that_labels_them_is_said_where_it_has_the_same_list(cli, tmp_path):
     (tmp_path / "new").mkdir()
     run_folder.begin(tmp_path / "run", tiny.config("none"), [("hips/x.png", "hips/anna", "train", "0" * 64)])
     Image.new("L", (4, 4)).save(tmp_path / "new/a.png")
@@ -223,6 +223,10 @@ def test_the_command_that_labels_them_says_the_domain(cli, tmp_path):
     review = f"Label them: ctd-jax review {tmp_path / 'new'} --workdir={tmp_path / 'run'} --order=random"
     assert said.splitlines()[-1] == f"{review} --domain=hips"
     assert cli(MODULE, *given)[1].splitlines()[-1] == review
+    shutil.copytree(tmp_path / "run", tmp_path / "other")
+    for more in (["--seed=1"], [f"--workdir={tmp_path / 'run'},{tmp_path / 'other'}"]):
+        said = cli(MODULE, *given, *more)[1].splitlines()[-1]
+        assert said == "Label those: `ctd-jax review` would begin with others"
 
 
 def test_people_are_known_by_their_pictures_where_the_run_had_no_names(tmp_path):

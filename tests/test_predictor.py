@@ -50,6 +50,9 @@ def test_the_numbers_are_those_of_the_command(predictor, folder, finished_run, c
     np.testing.assert_allclose(result.xy, table.xy, atol=5.1e-4)
     assert result.xy.shape == (4, len(result.names), 2) and result.confidence.shape == (4, len(result.names))
     assert result.names == predictor.names == tuple(table.landmarks)
+    for path, message in (("b.xlsx", "does not end in .csv"), ("nowhere/b.csv", "can't be written there (No such")):
+        with pytest.raises(UserError, match=re.escape(message)):
+            result.to_csv(tmp_path / path)
 
 
 def test_millimetres_from_python(predictor, folder, tmp_path, monkeypatch):

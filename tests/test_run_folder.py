@@ -193,14 +193,16 @@ def test_other_contents_are_refused(elsewhere, name, key):
     assert content(run) == before
 
 
-def test_data_that_changed_in_their_place_are_named(elsewhere):
+def test_what_changed_in_its_place_is_named(elsewhere):
     run, first, _, of = elsewhere
     assert run_folder.changed(run, of(first)) == []
     (first / "faces/landmarks.csv").write_text("image,chin_x,chin_y\nimages/a.png,1,2\n")
-    (first / "teacher.safetensors").write_bytes(b"other weights")
     assert run_folder.changed(run, of(first)) == [f"{first}/faces"]
     (first / "split.csv").unlink()
-    assert run_folder.changed(run, of(first)) == [f"{first}/faces", f"{first}/split.csv"]
+    (first / "teacher.safetensors").write_bytes(b"other weights")
+    (first / "teacher/config.json").write_text("{} ")
+    changed = [f"{first}/{name}" for name in ("faces", "split.csv", "teacher.safetensors", "teacher")]
+    assert run_folder.changed(run, of(first)) == changed
     content = json.loads((run / "config.json").read_text())
     del content["contents"]
     (run / "config.json").write_text(json.dumps(content))

@@ -178,6 +178,18 @@ def test_a_finished_run_that_chose_its_size_is_read(tmp_path, trained):
     assert trained == ["a-2-7-test"]
 
 
+def test_runs_of_other_versions_are_warned_of_once(tmp_path, trained, caplog):
+    Toy(tmp_path).repeat({"a": 2}, (7, 8, study.CHOOSING_SEED))
+    runs = [tmp_path / "runs" / f"a-2-{seed}-test" for seed in (7, 8, study.CHOOSING_SEED)]
+    for run, device in zip(runs, ("1 x cpu", "1 x NVIDIA H200", "1 x NVIDIA H200"), strict=True):
+        content = json.loads((run / "config.json").read_text())
+        made = [{"jax": "0.1", "device": "1 x TPU"}, {"jax": "0.2", "device": device}]
+        (run / "config.json").write_text(json.dumps(content | {"versions": made}))
+    Toy(tmp_path).repeat({"a": 2}, (7, 8, study.CHOOSING_SEED))
+    (said,) = caplog.messages
+    assert f"{runs[1]} was made under other versions than {runs[0]} (device 1 x cpu, now 1 x NVIDIA H200)" in said
+
+
 def test_a_run_without_its_last_file_is_continued(tmp_path, trained, monkeypatch):
     Toy(tmp_path).repeat({"a": 2}, (7,))
     (tmp_path / "runs" / "a-2-7-test" / "report.html").unlink()

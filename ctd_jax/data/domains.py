@@ -43,7 +43,7 @@ def read(kind: Kind[T], config: ConfigDict, cache: pathlib.Path) -> SplitPicture
             faults.add(f"domain {name}", f"domain {name}: {error}")
             continue
         if len(chosen) > 1:
-            _check_number(name, parts[name], kind.fewest, tuple(chosen), faults)
+            _check_number(name, parts[name], kind.fewest, tuple(chosen), config, faults)
     faults.raise_if_any()
     return join(parts, tuple(name for name in config.helping if name in parts))
 
@@ -81,14 +81,18 @@ def _within(given: Mapping[str, str], domain: str) -> dict[str, str]:
     return {image.removeprefix(start): split for image, split in given.items() if image.startswith(start)}
 
 
-def _check_number(name: str, part: SplitPictures[T], fewest: int, chosen: tuple[str, ...], faults: Faults) -> None:
+def _check_number(
+    name: str, part: SplitPictures[T], fewest: int, chosen: tuple[str, ...], config: ConfigDict, faults: Faults
+) -> None:
     found = part.split_of.count("train")
     if found < fewest:
+        of_all = {"share": 1, "budget": 0}
+        kept = "".join(f", as data.{key} is {config[key]}" for key in of_all if config[key] != of_all[key])
         faults.add(
             f"domain {name}",
-            f"domain {name} has {found} training picture{'' if found == 1 else 's'} of {len(part.split_of)}; a domain "
-            f"needs {fewest} or more, for the statistics of its batch norm: add pictures, or leave it out, "
-            f"--config.data.domains={tuple(other for other in chosen if other != name)}",
+            f"domain {name} has {found} training picture{'' if found == 1 else 's'} of {len(part.split_of)}{kept}; "
+            f"a domain needs {fewest} or more, for the statistics of its batch norm: {'keep' if kept else 'add'} more "
+            f"pictures, or leave it out, --config.data.domains={tuple(other for other in chosen if other != name)}",
         )
 
 

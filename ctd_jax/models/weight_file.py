@@ -46,19 +46,23 @@ def load(path: str | os.PathLike) -> tuple[dict[str, Any], dict[str, Any]]:
 
     Raises:
       UserError: no such file, not a safetensors file, or one without our metadata; a damaged one, or one with NaN or
-        infinite numbers.
+        infinite numbers, or with others than float32.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such weight file; {REMEDY}")
     try:
         with safe_open(path, framework="np") as file:
             metadata = file.metadata() or {}
-            variables = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 (not a dict)
-        meta = json.loads(metadata["ctd_jax"])
+            meta = json.loads(metadata["ctd_jax"])
+            keys = list(file.keys())
+            others = {file.get_slice(key).get_dtype() for key in keys} - {"F32"}
+            variables = {} if others else {key: file.get_tensor(key) for key in keys}
     except SafetensorError as error:
         raise UserError(f"{path}: not a safetensors file ({error}); {REMEDY}") from error
     except (KeyError, ValueError, RecursionError) as error:  # not there, or no JSON that can be read
         raise UserError(f"{path}: its metadata does not say which encoder this is; {REMEDY}") from error
+    if others:
+        raise UserError(f"{path}: its numbers are {', '.join(sorted(others))}, expected F32; {REMEDY}")
     if SEAL in metadata and metadata[SEAL] != _seal(variables, metadata["ctd_jax"]):
         raise UserError(f"{path}: damaged, these are not the weights that were written; make or copy the file again")
     finite.check_arrays(variables, f"{path}: these weights have", NOT_WEIGHTS)

@@ -290,8 +290,8 @@ def rows_of(
     if (table := reviewed.table) is not None:
         row_of = {image: i for i, image in enumerate(table.images)}
         if table.subjects != table.images:
-            known = dict(zip(table.images, table.subjects, strict=True))
-            first["subject"] = [files.cell(known.get(image, image)) for image in done]
+            known = {image: who for image, who in zip(table.images, table.subjects, strict=True) if who != image}
+            first["subject"] = [files.cell(known.get(image, "")) for image in done]
         for names, values in ((folder.SPACING, table.spacing), (BOX, table.boxes)):
             if not np.isnan(values).all():
                 unknown = np.full(values.shape[1], np.nan)

@@ -65,7 +65,8 @@ class AddedDomains:
         """
         run = Run.read(pathlib.Path(config.domains.start))
         title = f"domains.start is {run.workdir}"
-        if not run.domains or not (run.config.domains.norm and run.config.domains.heads):
+        several = len(run.domains) > 1 or bool(run.domains and run.config.domains.start)
+        if not (several and run.config.domains.norm and run.config.domains.heads):
             raise UserError(
                 f"{title}, which has no batch norm and head for each domain; expected a run of several domains, with "
                 "domains.norm and domains.heads"

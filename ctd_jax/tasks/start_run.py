@@ -281,6 +281,18 @@ def check_judged(
                      "only subjects are compared", title)  # fmt: skip
 
 
+def warn_of_known(weights: str, pictures: data.SplitPictures) -> None:
+    """Says where a run that made a teacher, and has the file `weights` in its folder, learned who somebody is by whose
+    pictures this one is judged."""
+    run = pathlib.Path(weights).parent
+    if pictures.drawn or not ((run / "config.json").exists() and (run / "split.csv").exists()):
+        return
+    try:
+        check_judged(f"teacher.weights is {weights}", run, trained_on(run), pictures, remedy="give both one data.split")
+    except UserError as error:
+        _log.warning("%s", error)
+
+
 def has_arrays(rows: Sequence[Sequence[str]]) -> bool:
     """Whether some of these pictures were given as arrays."""
     return any(ARRAY.fullmatch(row[0]) for row in rows)

@@ -22,7 +22,7 @@ from ctd_jax import data, models
 from ctd_jax.errors import UserError
 from ctd_jax.losses.terms import Terms
 from ctd_jax.tasks.added_domains import AddedDomains
-from ctd_jax.tasks.start_run import StartRun
+from ctd_jax.tasks.start_run import StartRun, warn_of_known
 from ctd_jax.tasks.teacher import TeacherNetwork, load_teacher, missing_run
 from ctd_jax.training import checkpoint
 from ctd_jax.training.parallel import AXIS, Parallel
@@ -104,6 +104,7 @@ class StudentTask(abc.ABC):
         self.gradient_terms = (self._main_term, *measured) if measured and config.eval.gradient_norms else ()
         self.term_weights = {self._main_term: 1.0} | weights
         self.teacher = load_teacher(config.teacher.weights, config.model.encoder)
+        warn_of_known(config.teacher.weights, pictures)
         self._same_encoder = config.model.encoder in ("auto", self.teacher.encoder["name"])
         self.encoder = self.teacher.encoder if self._same_encoder else {"name": config.model.encoder}
         self._starts_from_teacher = self._same_encoder and self.teacher.trained and config.teacher.start
@@ -212,7 +213,8 @@ class StudentTask(abc.ABC):
         if terms.of_domains and len(self.train.domains) < 2:
             raise UserError(
                 f"constraints.{terms.of_domains[0]}.weight is not 0, but there is one domain, and none to tell it "
-                "from; give data.root several folders, or set the weight to 0"
+                f"from; set it to 0, --config.constraints.{terms.of_domains[0]}.weight=0, or give more domains "
+                f"({'several folders in data.root' if self.finds_landmarks else 'in classes.json'})"
             )
         if terms.with_channel_weights and len(self.train.domains) > 1:
             raise UserError(

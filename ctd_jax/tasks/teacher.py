@@ -8,6 +8,7 @@ import pathlib
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
@@ -73,10 +74,22 @@ def load_teacher(weights: str, encoder: str) -> Teacher:
     variables, meta = models.weight_file.load(path)
     try:
         input_spec, _ = meta["input"], meta["encoder"]["name"]
+        _check_input(input_spec, path)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: its metadata lack {error}, take a file that this project wrote") from error
     models.weight_file.match(variables, _template(meta["encoder"]), path)
     return Teacher(meta["encoder"], input_spec, variables)
+
+
+def _check_input(input_spec: InputSpec, path: pathlib.Path) -> None:
+    """Raises UserError if `models.normalize` can't do what it says."""
+    means, stds, scale = input_spec["mean"], input_spec["std"], input_spec["scale"]
+    told = len(means) == len(stds) == 3 and np.isfinite([*means, *stds, scale]).all() and min(*stds, scale) > 0
+    if not told or input_spec["channels"] not in ("RGB", "BGR"):
+        raise UserError(
+            f"{path}: its metadata say of pictures {input_spec}; expected channels RGB or BGR, three means, three std "
+            "above 0 and a scale above 0: take a file that this project wrote"
+        )
 
 
 def _untrained(encoder: str) -> Teacher:

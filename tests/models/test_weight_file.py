@@ -1,6 +1,8 @@
 """Weight files come back, and what cannot be used is refused. Damaged ones: tests/training/test_finite.py."""
 
+import json
 import re
+import struct
 
 import jax
 import numpy as np
@@ -35,6 +37,15 @@ def test_weights_that_cannot_be_read_or_written(tmp_path):
         safetensors.numpy.save_file({"a": np.zeros(2)}, tmp_path / "odd.safetensors", {"ctd_jax": meta})
         with pytest.raises(UserError, match="its metadata does not say which encoder"):
             models.weight_file.load(tmp_path / "odd.safetensors")
+    safetensors.numpy.save_file({"a": np.zeros(2, np.float16)}, tmp_path / "half.safetensors", {"ctd_jax": "{}"})
+    with pytest.raises(UserError, match="its numbers are F16, expected F32"):
+        models.weight_file.load(tmp_path / "half.safetensors")
+    header = json.dumps(
+        {"__metadata__": {"ctd_jax": "{}"}, "a": {"dtype": "F8_E4M3", "shape": [2], "data_offsets": [0, 2]}}
+    )
+    (tmp_path / "eighth.safetensors").write_bytes(struct.pack("<Q", len(header)) + header.encode() + b"00")
+    with pytest.raises(UserError, match="its numbers are F8_E4M3, expected F32"):  # that NumPy does not have
+        models.weight_file.load(tmp_path / "eighth.safetensors")
     with pytest.raises(UserError, match="cannot be written"):
         models.weight_file.save(tmp_path / "absent" / "w.safetensors", {"a": np.zeros(2)}, {})
 

@@ -64,6 +64,7 @@ def test_done_and_labelled_pictures_are_written(root, tmp_path, caplog):
     assert table.images == tuple(f"images/00{i}.png" for i in (0, 1, 2, 4, 5, 6, 7))
     assert table.splits == ("train", "train", "train", "val", "val", "test", "train")
     assert table.subjects[:2] == reviewed.table.subjects[:2] and table.subjects[-1] == "images/007.png"
+    assert "1 of 7 rows have no subject" in caplog.text  # of a picture without a row
     chin, nasion = map(table.landmarks.names.index, ("chin", "nasion"))
     expected = reviewed.table.xy[[0, 1, 2, 4, 5, 6, 6]].copy()
     expected[[1, 6]] = [[one["x"], one["y"]] for one in places.values()]

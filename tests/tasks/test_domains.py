@@ -486,7 +486,7 @@ def config_error(teacher_file, tmp_path, **changes):
         ({"constraints__delta__weight": 0.1}, "constraints.delta.weight is not 0, but there are several domains"),
         ({"constraints__contrastive__temperature": 0.0}, "constraints.contrastive.temperature is 0.0; expected more"),
         ({"constraints__contrastive__layers": ("deconv9",)}, "layers names 'deconv9'; the student's features are"),
-        ({"data__budget": 1}, "domain synthetic has 1 training picture of 16; a domain needs 2 or more"),
+        ({"data__budget": 1}, "domain synthetic has 1 training picture of 16, as data.budget is 1; a domain needs 2"),
         ({"data__budget": 99}, "domain synthetic: data.budget asks for 99 training pictures, but there are 8"),
         ({"model__network": "hourglass"} | PLAIN, "an hourglass is the same for all domains"),
         ({"domains__start": "nowhere"}, "nowhere/config.json: no such file"),
@@ -533,6 +533,20 @@ def test_a_start_that_does_not_fit(finished, landmark_folder, teacher_file, tmp_
     roots = config.data.root + (f",{landmark_folder(people=8, shots=1, size=32, name='new')}" if changes else "")
     found = config_error(teacher_file, tmp_path, data__root=roots, domains__start=str(run), **PLAIN | changes)
     assert f"domains.start is {run}" in found and message in found
+
+
+def test_a_run_of_one_domain_has_no_norms_that_another_could_be_added_to(
+    finished, landmark_folder, teacher_file, tmp_path, monkeypatch
+):
+    """As segmentation of one domain, whose configuration has domains.norm."""
+    run, config, _ = finished
+    best = checkpoint.best
+    monkeypatch.setattr(
+        checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"domains": best(run)[1]["domains"][:1]})
+    )
+    roots = f"{config.data.root},{landmark_folder(people=8, shots=1, size=32, name='new')}"
+    found = config_error(teacher_file, tmp_path, data__root=roots, domains__start=str(run), **PLAIN)
+    assert "which has no batch norm and head for each domain; expected a run of several domains" in found
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import dataclasses
 import json
+import re
 import shutil
 
 import jax
@@ -15,7 +16,7 @@ from ctd_jax import data, metrics, run_folder, training_run
 from ctd_jax.config import config_hash, config_of_run
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask
-from ctd_jax.tasks.start_run import HEADS, StartRun, check_judged, trained_on
+from ctd_jax.tasks.start_run import HEADS, StartRun, check_judged, trained_on, warn_of_known
 from ctd_jax.training import checkpoint, step
 from ctd_jax.training.parallel import Parallel
 
@@ -334,6 +335,19 @@ def test_pictures_that_were_arrays_are_not_told_again_which_is_said(run, picture
         judged = pictures
     check_judged("model.start is it", run, [(learned, "somebody", "train", "0")], judged)
     assert ("model.start is it: pictures given as arrays can't be told again" in caplog.text) == said
+
+
+def test_a_teacher_that_has_seen_whom_this_run_is_judged_by_is_said(run, pictures, tmp_path, caplog):
+    """By the folder that its file lies in; a copy elsewhere tells nothing."""
+    judged = with_splits(pictures, person_00000="test1")
+    warn_of_known(str(tmp_path / "teacher.safetensors"), judged)
+    warn_of_known(str(run / "teacher.safetensors"), dataclasses.replace(judged, drawn=True))
+    warn_of_known(str(run / "teacher.safetensors"), pictures)
+    assert not caplog.text
+    warn_of_known(str(run / "teacher.safetensors"), judged)
+    assert re.search(
+        r"teacher.weights is .*trained on 2 of the 10 .*: person_00000;.* give both one data.split", caplog.text
+    )
 
 
 def test_pictures_without_labels_have_been_learned_too(run, pictures, tmp_path):

@@ -57,6 +57,17 @@ def test_weights_of_another_encoder(teacher_file, tmp_path):
         teacher.load_teacher(str(wrong), "auto")
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"std": [0.2, 0.0, 0.2]}, {"mean": [0.5, 0.5]}, {"channels": "rgb"}, {"scale": 0}, {"mean": [0.5, 0.5, np.nan]}],
+)
+def test_pictures_that_a_file_cannot_mean(teacher_file, tmp_path, wrong):
+    variables, meta = models.weight_file.load(teacher_file)
+    models.weight_file.save(tmp_path / "t.safetensors", variables, meta | {"input": meta["input"] | wrong})
+    with pytest.raises(UserError, match="t.safetensors: its metadata say of pictures .*; expected channels RGB or BGR"):
+        teacher.load_teacher(str(tmp_path / "t.safetensors"), "auto")
+
+
 def test_files_that_are_no_weights(tmp_path):
     path = tmp_path / "file.safetensors"
     path.write_bytes(b"PK\x03\x04 a PyTorch file, perhaps")
@@ -66,7 +77,7 @@ def test_files_that_are_no_weights(tmp_path):
     with pytest.raises(UserError, match="does not say which encoder"):
         teacher.load_teacher(str(path), "auto")
     for meta in ("{}", '{"encoder": {"name": "resnet8"}}'):
-        safetensors.numpy.save_file({"a": np.zeros(3)}, path, {"ctd_jax": meta})
+        safetensors.numpy.save_file({"a": np.zeros(3, np.float32)}, path, {"ctd_jax": meta})
         with pytest.raises(UserError, match="file.safetensors"):
             teacher.load_teacher(str(path), "auto")
 

@@ -68,13 +68,22 @@ class FoundLandmarks:
         return self.xy * (np.nan if self.spacing is None else self.spacing[:, None])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Writes the table that `ctd-jax predict --out` does."""
+        """Writes the table that `ctd-jax predict --out` does.
+
+        Raises:
+          UserError: `path` does not end in .csv, or can't be written.
+        """
+        if pathlib.Path(path).suffix.lower() != ".csv":
+            raise UserError(f"{path} does not end in .csv, and no other kind of table is written; name it so")
         table = Predictions.from_points(
             self.images, [""] * len(self.images), self.names, self.xy,
             confidence=self.confidence, spread_px=self.spread, radius_px=self.radius, unlike=self.unlike,
             present=self.present,
         )  # fmt: skip
-        metrics.write_predictions(path, table, self.spacing, at_detector=self.at_detector)
+        try:
+            metrics.write_predictions(path, table, self.spacing, at_detector=self.at_detector)
+        except OSError as error:
+            raise UserError(f"{path}: the table can't be written there ({error.strerror})") from error
 
 
 def doubts_of(outputs: Mapping[str, T], size: int) -> dict[str, T]:
