@@ -196,7 +196,11 @@ def _mean_shape(path: pathlib.Path, settings: Mapping[str, Any]) -> dict[str, An
     if not table.exists():
         return {}
     network, baseline = map(metrics.read_predictions, (_table(path), table))
-    return mean_shape.summarize(network, baseline, settings)
+    try:
+        return mean_shape.summarize(network, baseline, settings)
+    except UserError as error:
+        _log.warning("%s does not fit beside %s, so the mean shape is left out: %s", table, _table(path), error)
+        return {}
 
 
 def _result(run: pathlib.Path) -> dict[str, Any]:

@@ -49,10 +49,11 @@ class LabelStudy(Study[Method, str]):
           UserError: a message that begins with the method's name.
         """
         for one, two in itertools.combinations(grids, 2):
-            if not differences(self._configured(one, ""), self._configured(two, "")).keys() - {"name"}:
+            ours, theirs = ([self._configured(name, setting) for setting in grids[name] or [""]] for name in (one, two))
+            if all(any(not differences(a, b).keys() - {"name"} for b in theirs) for a in ours):
                 raise UserError(
-                    f"{two}: but for its name and its grid it is the same as {one}; leave one out, or write what only "
-                    "one of them is to have into a file of its own, not into --config.KEY=VALUE"
+                    f"{two}: but for its name it is the same as {one}; leave one out, or write what only one of them "
+                    "is to have into a file of its own, not into --config.KEY=VALUE"
                 )
         tried = sorted({*budgets, choose_at}, key=lambda budget: budget or float("inf"))
         known: dict[str, Predictions] = {}

@@ -55,7 +55,10 @@ OF_THE_STUDY = {  # keys that differ from run to run -> what says their values
 NOT_CHOSEN = (  # keys that a grid can't have -> why
     OF_THE_STUDY
     | {"eval.split": "settings are chosen on val"}
-    | dict.fromkeys(("data.root", "data.split", "data.train_split", "data.seed"), "all settings have the same pictures")
+    | dict.fromkeys(
+        ("data.root", "data.domains", "data.split", "data.train_split", "data.seed"),
+        "all settings have the same pictures",
+    )
 )
 _log = logging.getLogger("ctd_jax.learning_curve")  # also where __name__ is __main__
 _overrides: list[str] = []

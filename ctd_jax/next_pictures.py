@@ -125,6 +125,8 @@ def _write(
       workdirs: of the runs.
       out: the csv file.
     """
+    from ctd_jax.review import order
+
     px = ["" if np.isnan(value) else f"{value:.3f}" for value in made.px]
     ranks = map(str, range(1, len(px) + 1))
     rows = list(zip(ranks, map(files.cell, made.images), made.why, px, strict=True))
@@ -133,7 +135,8 @@ def _write(
     for line in found.said:
         print(line)
     print(f"{len(made.images)} of {len(found.free)} pictures, {int(made.is_random.sum())} of them random: {out}")
-    if len(workdirs) > 1 or _SHARE.value is not None or _SEED.value != _SEED.default:
+    of_review = len(workdirs) == 1 and _SHARE.value in (None, order.SHARE) and _SEED.value == _SEED.default
+    if not of_review or _BOXES.value:
         print("Label those: `ctd-jax review` would begin with others")
         return
     words = ["ctd-jax", "review", str(root), f"--workdir={workdirs[0]}", f"--order={_ORDER.value}"]

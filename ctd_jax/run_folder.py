@@ -23,6 +23,7 @@ from ctd_jax.config import (
 from ctd_jax.data import splits
 from ctd_jax.errors import UserError
 
+OF_RUNS = ("teacher.run", "model.start", "domains.start")  # path keys that name the folder of another run
 _log = logging.getLogger(__name__)
 
 
@@ -92,9 +93,11 @@ def _is_same_path(key: str, before: object, now: object, contents: dict[str, str
 
 
 def changed(workdir: pathlib.Path, config: ConfigDict) -> list[str]:
-    """The paths in `config` that hold something else than when the run in `workdir` began."""
+    """The paths of data and weights in `config` that hold something else than when the run in `workdir` began. Folders
+    of runs are not looked at: predictions and reports come into them."""
     then, keys = notes_of_run(workdir)["contents"], flatten(config)
-    return [keys[key] for key in PATH_KEYS if key in then and keys[key] and content_of(keys[key]) != then[key]]
+    paths = {key: keys[key] for key in PATH_KEYS if key in then and keys[key] and key not in OF_RUNS}
+    return [path for key, path in paths.items() if content_of(path) != then[key]]
 
 
 def begin(workdir: pathlib.Path, config: ConfigDict, rows: Sequence[tuple[str, str, str, str]]) -> None:

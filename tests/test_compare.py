@@ -176,6 +176,9 @@ def test_a_run_knows_normaliser_radii_and_threshold(cli, tmp_path, monkeypatch):
     code, out, error = cli("ctd_jax.compare", "B.csv", "run", "--out=d.json")
     assert code == 0 and "2 annotated points are not predicted" in error and "RUN/mean_shape.csv" in error
     assert "mean shape  " not in out and json.loads((tmp_path / "d.json").read_text())["mean_shape"] == {}
+    metrics.write_predictions(run / "mean_shape.csv", table([[1, 2], [2, 1]], mm_per_px=0.5))
+    code, out, error = cli("ctd_jax.compare", "run", "B.csv")
+    assert code == 0 and "mean_shape.csv does not fit beside" in error and "mean shape  " not in out
     (run / "metrics.json").unlink()
     code, _, error = cli("ctd_jax.compare", "run", "B.csv")
     assert code == 2 and "is the run finished?" in error

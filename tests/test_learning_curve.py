@@ -334,7 +334,7 @@ def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, mon
         (["--configs=ft", "--config.name=../ft"], ["ft has name '../ft'; expected one that a folder can have"]),
         (["--configs=ft", "--config.name=.."], ["ft has name '..'"]),
         (["--configs=ft", "--config.name="], ["ft has name ''"]),
-        (["--configs=ft,ctd_ed", "--config.constraints.ed.weight=1e-3"], ["ctd_ed: but for its name and its grid it"]),
+        (["--configs=ft,ctd_ed", "--config.constraints.ed.weight=1e-3"], ["ctd_ed: but for its name it is the same as ft"]),
         (["--configs=ft", "--config.grid=()", "--config.train.batch_size=6"], ["ft: train.batch_size is 6"]),
     ],
 )
@@ -378,6 +378,14 @@ def test_methods_with_other_pictures_are_refused_before_the_first_run(prepared, 
     study = LabelStudy({"ft": "ft", "fe": "fe"}, [], tmp_path)
     with pytest.raises(UserError, match=message) if message else contextlib.nullcontext():
         study.check({"ft": ("",), "fe": ("",)}, [0], 0)
+
+
+def test_methods_that_only_their_grids_tell_apart_are_two(prepared, tmp_path):
+    study = LabelStudy({"ft": "ft", "too": "ft"}, [], tmp_path)
+    grids = {"ft": ("train.encoder_lr=1e-3", "train.encoder_lr=3e-3")}
+    study.check(grids | {"too": ("constraints.ed.weight=1e-3", "constraints.ed.weight=1e-2")}, [0], 0)
+    with pytest.raises(UserError, match="too: but for its name it is the same as ft"):
+        study.check(grids | {"too": grids["ft"]}, [0], 0)
 
 
 def test_a_key_that_a_grid_has_too_is_warned_of(monkeypatch, caplog):

@@ -200,8 +200,8 @@ def test_what_changed_in_its_place_is_named(elsewhere):
     assert run_folder.changed(run, of(first)) == [f"{first}/faces"]
     (first / "split.csv").unlink()
     (first / "teacher.safetensors").write_bytes(b"other weights")
-    (first / "teacher/config.json").write_text("{} ")
-    changed = [f"{first}/{name}" for name in ("faces", "split.csv", "teacher.safetensors", "teacher")]
+    (first / "teacher/new.csv").write_text("")  # the predictions of that run on other pictures
+    changed = [f"{first}/{name}" for name in ("faces", "split.csv", "teacher.safetensors")]
     assert run_folder.changed(run, of(first)) == changed
     content = json.loads((run / "config.json").read_text())
     del content["contents"]

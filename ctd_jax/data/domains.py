@@ -87,7 +87,8 @@ def _check_number(
     found = part.split_of.count("train")
     if found < fewest:
         of_all = {"share": 1, "budget": 0}
-        kept = "".join(f", as data.{key} is {config[key]}" for key in of_all if config[key] != of_all[key])
+        left_out = name not in config.helping and splits.UNUSED in part.split_of
+        kept = "".join(f", as data.{key} is {config[key]}" for key in of_all if left_out and config[key] != of_all[key])
         faults.add(
             f"domain {name}",
             f"domain {name} has {found} training picture{'' if found == 1 else 's'} of {len(part.split_of)}{kept}; "

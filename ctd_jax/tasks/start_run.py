@@ -282,15 +282,24 @@ def check_judged(
 
 
 def warn_of_known(weights: str, pictures: data.SplitPictures) -> None:
-    """Says where a run that made a teacher, and has the file `weights` in its folder, learned who somebody is by whose
+    """Says where a run of recognition, which has the file `weights` in its folder, learned who somebody is by whose
     pictures this one is judged."""
-    run = pathlib.Path(weights).parent
-    if pictures.drawn or not ((run / "config.json").exists() and (run / "split.csv").exists()):
+    file = pathlib.Path(weights)
+    run = file.parent
+    if pictures.drawn or not (file.is_file() and (run / "config.json").exists() and (run / "split.csv").exists()):
         return
     try:
-        check_judged(f"teacher.weights is {weights}", run, trained_on(run), pictures, remedy="give both one data.split")
+        if config_of_run(run).task != "recognition":
+            return
+        learned = trained_on(run)
     except UserError as error:
-        _log.warning("%s", error)
+        _log.warning("whom teacher.weights, %s, has learned from is not known: %s", weights, error)
+        return
+    for part in pictures.parts.values() or [pictures]:
+        try:
+            check_judged(f"teacher.weights is {weights}", run, learned, part, remedy="give both one data.split")
+        except UserError as error:
+            _log.warning("%s", error)
 
 
 def has_arrays(rows: Sequence[Sequence[str]]) -> bool:

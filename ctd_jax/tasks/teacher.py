@@ -3,12 +3,12 @@
 import dataclasses
 import functools
 import importlib
+import math
 import pathlib
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from ml_collections import ConfigDict
 
@@ -83,9 +83,9 @@ def load_teacher(weights: str, encoder: str) -> Teacher:
 
 def _check_input(input_spec: InputSpec, path: pathlib.Path) -> None:
     """Raises UserError if `models.normalize` can't do what it says."""
-    means, stds, scale = input_spec["mean"], input_spec["std"], input_spec["scale"]
-    told = len(means) == len(stds) == 3 and np.isfinite([*means, *stds, scale]).all() and min(*stds, scale) > 0
-    if not told or input_spec["channels"] not in ("RGB", "BGR"):
+    numbers = [input_spec["scale"], *input_spec["std"], *input_spec["mean"]]
+    told = len(numbers) == 7 and all(isinstance(one, int | float) and math.isfinite(one) for one in numbers)
+    if not told or min(numbers[:4]) <= 0 or input_spec["channels"] not in ("RGB", "BGR"):
         raise UserError(
             f"{path}: its metadata say of pictures {input_spec}; expected channels RGB or BGR, three means, three std "
             "above 0 and a scale above 0: take a file that this project wrote"

@@ -337,17 +337,34 @@ def test_pictures_that_were_arrays_are_not_told_again_which_is_said(run, picture
     assert ("model.start is it: pictures given as arrays can't be told again" in caplog.text) == said
 
 
-def test_a_teacher_that_has_seen_whom_this_run_is_judged_by_is_said(run, pictures, tmp_path, caplog):
-    """By the folder that its file lies in; a copy elsewhere tells nothing."""
-    judged = with_splits(pictures, person_00000="test1")
-    warn_of_known(str(tmp_path / "teacher.safetensors"), judged)
-    warn_of_known(str(run / "teacher.safetensors"), dataclasses.replace(judged, drawn=True))
-    warn_of_known(str(run / "teacher.safetensors"), pictures)
+def test_a_teacher_that_has_seen_whom_this_run_is_judged_by_is_said(run, pictures, tmp_path, monkeypatch, caplog):
+    """By the run of recognition whose folder its file lies in; a copy elsewhere tells nothing."""
+    judged, of_landmarks, place = (
+        with_splits(pictures, person_00000="test1"),
+        tmp_path / "landmarks",
+        tmp_path / "people",
+    )
+    for folder in (tmp_path, shutil.copytree(run, of_landmarks), shutil.copytree(run, place)):
+        (folder / "teacher.safetensors").touch()
+    config = json.loads((place / "config.json").read_text()) | {"task": "recognition"}
+    (place / "config.json").write_text(json.dumps(config))
+    monkeypatch.chdir(place)
+    for weights in ("embedded", tmp_path / "teacher.safetensors", of_landmarks / "teacher.safetensors"):
+        warn_of_known(str(weights), judged)
+    teacher = str(place / "teacher.safetensors")
+    warn_of_known(teacher, dataclasses.replace(judged, drawn=True))
+    warn_of_known(teacher, pictures)
     assert not caplog.text
-    warn_of_known(str(run / "teacher.safetensors"), judged)
+    warn_of_known(teacher, dataclasses.replace(judged, parts={"faces": judged}))
+    assert caplog.text.count("person_00000;") == 1
+    caplog.clear()
+    warn_of_known(teacher, judged)
     assert re.search(
         r"teacher.weights is .*trained on 2 of the 10 .*: person_00000;.* give both one data.split", caplog.text
     )
+    (place / "split.csv").write_text("image\n")
+    warn_of_known(teacher, judged)
+    assert f"whom teacher.weights, {teacher}, has learned from is not known: " in caplog.text
 
 
 def test_pictures_without_labels_have_been_learned_too(run, pictures, tmp_path):

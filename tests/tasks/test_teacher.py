@@ -59,7 +59,15 @@ def test_weights_of_another_encoder(teacher_file, tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"std": [0.2, 0.0, 0.2]}, {"mean": [0.5, 0.5]}, {"channels": "rgb"}, {"scale": 0}, {"mean": [0.5, 0.5, np.nan]}],
+    [
+        {"std": [0.2, 0.0, 0.2]},
+        {"mean": [0.5, 0.5]},
+        {"channels": "rgb"},
+        {"scale": 0},
+        {"scale": "255"},
+        {"mean": [[0.5]] * 3},
+        {"mean": [0.5, 0.5, np.nan]},
+    ],
 )
 def test_pictures_that_a_file_cannot_mean(teacher_file, tmp_path, wrong):
     variables, meta = models.weight_file.load(teacher_file)
