@@ -334,7 +334,10 @@ def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, mon
         (["--configs=ft", "--config.name=../ft"], ["ft has name '../ft'; expected one that a folder can have"]),
         (["--configs=ft", "--config.name=.."], ["ft has name '..'"]),
         (["--configs=ft", "--config.name="], ["ft has name ''"]),
-        (["--configs=ft,ctd_ed", "--config.constraints.ed.weight=1e-3"], ["ctd_ed: but for its name it is the same as ft"]),
+        (
+            ["--configs=ft,ctd_ed", "--config.constraints.ed.weight=1e-3"],
+            ["ctd_ed: but for its name it is the same as ft"],
+        ),
         (["--configs=ft", "--config.grid=()", "--config.train.batch_size=6"], ["ft: train.batch_size is 6"]),
     ],
 )
