@@ -40,6 +40,12 @@ def test_the_size_is_that_of_the_longer_side_of_the_training_pictures(teacher_fi
     assert f"chosen: {size}, --config.train.steps=800 (for 8 labelled pictures)" in said
 
 
+def test_half_the_size_is_named_where_networks_take_it(teacher_file, landmark_folder, tmp_path, capsys):
+    config = tiny.config(teacher_file, data__root=str(landmark_folder(size=200)), data__image_size=0)
+    training_run.prepare(config, tmp_path)
+    assert "image_size=224 (the pictures have 200 pixels; its error on val tells whether 96," in capsys.readouterr().err
+
+
 def test_of_pictures_with_boxes_the_box_counts_with_its_margin(teacher_file, landmark_folder, tmp_path):
     root = landmark_folder(size=200)
     head, *lines = (root / "landmarks.csv").read_text().splitlines()
