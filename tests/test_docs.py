@@ -187,7 +187,8 @@ def _check_flags(words: list[str], cli) -> None:
     assert set(given) <= set(re.findall(r"--[a-z_]+", text)), words
     values = dict(word.split("=", 1) for word in words if word.startswith("--config") and "=" in word)
     configs = [values["--config"]] if "--config" in values else []
-    configs += [f"configs/{method}.py" for method in values.get("--configs", "").split(",") if method]
+    methods = [method.partition(":") for method in values.get("--configs", "").split(",") if method]
+    configs += [f"configs/{name}.py{colon}{variant}" for name, colon, variant in methods]
     for config in configs:
         load_config(str(REPO / config), keys)
     assert configs or set(keys) <= {"data.root=DIR"}, words
