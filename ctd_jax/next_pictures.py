@@ -6,7 +6,7 @@
 Prints a list of the folder PICTURES and writes it as a csv file: rank, picture, why, expected_error_px. The list is
 random, because in our trials choosing gained 1 % on the mean (docs/results.md), and because only on random pictures can
 you read off how wrong the run is on new ones. `ctd-jax review` begins with the same list, where one rater reviews; not
-with that of several runs, or of another --seed or --share.
+with that of several runs, of --boxes, or of another --seed or --share.
 
 With --order=error the network looks at the pictures. Most of the list are then those on which it is probably most
 wrong, that are unlike each other and unlike what it was trained on. What tells the error: the calibrated radius of the
@@ -137,7 +137,7 @@ def _write(
     print(f"{len(made.images)} of {len(found.free)} pictures, {int(made.is_random.sum())} of them random: {out}")
     of_review = len(workdirs) == 1 and _SHARE.value in (None, order.SHARE) and _SEED.value == _SEED.default
     if not of_review or _BOXES.value:
-        print("Label those: `ctd-jax review` would begin with others")
+        print("Label those: `ctd-jax review` may begin with others")
         return
     words = ["ctd-jax", "review", str(root), f"--workdir={workdirs[0]}", f"--order={_ORDER.value}"]
     words += [f"--domain={_DOMAIN.value}"] if _DOMAIN.value else []

@@ -226,7 +226,7 @@ def test_the_command_that_labels_them_is_said_where_it_has_the_same_list(cli, tm
     shutil.copytree(tmp_path / "run", tmp_path / "other")
     for more in (["--seed=1"], [f"--workdir={tmp_path / 'run'},{tmp_path / 'other'}"]):
         said = cli(MODULE, *given, *more)[1].splitlines()[-1]
-        assert said == "Label those: `ctd-jax review` would begin with others"
+        assert said == "Label those: `ctd-jax review` may begin with others"
 
 
 def test_people_are_known_by_their_pictures_where_the_run_had_no_names(tmp_path):
