@@ -134,8 +134,8 @@ def _place(root: str) -> pathlib.Path:
             if not file.parent.name.startswith("incomplete.")
         ]
         if len(found) > 1:
-            words = tables.listed([f"{roots.TFDS}{one}" for one in found], 5)
-            raise UserError(f"data.root is {root}, which are several: {words}; give one of them")
+            words = tables.listed([str(one.relative_to(place)) for one in found], 5)
+            raise UserError(f"data.root is {root}, which are several: {words}; give one, such as tfds:{found[-1]}")
         if found:
             return found[0]
     there = sorted(one.name for one in home.glob("*") if one.is_dir())

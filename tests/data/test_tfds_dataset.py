@@ -248,11 +248,11 @@ def test_a_data_set_that_is_not_there_is_named_with_those_that_are(home, monkeyp
 
 
 def test_several_versions_are_named(home, tmp_path):
-    shutil.copytree(home, tmp_path, dirs_exist_ok=True)
-    shutil.copytree(tmp_path / "toy_faces/1.0.0", tmp_path / "toy_faces/2.0.0")
-    shutil.copytree(tmp_path / "toy_faces/1.0.0", tmp_path / "toy_faces/incomplete.AB_3.0.0")
-    said = refused(tmp_path / "toy_faces")
-    assert f"tfds:{tmp_path}/toy_faces/1.0.0, tfds:{tmp_path}/toy_faces/2.0.0; give one" in said
+    place = tmp_path / ("a_long_name_" * 10) / "toy_faces"
+    for version in ("1.0.0", "2.0.0", "incomplete.AB_3.0.0"):
+        shutil.copytree(home / "toy_faces/1.0.0", place / version)
+    said = refused(place)
+    assert f"several: 1.0.0, 2.0.0; give one, such as tfds:{place}/2.0.0" in said
     assert "incomplete" not in said
 
 
