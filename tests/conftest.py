@@ -72,6 +72,12 @@ def teacher_file(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def resnet8_file(tmp_path_factory):
+    """All stages of the tiny teacher."""
+    return tiny.write_teacher(tmp_path_factory.mktemp("resnet8") / "teacher.safetensors", tiny.RESNET8)
+
+
+@pytest.fixture(scope="session")
 def classifier_file(tmp_path_factory):
     """A tiny teacher that tells five people apart."""
     encoder = tiny.ENCODER | {"num_outputs": 5}

@@ -4,6 +4,7 @@ import json
 
 import pytest
 import tiny
+import undrawn
 from ml_collections import FrozenConfigDict
 
 from ctd_jax import automatic, training_run
@@ -57,6 +58,7 @@ def test_of_pictures_with_boxes_the_box_counts_with_its_margin(teacher_file, lan
 
 
 def test_a_run_that_continues_keeps_what_was_chosen(teacher_file, landmark_folder, tmp_path, monkeypatch):
+    undrawn.figures(monkeypatch)
     config = tiny.config(teacher_file, data__root=str(landmark_folder()), train__steps=0)
     monkeypatch.setattr(automatic, "steps", lambda labels: 2)
     first = training_run.train_and_evaluate(config, tmp_path / "run")
@@ -79,6 +81,7 @@ def test_a_size_that_does_not_fit_into_memory_is_made_smaller(
         if len(needs) == 1:
             raise memory.TooLarge("does not fit", need, room)
 
+    undrawn.figures(monkeypatch)
     monkeypatch.setattr(memory, "check", check)
     root = landmark_folder(size=160)
     config = tiny.config(teacher_file, data__root=str(root), data__image_size=0, train__steps=2)
@@ -101,11 +104,11 @@ def test_the_next_size_is_that_for_which_there_is_room(size, room, smaller):
         automatic.smaller(size, memory.TooLarge("", need, 3000))
 
 
-def test_the_recipe_for_own_pictures_needs_a_folder_and_a_teacher(teacher_file, landmark_folder, tmp_path):
+def test_the_recipe_for_own_pictures_needs_a_folder_and_a_teacher(resnet8_file, landmark_folder, tmp_path):
     config = load_config("recipe:own")
     with pytest.raises(UserError, match="(?s)data.root.*no teacher"):
         training_run.prepare(config, tmp_path)
-    config.data.root, config.teacher.weights = str(landmark_folder(size=120)), str(teacher_file)
+    config.data.root, config.teacher.weights = str(landmark_folder(size=120)), str(resnet8_file)
     task, _ = training_run.prepare(config, tmp_path)
     assert (task.config.data.image_size, task.config.train.steps) == (128, 800)
     assert (task.config.name, task.config.variant) == ("recipe", "own")

@@ -20,6 +20,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
+import undrawn
 import yaml
 from golden.seeded import mobilefacenet_state
 from PIL import Image
@@ -38,7 +39,8 @@ INSTALL = (
     "pip install -e . && python -m ctd_jax.main --config=configs/recipe.py",
     "pip install -e '.[test]' && pytest -n 2 --dist worksteal",
 )
-SMALLER = {"train.steps": 2, "eval.every": 2}  # than a run of tiny.KEYS
+# Than a run of tiny.KEYS; and the tiny teacher has one stage.
+SMALLER = {"train.steps": 2, "eval.every": 2, "constraints.delta.layers": ("stage1",)}
 SECTIONS = (
     "augment",
     "constraints",
@@ -107,9 +109,9 @@ def place(tmp_path, monkeypatch, landmark_folder, teacher_file):
 
 
 @pytest.fixture
-def run(cli, monkeypatch, place, teacher_file, finished_run):
+def run(cli, monkeypatch, place, teacher_file, resnet8_file, finished_run):
     """Carries out one command of a page: kind of command -> function of the words after it."""
-    small = [f"--config.{key}={value}" for key, value in (tiny.KEYS | SMALLER).items()]
+    undrawn.figures(monkeypatch)
     train_and_evaluate = training_run.train_and_evaluate
 
     def until_the_first_step(config, workdir):
@@ -121,8 +123,12 @@ def run(cli, monkeypatch, place, teacher_file, finished_run):
 
     def python(words: list[str]) -> None:
         if words[0] == "-m":
-            weights = "none" if "--config=configs/source.py" in words else teacher_file
-            changes = [*small, f"--config.teacher.weights={weights}"]
+            keys = tiny.KEYS | SMALLER | {"teacher.weights": teacher_file}
+            if "--config=configs/source.py" in words:
+                keys["teacher.weights"] = "none"
+            elif any("'stage3'" in word for word in words):  # the teacher needs all its stages
+                keys |= {"teacher.weights": resnet8_file, "model.decoder_channels": (8, 8)}
+            changes = [f"--config.{key}={value}" for key, value in keys.items()]
             code, _, error = cli(*words[1:], *changes * (words[1] == "ctd_jax.main"))
             assert code == 0, (words, error)
         else:

@@ -15,6 +15,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import undrawn
 from exported import POINTS, form_of, noise
 from PIL import Image
 
@@ -38,6 +39,45 @@ def expected(finished_run):
     return lambda pictures: jax.jit(forward)(variables, {"picture": pictures})
 
 
+@pytest.fixture(scope="module")
+def made():
+    """What the tests share, each made by the first that asks for it."""
+    return {}
+
+
+@pytest.fixture
+def exported(made, run_export, tmp_path, tmp_path_factory):
+    """Function of a format: writes the run's export to `out` under `tmp_path`, as `run_export` does, and returns what
+    that prints."""
+
+    def call(to):
+        if to not in made:
+            code, out, error = run_export(to)
+            assert code == 0, error
+            made[to] = shutil.copytree(tmp_path / "out", tmp_path_factory.mktemp("exported") / to), out
+            return out
+        shutil.copytree(made[to][0], tmp_path / "out", dirs_exist_ok=True)
+        return made[to][1]
+
+    return call
+
+
+@pytest.fixture
+def predicted(cli, tmp_path):
+    """Function of a run and the arguments of `predict`: picture -> x, y and confidence of each of its landmarks."""
+
+    def call(run, *arguments):
+        code, _, error = cli("ctd_jax.predict", f"--workdir={run}", *arguments, "--out=p.csv")
+        assert code == 0, error
+        found = {}
+        with (tmp_path / "p.csv").open(newline="") as file:
+            for row in csv.DictReader(file):
+                found.setdefault(row["image"], []).append([float(row[key]) for key in ("x", "y", "confidence")])
+        return found
+
+    return call
+
+
 @pytest.fixture
 def run_export(cli, finished_run, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -49,10 +89,9 @@ def run_export(cli, finished_run, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("to", formats.FORMATS)
-def test_export(run_export, expected, to, tmp_path):
+def test_export(exported, expected, to, tmp_path):
     form = form_of(to)
-    code, out, error = run_export(to)
-    assert code == 0, error
+    out = exported(to)
     file, about = tmp_path / "out/landmarks", json.loads((tmp_path / "out/landmarks.json").read_text())
     b = "b" if to != "tflite" else "1"
     assert about["landmarks"] == list(synthetic.LANDMARKS)
@@ -70,12 +109,12 @@ def test_export(run_export, expected, to, tmp_path):
             np.testing.assert_allclose(found, want, atol=1e-3)
 
 
-def test_onnx_carries_what_a_user_must_know(run_export, tmp_path):
+def test_onnx_carries_what_a_user_must_know(exported, tmp_path):
     form_of("onnx")
     import onnx
     import onnxruntime
 
-    assert run_export("onnx")[0] == 0
+    exported("onnx")
     onnx.checker.check_model(str(tmp_path / "out/landmarks"), full_check=True)
     session = onnxruntime.InferenceSession(tmp_path / "out/landmarks")
     about = json.loads((tmp_path / "out/landmarks.json").read_text())
@@ -104,12 +143,15 @@ def test_an_export_that_differs_is_refused(run_export, to, tmp_path, monkeypatch
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
-def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tmp_path, monkeypatch, capsys):
+def test_it_is_served_without_this_package(
+    exported, run_export, predicted, made, finished_run, to, tmp_path, monkeypatch, capsys
+):
     """The example against `predict`: tall and wide pictures, larger and smaller than the network's, and a box."""
     form_of(to)
     example = REPO / "docs" / f"serve_{to}.py"
     assert "ctd_jax" not in example.read_text()
-    assert run_export(to)[0] == 0
+    exported(to)
+    monkeypatch.chdir(tmp_path)
     face = Image.fromarray(synthetic.draw(3, 0, size=64, seed=5)[0])
 
     def run(*arguments):
@@ -127,23 +169,20 @@ def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tm
         assert [row[0] for row in rows] == list(synthetic.LANDMARKS)
         return np.array([row[1:] for row in rows], float)
 
-    def predicted(*arguments, picture="face.png"):
-        code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", picture, "--out=p.csv", *arguments)
-        assert code == 0, error
-        with (tmp_path / "p.csv").open(newline="") as file:
-            return [[float(row[key]) for key in ("x", "y", "confidence")] for row in csv.DictReader(file)]
-
-    for size in ((200, 91), (27, 70), (300, 3)):
-        face.resize(size).save(tmp_path / "face.png")
-        np.testing.assert_allclose(served(), predicted(), atol=0.01)
+    for i, size in enumerate(((200, 91), (27, 70), (300, 3))):
+        face.resize(size).save(tmp_path / f"face{i}.png")
     transparent = face.convert("RGBA")
     transparent.putalpha(Image.linear_gradient("L").resize(face.size))
     transparent.save(tmp_path / "face.png")
-    np.testing.assert_allclose(served(), predicted(), atol=0.01)
     exif = Image.Exif()
     exif[0x112] = 6
-    face.resize((90, 64)).convert("L").save(tmp_path / "turned.tif", exif=exif)
-    np.testing.assert_allclose(served(picture="turned.tif"), predicted(picture="turned.tif"), atol=0.01)
+    for name in ("turned.tif", "turned.png"):  # Pillow turns a TIFF by itself
+        face.resize((90, 64)).convert("L").save(tmp_path / name, exif=exif)
+    pictures = ("face0.png", "face1.png", "face2.png", "face.png", "turned.tif", "turned.png")
+    if "pictures" not in made:
+        made["pictures"] = predicted(finished_run[0], *pictures)
+    for picture in pictures:
+        np.testing.assert_allclose(served(picture=picture), made["pictures"][picture], atol=0.01)
     (tmp_path / "no.dcm").write_bytes(b"no picture")
     assert run("no.dcm").startswith("no.dcm: not a kind of picture that this example reads; save it as an 8-bit PNG (")
     assert run("face.png", 1, 2, 3, 4) == "expected no box: it learned whole pictures; found 1 2 3 4"
@@ -152,7 +191,9 @@ def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tm
     monkeypatch.setattr(checkpoint, "best", lambda run: (best(run)[0], best(run)[1] | {"boxes": True}))
     assert run_export(to)[0] == 0
     (tmp_path / "boxes.csv").write_text("image,box_x0,box_y0,box_x1,box_y1\nface.png,3,5.5,21.25,60\n")
-    np.testing.assert_allclose(served(3, 5.5, 21.25, 60), predicted("--boxes=boxes.csv"), atol=0.01)
+    if "box" not in made:
+        made["box"] = predicted(finished_run[0], "face.png", "--boxes=boxes.csv")["face.png"]
+    np.testing.assert_allclose(served(3, 5.5, 21.25, 60), made["box"], atol=0.01)
     for wrong in ("", "3 5.5 21.25", "21.25 60 3 5.5", "3 5.5 21.25 x", "70 5.5 80 60"):
         expected = f"expected x0 y0 x1 y1, two corners of a box in it; found {wrong or 'nothing'}"
         assert run("face.png", *wrong.split()) == expected
@@ -161,18 +202,28 @@ def test_it_is_served_without_this_package(run_export, cli, finished_run, to, tm
         assert run("face.png").endswith("out/landmarks: finds no landmarks, which is all that this example prints")
 
 
+@pytest.fixture(scope="module")
+def run_of_absent_points(teacher_file, tmp_path_factory):
+    """Its folder of pictures, and its workdir."""
+    base = tmp_path_factory.mktemp("absent")
+    root, run = absent_points.write(base / "faces"), base / "run"
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn.figures(patch)
+        training_run.train_and_evaluate(tiny.config(teacher_file, ft, data__root=str(root), train__steps=2), run)
+    return root, run
+
+
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
-def test_what_is_said_of_absent_points_is_served(run_export, cli, teacher_file, to, tmp_path):
+def test_what_is_said_of_absent_points_is_served(run_export, cli, run_of_absent_points, to, tmp_path):
     """The lines of the example are the rows of `predict` that have a point."""
     form_of(to)
-    root = absent_points.write(tmp_path / "faces")
-    training_run.train_and_evaluate(tiny.config(teacher_file, ft, data__root=str(root)), tmp_path / "run")
-    assert run_export(to, workdir=tmp_path / "run")[0] == 0
+    root, run = run_of_absent_points
+    assert run_export(to, workdir=run)[0] == 0
     picture = root / "images" / "015.png"
     command = [sys.executable, REPO / "docs" / f"serve_{to}.py", tmp_path / "out/landmarks", picture]
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    code, _, error = cli("ctd_jax.predict", f"--workdir={tmp_path / 'run'}", picture, "--out=p.csv")
+    code, _, error = cli("ctd_jax.predict", f"--workdir={run}", picture, "--out=p.csv")
     assert code == 0, error
     with (tmp_path / "p.csv").open(newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["x"]]
@@ -185,9 +236,12 @@ def test_what_is_said_of_absent_points_is_served(run_export, cli, teacher_file, 
 
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
-def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_run, to, tmp_path, monkeypatch):
+def test_it_is_served_with_the_grey_range_of_the_run(
+    exported, run_export, predicted, made, finished_run, to, tmp_path, monkeypatch, capsys
+):
     """12 bits below 0 too, and fractions; what the run saw none of is refused."""
     form_of(to)
+    example = REPO / "docs" / f"serve_{to}.py"
     grey = np.asarray(Image.fromarray(synthetic.draw(3, 0, size=64, seed=5)[0]).convert("L"))
     hounsfield = (grey * 16.0 - 1024).astype(np.int32)
     hounsfield[5, 5] = 30000
@@ -195,15 +249,21 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
     fractions[7, 7] = np.nan
 
     def served(picture, **options):
+        """What the example prints, or the sentence that it ends with."""
         picture.save(tmp_path / "face.tif", **options)
-        command = [sys.executable, REPO / "docs" / f"serve_{to}.py", tmp_path / "out/landmarks", "face.tif"]
-        return subprocess.run(list(map(str, command)), capture_output=True, text=True, cwd=tmp_path)
+        monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path / "out/landmarks"), "face.tif"])
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(example))
+        except SystemExit as end:
+            return end.code
+        return capsys.readouterr().out
 
     def refused(picture, **options):
-        done = served(picture, **options)
-        assert done.returncode == 1 and done.stderr.startswith("face.tif: not a kind of picture"), done.stderr
+        assert served(picture, **options).startswith("face.tif: not a kind of picture")
 
-    assert run_export(to)[0] == 0
+    exported(to)
+    monkeypatch.chdir(tmp_path)
     refused(Image.fromarray(hounsfield))
     refused(Image.fromarray(fractions))
     if (case := REPO / "../shared/cases/serve_onnx_16_bit/grey16.png").exists():
@@ -215,15 +275,16 @@ def test_it_is_served_with_the_grey_range_of_the_run(run_export, cli, finished_r
     assert run_export(to)[0] == 0
     assert json.loads((tmp_path / "out/landmarks.json").read_text())["grey"] == kept["grey"][""]
     sixteen = (grey * 16.0).astype(np.uint16)
-    for values, options in ((hounsfield, {}), (fractions, {}), (sixteen, {"format": "PNG"})):
-        done = served(Image.fromarray(values), **options)
-        assert done.returncode == 0, done.stderr
-        code, _, error = cli("ctd_jax.predict", f"--workdir={finished_run[0]}", "face.tif", "--out=p.csv")
-        assert code == 0, error
-        with (tmp_path / "p.csv").open(newline="") as file:
-            want = [[float(row[key]) for key in ("x", "y", "confidence")] for row in csv.DictReader(file)]
-        found = np.array([line.split(",")[1:] for line in done.stdout.splitlines()], float)
-        np.testing.assert_allclose(found, want, atol=0.01)
+    pictures = {"hounsfield.tif": (hounsfield, {}), "fractions.tif": (fractions, {})}
+    pictures |= {"sixteen.tif": (sixteen, {"format": "PNG"})}
+    if "greys" not in made:
+        for name, (values, options) in pictures.items():
+            Image.fromarray(values).save(tmp_path / name, **options)
+        made["greys"] = predicted(finished_run[0], *pictures)
+    for name, (values, options) in pictures.items():
+        lines = served(Image.fromarray(values), **options).splitlines()
+        found = np.array([line.split(",")[1:] for line in lines], float)
+        np.testing.assert_allclose(found, made["greys"][name], atol=0.01)
     refused(Image.fromarray(grey).convert("RGBA").point(lambda x: 0))
     refused(Image.fromarray(grey), save_all=True, append_images=[Image.fromarray(grey)])
 

@@ -4,6 +4,7 @@ does not ask for a trained network is asked of runs that are not trained, see `u
 import collections
 import contextlib
 import csv
+import importlib
 import json
 import os
 import pathlib
@@ -15,6 +16,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
+import undrawn
 from PIL import Image
 
 from ctd_jax import data, learning_curve, training_run
@@ -44,25 +46,30 @@ def arguments(teacher_file):
     return [*tiny.arguments(teacher_file), GRID]
 
 
-def untrained(out, arguments, *more):
-    """Makes a whole curve, whose runs are not trained."""
-    command = [sys.executable, REPO / "tests" / "untrained.py", "--configs=ctd_ed,ft", "--budgets=all,2", "--seeds=2"]
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])}
-    done = subprocess.run(
-        [*command, f"--out={out}", *arguments, *more], cwd=REPO, capture_output=True, text=True, env=environment
-    )
-    assert done.returncode == 0, done.stderr
-    (out / "stdout").write_text(done.stdout)
-    (out / "stderr").write_text(done.stderr)
+WHOLE = ("--configs=ctd_ed,ft", "--budgets=all,2", "--seeds=2")
 
 
 @pytest.fixture(scope="module")
-def curve(arguments, tmp_path_factory):
+def made():
+    """The folders of the curves that were made."""
+    return {}
+
+
+@pytest.fixture
+def curve(made, call, monkeypatch, tmp_path_factory):
     """The folder of a whole curve: two methods, 2 and all 8 labels, two seeds. Settings are chosen with 8 labels. The
     runs are not trained."""
-    out = tmp_path_factory.mktemp("curve")
-    untrained(out, arguments)
-    return out
+    if "curve" not in made:
+        out = tmp_path_factory.mktemp("curve")
+        with monkeypatch.context() as patch:
+            patch.setattr(training_run, "train_and_evaluate", training_run.train_and_evaluate)  # who imports replaces
+            patch.setattr(training_run, "train_and_evaluate", importlib.import_module("untrained").train_and_evaluate)
+            code, said, error = call(*WHOLE, f"--out={out}")
+        assert code == 0, error
+        (out / "stdout").write_text(said)
+        (out / "stderr").write_text(error)
+        made["curve"] = out
+    return made["curve"]
 
 
 @pytest.fixture(scope="module")
@@ -73,15 +80,18 @@ def faces(landmark_folder):
 SMALL = ("--configs=ft", "--budgets=2", "--choose_at=all", "--seeds=1")
 
 
-@pytest.fixture(scope="module")
-def trained_curve(arguments, tmp_path_factory, faces):
+@pytest.fixture
+def trained_curve(made, call, monkeypatch, tmp_path_factory, faces):
     """The folder of a curve of three runs, which are trained on a landmark folder: two settings with all labels, then
     the better one with 2."""
-    out = tmp_path_factory.mktemp("trained_curve")
-    command = [sys.executable, "-m", "ctd_jax.learning_curve", *SMALL, f"--out={out}", *arguments]
-    done = subprocess.run([*command, f"--config.data.root={faces}"], cwd=REPO, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return out
+    if "trained" not in made:
+        out = tmp_path_factory.mktemp("trained_curve")
+        with monkeypatch.context() as patch:
+            undrawn.figures(patch)
+            code, _, error = call(*SMALL, f"--out={out}", f"--config.data.root={faces}")
+        assert code == 0, error
+        made["trained"] = out
+    return made["trained"]
 
 
 @pytest.fixture
@@ -232,12 +242,15 @@ def test_a_finished_curve_is_not_repeated(curve, call, monkeypatch):
 
 
 def test_workers_make_the_same_curve(curve, arguments, tmp_path):
-    untrained(tmp_path, arguments, "--cluster=local:2")
+    command = [sys.executable, REPO / "tests" / "untrained.py", *WHOLE, "--cluster=local:2", f"--out={tmp_path}"]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join([str(REPO), os.environ.get("PYTHONPATH", "")])}
+    done = subprocess.run([*command, *arguments], cwd=REPO, capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
     assert {file: (tmp_path / file).read_bytes() for file in ("curve.csv", "curve.json")} == {
         file: (curve / file).read_bytes() for file in ("curve.csv", "curve.json")
     }
-    ours, theirs = ([line for line in (out / "stderr").read_text().splitlines() if line.startswith("run ")]
-                    for out in (tmp_path, curve))  # fmt: skip
+    ours, theirs = ([line for line in error.splitlines() if line.startswith("run ")]
+                    for error in (done.stderr, (curve / "stderr").read_text()))  # fmt: skip
     assert [line.partition("; about")[0] for line in ours] == [line.partition("; about")[0] for line in theirs]
 
 
@@ -268,6 +281,7 @@ def test_the_run_that_is_kept_can_be_used(trained_curve):
 
 def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, monkeypatch, tmp_path, faces):
     """Stopped in the middle of the third run, after its first checkpoint."""
+    undrawn.figures(monkeypatch)
     flags = (*SMALL, f"--out={tmp_path}", f"--config.data.root={faces}")
     save, saved = checkpoint.save, []
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
+import undrawn
 from PIL import Image
 
 from ctd_jax import files, models, run_folder, training_run, versions
@@ -44,8 +45,10 @@ def rows(path):
 
 @pytest.fixture
 def main(cli, monkeypatch, tmp_path, teacher_file):
-    """The command in small; its workdir is `run` under `tmp_path`, which is the current folder."""
+    """The command in small; its workdir is `run` under `tmp_path`, which is the current folder, and its report has
+    blank figures."""
     monkeypatch.chdir(tmp_path)
+    undrawn.figures(monkeypatch)
 
     def call(*arguments, config="ctd_ed.py", workdir="run", **changes):
         small = tiny.arguments(teacher_file, **changes)
@@ -203,7 +206,8 @@ def test_the_log_has_what_each_term_pulls_and_a_dead_one_is_named(main, tmp_path
         step, "gradient_norms", lambda loss, terms, labels, **_: lambda *_: dict.fromkeys(terms, jnp.ones(()))
     )
     weights = {"ed": 0.5, "channel": 1e-12, "l2": 1e-12}  # channel sorts before all others
-    changes = {f"constraints__{name}__weight": weight for name, weight in weights.items()}
+    changes = {"constraints__channel__layers": ("stage1",)}
+    changes |= {f"constraints__{name}__weight": weight for name, weight in weights.items()}
     code, _, error = main(eval__gradient_norms=True, **changes)
     assert code == 0, error
     evaluated = rows(tmp_path / "run" / "log.csv")[1::2]
@@ -241,7 +245,8 @@ training_run.train_and_evaluate(
 """
 
 
-def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
+def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path, monkeypatch):
+    undrawn.figures(monkeypatch)
     config = tiny.config(teacher_file, train__steps=7, train__average=0.9)
     arguments = [sys.executable, "-c", KILLED, str(teacher_file), str(tmp_path / "killed")]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])
@@ -341,7 +346,7 @@ def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, par
         ({"train__batch_norm": "local"}, ["train.batch_norm is 'local'", "global or device"]),
         ({"eval__every": -1}, ["eval.every is -1"]),
         ({"eval__split": "tset"}, ["eval.split is tset", "train, val, test"]),
-        ({"data__image_size": 40}, ["data.image_size is 40", "multiple of 16"]),
+        ({"data__image_size": 42}, ["data.image_size is 42", "multiple of 4"]),
         ({"data__budget": 99}, ["data.budget", "99", "there are 8"]),
         ({"data__budget": -1}, ["data.budget is -1"]),
         ({"data__synthetic__identities": (4, 2)}, ["data.synthetic.identities"]),
@@ -355,18 +360,18 @@ def test_mistakes_on_the_command_line(cli, tmp_path, monkeypatch, arguments, par
         ({"constraints__ed__over": "channel"}, ["constraints.ed.over is 'channel'", "map, location or pooled"]),
         ({"constraints__bss__k": 0}, ["constraints.bss.k is 0", "1 or more"]),
         ({"constraints__cd__weight": 0.1}, ["constraints.cd.weight", "the teacher's file has no classifier"]),
-        (ANOTHER, ["constraints.ed, encoder: ", "equal shape", "(1, 2, 2, 512)", "(1, 4, 4, 16)"]),
+        (ANOTHER, ["constraints.ed, encoder: ", "equal shape", "(1, 2, 2, 512)", "(1, 16, 16, 4)"]),
         (
             ANOTHER | {"constraints__ed__layers": ("stage1",)},
             ["constraints.ed, stage1: ", "(1, 16, 16, 64)", "(1, 16, 16, 4)"],
         ),
         (
             ANOTHER | {"constraints__ed__weight": 0.0, "constraints__hint__weight": 1.0},
-            ["constraints.hint, encoder: ", "(1, 2, 2, 16)", "(1, 4, 4, 16)"],  # an adapter changes the width only
+            ["constraints.hint, encoder: ", "(1, 2, 2, 4)", "(1, 16, 16, 4)"],  # an adapter changes the width only
         ),
         (
             ANOTHER | {"constraints__ed__layers": ("stage4",)},
-            ["constraints.ed.layers names 'stage4'; the teacher's features are encoder, stage1, stage2, stage3, stem"],
+            ["constraints.ed.layers names 'stage4'; the teacher's features are encoder, stage1, stem"],
         ),
         (ANOTHER | {"constraints__ed__weight": 0.0}, ["weights of resnet8, but model.encoder is resnet18"]),
         (
@@ -486,20 +491,20 @@ def test_a_step_that_does_not_fit_is_refused_before_anything_is_written(main, tm
     assert not [p for p in tmp_path.rglob("*") if p.is_file()]
 
 
-@pytest.mark.parametrize("when", ["validating", "evaluating"])
-def test_an_allocator_that_gives_up_where_nothing_is_learned(main, monkeypatch, when):
-    """Another key helps there, with which the same run goes on."""
+def test_an_allocator_that_gives_up_where_nothing_is_learned(main, monkeypatch):
+    """While validating, and while evaluating. Another key helps there, with which the same run goes on."""
 
     def fail(*_):
         raise jax.errors.JaxRuntimeError("RESOURCE_EXHAUSTED: Out of memory allocating 99 bytes.")
 
-    name, stand_in = ("validator", lambda *_: fail) if when == "validating" else ("finish", fail)
-    with monkeypatch.context() as replaced:
-        replaced.setattr(LandmarkTask, name, stand_in)
-        for size, words in ((10, "give --config.eval.batch_size=5, or less"), (4, "even one picture at once is")):
-            code, _, error = main(eval__batch_size=size)  # on 4 devices
-            assert code == 2 and words in error and "accumulate_steps" not in error
-    assert main(eval__batch_size=5)[0] == 0
+    for name, stand_in, learned in (("validator", lambda *_: fail, 0), ("finish", fail, 2)):
+        with monkeypatch.context() as replaced:
+            replaced.setattr(LandmarkTask, name, stand_in)
+            for size, words in ((10, "give --config.eval.batch_size=5, or less"), (4, "even one picture at once is")):
+                code, _, error = main(eval__batch_size=size, train__steps=2)  # on 4 devices
+                assert code == 2 and words in error and "accumulate_steps" not in error
+        assert checkpoint.best_step(pathlib.Path("run")) == learned
+    assert main(eval__batch_size=5, train__steps=2)[0] == 0
 
 
 @pytest.mark.parametrize("when", ["compiling", "training"])

@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import pytest
 import tiny
+import undrawn
 from ml_collections import ConfigDict, FrozenConfigDict
 from PIL import Image
 
@@ -20,6 +21,13 @@ from ctd_jax.errors import UserError
 pytestmark = pytest.mark.slow
 
 REPO = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _undrawn():
+    with pytest.MonkeyPatch.context() as patch:
+        undrawn.figures(patch)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +65,19 @@ def from_folder(folder, keys, tmp_path_factory):
     return workdir, ctd_jax.train("ctd_ed", workdir, data=folder, overrides=keys)
 
 
+@pytest.fixture(scope="module")
+def measured(lists):
+    """The lists, with what millimetres need."""
+    return lists | {"spacing": (0.5, 0.25), "success_radii_mm": (1, 3.5)}
+
+
+@pytest.fixture(scope="module")
+def from_lists(measured, keys, tmp_path_factory):
+    """A run of these and its result."""
+    workdir, pictures = tmp_path_factory.mktemp("runs") / "lists", ctd_jax.LabelledPictures(**measured)
+    return workdir, ctd_jax.train("ft", workdir, data=pictures, overrides=keys | {"train.steps": 2})
+
+
 def numbers(workdir):
     """The predictions but for the pictures' names."""
     with (workdir / "predictions.csv").open(newline="") as file:
@@ -79,14 +100,15 @@ def test_lists_give_what_the_folder_gives(kind, from_folder, lists, keys, tmp_pa
     assert predictor(given["pictures"][:2]).xy.shape == (2, len(lists["names"]), 2)
 
 
-def test_other_points_are_another_run(lists, keys, tmp_path, caplog):
+def test_other_points_are_another_run(from_lists, measured, keys, tmp_path, caplog):
     """Finished, or stopped before the end."""
+    (workdir, result), lists = from_lists, measured
+    shutil.copytree(workdir, tmp_path, dirs_exist_ok=True)
 
     def train(**changes):
         pictures = ctd_jax.LabelledPictures(**lists | changes)
         return ctd_jax.train("ft", tmp_path, data=pictures, overrides=keys | {"train.steps": 2})
 
-    result = train()
     for changes, message in (
         ({"points": lists["points"] + 1}, "annotations of this run have changed"),
         ({"normalizer": None}, "normalizer of this run have changed"),
@@ -183,15 +205,12 @@ def test_the_home_folder_and_a_frozen_configuration(frozen, monkeypatch):
     assert config.teacher.weights == "~/t.safetensors"
 
 
-def test_a_run_of_lists_is_named_by_the_commands(lists, keys, tmp_path):
-    ctd_jax.train("ft", tmp_path, data=ctd_jax.LabelledPictures(**lists), overrides=keys | {"train.steps": 2})
-    assert json.loads((tmp_path / "config.json").read_text())["data"]["root"] == "python"
+def test_a_run_of_lists_is_named_by_the_commands(from_lists):
+    assert json.loads((from_lists[0] / "config.json").read_text())["data"]["root"] == "python"
 
 
-def test_radii_of_ones_own(lists, keys, tmp_path):
-    pictures = ctd_jax.LabelledPictures(**lists, spacing=(0.5, 0.25), success_radii_mm=(1, 3.5))
-    result = ctd_jax.train("ft", tmp_path, data=pictures, overrides=keys | {"train.steps": 2})
-    assert {key for key in result if key.startswith("sdr_le_")} == {"sdr_le_1mm", "sdr_le_3.5mm"}
+def test_radii_of_ones_own(from_lists):
+    assert {key for key in from_lists[1] if key.startswith("sdr_le_")} == {"sdr_le_1mm", "sdr_le_3.5mm"}
 
 
 def test_what_the_page_says(folder, lists, keys, monkeypatch, tmp_path):

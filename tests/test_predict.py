@@ -645,9 +645,10 @@ def test_measurements(predict, finished_run, tmp_path):
     painted = np.asarray(Image.open(tmp_path / "seen/one.png.png"))
     assert (painted == MEASURED).all(axis=-1).any()
     (row,) = rows(tmp_path / "out/mine.csv")
-    u, v = xy["chin"] - xy["nose_tip"], xy["nasion"] - xy["nose_tip"]
+    exact = dict(zip(synthetic.LANDMARKS, Predictor(finished_run[0])(["one.png"]).xy[0], strict=True))
+    u, v = exact["chin"] - exact["nose_tip"], exact["nasion"] - exact["nose_tip"]
     turn = np.degrees(np.angle(complex(*v) / complex(*u)))  # y is downwards: counted clockwise
-    assert (row["measurement"], row["unit"]) == ("turn", "deg") and float(row["value"]) == pytest.approx(turn, abs=0.1)
+    assert (row["measurement"], row["unit"]) == ("turn", "deg") and float(row["value"]) == pytest.approx(turn, abs=0.01)
     assert float(row["z"]) == pytest.approx((float(row["value"]) - 10) / 5, abs=1e-3)
     for flags, expected in (
         (

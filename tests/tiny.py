@@ -21,13 +21,15 @@ from ctd_jax.training import checkpoint, step
 from ctd_jax.training.parallel import Parallel
 
 REPO = pathlib.Path(__file__).parents[1]
-ENCODER = {"name": "resnet8", "width": 4}
+RESNET8 = {"name": "resnet8", "width": 4}
+ENCODER = RESNET8 | {"stage_sizes": [1]}  # most tests need no more than one of its three stages
+OF_RESNET8 = {"model__decoder_channels": (8, 8)}  # from its stride of 16 to 4
 KEYS = {
     "data.image_size": 32,
     "data.budget": 0,
     "data.synthetic.identities": (4, 2, 2),
     "data.synthetic.shots": (2, 2, 2),
-    "model.decoder_channels": (8, 8),
+    "model.decoder_channels": (8,),
     "model.hourglass.channels": 8,
     "model.hourglass.depth": 1,
     "train.steps": 4,

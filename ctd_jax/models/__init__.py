@@ -52,10 +52,10 @@ __all__ = [
 
 # name -> what makes the encoder, of the keyword arguments of `build_encoder`
 ENCODERS: dict[str, Callable[..., Encoder]] = {
-    "resnet8": partial(ResNet, (1, 1, 1), BasicBlock, width=32),  # ours: stride 16, for small pictures
-    "resnet18": partial(ResNet, (2, 2, 2, 2), BasicBlock),
-    "resnet34": partial(ResNet, (3, 4, 6, 3), BasicBlock),
-    "resnet50": partial(ResNet, (3, 4, 6, 3), Bottleneck),
+    "resnet8": partial(ResNet, stage_sizes=(1, 1, 1), block=BasicBlock, width=32),  # ours: stride 16, for small pictures
+    "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock),
+    "resnet34": partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock),
+    "resnet50": partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck),
     "mobilefacenet": MobileFaceNet,
     "mobilenet_tiny": partial(MobileNet, 16, TINY),
     "mobilenet_micro": partial(MobileNet, 8, MICRO),
@@ -73,7 +73,7 @@ def build_encoder(
       num_outputs: length of the classifier's or embedding's output; 0: no such head.
       dtype: of the activations.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
-      **attributes: further ones of the network: for a ResNet width, stride_in_1x1, pool_padding.
+      **attributes: further ones of the network: for a ResNet stage_sizes, width, stride_in_1x1, pool_padding.
 
     Raises:
       UserError: there is no such encoder, it has no such attribute, or it lacks what every encoder has.

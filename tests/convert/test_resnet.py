@@ -84,7 +84,6 @@ def test_vggface2(form, tmp_path, capsys):
     np.testing.assert_allclose(fed, want if is_matconvnet else want[::-1], rtol=1e-6)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     "write",
     [
@@ -96,13 +95,12 @@ def test_vggface2(form, tmp_path, capsys):
     ],
     ids=["NumPy, Python 2", "NumPy, protocol 5", "PyTorch, legacy", "PyTorch, state_dict", "PyTorch, model"],
 )
-def test_every_style_gives_the_same_variables(write, tmp_path):
+def test_every_style_gives_the_same_arrays(write, tmp_path):
     arrays = state("resnet50_caffe")
     (tmp_path / "w").write_bytes(write(arrays))
-    read = state_dict.read(tmp_path / "w")
-    variables = port.port(read, vggface2.original(read, "w"), "w")
-    want = port.port(arrays, vggface2.original(arrays, "w"), "w")
-    jax.tree.map(np.testing.assert_array_equal, variables, want)
+    found = {key: x for key, x in state_dict.read(tmp_path / "w").items() if key != "bn1.num_batches_tracked"}
+    assert {key: x.dtype for key, x in found.items()} == {key: x.dtype for key, x in arrays.items()}
+    jax.tree.map(np.testing.assert_array_equal, found, arrays)
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float64])
@@ -247,9 +245,7 @@ def test_a_backbone_without_its_classifier(style, tmp_path, capsys):
     assert "constraints.cd can't be used" in capsys.readouterr().out
     variables, meta = models.weight_file.load(out)
     assert meta["encoder"]["num_outputs"] == 0 and "classifier" not in variables["params"]
-    blank = {key: np.zeros_like(x) for key, x in state("resnet18").items() if key.startswith("fc.")}  # not trained
-    whole = convert(torchvision, tmp_path / "whole.pkl", pickle.dumps(state("resnet18") | blank))
-    want, _ = models.weight_file.load(whole)
+    want = port.port(state("resnet18"), torchvision.original(state("resnet18"), "w"), "w")
     del want["params"]["classifier"]
     jax.tree.map(np.testing.assert_array_equal, variables, want)
 

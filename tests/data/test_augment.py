@@ -3,7 +3,6 @@
 import functools
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 from scipy import ndimage
@@ -34,14 +33,22 @@ def centroids(pictures):
 
 
 def affine(matrix, offset=(0.0, 0.0)):
-    return Affine(jnp.array(matrix, jnp.float32), jnp.array(offset, jnp.float32))
+    return Affine(np.array(matrix, np.float32), np.array(offset, np.float32))
+
+
+@functools.partial(jax.jit, static_argnames=("number", "augmentation"))
+def _drawn(seed, number, augmentation):
+    keys = jax.random.split(jax.random.key(seed), number)
+    return jax.vmap(lambda key: augment.random_affine(key, augmentation))(keys)
 
 
 def drawn(number, seed=0, **options):
-    """`number` maps, one after the other."""
-    keys = jax.random.split(jax.random.key(seed), number)
-    maps = jax.vmap(lambda key: augment.random_affine(key, Augmentation(**options)))(keys)
-    return [Affine(maps.matrix[i], maps.offset[i]) for i in range(number)]
+    """`number` maps, one after the other, as NumPy has them."""
+    maps = jax.device_get(_drawn(seed, number, Augmentation(**options)))
+    return list(map(Affine, *maps))
+
+
+move_picture, move_points = jax.jit(augment.move_picture), jax.jit(augment.move_points)
 
 
 @functools.partial(jax.jit, static_argnames=("augmentation", "flip_order"))
@@ -58,8 +65,7 @@ def moved(number, *, picture=None, xy=XY, flip_order=ORDER, seed=0, **options):
     """`[n, S, S, C]` pictures and `[n, K, 2]` points under n keys."""
     keys = jax.random.split(jax.random.key(seed), number)
     picture = blobs() if picture is None else picture
-    found = _moved(keys, jnp.asarray(picture), jnp.asarray(xy), Augmentation(**options), flip_order)
-    return [np.asarray(x) for x in found]
+    return [np.asarray(x) for x in _moved(keys, picture, xy, Augmentation(**options), flip_order)]
 
 
 def sampled(picture, one):
@@ -129,14 +135,17 @@ def test_the_draws_of_older_runs():
 def test_scale_and_shift_as_jax_has_them():
     """The whole picture, its border too."""
     picture = noisy()
+
+    @jax.jit
+    def wanted(factors, moves):
+        grey = picture.astype(np.float32)
+        return jax.image.scale_and_translate(grey, picture.shape, (0, 1), factors, moves, "linear", antialias=False)
+
     for one in drawn(20, scale=0.4, shift=0.2):
         factor = one.matrix[0, 0]
         move = one.offset * SIZE + (1 - factor) * SIZE / 2
-        factors, moves = jnp.full(2, factor), move[::-1]
-        want = jax.image.scale_and_translate(
-            picture.astype(np.float32), picture.shape, (0, 1), factors, moves, "linear", antialias=False
-        )
-        np.testing.assert_allclose(augment.move_picture(one, picture), want, atol=1e-2)
+        want = wanted(np.full(2, factor), move[::-1])
+        np.testing.assert_allclose(move_picture(one, picture), want, atol=1e-2)
 
 
 @pytest.mark.slow
@@ -173,8 +182,8 @@ def test_black_where_nothing_was():
 def test_points_by_hand():
     """A quarter turn clockwise about the centre (31.5, 31.5), then a tenth of 64 to the right."""
     quarter = affine([[0, -1], [1, 0]], (0.1, 0.0))
-    np.testing.assert_allclose(augment.move_points(quarter, jnp.array([41.5, 30.5]), 64), [31.5 + 1 + 6.4, 41.5])
-    half_size = augment.move_points(quarter, jnp.array([20.5, 15.0]), 32)  # the same place in a map of 32 cells
+    np.testing.assert_allclose(move_points(quarter, np.float32([41.5, 30.5]), 64), [31.5 + 1 + 6.4, 41.5])
+    half_size = move_points(quarter, np.float32([20.5, 15.0]), 32)  # the same place in a map of 32 cells
     np.testing.assert_allclose(half_size, [15.5 + 0.5 + 3.2, 20.5], atol=1e-6)
 
 
@@ -182,12 +191,11 @@ def test_points_by_hand():
 def test_how_often_and_how_far():
     """Over 4000 keys: half are mirrored; every number fills its range, and none depends on another."""
     options = {"flip": 0.5, "scale": 0.25, "shift": 0.1, "rotation": 30.0, "aspect": 0.2}
-    keys = jax.random.split(jax.random.key(0), 4000)
-    maps = jax.vmap(lambda key: augment.random_affine(key, Augmentation(**options)))(keys)
-    matrix, offset = np.asarray(maps.matrix, np.float64), np.asarray(maps.offset)
+    maps = jax.device_get(_drawn(0, 4000, Augmentation(**options)))
+    matrix, offset = maps.matrix.astype(np.float64), maps.offset
     determinant = np.linalg.det(matrix)
     mirrored = determinant < 0
-    np.testing.assert_array_equal(mirrored, jax.vmap(lambda one: one.mirrored)(maps))
+    np.testing.assert_array_equal(mirrored, jax.jit(jax.vmap(lambda one: one.mirrored))(maps))
     unmirrored = matrix * np.where(mirrored, -1, 1)[:, None, None] ** [1, 0]
     factor = np.sqrt(np.abs(determinant))
     angle = np.degrees(np.arctan2(unmirrored[:, 1, 0], unmirrored[:, 0, 0]))
@@ -211,15 +219,16 @@ def test_a_picture_as_scipy_moves_it():
     picture = noisy()
     for one in drawn(20, flip=0.5, scale=0.3, shift=0.2, rotation=180.0, aspect=0.3):
         want, clear = sampled(picture, one)
-        found = np.asarray(augment.move_picture(one, picture))
+        found = np.asarray(move_picture(one, picture))
         np.testing.assert_allclose(found[clear], want[clear], atol=2e-2)
         assert clear.mean() > 0.98 and (want == 0).any() and found.dtype == np.float32
 
 
 def test_classes_as_the_nearest_pixel_has_them():
     classes = noisy(channels=1)[..., 0].astype(np.int32)
+    move_classes = jax.jit(functools.partial(augment.move_classes, outside=-1))
     for one in drawn(20, flip=0.5, scale=0.3, shift=0.2, rotation=180.0, aspect=0.3):
-        found = np.asarray(augment.move_classes(one, classes, outside=-1))
+        found = np.asarray(move_classes(one, classes))
         matrix, offset = np.asarray(one.matrix, np.float64), np.asarray(one.offset, np.float64)
         for row, column in np.random.default_rng(0).integers(0, SIZE, (200, 2)):
             x, y = np.linalg.solve(matrix, np.array([column, row]) - 31.5 - SIZE * offset) + 31.5
@@ -233,30 +242,35 @@ def test_classes_as_the_nearest_pixel_has_them():
 @pytest.mark.slow
 def test_one_map_for_points_and_heatmaps_of_another_resolution():
     """Heatmaps of a quarter of the side, moved, are those of the moved points."""
+
+    @jax.jit
+    def moved_maps(one):
+        before = heatmaps.draw(XY, size=SIZE, stride=4, sigma=2.0)
+        return heatmaps.decode(augment.move_picture(one, before), stride=4)[0]
+
     for one in drawn(10, seed=2, scale=0.1, shift=0.05, rotation=20.0, aspect=0.1, flip=0.5):
-        before = heatmaps.draw(jnp.asarray(XY), size=SIZE, stride=4, sigma=2.0)
-        found, _ = heatmaps.decode(augment.move_picture(one, before), stride=4)
-        np.testing.assert_allclose(found, augment.move_points(one, jnp.asarray(XY), SIZE), atol=0.6)
+        np.testing.assert_allclose(moved_maps(one), move_points(one, XY, SIZE), atol=0.6)
 
 
 @pytest.mark.slow
 def test_back_and_from_one_frame_into_another():
     one, other = drawn(2, seed=4, **ALL_PLACES)
-    in_one = augment.move_points(one, jnp.asarray(XY), SIZE)
-    np.testing.assert_allclose(augment.move_points(one.inverse(), in_one, SIZE), XY, atol=1e-4)
-    across = other.after(one.inverse())
-    want = augment.move_points(other, jnp.asarray(XY), SIZE)
-    np.testing.assert_allclose(augment.move_points(across, in_one, SIZE), want, atol=1e-4)
+    in_one = move_points(one, XY, SIZE)
+    back = jax.jit(Affine.inverse)(one)
+    np.testing.assert_allclose(move_points(back, in_one, SIZE), XY, atol=1e-4)
+    across = jax.device_get(jax.jit(Affine.after)(other, back))
+    np.testing.assert_allclose(move_points(across, in_one, SIZE), move_points(other, XY, SIZE), atol=1e-4)
     assert bool(across.mirrored) == (bool(one.mirrored) != bool(other.mirrored))
 
 
 def test_left_and_right_are_exchanged_in_a_mirror_image_only():
     values = np.arange(12.0).reshape(4, 3)
     mirror, turn = affine([[-1, 0], [0, 1]]), affine([[-1, 0], [0, -1]])
-    np.testing.assert_array_equal(augment.swap_pairs(mirror, values, ORDER, axis=1), values[:, [1, 0, 2]])
-    np.testing.assert_array_equal(augment.swap_pairs(turn, values, ORDER, axis=1), values)
-    np.testing.assert_array_equal(augment.swap_pairs(mirror, values, None, axis=1), values)
-    np.testing.assert_array_equal(augment.swap_pairs(mirror, values.T, ORDER), values.T[[1, 0, 2]])
+    swapped = jax.jit(augment.swap_pairs, static_argnames=("flip_order", "axis"))
+    np.testing.assert_array_equal(swapped(mirror, values, ORDER, axis=1), values[:, [1, 0, 2]])
+    np.testing.assert_array_equal(swapped(turn, values, ORDER, axis=1), values)
+    np.testing.assert_array_equal(swapped(mirror, values, None, axis=1), values)
+    np.testing.assert_array_equal(swapped(mirror, values.T, ORDER), values.T[[1, 0, 2]])
 
 
 # ---------------------------------------------------------------- grey values

@@ -228,12 +228,13 @@ def test_a_rater_is_drawn_among_those_who_annotated_the_picture():
     mask[:, 2, 1] = False
     mask[0] = False  # nobody has annotated the first picture
     batch = {"xy": xy, "mask": np.ones((n, 2), bool), "raters_xy": theirs, "raters_mask": mask}
-    found = jax.tree.map(np.asarray, raters.draw(jax.random.split(jax.random.key(0), n), batch))
+    draw = jax.jit(raters.draw)
+    found = jax.device_get(draw(jax.random.split(jax.random.key(0), n), batch))
     drawn = found["xy"][:, 0, 0]
     assert drawn[0] == 0 and found["mask"][0].all()
     assert set(drawn[1:]) == {1, 3} and abs((drawn == 1).sum() - n / 2) < 60  # six standard deviations
     np.testing.assert_array_equal(found["mask"][1:, 1], drawn[1:] == 1)
-    again = raters.draw(jax.random.split(jax.random.key(1), n), batch)["xy"]
+    again = draw(jax.random.split(jax.random.key(1), n), batch)["xy"]
     assert (np.asarray(again) != found["xy"]).any()
 
 
@@ -259,24 +260,31 @@ def task(root, teacher_file, named, **changes):
 
 
 def seen(made, *steps):
-    """`[steps, 4, K, 2]`: the places of 4 pictures, at each of the steps."""
-    places = jax.jit(lambda keys: made.augmented(batch, keys)[1][2])
+    """`[steps, 4, S, S, 3]` and `[steps, 4, K, 2]`: 4 pictures and their places, at each of the steps."""
+
+    @jax.jit
+    def see(step):
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), step), 4)
+        picture, (_, _, xy) = made.augmented(batch, keys)
+        return picture, xy
+
     batch = jax.tree.map(jnp.asarray, made.train.batch(np.arange(4)))
-    return np.stack([places(jax.random.split(jax.random.fold_in(jax.random.key(0), step), 4)) for step in steps])
+    return [np.stack(found) for found in zip(*map(see, steps), strict=True)]
 
 
 @pytest.mark.slow
 def test_a_training_sees_one_rater_or_the_other(pair, teacher_file):
     still = tiny.STILL | {"data__raters": "draw"}
-    mean = seen(task(pair, teacher_file, ["one", "two"], **tiny.STILL), 0)
+    _, mean = seen(task(pair, teacher_file, ["one", "two"], **tiny.STILL), 0)
     drawn = task(pair, teacher_file, ["one", "two"], **still)
     scale = drawn.train.batch(np.arange(4))["scale"]
-    off = seen(drawn, *range(8)) - mean
+    xy = seen(drawn, *range(8))[1]
+    off = xy - mean
     np.testing.assert_allclose(off[..., 1], 0, atol=1e-4)
     share = (off[..., 0] / (4 * scale[:, None])).round(3)
     assert set(share.ravel().tolist()) == {0.0, 1.0}  # whole pictures of one or of the other
     assert (share == share[..., :1]).all() and 8 < share[..., 0].sum() < 24
-    np.testing.assert_array_equal(seen(drawn, 3), seen(drawn, 3))
+    np.testing.assert_array_equal(seen(drawn, 3)[1][0], xy[3])
 
 
 @pytest.mark.slow
@@ -285,12 +293,10 @@ def test_what_is_drawn_moves_nothing_else(pair, teacher_file, caplog):
     plain = task(pair, teacher_file, [])
     drawn = task(pair, teacher_file, ["one", "one"], data__raters="draw")
     assert "one is the only rater: nothing is drawn" in caplog.text
-    np.testing.assert_array_equal(seen(plain, 0), seen(drawn, 0))
+    pictures, places = seen(plain, 0)
+    np.testing.assert_array_equal(seen(drawn, 0)[1], places)
     drawn = task(pair, teacher_file, ["one", "two"], data__raters="draw")
-    batch = jax.tree.map(jnp.asarray, plain.train.batch(np.arange(4)))
-    with_raters = jax.tree.map(jnp.asarray, drawn.train.batch(np.arange(4)))
-    keys = jax.random.split(jax.random.key(0), 4)
-    np.testing.assert_array_equal(plain.augmented(batch, keys)[0], drawn.augmented(with_raters, keys)[0])
+    np.testing.assert_array_equal(seen(drawn, 0)[0], pictures)
 
 
 @pytest.mark.slow

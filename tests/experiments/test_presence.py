@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import tiny
+import undrawn
 from PIL import Image
 
 from ctd_jax.data import landmark_folder as folders
@@ -55,8 +56,11 @@ def test_a_rectangle_covers_one_of_the_landmarks_in_every_second_picture(drawn, 
 
 @pytest.mark.slow
 def test_the_table(drawn, teacher_file, tmp_path, monkeypatch, capsys):
+    undrawn.figures(monkeypatch)
     small = {key: value for key, value in tiny.KEYS.items() if not key.startswith("data.synthetic")}
-    monkeypatch.setattr(presence, "KEYS", small | {"teacher.weights": str(teacher_file)})
+    small |= {"teacher.weights": str(teacher_file), "train.steps": 2}
+    small["constraints.delta.layers"] = ("stage1",)  # there is no other
+    monkeypatch.setattr(presence, "KEYS", small)
     monkeypatch.setattr(presence, "HERE", tmp_path)
     monkeypatch.setattr(sys, "argv", ["presence", str(drawn), f"--out={tmp_path / 'out'}", "--weights", "0", "0.1"])
     presence.main()

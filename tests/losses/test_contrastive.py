@@ -1,5 +1,6 @@
 """The supervised contrastive term: PyTorch's numbers, cases by hand, and that it sees the pictures of all devices."""
 
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -15,6 +16,7 @@ from configs import domains
 from ctd_jax.losses import constraints
 from ctd_jax.training.parallel import AXIS
 
+LAYERS = ("stem", "encoder", "deconv1")
 LABELS = np.array([0, 1, 0, 2, 1, 0])  # as in golden/contrastive.py
 
 
@@ -37,28 +39,33 @@ def test_value_and_gradient_are_pytorchs(temperature):
 def test_two_pairs_by_hand():
     """Two domains at right angles: of three others, one at cosine 1 and two at 0; the length of features is nothing."""
     features = np.float32([[1, 0], [7, 0], [0, 2], [0, 1]])
-    found = constraints.supervised_contrastive(features, np.array([0, 0, 1, 1]), temperature=0.5)
+    term = jax.jit(partial(constraints.supervised_contrastive, temperature=0.5))
+    found = term(features, np.array([0, 0, 1, 1]))
     np.testing.assert_allclose(found, np.full(4, np.log(1 + 2 * np.exp(-2))), rtol=1e-5)
-    mixed = constraints.supervised_contrastive(features, np.array([0, 1, 0, 1]), temperature=0.5)
+    mixed = term(features, np.array([0, 1, 0, 1]))
     np.testing.assert_allclose(mixed, np.full(4, np.log(2 + np.exp(2))), rtol=1e-5)
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("features", [np.zeros((4, 3)), np.ones((4, 3)), np.ones((1, 3)), 1e4 * np.eye(4)])
-def test_finite_in_the_corners(features):
-    def mean(features):
-        return constraints.supervised_contrastive(features, np.arange(len(features)) % 2, temperature=0.07).mean()
+@jax.jit
+@jax.value_and_grad
+def of_two_domains(features):
+    return constraints.supervised_contrastive(features, np.arange(len(features)) % 2, temperature=0.07).mean()
 
-    value, slope = jax.value_and_grad(mean)(np.float32(features))
+
+@pytest.mark.slow
+@pytest.mark.parametrize("features", [np.zeros((4, 4)), np.ones((4, 4)), np.ones((1, 4)), 1e4 * np.eye(4)])
+def test_finite_in_the_corners(features):
+    value, slope = of_two_domains(np.float32(features))
     assert np.isfinite(value) and np.isfinite(slope).all()
 
 
 @pytest.mark.slow
 def test_bfloat16_is_computed_in_float32():
     features = jnp.bfloat16(draw("constraints/student", (6, 5)))
-    half = constraints.supervised_contrastive(features, LABELS, temperature=0.07)
+    term = partial(constraints.supervised_contrastive, labels=LABELS, temperature=0.07)
+    half = term(features)
     assert half.dtype == jnp.float32
-    whole = constraints.supervised_contrastive(features.astype(jnp.float32), LABELS, temperature=0.07)
+    whole = term(features.astype(jnp.float32))
     np.testing.assert_array_equal(half, whole)
 
 
@@ -69,7 +76,7 @@ def multi_scale(teacher_file):
         teacher_file,
         domains,
         constraints__contrastive__weight=0.5,
-        constraints__contrastive__layers=("encoder", "deconv1", "deconv2"),
+        constraints__contrastive__layers=LAYERS,
         train__encoder_lr=1.0,
         train__decoder_lr=1.0,
         **tiny.STILL,
@@ -85,14 +92,12 @@ def test_the_mean_over_the_layers_with_the_domains_as_labels(multi_scale):
     picture = (batch["picture"] / 255 - np.array([0.485, 0.456, 0.406])) / np.array([0.229, 0.224, 0.225])
     variables = task.init(0)
 
-    def features(picture, domain):
-        return task.model.apply(variables, picture, domain, train=True, mutable=["batch_stats"])[0]
+    def of_layers(picture, domain):
+        out = task.model.apply(variables, picture, domain, train=True, mutable=["batch_stats"])[0]
+        term = partial(constraints.supervised_contrastive, labels=domain, temperature=0.07)
+        return [term(out[layer].mean((1, 2))) for layer in LAYERS]
 
-    out = jax.jit(jax.vmap(features, axis_name=AXIS))(picture.astype("float32")[None], batch["domain"][None])
-    each = [
-        constraints.supervised_contrastive(out[layer][0].mean((1, 2)), batch["domain"], temperature=0.07)
-        for layer in ("encoder", "deconv1", "deconv2")
-    ]
+    each = jax.jit(jax.vmap(of_layers, axis_name=AXIS))(picture.astype("float32")[None], batch["domain"][None])
     assert means["contrastive"] == pytest.approx(np.mean(each), rel=1e-3)
     assert means["loss"] == pytest.approx(means["heatmap"] + 0.5 * means["contrastive"], rel=1e-5)
 

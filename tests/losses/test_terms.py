@@ -30,8 +30,8 @@ WEIGHTS = {
     "cd": 0.3, "ed": 0.5, "spatial": 0.7, "channel": 0.2, "at": 0.4, "hint": 0.6, "delta": 0.8, "rkd_distance": 0.9,
     "rkd_angle": 1.1, "bss": 1e-3, "l2_sp": 1e-2, "l2": 1e-3,
 }  # fmt: skip
-LAYERS = {"ed": ("encoder", "stage2"), "rkd_distance": ("stage2", "encoder")} | dict.fromkeys(
-    ("spatial", "channel", "at", "delta"), ("stage1", "stage2", "stage3")
+LAYERS = {"ed": ("encoder", "unpooled"), "rkd_distance": ("unpooled", "encoder")} | dict.fromkeys(
+    ("spatial", "channel", "at", "delta"), ("unpooled", "stage1")
 )
 ALL_ON = {f"constraints__{name}__weight": weight for name, weight in WEIGHTS.items()} | {
     f"constraints__{name}__layers": layers for name, layers in LAYERS.items()
@@ -40,7 +40,7 @@ ALL_ON = {f"constraints__{name}__weight": weight for name, weight in WEIGHTS.ite
 
 def features(seed):
     rng = np.random.default_rng(seed)
-    return {layer: jnp.asarray(rng.normal(1, 1, (B, *size)), "float32") for layer, size in SIZES.items()}
+    return {layer: rng.normal(1, 1, (B, *size)).astype("float32") for layer, size in SIZES.items()}
 
 
 def terms_of(changes, student, teacher, params, **constants):
@@ -48,7 +48,7 @@ def terms_of(changes, student, teacher, params, **constants):
     config = default.get_config()
     config.update_from_flattened_dict({f"constraints.{key}": value for key, value in changes.items()})
     terms = Terms(config.constraints)
-    one = jax.vmap(lambda s, t: terms(s, t, params=params, domain=None, **constants), axis_name=AXIS)
+    one = jax.jit(jax.vmap(lambda s, t: terms(s, t, params=params, domain=None, **constants), axis_name=AXIS))
     return {name: value[0] for name, value in one(*jax.tree.map(lambda x: x[None], (student, teacher))).items()}
 
 
@@ -119,8 +119,9 @@ def test_a_term_is_its_function_of_the_layers_named(term, changes, want):
     keys = {"weight": 1.0} | changes
     found = terms_of({f"{term}.{key}": value for key, value in keys.items()}, STUDENT, TEACHER, params, **constants)
     assert list(found) == [term]
-    np.testing.assert_allclose(*found.values(), want(), rtol=2e-5)
-    assert np.all(want() > 1e-4)
+    expected = np.asarray(jax.jit(want)())
+    np.testing.assert_allclose(*found.values(), expected, rtol=2e-5)
+    assert np.all(expected > 1e-4)
 
 
 def test_heatmaps_of_landmarks_that_the_teacher_never_learned_teach_nothing():
@@ -180,7 +181,8 @@ def everything(classifier_file):
     return task, batch, variables, tiny.trainer(task, tx=optax.identity())([batch], variables)
 
 
-def nets(task):
+@pytest.fixture(scope="module")
+def nets():
     """The student, whose head is the teacher's, and the teacher, as functions of all their variables."""
     student = models.build_encoder(**tiny.ENCODER, num_outputs=5)
     return (
@@ -189,35 +191,40 @@ def nets(task):
     )
 
 
-def test_the_loss_is_the_weighted_sum_of_the_terms(everything):
+def test_the_loss_is_the_weighted_sum_of_the_terms(everything, nets):
     task, batch, variables, (_, (means,)) = everything
     picture = models.normalize(batch["picture"], task.teacher.input)
-    student_of, teacher_of = nets(task)
+    student_of, teacher_of = nets
     classifier = {"classifier": task.teacher.variables["params"]["classifier"]}
     inner = {kind: variables[kind]["encoder"] for kind in variables}
     s = student_of(inner | {"params": inner["params"] | classifier}, picture)
     t = teacher_of(task.teacher.variables, picture)
-    moved = {layer: x for layer, x in s.items() if layer in t}
-    stages = ("stage1", "stage2", "stage3")
-
-    def mean(function, *layers):
-        return np.mean([np.mean(function(moved[layer], t[layer])) for layer in layers])
-
-    rows = {layer: (pooled(moved[layer]), pooled(t[layer])) for layer in ("stage2", "encoder")}
-    channels = task.constants["channel_weights"]
+    maps, channels = ("unpooled", "stage1"), task.constants["channel_weights"]
     params = variables["params"]
     start, now = (flatten_dict(tree) for tree in (task.teacher.variables["params"], params["encoder"]))
-    want = {
-        "cd": np.mean(constraints.classifier_distance(s["classifier"], t["classifier"], temperature=4.0, form="kl")),
-        "ed": mean(constraints.encoder_distance, "encoder", "stage2"),
-        "spatial": mean(constraints.spatial_attention_distance, *stages),
-        "channel": mean(constraints.channel_attention_distance, *stages),
-        "at": mean(constraints.attention_transfer, *stages),
-        "hint": mean(constraints.hint_distance, "encoder"),
-        "delta": np.mean([np.mean(constraints.delta(moved[x], t[x], channels[x])) for x in stages]),
-        "rkd_distance": np.mean([np.mean(constraints.relational_distance(*rows[x])) for x in rows]),
-        "rkd_angle": np.mean(constraints.relational_angle(*rows["encoder"])),
-        "bss": np.mean(constraints.batch_spectral_shrinkage(rows["encoder"][0])),
+
+    @jax.jit
+    def by_layers(s, t):
+        def mean(function, *layers):
+            return jnp.mean(jnp.stack([jnp.mean(function(s[layer], t[layer])) for layer in layers]))
+
+        rows = {layer: (pooled(s[layer]), pooled(t[layer])) for layer in ("unpooled", "encoder")}
+        return {
+            "cd": jnp.mean(
+                constraints.classifier_distance(s["classifier"], t["classifier"], temperature=4.0, form="kl")
+            ),
+            "ed": mean(constraints.encoder_distance, "encoder", "unpooled"),
+            "spatial": mean(constraints.spatial_attention_distance, *maps),
+            "channel": mean(constraints.channel_attention_distance, *maps),
+            "at": mean(constraints.attention_transfer, *maps),
+            "hint": mean(constraints.hint_distance, "encoder"),
+            "delta": sum(jnp.mean(constraints.delta(s[x], t[x], channels[x])) for x in maps) / len(maps),
+            "rkd_distance": sum(jnp.mean(constraints.relational_distance(*rows[x])) for x in rows) / len(rows),
+            "rkd_angle": jnp.mean(constraints.relational_angle(*rows["encoder"])),
+            "bss": jnp.mean(constraints.batch_spectral_shrinkage(rows["encoder"][0])),
+        }
+
+    want = by_layers(s, t) | {
         "l2_sp": 0.5 * sum(((w - start[path]) ** 2).sum() for path, w in now.items()),
         "l2": 0.5 * sum((w**2).sum() for w in jax.tree.leaves(params["decoder"])),
     }
@@ -250,17 +257,20 @@ def test_an_embeddings_batch_norm_stays_as_it_is():
     config = default.get_config().model
     config.decoder_channels = (4,)
     net = models.build(config, encoder={"name": "mobilefacenet", "num_outputs": 4}, num_landmarks=2)
-    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 112, 112, 3)), "float32")
-    variables = jax.jit(functools.partial(net.init, train=False))(jax.random.key(0), x)
-    apply = jax.jit(lambda v: net.apply(v, x, train=True, mutable=["batch_stats"])[1])
-    before, after = (flatten_dict(tree["batch_stats"], sep="/") for tree in (variables, apply(variables)))
-    same = {path.split("/")[1] for path in before if (before[path] == after[path]).all()}
+    x, same = jnp.zeros((1, 112, 112, 3)), set()
+
+    def look(variables):
+        after = net.apply(variables, x, train=True, mutable=["batch_stats"])[1]
+        before, after = (flatten_dict(tree["batch_stats"]) for tree in (variables, after))
+        same.update(path[1] for path in before if after[path] is before[path])  # nothing was computed
+
+    jax.eval_shape(look, jax.eval_shape(lambda: net.init(jax.random.key(0), x, train=False)))
     assert same == {"embedding_depthwise_norm", "embedding_norm"}
 
 
-def test_terms_are_0_where_the_student_is_the_teacher(everything):
+def test_terms_are_0_where_the_student_is_the_teacher(everything, nets):
     task = everything[0]
-    _, apply = nets(task)
+    _, apply = nets
     x = models.normalize(everything[1]["picture"], task.teacher.input)
     out = apply(task.teacher.variables, x)
     out |= {"head": out["classifier"]}
@@ -277,49 +287,61 @@ def test_terms_are_0_where_the_student_is_the_teacher(everything):
 @pytest.fixture
 def another_student(monkeypatch):
     """An encoder of another name, twice as wide as the tiny teacher."""
-    small = functools.partial(ResNet, (1, 1, 1), BasicBlock, width=8)
+    small = functools.partial(ResNet, (1,), BasicBlock, width=8)
     monkeypatch.setitem(models.ENCODERS, "small", small)
     return {"model__encoder": "small", "constraints__ed__weight": 0.0, "constraints__hint__weight": 1.0}
 
 
 def test_adapters_serve_training_only(another_student, teacher_file, tmp_path):
-    config = tiny.config(teacher_file, **another_student, constraints__hint__layers=("stage1", "encoder"))
+    keys = {"train__steps": 2, "constraints__hint__layers": ("stem", "encoder")}
+    config = tiny.config(teacher_file, **another_student, **keys)
     result = training_run.train_and_evaluate(config, tmp_path / "run")
-    params = checkpoint.read(tmp_path / "run" / "checkpoints" / "4")["params"]
+    params = checkpoint.read(tmp_path / "run" / "checkpoints" / "2")["params"]
     assert set(checkpoint.best(tmp_path / "run")[0]["params"]) == {"encoder", "decoder"}
     shapes = {layer: kernel.shape for layer, kernel in params["adapters"].items()}
-    assert shapes == {"stage1": (8, 4), "encoder": (32, 16)}
+    assert shapes == {"stem": (8, 4), "encoder": (8, 4)}
     start = LandmarkTask(config, data.load(config.data, None)).init(0)["params"]
     for layer, kernel in start["adapters"].items():
         assert (params["adapters"][layer] != kernel).mean() > 0.9
     assert result["n_params"] == sum(x.size for part in ("encoder", "decoder") for x in jax.tree.leaves(start[part]))
 
 
+def test_an_adapter_goes_from_the_students_width_to_the_teachers():
+    config = default.get_config().constraints
+    config.hint.weight, config.hint.layers = 1.0, ("stage1", "encoder", "late=stage1", "stem")
+    student, teacher = (
+        {layer: jax.ShapeDtypeStruct((1, 4, 4, width), jnp.float32) for layer, width in widths.items()}
+        for widths in ({"stem": 3, "stage1": 8, "late": 5, "encoder": 32}, {"stem": 3, "stage1": 4, "encoder": 16})
+    )
+    found = jax.eval_shape(lambda key: Terms(config).adapters(student, teacher, key), jax.random.key(0))
+    shapes = {layer: kernel.shape for layer, kernel in found.items()}
+    assert shapes == {"stage1": (8, 4), "encoder": (32, 16), "late=stage1": (5, 4)}
+
+
 def test_no_adapter_where_the_widths_agree(teacher_file):
     task = tiny.task(teacher_file, constraints__ed__weight=0.0, constraints__hint__weight=1.0)
-    assert set(task.init(0)["params"]) == {"encoder", "decoder"}
+    assert set(jax.eval_shape(lambda: task.init(0))["params"]) == {"encoder", "decoder"}
 
 
-def test_channel_weights_of_delta_are_those_of_the_labelled_pictures(everything):
+def test_channel_weights_of_delta_are_those_of_the_labelled_pictures(everything, nets):
     """The tiny teacher's maps and the true heatmaps, drawn at the size of each map."""
     task = everything[0]
-    assert {layer: weights.shape for layer, weights in task.constants["channel_weights"].items()} == {
-        "stage1": (4,), "stage2": (8,), "stage3": (16,),
-    }  # fmt: skip
+    shapes = {layer: weights.shape for layer, weights in task.constants["channel_weights"].items()}
+    assert shapes == {"unpooled": (4,), "stage1": (4,)}
     batch = task.train.batch(np.arange(len(task.train)))
-    maps = nets(task)[1](task.teacher.variables, models.normalize(batch["picture"], task.teacher.input))["stage2"]
-    cells = (np.arange(4) + 0.5) * 8 - 0.5  # centres of the 4 cells of 8 pixels, in pixels
+    maps = nets[1](task.teacher.variables, models.normalize(batch["picture"], task.teacher.input))["stage1"]
+    cells = (np.arange(8) + 0.5) * 4 - 0.5  # centres of the 8 cells of 4 pixels, in pixels
     x, y = (batch["xy"][:, None, None, :, axis] for axis in (0, 1))
     squares = (cells[None, None, :, None] - x) ** 2 + (cells[None, :, None, None] - y) ** 2
-    true = np.exp(-squares / (2 * (1.5 * 8) ** 2))
+    true = np.exp(-squares / (2 * (1.5 * 4) ** 2))
     want = constraints.channel_importance(maps, true)
-    np.testing.assert_allclose(task.constants["channel_weights"]["stage2"], want, rtol=1e-3)
+    np.testing.assert_allclose(task.constants["channel_weights"]["stage1"], want, rtol=1e-3)
     assert np.ptp(want) > 1e-3
 
 
 def test_only_features_that_have_channel_weights_are_kept_for_them(teacher_file, monkeypatch):
     """Those of all layers took more memory than a training step."""
-    task, kept = tiny.task(teacher_file, constraints__delta__weight=1e-6, constraints__delta__layers=("stage2",)), []
+    task, kept = tiny.task(teacher_file, constraints__delta__weight=1e-6, constraints__delta__layers=("stage1",)), []
     monkeypatch.setattr(Terms, "channel_weights", lambda _, teacher, true_maps: kept.append(teacher) or {})
     task._channel_weights()
-    assert {layer: maps.shape for layer, maps in kept[0].items()} == {"stage2": (8, 4, 4, 8)}
+    assert {layer: maps.shape for layer, maps in kept[0].items()} == {"stage1": (8, 8, 8, 4)}

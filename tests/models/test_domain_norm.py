@@ -31,9 +31,9 @@ class Net(nn.Module):
 @pytest.fixture(scope="module")
 def variables():
     """With numbers of its own in every leaf."""
-    tree = Net().init(jax.random.key(0), X, DOMAIN, train=False)
+    tree = jax.eval_shape(lambda: Net().init(jax.random.key(0), X, DOMAIN, train=False))
     rng = np.random.default_rng(1)
-    return jax.tree.map(lambda x: jnp.asarray(rng.uniform(0.5, 2, x.shape), "float32"), tree)
+    return jax.tree.map(lambda x: rng.uniform(0.5, 2, x.shape).astype("float32"), tree)
 
 
 def by_hand(variables, *, train):
@@ -80,16 +80,16 @@ def test_gradients_stay_within_their_domain(variables):
         y, _ = Net().apply(variables | {"params": params}, x, DOMAIN, train=True, mutable=["batch_stats"])
         return jnp.sum(jnp.where((DOMAIN == 0)[:, None, None, None], y**3, 0))
 
-    grads, grad_x = jax.grad(loss, argnums=(0, 1))(variables["params"], X)
+    grads, grad_x = jax.device_get(jax.jit(jax.grad(loss, argnums=(0, 1)))(variables["params"], X))
     for name, leaves in grads["norm1"].items():
-        assert all((leaf != 0).all() == (name == "hand") and jnp.isfinite(leaf).all() for leaf in leaves.values())
+        assert all((leaf != 0).all() == (name == "hand") and np.isfinite(leaf).all() for leaf in leaves.values())
     moved = np.abs(grad_x).max((1, 2, 3)) > 0
     np.testing.assert_array_equal(moved, DOMAIN == 0)
 
 
 def test_a_teachers_tree_is_copied_to_every_domain():
     encoder = nn.Sequential([layers.Conv(4, 3), nn.BatchNorm(True), layers.Conv(2, 1, use_bias=True)])
-    tree = encoder.init(jax.random.key(0), X)
+    tree = jax.device_get(jax.jit(encoder.init)(jax.random.key(0), X))
     found = domain_norm.spread(tree, DOMAINS)
     norm = tree["params"]["layers_1"]
     assert set(found["params"]["layers_1"]) == set(found["batch_stats"]["layers_1"]) == set(DOMAINS)

@@ -179,11 +179,16 @@ def test_efficientnet_lite_in_training_matches_pytorch(lite, lite_golden):
 @pytest.mark.slow
 def test_the_head_of_efficientnet_lite_stays_as_it_is_if_it_is_told_so(lite):
     net, variables = lite
-    apply = functools.partial(net.apply, train=True, train_head=False, mutable=["batch_stats"])
-    _, updates = jax.jit(apply)(variables, picture(32, 32))
-    old, new = (tree["batch_stats"] for tree in (variables, updates))
-    np.testing.assert_array_equal(new["head_norm"]["mean"], old["head_norm"]["mean"])
-    assert np.any(new["stem_norm"]["mean"] != old["stem_norm"]["mean"])
+    same = set()
+
+    def look(variables):
+        apply = functools.partial(net.apply, train=True, train_head=False, mutable=["batch_stats"])
+        old, new = variables["batch_stats"], apply(variables, picture(32, 32))[1]["batch_stats"]
+        same.update(layer for layer, leaves in old.items() if isinstance(leaves, dict) and "mean" in leaves
+                    and all(new[layer][kind] is leaves[kind] for kind in leaves))  # fmt: skip
+
+    jax.eval_shape(look, variables)
+    assert same == {"head_norm"}
 
 
 def test_efficientnet_lite_has_the_published_number_of_parameters(lite_golden):
@@ -255,7 +260,8 @@ def test_bfloat16_activations_keep_float32_parameters_and_heatmaps():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("name", "kwargs"), [("resnet8", {"width": 8}), ("mobilefacenet", {}), ("mobilenet_micro", {})]
+    ("name", "kwargs"),
+    [("resnet8", {"width": 8, "stage_sizes": (1, 1)}), ("mobilefacenet", {}), ("mobilenet_micro", {})],
 )
 def test_every_parameter_learns(name, kwargs):
     net = models.build(CONFIG, encoder={"name": name, **kwargs}, num_landmarks=3)
@@ -268,16 +274,16 @@ def test_every_parameter_learns(name, kwargs):
         out, _ = net.apply({**variables, "params": params}, x, train=True, mutable=["batch_stats"])
         return jnp.mean((out["heatmaps"] - 1) ** 2) + jnp.mean(out["encoder"] ** 3)
 
-    for path, grad in flatten_dict(jax.jit(jax.grad(loss))(variables["params"])).items():
+    for path, grad in flatten_dict(jax.device_get(jax.jit(jax.grad(loss))(variables["params"]))).items():
         assert np.all(np.isfinite(grad)), path
         assert np.any(grad != 0), path
 
 
 @pytest.mark.slow
 def test_batch_norm_is_taken_over_the_mapped_axis():
-    net = models.build_encoder("resnet8", width=4, axis_name="data")
+    net = models.build_encoder("resnet8", width=4, stage_sizes=(1, 1), axis_name="data")
     x = jnp.asarray(picture(32, 32))
-    variables = jax.jit(lambda: net.init(jax.random.key(0), x, train=False))()
+    variables = filled(shapes(net, 1, 32, 32, 3), torch_resnet_key)
 
     def encode(net, x):
         return net.apply(variables, x, train=True, mutable=["batch_stats"])[0]["encoder"]

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 import pytest
 import tiny
+import undrawn
 from PIL import Image
 
 from configs import mtmd, source
@@ -38,7 +39,6 @@ def circles(picture):
 @pytest.mark.parametrize("row", ["ctd_ed", "mtmd", "source"])
 def test_a_page_of_each_task(row, teacher_file, tmp_path):
     changes = {"teacher__weights": "none", "model__encoder": "resnet8"} if row == "source" else {}
-    changes |= {"model__decoder_channels": (8, 8, 8)} if row == "mtmd" else {}
     module = {"mtmd": mtmd, "source": source}.get(row)
     config = tiny.config(teacher_file, *[module] * bool(module), **tiny.CHANGING, **changes)
     rows = images(training_run.show_augmented(config, tmp_path / "run", 3))
@@ -82,7 +82,9 @@ def test_without_augmentation_all_pictures_of_a_row_are_those_of_its_name(teache
 @pytest.mark.slow
 def test_the_page_comes_before_the_run_and_leaves_it_alone(cli, monkeypatch, tmp_path, teacher_file):
     monkeypatch.chdir(tmp_path)
-    command = ["--config=ctd_ed", "--workdir=run", *tiny.arguments(teacher_file, **tiny.CHANGING)]
+    undrawn.figures(monkeypatch)
+    changes = tiny.CHANGING | {"train__steps": 2}
+    command = ["--config=ctd_ed", "--workdir=run", *tiny.arguments(teacher_file, **changes)]
     code, out, _ = cli("ctd_jax.main", *command, "--show=50")
     assert (code, out) == (0, "Training pictures: run/augmented.html\n")
     page = tmp_path / "run" / "augmented.html"

@@ -52,8 +52,14 @@ def alone(runs, pictures):
     return np.array([one.xy for one in found]), np.array([one.confidence for one in found])
 
 
-def test_points_are_means_and_the_spread_is_that_of_the_networks(runs, pictures, alone):
-    result, (xy, confidence) = Predictor(runs)(pictures), alone
+@pytest.fixture(scope="module")
+def together(runs, pictures):
+    """What `Predictor` says of all three."""
+    return Predictor(runs)(pictures)
+
+
+def test_points_are_means_and_the_spread_is_that_of_the_networks(together, pictures, alone):
+    result, (xy, confidence) = together, alone
     mean = xy.mean(0)
     assert np.abs(xy - mean).max() > 3  # the networks differ, by pixels of the pictures
     np.testing.assert_allclose(result.xy, mean, atol=1e-9)
@@ -69,11 +75,11 @@ def test_one_network_has_no_spread(runs, pictures, alone):
     np.testing.assert_array_equal(one.xy, alone[0][1])
 
 
-def test_the_command_writes_the_spread_of_several(runs, pictures, cli, tmp_path):
+def test_the_command_writes_the_spread_of_several(runs, pictures, together, cli, tmp_path):
     folder, tables = pictures[0].parent, {}
     a, _, c = runs
     b = shutil.copytree(runs[1], tmp_path / "b")  # beside others, a name has no comma
-    Predictor(runs)(pictures).to_csv(tmp_path / "python.csv")
+    together.to_csv(tmp_path / "python.csv")
     for name, workdir in (("several", f"{a},{b},{c}"), ("comma", f"{runs[1]}"), ("one", f"{b}")):
         out = tmp_path / f"{name}.csv"
         code, _, error = cli("ctd_jax.predict", f"--workdir={workdir}", folder, f"--out={out}")
@@ -86,7 +92,7 @@ def test_the_command_writes_the_spread_of_several(runs, pictures, cli, tmp_path)
         "radius_px,radius_mm,unlike"
     )
     read = metrics.read_predictions(tmp_path / "several.csv")
-    np.testing.assert_allclose(read.spread_px, Predictor(runs)(pictures).spread, atol=6e-4)
+    np.testing.assert_allclose(read.spread_px, together.spread, atol=6e-4)
     assert np.isnan(metrics.read_predictions(tmp_path / "one.csv").spread_px).all()
 
 
@@ -129,35 +135,57 @@ def test_nothing_of_any_of_the_runs_is_overwritten(runs, pictures, cli, tmp_path
 # ---------------------------------------------------------------- export
 
 
+@pytest.fixture(scope="module")
+def two(runs, tmp_path_factory):
+    """Two runs, the second under a name without a comma."""
+    return runs[0], shutil.copytree(runs[1], tmp_path_factory.mktemp("two") / "b")
+
+
+@pytest.fixture(scope="module")
+def each(two):
+    """What each of them says of the same pictures."""
+    return [Predictor(run)(list(noise(3))) for run in two]
+
+
+@pytest.fixture(scope="module")
+def exported(two, tmp_path_factory):
+    """Function of `cli` and a format: the file of their average, and what the command said of it; made once."""
+    folder, said = tmp_path_factory.mktemp("exported"), {}
+
+    def export(cli, to):
+        out = folder / to
+        if to not in said:
+            code, said[to], error = cli("ctd_jax.export", f"--workdir={two[0]},{two[1]}", f"--to={to}", f"--out={out}")
+            assert code == 0, error
+        return out, said[to]
+
+    return export
+
+
 @pytest.mark.parametrize("to", formats.FORMATS)
-def test_an_export_has_the_average_in_its_graph(runs, cli, to, tmp_path):
-    form, b = form_of(to), shutil.copytree(runs[1], tmp_path / "b")
-    code, said, error = cli("ctd_jax.export", f"--workdir={runs[0]},{b}", f"--to={to}", f"--out={tmp_path / 'both'}")
-    assert code == 0, error
-    found = form.load((tmp_path / "both").read_bytes(), OUTPUTS)(noise(3))
-    each = [Predictor(run)(list(noise(3))) for run in (runs[0], b)]
+def test_an_export_has_the_average_in_its_graph(two, each, exported, cli, to):
+    form, (out, said) = form_of(to), exported(cli, to)
+    found = form.load(out.read_bytes(), OUTPUTS)(noise(3))
     xy = np.array([one.xy for one in each])
     assert np.abs(xy[0] - xy[1]).max() > 3
     np.testing.assert_allclose(found[0], xy.mean(0), atol=2e-3)
     np.testing.assert_allclose(found[1], np.mean([one.confidence for one in each], axis=0), atol=1e-4)
     half = np.linalg.norm(xy[0] - xy[1], axis=-1) / 2  # of two points the distance of each from the middle
     np.testing.assert_allclose(found[2], half, atol=2e-3)
-    about = json.loads((tmp_path / "both.json").read_text())
+    about = json.loads(out.with_name(f"{to}.json").read_text())
     assert list(about["output"]) == list(OUTPUTS) and "of 2 networks' points" in about["output"]["spread"]["unit"]
-    hashes = [json.loads((run / "metrics.json").read_text())["config_hash"] for run in (runs[0], b)]
+    hashes = [json.loads((run / "metrics.json").read_text())["config_hash"] for run in two]
     assert about["config_hash"] == ",".join(hashes)
     assert "output spread" in said
 
 
-def test_an_export_of_several_is_served_by_the_example(runs, pictures, cli, tmp_path):
+def test_an_export_of_several_is_served_by_the_example(two, exported, pictures, cli):
     form_of("stablehlo")
-    b, out = shutil.copytree(runs[1], tmp_path / "b"), tmp_path / "both"
-    assert cli("ctd_jax.export", f"--workdir={runs[0]},{b}", "--to=stablehlo", f"--out={out}")[0] == 0
-    command_ = [sys.executable, REPO / "docs" / "serve_stablehlo.py", out, pictures[0]]
+    command_ = [sys.executable, REPO / "docs" / "serve_stablehlo.py", exported(cli, "stablehlo")[0], pictures[0]]
     done = subprocess.run(list(map(str, command_)), capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     found = np.array([line.split(",")[1:3] for line in done.stdout.splitlines()], float)
-    np.testing.assert_allclose(found, Predictor(runs[:2])(pictures[0]).xy[0], atol=0.01)
+    np.testing.assert_allclose(found, Predictor(two)(pictures[0]).xy[0], atol=0.01)
 
 
 @pytest.mark.parametrize(

@@ -32,50 +32,61 @@ def variables_of(task, seed=0):
     ]
 
 
-def loss_of(task, params, batch_stats, average, batch, keys):
-    constants = task.constants | {"average": average}
-    return jax.jit(task.loss)(params, batch_stats, constants, batch, keys)
+def consistency_of(task, batch):
+    """Function of parameters and an average: the consistency of each picture, compiled."""
+    keys = jax.random.split(jax.random.key(0), len(batch["picture"]))
+    _, batch_stats = variables_of(task)
+
+    def consistency(params, average):
+        constants = task.constants | {"average": average}
+        return task.loss(params, batch_stats, constants, batch, keys)[1][1]["consistency"]
+
+    return jax.jit(consistency)
 
 
-def first_step(task, batch, keys=None):
-    """The consistency of each picture where the average is the student itself."""
-    params, batch_stats = variables_of(task)
-    keys = jax.random.split(jax.random.key(0), len(batch["picture"])) if keys is None else keys
-    average = {"params": params, "batch_stats": batch_stats}
-    return loss_of(task, params, batch_stats, average, batch, keys)[1][1]["consistency"], average
+def average_of(task, seed=0):
+    params, batch_stats = variables_of(task, seed)
+    return {"params": params, "batch_stats": batch_stats}
 
 
 def batch_of(task, number=4):
     return task.train.batch(np.arange(number))
 
 
-def test_0_for_identical_copies(teacher_file):
+@pytest.fixture(scope="module")
+def moved(teacher_file):
+    """A task whose pictures are moved, on one device, and its consistency."""
+    task = tiny.task(teacher_file, ft, train__batch_norm="device", **ON)
+    return task, consistency_of(task, batch_of(task))
+
+
+def test_0_for_identical_copies(teacher_file, moved):
     """The same network and the same picture; not where one of the two sees it moved, or has other weights."""
-    still = tiny.task(teacher_file, ft, train__batch_norm="device", **ON, **tiny.STILL)
-    found, average = first_step(still, batch_of(still))
-    np.testing.assert_allclose(found, 0, atol=1e-12)
-    moved = tiny.task(teacher_file, ft, train__batch_norm="device", **ON)
-    assert (first_step(moved, batch_of(moved))[0] > 1e-6).all()
-    params, batch_stats = variables_of(still, seed=1)
-    keys = jax.random.split(jax.random.key(0), 4)
-    assert (loss_of(still, params, batch_stats, average, batch_of(still), keys)[1][1]["consistency"] > 1e-6).all()
+    task = tiny.task(teacher_file, ft, train__batch_norm="device", **ON, **tiny.STILL)
+    consistency, average = consistency_of(task, batch_of(task)), average_of(task)
+    np.testing.assert_allclose(consistency(average["params"], average), 0, atol=1e-12)
+    assert (consistency(variables_of(task, seed=1)[0], average) > 1e-6).all()
+    task, consistency = moved
+    average = average_of(task)
+    assert (consistency(average["params"], average) > 1e-6).all()
 
 
 def test_a_mirror_image_by_hand(teacher_file):
     """Every picture is mirrored: the average's heatmaps are turned round, and left and right are exchanged."""
     task = tiny.task(teacher_file, ft, train__batch_norm="device", **ON, **tiny.STILL | {"augment__flip": 1.0})
-    batch = batch_of(task)
-    found, average = first_step(task, batch)
+    batch, average = batch_of(task), average_of(task)
+    found = consistency_of(task, batch)(average["params"], average)
 
+    @jax.jit
     def maps(picture):
         seen = models.normalize(picture.astype("float32"), task.teacher.input)
-        return np.asarray(models.apply_in_training(task.model, average, seen, None, remat=False)[0]["heatmaps"])
+        return models.apply_in_training(task.model, average, seen, None, remat=False)[0]["heatmaps"]
 
     names = task.landmarks.names
     other = dict(task.landmarks.flip_pairs) | {b: a for a, b in task.landmarks.flip_pairs}
     order = [names.index(other.get(name, name)) for name in names]
-    turned = maps(batch["picture"])[:, :, ::-1][..., order]
-    want = ((maps(batch["picture"][:, :, ::-1]) - turned) ** 2).mean((1, 2, 3))
+    turned = np.asarray(maps(batch["picture"]))[:, :, ::-1][..., order]
+    want = ((np.asarray(maps(batch["picture"][:, :, ::-1])) - turned) ** 2).mean((1, 2, 3))
     np.testing.assert_allclose(found, want, rtol=1e-4)
     assert np.abs(want).min() > 1e-6
 
@@ -86,7 +97,8 @@ def test_heatmaps_move_as_points_and_pictures_do(teacher_file, monkeypatch):
     moves = {"augment__rotation": 30.0, "augment__aspect": 0.1, "augment__shift": 0.2}
     task = tiny.task(teacher_file, ft, model__sigma=1.0, **ON, **moves)
     batch = batch_of(task, 8) | {"picture": np.full((8, SIZE, SIZE, 3), 255, np.uint8)}
-    drawn = heatmaps.draw(batch["xy"], size=SIZE, stride=STRIDE, sigma=1.0)
+    draw = jax.jit(functools.partial(heatmaps.draw, size=SIZE, stride=STRIDE, sigma=1.0))
+    drawn = draw(batch["xy"])
     monkeypatch.setattr(models, "apply_in_training", lambda *_, **__: ({"heatmaps": drawn}, {}))
     keys = jax.random.split(jax.random.key(3), 8)
     maps, known = jax.jit(task.average_heatmaps)({}, batch, keys)
@@ -105,17 +117,14 @@ def test_heatmaps_move_as_points_and_pictures_do(teacher_file, monkeypatch):
     assert (np.asarray(maps)[~np.asarray(known)] == 0).all()
 
 
-def test_the_gradient_is_the_students_alone(teacher_file):
-    task = tiny.task(teacher_file, ft, train__batch_norm="device", **ON)
-    params, batch_stats = variables_of(task)
-    other, _ = variables_of(task, seed=1)
-    batch, keys = batch_of(task), jax.random.split(jax.random.key(0), 4)
+def test_the_gradient_is_the_students_alone(moved):
+    task, consistency = moved
+    average = average_of(task, seed=1)
 
-    def consistency(params, average):
-        average = {"params": average, "batch_stats": batch_stats}
-        return loss_of(task, params, batch_stats, average, batch, keys)[1][1]["consistency"].mean()
+    def mean(params, average):
+        return consistency(params, average).mean()
 
-    of_student, of_average = jax.jit(jax.grad(consistency, (0, 1)))(params, other)
+    of_student, of_average = jax.jit(jax.grad(mean, (0, 1)))(variables_of(task)[0], average)
     assert all((np.asarray(x) == 0).all() for x in jax.tree.leaves(of_average))
     assert all(np.isfinite(x).all() for x in jax.tree.leaves(of_student))
     assert sum(np.abs(x).max() > 0 for x in jax.tree.leaves(of_student)) > len(jax.tree.leaves(of_student)) / 2
@@ -181,9 +190,7 @@ def test_a_run(teacher_file, tmp_path):
     ],
 )
 def test_where_there_is_nothing_to_be_consistent_with(teacher_file, tmp_path, module, changes, message):
-    config = module.get_config()
-    dotted = {key.replace("__", "."): value for key, value in changes.items()}
-    config.update_from_flattened_dict(dotted | {"teacher.weights": str(teacher_file)})
+    config = tiny.config(teacher_file, module, **changes)
     with pytest.raises(UserError, match=f"^constraints.consistency.weight is not 0, {message}"):
         training_run.prepare(config, tmp_path)
 

@@ -1,13 +1,15 @@
 """Heatmaps against the formula, and the decoder against drawn Gaussians."""
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from ctd_jax.tasks.landmarks import heatmaps
 
 CELLS, STRIDE = 24, 4
+draw = jax.jit(heatmaps.draw, static_argnames=("size", "stride"))
+decode = jax.jit(heatmaps.decode, static_argnames="stride")
+width = jax.jit(heatmaps.width, static_argnames="stride")
 
 
 def gaussian(cell, sigma, height=CELLS, width=CELLS):
@@ -17,13 +19,13 @@ def gaussian(cell, sigma, height=CELLS, width=CELLS):
 
 
 def decoded_cells(maps, stride=STRIDE):
-    xy, confidence = jax.jit(heatmaps.decode, static_argnames="stride")(jnp.asarray(maps, jnp.float32), stride=stride)
+    xy, confidence = decode(np.asarray(maps, np.float32), stride=stride)
     return (np.asarray(xy, np.float64) + 0.5) / stride - 0.5, np.asarray(confidence)
 
 
 def test_draw_by_hand():
     """Pixel 1.5 of stride 4 is the middle of cell 0, pixel 9.5 of cell 2."""
-    maps = np.asarray(heatmaps.draw(jnp.array([[1.5, 9.5]]), size=16, stride=4, sigma=2.0))
+    maps = np.asarray(draw(np.float32([[1.5, 9.5]]), size=16, stride=4, sigma=2.0))
     assert maps.shape == (4, 4, 1)
     assert maps[2, 0, 0] == pytest.approx(1.0)
     assert maps[2, 1, 0] == pytest.approx(np.exp(-1 / 8))
@@ -35,9 +37,9 @@ def test_draw_by_hand():
 def test_draw_is_the_formula(sigma):
     cell = np.random.default_rng(0).uniform(-1, CELLS, (7, 2))
     xy = (cell + 0.5) * STRIDE - 0.5
-    maps = heatmaps.draw(jnp.asarray(xy, jnp.float32), size=CELLS * STRIDE, stride=STRIDE, sigma=sigma)
+    maps = draw(np.asarray(xy, np.float32), size=CELLS * STRIDE, stride=STRIDE, sigma=sigma)
     np.testing.assert_allclose(maps, gaussian(cell, sigma), atol=1e-5)
-    batch = heatmaps.draw(jnp.asarray(xy[None, None], jnp.float32), size=CELLS * STRIDE, stride=STRIDE, sigma=sigma)
+    batch = draw(np.asarray(xy[None, None], np.float32), size=CELLS * STRIDE, stride=STRIDE, sigma=sigma)
     np.testing.assert_allclose(batch[0, 0], maps, atol=1e-6)
 
 
@@ -72,15 +74,15 @@ def test_decode_of_each_picture_and_landmark():
 
 
 def test_confidence_is_the_height_within_0_and_1():
-    maps = np.zeros((8, 8, 3))
-    maps[3, 4] = (0.25, 1.5, 0.0)
+    maps = np.zeros((8, 8, 4))
+    maps[3, 4] = (0.25, 1.5, 0.0, 1.0)
     maps[..., 2] -= 0.1
-    np.testing.assert_allclose(decoded_cells(maps)[1], [0.25, 1.0, 0.0], atol=1e-6)
+    np.testing.assert_allclose(decoded_cells(maps)[1], [0.25, 1.0, 0.0, 1.0], atol=1e-6)
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5, 1.0, -0.3, 1e-9, 100.0])
 def test_flat_heatmaps_give_the_first_cell(value):
-    found, confidence = decoded_cells(np.full((8, 8, 2), value))
+    found, confidence = decoded_cells(np.full((8, 8, 4), value))
     np.testing.assert_array_equal(found, 0)
     assert np.isfinite(confidence).all()
 
@@ -101,9 +103,9 @@ def test_plateau_and_spikes_stay_within_half_a_cell_of_the_peak():
 def test_the_width_of_a_gaussian_is_its_sigma(sigma):
     """Its square is a Gaussian of sigma / sqrt(2) along each axis: sqrt(2) * sigma / sqrt(2) cells from the centre."""
     maps = gaussian(np.array([[11.3, 12.2], [9.0, 14.5]]), sigma)
-    found = heatmaps.width(jnp.asarray(np.stack([maps, maps - 1e-3]), jnp.float32), stride=STRIDE)
+    found = width(np.float32([maps, maps - 1e-3]), stride=STRIDE)
     np.testing.assert_allclose(found, np.full((2, 2), STRIDE * sigma), rtol=0.01)
 
 
 def test_an_empty_heatmap_has_no_width():
-    assert np.asarray(heatmaps.width(jnp.zeros((8, 8, 1)), stride=STRIDE)).tolist() == [0.0]
+    assert np.asarray(width(np.zeros((8, 8, 1), np.float32), stride=STRIDE)).tolist() == [0.0]

@@ -34,14 +34,15 @@ def test_the_student_starts_as_the_teacher(teacher_file):
     student = apply(task.model, start, picture)
     teacher = apply(models.build_encoder(**tiny.ENCODER), saved, picture)
     assert np.abs(teacher["encoder"]).max() > 0.1
-    np.testing.assert_allclose(constraints.encoder_distance(student["encoder"], teacher["encoder"]), 0, atol=1e-6)
+    distance = jax.jit(constraints.encoder_distance)(student["encoder"], teacher["encoder"])
+    np.testing.assert_allclose(distance, 0, atol=1e-6)
 
 
 @pytest.mark.slow
 def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
     variables, meta = models.weight_file.load(teacher_file)
     names = set(variables["params"])
-    variables["params"]["classifier"] = {"kernel": np.ones((16, 5)), "bias": np.ones(5)}
+    variables["params"]["classifier"] = {"kernel": np.ones((4, 5)), "bias": np.ones(5)}
     path = tmp_path / "classifier.safetensors"
     models.weight_file.save(path, variables, meta | {"encoder": tiny.ENCODER | {"num_outputs": 5}})
     assert set(tiny.task(path).init(0)["params"]["encoder"]) == names
@@ -50,8 +51,9 @@ def test_a_teachers_classifier_is_left_behind(teacher_file, tmp_path):
 @pytest.mark.slow
 def test_from_scratch_without_a_teacher():
     changes = {"model__encoder": "resnet8", "constraints__ed__weight": 0.0}
-    start = tiny.task("none", **changes).init(0)
-    assert np.std(start["params"]["encoder"]["stem_conv"]["kernel"]) > 0.01
+    task = tiny.task("none", **changes)
+    kernel = jax.jit(lambda: task.init(0)["params"]["encoder"]["stem_conv"]["kernel"])()  # no other is computed
+    assert np.std(kernel) > 0.01
 
 
 @pytest.mark.slow
@@ -61,7 +63,7 @@ def test_from_scratch_beside_a_teacher(teacher_file):
     start, taught = task.init(0), fine.init(0)
     shapes, want = (jax.tree.map(np.shape, variables) for variables in (start, taught))
     assert shapes == want
-    for layer in ("stem_conv", "stage2_block0"):
+    for layer in ("stem_conv", "stage1_block0"):
         assert (
             jax.tree.leaves(start["params"]["encoder"][layer])[0]
             != jax.tree.leaves(taught["params"]["encoder"][layer])[0]
@@ -96,10 +98,10 @@ def test_the_papers_network():
     ("changes", "message"),
     [
         ({"constraints__ed__weight": -0.1}, r"constraints.ed.weight is -0.1"),
-        ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, heatmaps, stage1, stage2, stage3, stem"),
+        ({"constraints__ed__layers": ("stage9",)}, r"'stage9'.*encoder, heatmaps, stage1, stem"),
         ({"constraints__ed__layers": ()}, r"constraints.ed.layers is \(\); name one layer or more"),
-        ({"data__image_size": 40}, r"data.image_size is 40; resnet8 needs a multiple of 16"),
-        ({"data__image_size": 16}, r"data.image_size is 16; .* at least 32"),
+        ({"data__image_size": 42}, r"data.image_size is 42; resnet8 needs a multiple of 4"),
+        ({"data__image_size": 4}, r"data.image_size is 4; .* at least 8"),
         ({"model__deconv": "bilinear"}, r"'bilinear'.*phases, transpose"),
         ({"model__decoder_channels": (8,) * 5}, r"finer than the picture"),
         (
@@ -122,20 +124,26 @@ def test_a_constraint_needs_a_teacher_that_learned_something():
 def test_heatmaps_of_two_cells_are_refused(teacher_file):
     config = tiny.config(teacher_file, model__decoder_channels=())
     with pytest.raises(UserError, match="heatmaps of 2 cells.*model.decoder_channels"):
-        landmarks.build(config, tiny.ENCODER, 3)
+        landmarks.build(config, tiny.RESNET8, 3)
+
+
+@pytest.fixture(scope="module")
+def run_of_faces(teacher_file):
+    """Configuration, pictures and meta of a run."""
+    config = tiny.config(teacher_file)
+    pictures = data.load(config.data, None)
+    return config, pictures, landmarks.LandmarkTask(config, pictures).meta
 
 
 @pytest.mark.parametrize("change", ["flip_pairs", "normalizer", "spacing"])
-def test_what_must_not_change_during_a_run_is_in_the_meta(teacher_file, change):
-    config = tiny.config(teacher_file)
-    pictures = data.load(config.data, None)
+def test_what_must_not_change_during_a_run_is_in_the_meta(run_of_faces, change):
+    config, pictures, old = run_of_faces
     everything = pictures.everything
     if change == "spacing":
         other = dataclasses.replace(everything, spacing=np.ones_like(everything.spacing))
     else:
         known = dataclasses.replace(everything.targets.landmarks, **{change: None})
         other = dataclasses.replace(everything, targets=dataclasses.replace(everything.targets, landmarks=known))
-    old = landmarks.LandmarkTask(config, pictures).meta
     new = landmarks.LandmarkTask(config, dataclasses.replace(pictures, everything=other)).meta
     key = "annotations" if change == "spacing" else change
     assert {k for k in old if old[k] != new[k]} == {key}
@@ -160,15 +168,15 @@ def test_a_landmark_that_leaves_or_lacks_its_picture_does_not_count(teacher_file
     """A mirror image of a picture without the left eye lacks the right one; what is behind a rectangle counts."""
     changes = {"augment__flip": 1.0, "augment__scale": 0.0, "augment__shift": 0.0, "augment__occlusion": 0.9}
     task = tiny.task(teacher_file, **changes)
-    batch = {key: jnp.asarray(value) for key, value in task.train.batch(np.arange(4)).items()}
+    batch = {key: np.array(value) for key, value in task.train.batch(np.arange(4)).items()}
     order = np.array(task.landmarks.flip_order)
     lone = int(np.flatnonzero(order != np.arange(len(order)))[0])
-    batch["mask"] = batch["mask"].at[1, lone].set(False)
-    batch["xy"] = batch["xy"].at[1, lone].set(jnp.nan).at[2, 0].set(jnp.array([-9.0, 5.0]))
+    batch["mask"][1, lone] = False
+    batch["xy"][1, lone], batch["xy"][2, 0] = np.nan, (-9, 5)
     keys = jax.random.split(jax.random.key(0), 4)
     picture, (true_heatmaps, inside, _) = jax.jit(task.augmented)(batch, keys)
     want = np.ones(inside.shape, bool)
     want[1, order[lone]] = want[2, order[0]] = False
     np.testing.assert_array_equal(inside, want)
     assert np.isfinite(true_heatmaps).all() and (np.asarray(true_heatmaps)[1, ..., order[lone]] == 0).all()
-    assert (np.asarray(picture) != np.asarray(batch["picture"])[:, :, ::-1]).any(axis=(1, 2, 3)).sum() >= 2
+    assert (np.asarray(picture) != batch["picture"][:, :, ::-1]).any(axis=(1, 2, 3)).sum() >= 2

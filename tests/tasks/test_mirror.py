@@ -1,6 +1,7 @@
 """Mirror images: what the network says of a picture and of its mirror image is averaged, wherever it predicts."""
 
 import csv
+import functools
 import json
 import shutil
 
@@ -64,9 +65,9 @@ def dots(*places):
 def test_an_error_to_one_side_is_taken_back_by_the_mirror_image():
     pictures = dots((5, 20, 12), (10, 28, 18))
     want = np.array([[(5, 4), (20, 9), (12, 14)], [(10, 4), (28, 9), (18, 14)]])
-    plain, _ = landmarks.forward(Finder(), RGB)({"params": {}}, {"picture": pictures})
+    plain, _ = jax.jit(landmarks.forward(Finder(), RGB))({"params": {}}, {"picture": pictures})
     np.testing.assert_allclose(plain, want + [1, 0], atol=1e-4)
-    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({"params": {}}, {"picture": pictures})
+    xy, confidence = jax.jit(landmarks.forward(Finder(), RGB, (1, 0, 2)))({"params": {}}, {"picture": pictures})
     np.testing.assert_allclose(xy, want, atol=1e-4)
     np.testing.assert_allclose(confidence, np.exp(-1 / (2 * 1.5**2)), rtol=1e-5)  # of two Gaussians a pixel away
 
@@ -74,12 +75,12 @@ def test_an_error_to_one_side_is_taken_back_by_the_mirror_image():
 def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
     """One pixel too far to the right in both, so two pixels apart once the mirror image is turned back."""
     pictures = dots((5, 20, 12))
-    seen = landmarks.network.look(Finder(), RGB, (1, 0, 2))({"params": {}}, {"picture": pictures})
+    both = [make(Finder(), RGB, (1, 0, 2)) for make in (landmarks.network.look, landmarks.forward)]
+    seen, (xy, confidence) = jax.jit(lambda *seen: [one(*seen) for one in both])({"params": {}}, {"picture": pictures})
     np.testing.assert_allclose(seen["mirror"], [[2, 2, 2]], atol=1e-3)
-    xy, confidence = landmarks.forward(Finder(), RGB, (1, 0, 2))({"params": {}}, {"picture": pictures})
     np.testing.assert_array_equal(seen["xy"], xy)
     np.testing.assert_array_equal(seen["confidence"], confidence)
-    assert "mirror" not in landmarks.network.look(Finder(), RGB)({"params": {}}, {"picture": pictures})
+    assert "mirror" not in jax.eval_shape(landmarks.network.look(Finder(), RGB), {"params": {}}, {"picture": pictures})
     # Along x two Gaussians of variance s^2 = 2.25, at -1 and 1. Their mass is (a + b)^2 = a^2 + b^2 + 2 a b, each part
     # of variance s^2 / 2, with the weights 1, 1 and 2 exp(-1 / s^2).
     along_x = 2.25 / 2 + 2 / (2 + 2 * np.exp(-1 / 2.25))
@@ -87,14 +88,14 @@ def test_the_points_of_a_picture_and_of_its_mirror_image_are_apart():
 
 
 def test_a_width_is_in_pixels_and_not_in_cells():
-    seen = landmarks.network.look(CoarseFinder(), RGB)({"params": {}}, {"picture": dots((8, 20, 14))})
+    seen = jax.jit(landmarks.network.look(CoarseFinder(), RGB))({"params": {}}, {"picture": dots((8, 20, 14))})
     np.testing.assert_allclose(seen["width"], np.full((1, 3), 2 * 1.5), rtol=0.05)  # an edge is near
 
 
 def test_of_several_domains_each_has_its_own_way():
     pictures = dots((5, 20, 12), (5, 20, 12))
     body = landmarks.forward(Finder(), RGB, (1, 0, 2), domain_mirrors={"a": True, "b": False})
-    xy, _ = body({"params": {}}, {"picture": pictures, "domain": np.array([1, 0])})
+    xy, _ = jax.jit(body)({"params": {}}, {"picture": pictures, "domain": np.array([1, 0])})
     np.testing.assert_allclose(xy[:, 2], [[13, 14], [12, 14]], atol=1e-4)
 
 
@@ -109,7 +110,7 @@ class Painter:
 @pytest.mark.parametrize("domain", [None, 0])
 def test_probabilities_are_averaged_and_a_class_stays_one(domain):
     layout = segmentation.Layout.of({"a": ("background", "red")}, heads=False)
-    body = segmentation.forward(Painter(), RGB, layout, mirror=True)
+    body = jax.jit(segmentation.forward(Painter(), RGB, layout, mirror=True))
     batch = {"picture": dots((5, 20, 12))} | ({} if domain is None else {"domain": np.array([domain])})
     want = np.zeros((S, S))
     want[4, [4, 6]] = want[9, [19, 21]] = 0.5
@@ -126,7 +127,8 @@ def by_hand(run, picture):
     model = landmarks.build(config, meta["encoder"], len(meta["landmarks"]))
     see = jax.jit(lambda x: model.apply(variables, models.normalize(x, meta["input"]), train=False)["heatmaps"])
     turned = np.asarray(see(picture[:, :, ::-1].copy()))[:, :, ::-1, SWAPPED]
-    return heatmaps.decode(np.mean([see(picture), turned], axis=0), stride=model.stride)
+    decode = jax.jit(functools.partial(heatmaps.decode, stride=model.stride))
+    return decode(np.mean([see(picture), turned], axis=0))
 
 
 def test_validation_and_evaluation_see_mirror_images(teacher_file, tmp_path):
@@ -159,6 +161,12 @@ def mirrored_run(finished_run, tmp_path_factory):
     return run
 
 
+@pytest.fixture(scope="module")
+def want(mirrored_run):
+    """Points and confidence of pictures by hand."""
+    return by_hand(mirrored_run, noise(3))
+
+
 def assert_seen_from_both_sides(call, *, is_so=True):
     """Whether the points of mirror images are the mirror images of the points."""
     found, turned = call(noise(3)), call(noise(3)[:, :, ::-1].copy())
@@ -166,9 +174,9 @@ def assert_seen_from_both_sides(call, *, is_so=True):
     assert (np.abs(found[:, SWAPPED] - turned).max() < 0.01) == is_so
 
 
-def test_predictor_and_command_see_as_the_run_was_judged(mirrored_run, finished_run, cli, tmp_path):
+def test_predictor_and_command_see_as_the_run_was_judged(mirrored_run, finished_run, want, cli, tmp_path):
     pictures = list(noise(3))
-    want_xy, want_confidence = by_hand(mirrored_run, noise(3))
+    want_xy, want_confidence = want
     for predictor in (Predictor(mirrored_run), Predictor(finished_run[0], mirror=True)):
         result = predictor(pictures)
         np.testing.assert_allclose(result.xy, want_xy, atol=1e-3)
@@ -188,12 +196,12 @@ def test_predictor_and_command_see_as_the_run_was_judged(mirrored_run, finished_
 
 
 @pytest.mark.parametrize("to", formats.FORMATS)
-def test_an_export_sees_as_the_run_was_judged(mirrored_run, cli, to, tmp_path):
+def test_an_export_sees_as_the_run_was_judged(mirrored_run, want, cli, to, tmp_path):
     form, out = form_of(to), tmp_path / "network"
     code, _, error = cli("ctd_jax.export", f"--workdir={mirrored_run}", f"--to={to}", f"--out={out}")
     assert code == 0, error
     call = form.load(out.read_bytes(), POINTS)
-    np.testing.assert_allclose(call(noise(3))[0], by_hand(mirrored_run, noise(3))[0], atol=5e-3)
+    np.testing.assert_allclose(call(noise(3))[0], want[0], atol=5e-3)
     assert_seen_from_both_sides(lambda x: np.array(call(x)[0]))
 
 

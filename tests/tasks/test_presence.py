@@ -17,14 +17,14 @@ from exported import form_of, noise
 from PIL import Image
 
 from configs import ft
-from ctd_jax import Predictor, data, metrics, training_run
+from ctd_jax import Predictor, data, metrics, run_folder, training_run
 from ctd_jax.data import synthetic
 from ctd_jax.errors import UserError
 from ctd_jax.tasks.landmarks import LandmarkTask, presence
 from ctd_jax.tasks.landmarks.network import look
 from ctd_jax.tasks.landmarks.trained import TrainedLandmarks
 from ctd_jax.tasks.trained import Run
-from ctd_jax.training import checkpoint
+from ctd_jax.training import checkpoint, step
 
 pytestmark = pytest.mark.slow
 
@@ -130,9 +130,10 @@ def test_in_a_mirror_image_the_sides_of_absent_points_change(teacher_file, root,
     assert (xy[:, right] == -jnp.inf).all() and (xy[:, left] > -jnp.inf).all() and inside[:, left].all()
 
 
-def test_its_weight_and_gradient_are_those_of_a_term(made):
+def test_its_weight_and_gradient_are_those_of_a_term(made, resnet8_file, root):
     assert made.terms[:2] == ("heatmap", "presence") and made.term_weights["presence"] == 0.03
-    head = made.init(0)["params"]["presence"]["final"]
+    of_all_stages = task(resnet8_file, root, **tiny.OF_RESNET8)
+    head = jax.eval_shape(of_all_stages.init, 0)["params"]["presence"]["final"]
     assert {name: leaf.shape for name, leaf in head.items()} == {
         "stage1": (4, K), "stage2": (8, K), "stage3": (16, K), "deconv2": (8, K), "of_picture": (16, K), "peak": (K,),
         "bias": (K,),
@@ -181,12 +182,23 @@ def test_each_domain_has_a_head_and_learns_from_its_own_pictures(teacher_file, r
     assert TrainedLandmarks.read(run, "another", config).never_annotated == ()
 
 
+def left_by(task, workdir):
+    """Random parameters, and what a training that ends with them leaves in `workdir`."""
+    variables, rng = jax.device_get(task.init(0)), np.random.default_rng(0)
+    params = jax.tree.map(lambda x: x + rng.normal(0, 0.1, x.shape).astype("f"), variables["params"])
+    run_folder.begin(workdir, task.config, task.pictures.rows())
+    state = step.TrainState(np.int32(4), params, variables["batch_stats"], ())
+    with checkpoint.manager(workdir) as checkpoints:
+        checkpoint.save(checkpoints, 4, state, task.meta, 0.1)
+        checkpoints.wait_until_finished()
+    return params
+
+
 def test_a_domain_added_later_leaves_the_heads_of_the_others(teacher_file, root, tmp_path):
     """The new domain stands before the old ones in the alphabet."""
     roots = [tiny.write_folder(tmp_path / name, people=8, shots=1) for name in ("eyes", "b")]
-    config = tiny.config(teacher_file, ft, data__root=f"{root},{roots[0]}", train__steps=2)
-    training_run.train_and_evaluate(config, tmp_path / "run", cache=tmp_path / "tfds")
-    known = checkpoint.best(tmp_path / "run")[0]["params"]["presence"]
+    config = tiny.config(teacher_file, ft, data__root=f"{root},{roots[0]}")
+    known = left_by(LandmarkTask(config, data.load(config.data, tmp_path / "tfds")), tmp_path / "run")["presence"]
     keys = {"data__root": f"{root},{roots[0]},{roots[1]}", "domains__start": str(tmp_path / "run")}
     config = tiny.config(teacher_file, ft, **keys)
     made = LandmarkTask(config, data.load(config.data, tmp_path / "tfds"))

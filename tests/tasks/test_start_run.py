@@ -234,7 +234,7 @@ def test_another_network_is_refused_by_the_key_that_differs(run, pictures):
             read(run, pictures, outputs=outputs)
     for key, value, message in (
         ("model.decoder", "separable", "is 'dense', and here it is 'separable'; give --config.model.decoder=dense"),
-        ("model.decoder_channels", (8,), r"is \[8, 8\], .*; give --config.model.decoder_channels=8,8"),
+        ("model.decoder_channels", (8, 8), r"is \[8\], .*; give --config.model.decoder_channels=8,"),
         ("model.network", "hourglass", "give --config.model.network=encoder_decoder"),
         ("domains.start", "elsewhere", "and domains.start elsewhere; give one of them"),
         ("task", "segmentation", "which learned landmarks; give a run that learned segmentation"),

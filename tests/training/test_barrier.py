@@ -1,4 +1,4 @@
-"""An order within a compiled program. That it saves memory: test_step.py, `test_parts_and_rematerialisation_...`."""
+"""An order within a compiled program. That it saves memory: test_step.py, the tests whose names end in `memory`."""
 
 import jax
 import jax.numpy as jnp

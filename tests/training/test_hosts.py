@@ -161,10 +161,18 @@ def test_one_device_continues_a_checkpoint_of_four(killed, arguments, whole, tmp
     assert_same_run(run, whole[0])
 
 
+SMALL_ENCODER = """
+import functools, runpy
+from ctd_jax import models
+models.ENCODERS["resnet8"] = functools.partial(models.ENCODERS["resnet8"], stage_sizes=(1,))
+runpy.run_module("ctd_jax.main", run_name="__main__")
+"""
+
+
 def test_two_processes_learn_who_is_who(tmp_path):
     changes = {"train__steps": 2, "train__encoder_lr": 1e-4, "eval__batch_size": 3, "eval__split": "val"}
     arguments = [CONFIG, *tiny.arguments("none", **changes, data__synthetic__identities=(4, 3, 0))]
-    command = ("-m", "ctd_jax.main", *arguments)
+    command = ("-c", SMALL_ENCODER, *arguments)
     (one,) = launch(*command, f"--workdir={tmp_path / 'one'}", devices=4, processes=1)
     first, second = launch(*command, f"--workdir={tmp_path / 'two'}", "--distributed")
     assert (one[0], first[0]) == (0, 0), one[2] + first[2]

@@ -38,6 +38,7 @@ def test_a_training_that_is_asked_to_stop_keeps_the_step_it_reached(finished_run
     """Between two evaluations; and ends as one that was left alone."""
     arguments = json.loads((finished_run[0].parent / "arguments.json").read_text())
     arguments = [*(a for a in arguments if not a.startswith("--workdir=")), f"--workdir={tmp_path / 'run'}"]
+    arguments.append("--config.eval.gradient_norms=False")
     with monkeypatch.context() as patch:
         patch.setattr(TrainingLog, "tick", lambda _, step: os.kill(os.getpid(), number) if step == 3 else None)
         code, _, error = cli("ctd_jax.main", *arguments)

@@ -176,19 +176,25 @@ def test_the_report_shows_what_is_covered(sure_run):
     assert (sure_run[0] / "reliability.png").exists()
 
 
-@pytest.mark.parametrize("doubt", [None, "peak", "width", "mirror"])
-def test_an_export_has_the_radius_of_every_doubt(sure_run, pictures, doubt):
-    """The graph of the export against `Predictor`, whichever doubt the run has chosen, as ONNX."""
+@pytest.fixture(scope="module")
+def looked(sure_run, pictures):
+    """The network of the run, and what it says of the pictures."""
     network = tasks.trained(sure_run[0])
+    return network, jax.device_get(jax.jit(network.look)(network.variables, {"picture": np.stack(pictures)}))
+
+
+@pytest.mark.parametrize("doubt", [None, "peak", "width", "mirror"])
+def test_an_export_has_the_radius_of_every_doubt(looked, pictures, doubt):
+    """The graph of the export against `Predictor`, whichever doubt the run has chosen, as ONNX."""
+    network, seen = looked
     one, size = network.evidence, network.config.data.image_size
     error = np.linalg.norm(one.offset, axis=-1)
     radius = trust.Radius.of_doubt(doubt, error, one.doubts, one.subjects)
     if doubt:
         radius = dataclasses.replace(radius, scale=dataclasses.replace(radius.scale, slope=0.5))
     body = jax.jit(landmarks.trained.with_radius(network.look, radius, size))
-    seen = network.look(network.variables, {"picture": np.stack(pictures)})
     found = body(network.variables, {"picture": np.stack(pictures)})["radius"]
-    doubts = landmarks.trained.doubts_of({name: np.asarray(x) for name, x in seen.items()}, size)
+    doubts = landmarks.trained.doubts_of(seen, size)
     np.testing.assert_allclose(found, size * radius(doubts, len(pictures)), rtol=1e-4)
     batch = jax.ShapeDtypeStruct((2, size, size, 3), "uint8")
     write = formats.load("onnx").write
