@@ -180,7 +180,7 @@ def _demo() -> ConfigDict:
     config.eval = ConfigDict()
     config.eval.split = "test"  # what the result is read from; "val" while choosing, so that test is read once
     config.eval.every = 100  # steps between evaluations on val, each with a checkpoint
-    config.eval.batch_size = 50  # pictures
+    config.eval.batch_size = 16  # pictures at once; a split is filled up to a multiple of it, which takes time
     config.eval.gradient_norms = True  # how hard each term pulls at the encoder, at each evaluation, in log.csv
     config.eval.mirror = False  # averages what the network says of a picture and of its mirror image, turned back, in
     # evaluation, prediction and exports; only where pictures are mirrored in training (augment.flip)

@@ -242,7 +242,8 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     ]
     names = _names(task, config)
     watch = finite.Watch(parallel.first, names)
-    pace = Pace(parallel.devices[0].platform, memory.of_step(compiled, parallel.devices))
+    size = memory.of_step(compiled, parallel.devices)
+    pace = Pace(parallel.devices[0].platform, size)
     learning = memory.advising(memory.advice_of_step(config.train, len(parallel.devices)))
     with learning, checkpoint.manager(workdir, whole) as checkpoints:
         log: NoLog | TrainingLog = NoLog()
@@ -267,22 +268,22 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                         | {f"{part}_lr": rate for part, rate in rates(number - 1).items()},
                     )
                 if evaluating:
-                    with log.pause():
-                        memory.give_back()
-                        with memory.advising(
-                            memory.advice_of_evaluation(config.eval.batch_size, len(parallel.devices))
-                        ):
-                            error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
-                        norms: dict[str, float] = {}
-                        if task.gradient_terms:
-                            norms = parallel.first(gradient_norms(state, constants, last_batch()))
-                    norms = {f"gradient_{term}": task.term_weights[term] * float(norm) for term, norm in norms.items()}
-                    log.record(number, {"val_error": error} | norms, text)
-                    if norms and number <= config.eval.every:
-                        _warn_of_ineffective_terms(norms, {term: names[term] for term in task.gradient_terms})
-                    with log.pause():  # after its row: a run that stops in between loses neither
-                        checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
-                        memory.give_back()
+                    with memory.without_a_steps(size):
+                        with log.pause():
+                            with memory.advising(
+                                memory.advice_of_evaluation(config.eval.batch_size, len(parallel.devices))
+                            ):
+                                error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
+                            found: dict[str, jax.Array] = {}
+                            if task.gradient_terms:
+                                found = parallel.first(gradient_norms(state, constants, last_batch()))
+                        weights = task.term_weights
+                        norms = {f"gradient_{term}": weights[term] * float(norm) for term, norm in found.items()}
+                        log.record(number, {"val_error": error} | norms, text)
+                        if norms and number <= config.eval.every:
+                            _warn_of_ineffective_terms(norms, {term: names[term] for term in task.gradient_terms})
+                        with log.pause():  # after its row: a run that stops in between loses neither
+                            checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
                 if why := signals.asked(together=looking):
                     if not evaluating:
                         checkpoint.save(checkpoints, number, parallel.first(state), task.meta, None)

@@ -6,7 +6,7 @@ import jax
 import numpy as np
 
 from ctd_jax import data
-from ctd_jax.training import finite
+from ctd_jax.training import finite, memory, pace
 from ctd_jax.training.parallel import Parallel
 from ctd_jax.typing import HostBatch, Tree, Variables
 
@@ -40,7 +40,7 @@ def each(
     for start, (_, place), batch in zip(starts, parts, dataset.batches(indices for indices, _ in parts), strict=True):
         seen = {key: batch[key][place] for key in ("picture", "domain") if key in batch}
         seen, offset, scale = parallel.shard((seen, batch["offset"][place], batch["scale"][place]))
-        found = _first(len(dataset) - start, parallel.gather((body(variables, seen), offset, scale)))
+        found = _first(len(dataset) - start, _look(parallel, body, variables, seen, offset, scale))
         finite.check_outputs(found[0], dataset.images[start : start + size])
         yield found
 
@@ -74,8 +74,16 @@ def of_batch(
     devices = len(parallel.devices)
     rows = np.minimum(np.arange(-(-size // devices) * devices), len(images) - 1)
     filled = {key: array[rows] for key, array in batch.items()}
-    found = _first(len(images), parallel.gather(body(variables, parallel.shard(filled))))
+    (found,) = _first(len(images), _look(parallel, body, variables, parallel.shard(filled)))
     finite.check_outputs(found, images)
+    return found
+
+
+def _look(parallel: Parallel, body: Callable, variables: Variables | None, batch: Tree, *others: Tree) -> tuple:
+    """What `body` says of a batch, and others of its arrays, as NumPy's; the memory that it took is free then."""
+    before = memory.in_use() or 0
+    found = parallel.gather((body(variables, batch), *others))
+    pace.wait_until_free(before + sum(x.nbytes for x in jax.tree.leaves(found)) + pace.LARGE // 2)
     return found
 
 

@@ -52,6 +52,29 @@ def make_pocket() -> None:
         libc.realloc(wall, ctypes.c_size_t(1))
 
 
+@contextlib.contextmanager
+def without_a_steps(size: int) -> Iterator[None]:
+    """Context, between two steps, in which their memory is the system's, but not its addresses.
+
+    What is computed in between, and what of it stays, would lie in the middle of what the last step had, and the next
+    one would get all of its own anew. So these addresses are taken, and never written to, which costs no memory.
+
+    Args:
+      size: bytes that exist only during a step, see `of_step`.
+    """
+    give_back()
+    libc = _glibc()
+    if libc:
+        libc.malloc.restype, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_void_p]
+        held = libc.malloc(ctypes.c_size_t(size))
+    try:
+        yield
+    finally:
+        if libc:
+            libc.free(held)
+        give_back()
+
+
 class _Mallinfo2(ctypes.Structure):
     _fields_ = [(name, ctypes.c_size_t) for name in (
         "arena", "ordblks", "smblks", "hblks", "hblkhd", "usmblks", "fsmblks", "uordblks", "fordblks", "keepcost"

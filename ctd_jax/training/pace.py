@@ -1,6 +1,7 @@
 """How far the program may be ahead of the devices."""
 
 import collections
+import math
 import time
 
 import jax
@@ -12,6 +13,15 @@ LARGE = 2**28  # bytes of a step
 PAUSE = 0.002  # seconds; a large step takes a hundred times as long
 PATIENCE = 0.5  # seconds to wait for memory at most: something else may have got it in the meantime
 KEPT = 1.5  # times a step's bytes
+
+
+def wait_until_free(below: float) -> int | None:
+    """Waits, `PATIENCE` at most, until fewer bytes are in use, and returns how many are: what a program on a CPU had is
+    free a moment after its result is there, and one that is called before gets its own beside it."""
+    began = time.monotonic()
+    while (now := memory.in_use()) is not None and now >= below and time.monotonic() - began < PATIENCE:
+        time.sleep(PAUSE)
+    return now
 
 
 class Pace:
@@ -44,12 +54,8 @@ class Pace:
                 self._wait_for_memory()
 
     def _wait_for_memory(self) -> None:
-        began, free = time.monotonic(), False
-        while not free and time.monotonic() - began < PATIENCE:
-            time.sleep(PAUSE)
-            now = memory.in_use()
-            free = now is None or self._before is None or now < self._before + self._awaited / 2
-        self._before = now
+        time.sleep(PAUSE)
+        self._before = wait_until_free(math.inf if self._before is None else self._before + self._awaited / 2)
         if memory.resident() > self._resident + KEPT * self._awaited:
             memory.give_back()
             self._resident = memory.resident()

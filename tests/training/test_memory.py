@@ -159,8 +159,8 @@ def test_free_memory_is_kept_until_it_is_given_back():
     assert kept > 190 and given_back < 20
 
 
-STEPS = """
-import ctypes, sys
+PIECES = """
+import contextlib, ctypes, sys
 from ctd_jax.training import memory
 memory.keep()
 libc = ctypes.CDLL(None)
@@ -170,6 +170,11 @@ def get(mib):
     place = libc.malloc(ctypes.c_size_t(mib * 2**20))
     libc.memset(place, 1, mib * 2**20)
     return place
+def peak():
+    with open("/proc/self/status") as file:  # ru_maxrss is also of the process that started this one
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 2**10
+"""
+STEPS = """
 if sys.argv[1] == "with":
     memory.make_pocket()
 for _ in range(3):
@@ -177,8 +182,17 @@ for _ in range(3):
     get(1)
     libc.free(step)
     get(1)
-with open("/proc/self/status") as file:  # ru_maxrss is also of the process that started this one
-    print(next(int(line.split()[1]) for line in file if line.startswith("VmHWM:")) / 2**10)
+print(peak())
+"""
+LOOKS = """
+between = memory.without_a_steps(300 * 2**20) if sys.argv[1] == "with" else contextlib.nullcontext()
+step = get(300)
+get(1)
+libc.free(step)
+with between:
+    get(60)
+step = get(300)
+print(peak())
 """
 
 
@@ -186,6 +200,15 @@ with open("/proc/self/status") as file:  # ru_maxrss is also of the process that
 @pytest.mark.skipif(memory.in_use() is None, reason="no glibc, or one before 2.33")
 def test_a_step_gets_the_memory_of_the_last_one_though_small_things_came_between():
     with_pocket, without = (
-        float(subprocess.check_output([sys.executable, "-c", STEPS, pocket])) for pocket in ("with", "without")
+        float(subprocess.check_output([sys.executable, "-c", PIECES + STEPS, pocket])) for pocket in ("with", "without")
     )
     assert with_pocket < 450 and without > 600  # MiB
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(memory.in_use() is None, reason="no glibc, or one before 2.33")
+def test_what_stays_of_an_evaluation_is_not_where_the_next_step_will_be():
+    held, without = (
+        float(subprocess.check_output([sys.executable, "-c", PIECES + LOOKS, way])) for way in ("with", "without")
+    )
+    assert held < 500 and without > 550  # MiB; the program has 100, a step 300, what stays 60
