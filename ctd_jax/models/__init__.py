@@ -52,7 +52,7 @@ __all__ = [
 
 # name -> what makes the encoder, of the keyword arguments of `build_encoder`
 ENCODERS: dict[str, Callable[..., Encoder]] = {
-    "resnet8": partial(ResNet, stage_sizes=(1, 1, 1), block=BasicBlock, width=32),  # ours: stride 16, for small pictures
+    "resnet8": partial(ResNet, stage_sizes=(1, 1, 1), block=BasicBlock, width=32),  # ours, for small pictures
     "resnet18": partial(ResNet, stage_sizes=(2, 2, 2, 2), block=BasicBlock),
     "resnet34": partial(ResNet, stage_sizes=(3, 4, 6, 3), block=BasicBlock),
     "resnet50": partial(ResNet, stage_sizes=(3, 4, 6, 3), block=Bottleneck),
