@@ -62,6 +62,19 @@ ENCODERS: dict[str, Callable[..., Encoder]] = {
     "efficientnet_lite0": EfficientNetLite0,
 }
 
+# attribute of an encoder -> what it may be, in words, and whether a value is: a weight file says what its encoder has
+ATTRIBUTES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "num_outputs": ("a whole number, 0 or more", lambda x: type(x) is int and x >= 0),
+    "width": ("a whole number, 1 or more", lambda x: type(x) is int and x > 0),
+    "stage_sizes": (
+        "1 to 8 whole numbers, 1 to 100 each",
+        lambda x: isinstance(x, list | tuple) and 0 < len(x) < 9 and all(type(n) is int and 0 < n < 101 for n in x),
+    ),
+    "stride_in_1x1": ("true or false", lambda x: type(x) is bool),
+    "pool_padding": ("same or ceil", lambda x: x in ("same", "ceil")),
+    "block": ("left out", lambda _: False),
+}
+
 
 def build_encoder(
     name: str, *, num_outputs: int = 0, dtype: Any = jnp.float32, axis_name: str | None = None, **attributes: Any
@@ -76,10 +89,15 @@ def build_encoder(
       **attributes: further ones of the network: for a ResNet stage_sizes, width, stride_in_1x1, pool_padding.
 
     Raises:
-      UserError: there is no such encoder, it has no such attribute, or it lacks what every encoder has.
+      UserError: there is no such encoder, it has no such attribute or not with this value, or it lacks what every
+        encoder has.
     """
     if name not in ENCODERS:
         raise UserError(f"there is no encoder {name!r}; choose one of {', '.join(ENCODERS)}.")
+    for key, value in {"num_outputs": num_outputs, **attributes}.items():
+        expected, right = ATTRIBUTES.get(key, ("", lambda _: True))
+        if not right(value):
+            raise UserError(f"encoder {name!r}: {key} is {value!r:.100}; expected {expected}")
     try:
         encoder = ENCODERS[name](num_outputs=num_outputs, dtype=dtype, axis_name=axis_name, **attributes)
     except TypeError as error:

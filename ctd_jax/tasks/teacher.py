@@ -77,7 +77,11 @@ def load_teacher(weights: str, encoder: str) -> Teacher:
         _check_input(input_spec, path)
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: its metadata lack {error}, take a file that this project wrote") from error
-    models.weight_file.match(variables, _template(meta["encoder"]), path)
+    try:
+        template = _template(meta["encoder"])
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+    models.weight_file.match(variables, template, path)
     return Teacher(meta["encoder"], input_spec, variables)
 
 

@@ -58,6 +58,28 @@ def test_weights_of_another_encoder(teacher_file, tmp_path):
 
 
 @pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"width": 2.5}, r"width is 2.5; expected a whole number, 1 or more"),
+        ({"width": True}, "width is True; expected a whole"),
+        ({"stage_sizes": []}, r"stage_sizes is \[\]; expected 1 to 8 whole numbers, 1 to 100 each"),
+        ({"stage_sizes": [1, "2"]}, "stage_sizes is .*; expected 1 to 8"),
+        ({"stage_sizes": [10**7]}, "stage_sizes is .*; expected 1 to 8"),
+        ({"pool_padding": "valid"}, "pool_padding is 'valid'; expected same or ceil"),
+        ({"stride_in_1x1": 1}, "stride_in_1x1 is 1; expected true or false"),
+        ({"num_outputs": -1}, "num_outputs is -1; expected a whole number, 0 or more"),
+        ({"block": "BasicBlock"}, "block is 'BasicBlock'; expected left out"),
+        ({"name": "mobilefacenet"}, "cannot be built with {'width': 4, 'stage_sizes'"),
+    ],
+)
+def test_an_encoder_that_a_file_cannot_mean(teacher_file, tmp_path, wrong, said):
+    variables, meta = models.weight_file.load(teacher_file)
+    models.weight_file.save(tmp_path / "t.safetensors", variables, meta | {"encoder": tiny.ENCODER | wrong})
+    with pytest.raises(UserError, match=f"t.safetensors: encoder '.*' ?.*{said}"):
+        teacher.load_teacher(str(tmp_path / "t.safetensors"), "auto")
+
+
+@pytest.mark.parametrize(
     "wrong",
     [
         {"std": [0.2, 0.0, 0.2]},
