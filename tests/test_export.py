@@ -1,6 +1,7 @@
 """The command that exports a run; the formats are tested in tests/formats."""
 
 import csv
+import functools
 import importlib
 import importlib.util
 import json
@@ -142,9 +143,25 @@ def test_an_export_that_differs_is_refused(run_export, to, tmp_path, monkeypatch
     assert run_export(to)[0] == 2
 
 
+@pytest.fixture
+def run_example(tmp_path, monkeypatch, capsys):
+    """Function of the example and its arguments: what it prints of the export, or the sentence that it ends with."""
+
+    def call(example, *arguments):
+        monkeypatch.setattr(sys, "argv", list(map(str, (example, tmp_path / "out/landmarks", *arguments))))
+        capsys.readouterr()
+        try:
+            runpy.run_path(str(example))
+        except SystemExit as end:
+            return end.code
+        return capsys.readouterr().out
+
+    return call
+
+
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
 def test_it_is_served_without_this_package(
-    exported, run_export, predicted, made, finished_run, to, tmp_path, monkeypatch, capsys
+    exported, run_export, run_example, predicted, made, finished_run, to, tmp_path, monkeypatch
 ):
     """The example against `predict`: tall and wide pictures, larger and smaller than the network's, and a box."""
     form_of(to)
@@ -154,15 +171,7 @@ def test_it_is_served_without_this_package(
     monkeypatch.chdir(tmp_path)
     face = Image.fromarray(synthetic.draw(3, 0, size=64, seed=5)[0])
 
-    def run(*arguments):
-        """What the example prints, or the sentence that it ends with."""
-        monkeypatch.setattr(sys, "argv", list(map(str, (example, tmp_path / "out/landmarks", *arguments))))
-        capsys.readouterr()
-        try:
-            runpy.run_path(str(example))
-        except SystemExit as end:
-            return end.code
-        return capsys.readouterr().out
+    run = functools.partial(run_example, example)
 
     def served(*arguments, picture="face.png"):
         rows = [line.split(",") for line in run(picture, *arguments).splitlines()]
@@ -237,7 +246,7 @@ def test_what_is_said_of_absent_points_is_served(run_export, cli, run_of_absent_
 
 @pytest.mark.parametrize("to", ["stablehlo", "onnx"])
 def test_it_is_served_with_the_grey_range_of_the_run(
-    exported, run_export, predicted, made, finished_run, to, tmp_path, monkeypatch, capsys
+    exported, run_export, run_example, predicted, made, finished_run, to, tmp_path, monkeypatch
 ):
     """12 bits below 0 too, and fractions; what the run saw none of is refused."""
     form_of(to)
@@ -249,15 +258,8 @@ def test_it_is_served_with_the_grey_range_of_the_run(
     fractions[7, 7] = np.nan
 
     def served(picture, **options):
-        """What the example prints, or the sentence that it ends with."""
         picture.save(tmp_path / "face.tif", **options)
-        monkeypatch.setattr(sys, "argv", [str(example), str(tmp_path / "out/landmarks"), "face.tif"])
-        capsys.readouterr()
-        try:
-            runpy.run_path(str(example))
-        except SystemExit as end:
-            return end.code
-        return capsys.readouterr().out
+        return run_example(example, "face.tif")
 
     def refused(picture, **options):
         assert served(picture, **options).startswith("face.tif: not a kind of picture")
