@@ -18,7 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array, lax
 
-from ctd_jax.models import layers
+from ctd_jax.models import deconvolution, layers
 
 BATCH = 16
 
@@ -67,7 +67,7 @@ def table_of_forms() -> dict[str, dict[str, float]]:
         name = f"1x1, {size}x{size}x{inputs} to {outputs}"
         table[name] = measure({"ours": layer(ours, x, kernel), "plain": layer(conv(1, 0), x, kernel)})
     x, kernel = draw(BATCH, 7, 7, 512), draw(4, 4, 512, 128)
-    forms = {"ours": layers.deconv_phases, "plain": layers.deconv_transpose}
+    forms = {"ours": deconvolution.phases, "plain": deconvolution.transpose}
     table["deconvolution, 7x7x512 to 128"] = measure({form: layer(f, x, kernel) for form, f in forms.items()}, 3)
     return table
 

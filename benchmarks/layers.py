@@ -65,7 +65,8 @@ def layers_of(model: Any, size: int) -> tuple[collections.Counter, collections.C
     import jax
     import jax.numpy as jnp
 
-    from ctd_jax.models.layers import Conv, Deconv
+    from ctd_jax.models.deconvolution import Deconv
+    from ctd_jax.models.layers import Conv
 
     everywhere, encoder = collections.Counter(), collections.Counter()
 
@@ -100,7 +101,8 @@ class Ours:
         import jax
         import jax.numpy as jnp
 
-        from ctd_jax.models.layers import Conv, Deconv
+        from ctd_jax.models.deconvolution import Deconv
+        from ctd_jax.models.layers import Conv
 
         module: Any = Conv(layer.outputs, layer.kernel, layer.stride, layer.kernel // 2)
         if layer.deconvolution:

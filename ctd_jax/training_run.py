@@ -217,11 +217,16 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
     inputs, example = training_feed.inputs(constants), training_feed.example()
     body = training_feed.body(step.make(task.loss, tx, labels, accumulate_steps=parts))
     body = parallel.compile(body, sharded=False, donate=(0,))
-    compiled = hosts.together(lambda: memory.compile_step(body, state, inputs, example, config.train, parallel.devices))
-    shapes = jax.tree.map(jnp.shape, example)
     ahead_of_time = config.parallel != "pmap" or jax.process_count() == 1  # else it wants the devices of all processes
     measure_norms = step.gradient_norms(task.loss, task.gradient_terms, labels, accumulate_steps=parts)
     gradient_norms = parallel.compile(measure_norms, sharded=False)
+    norms = None
+    if task.gradient_terms and ahead_of_time:
+        batch = training_feed.batch()
+        norms = hosts.together(lambda: memory.compile_norms(gradient_norms, state, constants, batch))
+    on = config.train, parallel.devices, norms
+    compiled = hosts.together(lambda: memory.compile_step(body, state, inputs, example, *on))
+    shapes = jax.tree.map(jnp.shape, example)
     validate = task.validator(parallel)
     hosts.first_then_others(lambda: _claim_split(workdir, task.pictures))
 
@@ -276,12 +281,12 @@ def _fit(task: tasks.Task, workdir: pathlib.Path, parallel: Parallel, signals: S
                                 error, text = validate(step.averaged(state.params, state.batch_stats, state.average))
                             found: dict[str, jax.Array] = {}
                             if task.gradient_terms:
-                                found = parallel.first(gradient_norms(state, constants, last_batch()))
+                                found = parallel.first((norms or gradient_norms)(state, constants, last_batch()))
                         weights = task.term_weights
-                        norms = {f"gradient_{term}": weights[term] * float(norm) for term, norm in found.items()}
-                        log.record(number, {"val_error": error} | norms, text)
-                        if norms and number <= config.eval.every:
-                            _warn_of_ineffective_terms(norms, {term: names[term] for term in task.gradient_terms})
+                        pulls = {f"gradient_{term}": weights[term] * float(norm) for term, norm in found.items()}
+                        log.record(number, {"val_error": error} | pulls, text)
+                        if pulls and number <= config.eval.every:
+                            _warn_of_ineffective_terms(pulls, {term: names[term] for term in task.gradient_terms})
                         with log.pause():  # after its row: a run that stops in between loses neither
                             checkpoint.save(checkpoints, number, parallel.first(state), task.meta, error)
                 if why := signals.asked(together=looking):

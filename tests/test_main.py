@@ -80,7 +80,7 @@ def test_what_a_run_says(finished_run):
     assert f"jax {jax.__version__}, " in made
     size = r"[\d.]+ [MG]iB"
     parts = f"parameters {size}, optimiser {size}, activations {size}, in all {size} of {size}; "
-    parts += f"with the program, {size}"
+    parts += f"with the program, {size}, and {size} where gradient norms are measured"
     assert re.fullmatch(f"memory(: | of each of [0-9]+ devices: ){parts}", said)
     assert all(line.startswith("step ") for line in lines), error
     assert [line.split()[1] for line in lines] == ["2/4", "4/4"]

@@ -13,7 +13,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from ctd_jax.errors import UserError
-from ctd_jax.models import domain_norm, weight_file
+from ctd_jax.models import deconvolution, domain_norm, weight_file
 from ctd_jax.models.decoder import Decoder
 from ctd_jax.models.efficientnet import EfficientNetLite0
 from ctd_jax.models.encoder import Encoder, check_encoder
@@ -22,7 +22,6 @@ from ctd_jax.models.evaluation import apply_in_evaluation, of_mirror_image, pool
 from ctd_jax.models.fold import fold, folded
 from ctd_jax.models.hourglass import StackedHourglass
 from ctd_jax.models.inputs import activation_dtype, normalize
-from ctd_jax.models.layers import DECONVS
 from ctd_jax.models.mobilefacenet import MobileFaceNet
 from ctd_jax.models.mobilenet import MICRO, TINY, MobileNet
 from ctd_jax.models.remat import apply_in_training
@@ -221,8 +220,9 @@ def _encoder_decoder(
     Raises:
       UserError: no such encoder or form of deconvolution, or maps would be finer than the picture.
     """
-    if config_model.deconv not in DECONVS:
-        raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {', '.join(DECONVS)}.")
+    if config_model.deconv not in deconvolution.FORMS:
+        forms = ", ".join(deconvolution.FORMS)
+        raise UserError(f"config.model.deconv is {config_model.deconv!r}; choose one of {forms}.")
     channels = tuple(config_model.decoder_channels)
     net = EncoderDecoder(
         build_encoder(**encoder, dtype=dtype, axis_name=axis_name),

@@ -27,6 +27,6 @@ def gflops(model: nn.Module, size: int) -> float | None:
     def heatmaps(variables: Variables, *inputs: Array) -> Array:
         return apply_in_evaluation(model, variables, *inputs)["heatmaps"]
 
-    with devices.host(), layers.traced_for("cpu"):
+    with devices.host(), layers.traced_for("count"):
         analysis: Any = jax.jit(heatmaps).lower(variables, *inputs).cost_analysis()
     return analysis["flops"] / 1e9 if analysis else None

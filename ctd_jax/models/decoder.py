@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ctd_jax.models import layers
+from ctd_jax.models import deconvolution, layers
 from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
@@ -17,8 +17,8 @@ class Decoder(nn.Module):
     Attributes:
       num_landmarks: K, heatmaps per picture.
       channels: of each deconvolution; every one doubles the map.
-      deconv: form of the deconvolutions, a key of `layers.DECONVS`: "phases" (CPU) or "transpose".
-      light: `layers.SeparableDeconv` in their place, with a tenth of the work.
+      deconv: form of the deconvolutions, a key of `deconvolution.FORMS`: "phases" (CPU) or "transpose".
+      light: `deconvolution.SeparableDeconv` in their place, with a tenth of the work.
       dtype: of the activations; heatmaps are always float32.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
       heads: (domain, number of its landmarks) of each that has a last convolution of its own, in the order of the
@@ -41,9 +41,9 @@ class Decoder(nn.Module):
         out, x = {}, features["encoder"]
         for i, width in enumerate(self.channels, start=1):
             if self.light:
-                x = layers.SeparableDeconv(width, dtype=self.dtype, name=f"deconv{i}")(x)
+                x = deconvolution.SeparableDeconv(width, dtype=self.dtype, name=f"deconv{i}")(x)
             else:
-                x = layers.Deconv(width, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
+                x = deconvolution.Deconv(width, self.deconv, init, dtype=self.dtype, name=f"deconv{i}")(x)
             norm = batch_norm(train=train, dtype=self.dtype, axis_name=self.axis_name, name=f"norm{i}")
             x = out[f"deconv{i}"] = layers.relu(norm(x))
         final = partial(layers.Conv, size=1, use_bias=True, kernel_init=init, dtype=self.dtype)

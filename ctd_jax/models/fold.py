@@ -13,7 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 from flax.traverse_util import flatten_dict, unflatten_dict
 
-from ctd_jax.models.layers import Conv, Deconv, DepthwiseConv
+from ctd_jax.models.deconvolution import Deconv
+from ctd_jax.models.layers import Conv, DepthwiseConv
 from ctd_jax.typing import Variables
 
 

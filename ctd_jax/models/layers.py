@@ -1,8 +1,8 @@
 """Layers that the encoders and the decoder share: NHWC, float32 parameters, activations in `dtype`.
 
 Strides and paddings are those of PyTorch (pixels on every side) or of TensorFlow (`Padding`), so that published weights
-give published numbers. Depthwise and transposed convolutions, and on a CPU 1x1 too, have the form that trains quickly
-on XLA:CPU; `benchmarks/forms.py` compares them with the plain one.
+give published numbers. Depthwise convolutions, and on a CPU 1x1 too, have the form that trains quickly on XLA:CPU;
+`benchmarks/forms.py` compares them with the plain one.
 """
 
 import contextlib
@@ -23,8 +23,9 @@ _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform
 
 @contextlib.contextmanager
 def traced_for(platform: str) -> Iterator[None]:
-    """What is traced within has the forms for that platform, whatever this process runs on: "cpu", or "any": every
-    convolution is one, and no more than that (for accelerators, and for converters, which know them)."""
+    """What is traced within has the forms for that platform, whatever this process runs on: "cpu"; "count": the same
+    with all products that a layer has by its definition; or "any": every convolution is one, and no more than that (for
+    accelerators, and for converters, which know them)."""
     token = _platform.set(platform)
     try:
         yield
@@ -34,7 +35,12 @@ def traced_for(platform: str) -> Iterator[None]:
 
 def for_cpu() -> bool:
     """Whether what is traced now has the forms for a CPU."""
-    return (_platform.get() or jax.default_backend()) == "cpu"
+    return (_platform.get() or jax.default_backend()) in ("cpu", "count")
+
+
+def for_counting() -> bool:
+    """Whether what is traced now is only to be counted."""
+    return _platform.get() == "count"
 
 
 def relu(x: Array) -> Array:
@@ -210,53 +216,6 @@ depthwise = jax.custom_vjp(depthwise_sum, nondiff_argnums=(2, 3))
 depthwise.defvjp(_depthwise_forward, _depthwise_backward)
 
 
-def _deconv_phases(x_BHWC: Array, kernel: Array) -> Array:
-    """PyTorch's `ConvTranspose2d(kernel_size=4, stride=2, padding=1)` as four 2x2 convolutions, one per output phase.
-
-    Args:
-      x_BHWC: `[B, H, W, C]`.
-      kernel: `[4, 4, C, D]`, PyTorch's weight transposed (2, 3, 0, 1).
-
-    Returns:
-      `[B, 2 H, 2 W, D]`.
-    """
-    B, H, W, _ = x_BHWC.shape
-    taps = {0: slice(3, None, -2), 1: slice(2, None, -2)}  # kernel rows 3, 1 make the even output rows; 2, 0 the odd
-    pad = {0: (1, 0), 1: (0, 1)}
-    phases = [convolve(x_BHWC, kernel[taps[a]][:, taps[b]], 1, (pad[a], pad[b])) for a in (0, 1) for b in (0, 1)]
-    y = jnp.stack(phases, axis=3).reshape(B, H, W, 2, 2, -1)
-    return y.transpose(0, 1, 3, 2, 4, 5).reshape(B, 2 * H, 2 * W, -1)
-
-
-def _deconv_forward(x_BHWC: Array, kernel: Array) -> tuple[Array, tuple[Array, Array]]:
-    return _deconv_phases(x_BHWC, kernel), (x_BHWC, kernel)
-
-
-def _deconv_backward(saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
-    x_BHWC, kernel = saved
-    B, H, W, C = x_BHWC.shape
-    (grad_x,) = jax.vjp(lambda x: _deconv_phases(x, kernel), x_BHWC)[1](grad)
-    grad, x = jnp.pad(grad, ((0, 0), (1, 1), (1, 1), (0, 0))), x_BHWC.reshape(-1, C)
-
-    def row(i: int) -> Array:  # one product for the four taps of a kernel's row, [4, C, D]
-        taps = jnp.concatenate([grad[:, i : i + 2 * H : 2, j : j + 2 * W : 2] for j in range(4)], -1)
-        return (x.T @ taps.reshape(B * H * W, -1)).reshape(C, 4, -1).swapaxes(0, 1)
-
-    return grad_x, jnp.stack([row(i) for i in range(4)])
-
-
-deconv_phases = jax.custom_vjp(_deconv_phases)
-deconv_phases.defvjp(_deconv_forward, _deconv_backward)
-
-
-def deconv_transpose(x_BHWC: Array, kernel: Array) -> Array:
-    """The same as `deconv_phases` by `lax.conv_transpose`: for accelerators; 30 times slower to train on a CPU."""
-    return lax.conv_transpose(x_BHWC, kernel[::-1, ::-1], (2, 2), "SAME", dimension_numbers=DIMENSIONS)
-
-
-DECONVS: dict[str, Callable[[Array, Array], Array]] = {"phases": deconv_phases, "transpose": deconv_transpose}
-
-
 class Conv(nn.Module):
     """Square convolution. Parameters: `kernel` `[k, k, in, features]`, `bias` if asked.
 
@@ -308,30 +267,3 @@ class DepthwiseConv(nn.Module):
                 x, kernel, strides, pads, dimension_numbers=DIMENSIONS, feature_group_count=C
             )
         return depthwise(x, kernel, self.stride, self.padding)
-
-
-class SeparableDeconv(nn.Module):
-    """Doubles a map cheaply: 1x1 convolution, nearest neighbours, 3x3 depthwise convolution at the doubled size.
-    Parameters: pointwise, depthwise, each with a `kernel`."""
-
-    features: int
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x_BHWC: Array) -> Array:
-        x = double(Conv(self.features, 1, dtype=self.dtype, name="pointwise")(x_BHWC))
-        return DepthwiseConv(3, 1, 1, dtype=self.dtype, name="depthwise")(x)
-
-
-class Deconv(nn.Module):
-    """4x4 deconvolution with stride 2. Parameter: `kernel` `[4, 4, in, features]`. `form` is a key of `DECONVS`."""
-
-    features: int
-    form: str = "phases"
-    kernel_init: Callable = he_normal
-    dtype: Any = jnp.float32
-
-    @nn.compact
-    def __call__(self, x_BHWC: Array) -> Array:
-        kernel = self.param("kernel", self.kernel_init, (4, 4, x_BHWC.shape[-1], self.features))
-        return DECONVS[self.form](x_BHWC.astype(self.dtype), kernel.astype(self.dtype))

@@ -6,7 +6,7 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from ctd_jax.models import layers
+from ctd_jax.models import deconvolution, layers
 from ctd_jax.models.batch_norm import batch_norm
 from ctd_jax.typing import Features
 
@@ -20,7 +20,7 @@ class UNetDecoder(nn.Module):
     Attributes:
       num_classes: C, logits of each pixel.
       channels: of each level; every one doubles the map.
-      deconv: form of the deconvolutions, a key of `layers.DECONVS`.
+      deconv: form of the deconvolutions, a key of `deconvolution.FORMS`.
       dtype: of the activations; logits are always float32.
       axis_name: mapped axis over which batch norm takes its statistics, or None.
       heads: (domain, number of its classes) of each that has a last convolution of its own, in the order of the logits;
@@ -42,7 +42,7 @@ class UNetDecoder(nn.Module):
         beside = {x.shape[1:3]: x for x in features.values() if x.ndim == 4}  # of equal maps the last
         out, x = {}, features["encoder"]
         for i, width in enumerate(self.channels, start=1):
-            x = layers.Deconv(width, self.deconv, dtype=self.dtype, name=f"deconv{i}")(x)
+            x = deconvolution.Deconv(width, self.deconv, dtype=self.dtype, name=f"deconv{i}")(x)
             x = layers.relu(norm(name=f"deconv_norm{i}")(x))
             if x.shape[1:3] in beside:
                 x = jnp.concatenate([x, beside[x.shape[1:3]].astype(x.dtype)], axis=-1)

@@ -88,6 +88,11 @@ class Feed(abc.ABC):
     def example(self) -> Tree:
         """An argument of the shapes that most of the calls have, on the devices."""
 
+    def batch(self) -> Batch:
+        """One of the shapes that `Call.last_batch` gives, on the devices."""
+        rows = self._parallel.share(np.zeros(self.batch_size, int))
+        return self._parallel.shard(self._dataset.batch(rows))
+
     @abc.abstractmethod
     def calls(self, start: int) -> Iterator[Call]:
         """The calls that go on after `start` steps, to the end of the training."""
@@ -103,8 +108,7 @@ class HostFeed(Feed):
         return constants
 
     def example(self) -> Tree:
-        rows = self._parallel.share(np.zeros(self.batch_size, int))
-        return self._parallel.shard(self._dataset.batch(rows))
+        return self.batch()
 
     def calls(self, start: int) -> Iterator[Call]:
         batches = self._dataset.training_batches(start=start, **self._order)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ctd_jax.typing import Tree
 
 POCKET = 2**27  # bytes, of addresses: what is never used takes no memory
+ADVICE_OF_NORMS = "give --config.eval.gradient_norms=False, which changes nothing else"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
 
 
@@ -127,11 +128,8 @@ class Need:
     @classmethod
     def of(cls, compiled: "Compiled", state: "TrainState") -> "Need":
         """What the compiler has planned for a step of `state`."""
-        plan = _plan(compiled)
-        arguments = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
-        temporary = plan.temp_size_in_bytes
         parameters, optimizer, average = map(_bytes, (state.params, state.opt_state, state.average))
-        return cls(parameters, optimizer, temporary, arguments + temporary, average)
+        return cls(parameters, optimizer, _plan(compiled).temp_size_in_bytes, _all(compiled), average)
 
     def divided(self, parts: int) -> int:
         """Total, if the pictures go through the network in `parts` equal parts, one after the other."""
@@ -155,17 +153,20 @@ def compile_step(
     batch: "Tree",
     train: "ConfigDict",
     devices: "Sequence[jax.Device]",
+    norms: "Compiled | None" = None,
 ) -> "Compiled":
-    """Compiles a training step for its arguments, and prints what memory it needs.
+    """Compiles a training step for its arguments, and prints what memory the training needs.
 
     Args:
       step: of `Parallel.compile`.
       state, constants, batch: its arguments, on the devices.
       train: `config.train`.
       devices: those that it runs on.
+      norms: of `compile_norms`; None: none are measured, or what they need is not known.
 
     Raises:
       TooLarge: the step needs more memory than there is.
+      UserError: the norms do.
     """
     import jax
 
@@ -179,14 +180,35 @@ def compile_step(
         text = need.text(free)
         if devices[0].platform == "cpu":
             text += f"; with the program, {_text(resident() + of_step(compiled, devices))}"
+            if norms:
+                text += f", and {_text(resident() + of_step(norms, devices))} where gradient norms are measured"
         print(f"memory{each}: {text}", file=sys.stderr)
     check(need, free, train, len(devices))
+    if norms and free is not None and (size := _all(norms)) > free:
+        raise UserError(
+            f"the gradient norms of the terms do not fit into a device's memory: they need {_text(size)} of "
+            f"{_text(free)}; {ADVICE_OF_NORMS}"
+        )
     return compiled
 
 
+def compile_norms(norms: "Wrapped", state: "TrainState", constants: "Tree", batch: "Tree") -> "Compiled":
+    """Compiles `step.gradient_norms`, from `Parallel.compile`, for its arguments, on the devices."""
+    with advising(ADVICE_OF_NORMS):
+        return norms.lower(state, constants, batch).compile()
+
+
 def of_step(compiled: "Compiled", devices: "Sequence[jax.Device]") -> int:
-    """Bytes that exist only while a compiled step runs, on those of the devices that are this process's."""
+    """Bytes that exist only while a compiled step, or another program, runs, on those of the devices that are this
+    process's."""
     return len(_local(devices)) * _plan(compiled).temp_size_in_bytes
+
+
+def _all(compiled: "Compiled") -> int:
+    """Bytes of a program and of its arguments on each device."""
+    plan = _plan(compiled)
+    arguments = plan.argument_size_in_bytes + plan.output_size_in_bytes - plan.alias_size_in_bytes
+    return int(arguments + plan.temp_size_in_bytes)
 
 
 def _plan(compiled: "Compiled") -> Any:

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import pytest
 
 from ctd_jax import models
-from ctd_jax.models import cost, layers
+from ctd_jax.models import cost, deconvolution, layers
 
 STUDENTS = {
     "mobilenet_tiny": ((64, 64, 64), 562_915, 1e6, 0.267, 0.251),
@@ -29,10 +29,10 @@ def multiply_adds(net, size):
     def count(call, args, kwargs, context):
         nonlocal total
         y, layer = call(*args, **kwargs), context.module
-        if isinstance(layer, (layers.Conv, layers.Deconv, layers.DepthwiseConv)):
+        if isinstance(layer, (layers.Conv, deconvolution.Deconv, layers.DepthwiseConv)):
             per_place = layer.variables["params"]["kernel"].size
             places = y.shape[1] * y.shape[2]
-            total += per_place * (places // 4 if isinstance(layer, layers.Deconv) else places)
+            total += per_place * (places // 4 if isinstance(layer, deconvolution.Deconv) else places)
         return y
 
     with nn.intercept_methods(count):

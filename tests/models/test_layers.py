@@ -103,31 +103,6 @@ def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("channels", [3, 40])
-def test_deconvolution_and_its_gradients_are_those_of_the_transposed_convolution(channels):
-    rng = np.random.default_rng(0)
-    x = jnp.asarray(rng.normal(size=(2, 5, 4, channels)), jnp.float32)
-    w = jnp.asarray(rng.normal(size=(4, 4, channels, 6)) / 10, jnp.float32)
-    want, *want_gradients = with_gradients(layers.deconv_transpose, x, w)
-    found, *gradients = with_gradients(layers.deconv_phases, x, w)
-    np.testing.assert_allclose(found, want, atol=1e-5)
-    for a, b in zip(gradients, want_gradients, strict=True):
-        np.testing.assert_allclose(a, b, atol=1e-4)
-
-
-def test_a_separable_deconvolution_by_hand():
-    """1x1 at each cell, each cell four times, then 3x3 of each channel with zeros around."""
-    net = layers.SeparableDeconv(2)
-    x = np.random.default_rng(0).normal(size=(1, 3, 2, 4)).astype("float32")
-    params = jax.tree.map(np.asarray, net.init(jax.random.key(0), x)["params"])
-    mixed = (x.astype("float64") @ params["pointwise"]["kernel"][0, 0])[0]
-    large = np.pad(np.kron(mixed, np.ones((2, 2, 1))), ((1, 1), (1, 1), (0, 0)))
-    kernel = params["depthwise"]["kernel"][:, :, 0]
-    want = sum(large[i : i + 6, j : j + 4] * kernel[i, j] for i in range(3) for j in range(3))
-    np.testing.assert_allclose(net.apply({"params": params}, x)[0], want, atol=1e-5)
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 2])
 def test_a_large_depthwise_kernel_and_its_gradients_are_those_of_xla(padding, stride):

@@ -18,7 +18,7 @@ from golden.seeded import draw, mobilefacenet_state, picture
 from convert import efficientnet_lite, mobilefacenet, port
 from ctd_jax import models
 from ctd_jax.errors import UserError
-from ctd_jax.models import layers
+from ctd_jax.models import deconvolution
 from ctd_jax.models.decoder import Decoder
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -196,7 +196,7 @@ def test_efficientnet_lite_has_the_published_number_of_parameters(lite_golden):
     assert count(params) == lite_golden["count"] == 4_652_008  # the authors say 4.7 M
 
 
-@pytest.mark.parametrize("deconv", layers.DECONVS)
+@pytest.mark.parametrize("deconv", deconvolution.FORMS)
 def test_decoder_and_its_gradients_match_pytorch(deconv, golden):
     net = Decoder(3, (8, 6), deconv)
     variables = filled(decoder_shapes(net, 1, 5, 7, 12), torch_decoder_key)

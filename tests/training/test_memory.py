@@ -136,6 +136,30 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     assert arrays <= need.total - need.activations <= arrays + 1000
 
 
+def test_gradient_norms_are_planned_before_the_first_step(capsys, monkeypatch):
+    """They have their own temporary memory, and are refused if only they do not fit."""
+
+    def program(temporary):
+        plan = types.SimpleNamespace(
+            argument_size_in_bytes=GIB, output_size_in_bytes=0, alias_size_in_bytes=0, temp_size_in_bytes=temporary
+        )
+        return types.SimpleNamespace(memory_analysis=lambda: plan)
+
+    lowered = types.SimpleNamespace(compile=lambda: program(GIB))
+    made = types.SimpleNamespace(lower=lambda *_: lowered)
+    nothing = types.SimpleNamespace(params=(), opt_state=(), average=())
+    train, devices = tiny.config("none").train, jax.devices()[:1]
+    monkeypatch.setattr(memory, "resident", lambda: GIB)
+    monkeypatch.setattr(memory, "available", lambda: 4 * GIB)
+    memory.compile_step(made, nothing, (), (), train, devices, program(3 * GIB))
+    said = capsys.readouterr().err
+    assert said.endswith("with the program, 2.0 GiB, and 4.0 GiB where gradient norms are measured\n")
+    with pytest.raises(UserError, match=r"need 5.0 GiB of 4.0 GiB; give --config.eval.gradient_norms=False"):
+        memory.compile_step(made, nothing, (), (), train, devices, program(4 * GIB))
+    memory.compile_step(made, nothing, (), (), train, devices)
+    assert "gradient norms" not in capsys.readouterr().err.splitlines()[-1]
+
+
 KEPT = """
 import numpy, psutil
 from ctd_jax.training import memory
