@@ -6,6 +6,8 @@ import json
 import os
 import pathlib
 import shutil
+import subprocess
+import sys
 
 import jax
 import jax.numpy as jnp
@@ -13,7 +15,7 @@ import numpy as np
 from PIL import Image
 
 from configs import ctd_ed
-from ctd_jax import data, models
+from ctd_jax import data, models, training_run
 from ctd_jax.data import synthetic
 from ctd_jax.tasks.landmarks import LandmarkTask
 from ctd_jax.tasks.teacher import IMAGENET
@@ -124,6 +126,21 @@ def other_weights(run: pathlib.Path, place: pathlib.Path, seed: int, **data) -> 
     content = json.loads((place / "config.json").read_text())
     (place / "config.json").write_text(json.dumps(content | {"data": content["data"] | data}))
     return place
+
+
+def train_with_newer_fusions(runs: dict[str, dict], teacher: pathlib.Path, folder: pathlib.Path):
+    """Trains `config(teacher, **changes)` to `folder / name` for each name and changes of `runs`, in a process with
+    XLA's newer code for fusions. Without evaluation and report."""
+    code = f"import sys; sys.path[:0] = {sys.path}; import tiny; tiny._train({runs}, *sys.argv[1:])"
+    command = [sys.executable, "-c", code, teacher, folder]
+    done = subprocess.run(command, env=newer_fusions(), capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+def _train(runs, teacher, folder):
+    LandmarkTask.finish = lambda *_: {}  # all steps are done by then
+    for name, changes in runs.items():
+        training_run.train_and_evaluate(config(teacher, **changes), pathlib.Path(folder, name))
 
 
 def trainer(task: LandmarkTask, kind: str = "shard_map", devices: int = 1, tx=None, *, newer_fusions: bool = False):

@@ -1,10 +1,6 @@
 """Pictures that stay on the device: the same run as with pictures from the host."""
 
 import csv
-import os
-import pathlib
-import subprocess
-import sys
 
 import chex
 import jax
@@ -12,14 +8,13 @@ import numpy as np
 import pytest
 import tiny
 
-from ctd_jax import data, training_run
+from ctd_jax import data
 from ctd_jax.errors import UserError
 from ctd_jax.training import checkpoint, feed
 from ctd_jax.training.parallel import Parallel
 
 pytestmark = pytest.mark.slow
 
-REPO = pathlib.Path(__file__).parents[2]
 STEPS = {"train__steps": 13, "eval__every": 4, "data__synthetic__identities": (8, 2, 2)}
 RUN = STEPS | {"train__steps": 12, "eval__every": 11, "eval__gradient_norms": True}  # calls of 10, 1 and 1 steps
 RUNS = {
@@ -27,29 +22,13 @@ RUNS = {
     "shard_map": {"data__on_device": "yes"},
     "pmap": {"data__on_device": "yes", "parallel": "pmap"},
 }
-TRAIN = f"""
-import pathlib, sys
-sys.path[:0] = {[os.fspath(folder) for folder in (REPO, REPO / "tests", REPO / "tests" / "training")]}
-import test_feed
-from ctd_jax.tasks.landmarks import LandmarkTask
-LandmarkTask.finish = lambda *_: {{}}  # all steps are done by then
-test_feed.train(*map(pathlib.Path, sys.argv[1:]))
-"""
-
-
-def train(teacher_file, folder):
-    """All of `RUNS`."""
-    for name, changes in RUNS.items():
-        training_run.train_and_evaluate(tiny.config(teacher_file, **RUN, **changes), folder / name)
 
 
 @pytest.fixture(scope="module")
 def runs(teacher_file, tmp_path_factory):
-    """log.csv and the best variables of each of `RUNS`, by a process with XLA's newer code for fusions."""
+    """log.csv and the best variables of each of `RUNS`."""
     folder = tmp_path_factory.mktemp("runs")
-    command = [sys.executable, "-c", TRAIN, str(teacher_file), str(folder)]
-    done = subprocess.run(command, cwd=REPO, env=tiny.newer_fusions(), capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    tiny.train_with_newer_fusions({name: RUN | changes for name, changes in RUNS.items()}, teacher_file, folder)
     found = {}
     for name in RUNS:
         with (folder / name / "log.csv").open(newline="") as file:
