@@ -15,8 +15,11 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+from ctd_jax.models import winograd
+
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = int | Literal["tensorflow"]  # pixels on every side, or what TensorFlow's "SAME" adds, see `around`
+WIDE = 128  # channels, from which on fewer products win more than maps that are written and read cost
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
@@ -111,10 +114,12 @@ def _max_of_three(x: Array, axis: int, padding: str) -> Array:
 def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
     """Convolution with a `[k, k, C, D]` kernel; `padding` of rows and columns, each before and after.
 
-    On a CPU small maps of many channels go as a sum of matrix products: there the kernel is most of the data, and
-    XLA:CPU moves it about for the gradients of a convolution.
+    On a CPU wide ones take fewer products. Small maps of many channels go as a sum of matrix products: there the kernel
+    is most of the data, and XLA:CPU moves it about for the gradients of a convolution.
     """
     k, _, C, D = kernel.shape
+    if stride == 1 and by_winograd(x_BHWC, k, D):
+        return winograd.convolve(x_BHWC, kernel, padding)
     h, w = ((n + sum(around) - k) // stride + 1 for n, around in zip(x_BHWC.shape[1:3], padding, strict=True))
     if h * w >= C or not for_cpu():
         return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
@@ -124,6 +129,14 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
         return _window(x, i, j, h, w, stride).reshape(-1, C) @ kernel[i, j]
 
     return _sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
+
+
+def by_winograd(x_BHWC: Array, k: int, D: int) -> bool:
+    """Whether `winograd.convolve` is the fastest form for D kernels of k x k: on a CPU, with wide maps that are not
+    small beside the kernel. Half precision would lose digits by it."""
+    _, H, W, C = x_BHWC.shape
+    pays = k in (2, 3) and min(C, D) >= WIDE and 8 * H * W >= C and x_BHWC.dtype == jnp.float32
+    return pays and for_cpu() and not for_counting()
 
 
 def product(x: Array, kernel: Array) -> Array:
