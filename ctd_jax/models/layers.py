@@ -16,10 +16,12 @@ import jax.numpy as jnp
 from jax import Array, lax
 
 from ctd_jax.models import winograd
+from ctd_jax.models.winograd import Pads
 
 DIMENSIONS = ("NHWC", "HWIO", "NHWC")
 Padding = int | Literal["tensorflow"]  # pixels on every side, or what TensorFlow's "SAME" adds, see `around`
 WIDE = 128  # channels, from which on fewer products win more than maps that are written and read cost
+LARGE = 2**16  # numbers in a picture's map, from which on the kernel's gradient is better not a convolution
 he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
 _platform: contextvars.ContextVar[str | None] = contextvars.ContextVar("platform", default=None)
 
@@ -111,7 +113,7 @@ def _max_of_three(x: Array, axis: int, padding: str) -> Array:
     return out if padding == "same" else lax.slice_in_dim(out, 0, n // 2, axis=axis)
 
 
-def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int, int], tuple[int, int]]) -> Array:
+def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: Pads) -> Array:
     """Convolution with a `[k, k, C, D]` kernel; `padding` of rows and columns, each before and after.
 
     On a CPU wide ones take fewer products. Small maps of many channels go as a sum of matrix products: there the kernel
@@ -122,13 +124,39 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: tuple[tuple[int
         return winograd.convolve(x_BHWC, kernel, padding)
     h, w = ((n + sum(around) - k) // stride + 1 for n, around in zip(x_BHWC.shape[1:3], padding, strict=True))
     if h * w >= C or not for_cpu():
-        return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
+        slow = for_cpu() and not for_counting() and h * w * D >= LARGE
+        return (_by_rows if slow else _plain)(x_BHWC, kernel, stride, padding)
     x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
 
     def tap(i: int, j: int) -> Array:
         return _window(x, i, j, h, w, stride).reshape(-1, C) @ kernel[i, j]
 
     return _sum(tap(i, j) for i in range(k) for j in range(k)).reshape(-1, h, w, D)
+
+
+def _plain(x_BHWC: Array, kernel: Array, stride: int, padding: Pads) -> Array:
+    return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
+
+
+def _by_rows_backward(stride: int, padding: Pads, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+    """The gradient of each row of the kernel as one matrix product. XLA:CPU would compute it as a convolution of maps
+    with maps, on one core, and for large ones many times slower."""
+    x_BHWC, kernel = saved
+    k, _, C, D = kernel.shape
+    h, w = grad.shape[1:3]
+    (grad_x,) = jax.linear_transpose(lambda x: _plain(x, kernel, stride, padding), x_BHWC)(grad)
+    x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
+    rows: list[Array] = []
+    for i in range(k):
+        # XLA would have the windows of all rows at once, and since the forward pass: these need the row before
+        x += 0 * (rows[-1][0, 0] if rows else grad[0, 0, 0, 0])
+        windows = jnp.concatenate([_window(x, i, j, h, w, stride) for j in range(k)], axis=-1)
+        rows.append(jnp.einsum("bhwc,bhwd->cd", windows, grad))
+    return grad_x, jnp.stack(rows).reshape(kernel.shape)
+
+
+_by_rows = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+_by_rows.defvjp(lambda x, kernel, *how: (_plain(x, kernel, *how), (x, kernel)), _by_rows_backward)
 
 
 def by_winograd(x_BHWC: Array, k: int, D: int) -> bool:

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
-Padding = tuple[tuple[int, int], tuple[int, int]]
+Pads = tuple[tuple[int, int], tuple[int, int]]
 Matrix = tuple[tuple[float, ...], ...]
 
 # Along one axis: what is multiplied, of neighbouring cells and of taps, and two cells of the result from the products.
@@ -40,7 +40,7 @@ _RESULT: dict[int, Matrix] = {
 
 
 @functools.partial(jax.jit, static_argnums=2)  # layers of one shape are traced once
-def _convolve(x_BHWC: Array, kernel: Array, padding: Padding) -> Array:
+def _convolve(x_BHWC: Array, kernel: Array, padding: Pads) -> Array:
     """Convolution with stride 1 and a `[k, k, C, D]` kernel, k 2 or 3; `padding` of rows and columns, each before and
     after, as in `layers.convolve`."""
     k = kernel.shape[0]
@@ -50,7 +50,7 @@ def _convolve(x_BHWC: Array, kernel: Array, padding: Padding) -> Array:
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _backward(padding: Padding, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _backward(padding: Pads, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     """The transposed sums around as many products for each of both gradients."""
     x_BHWC, kernel = saved
     k = kernel.shape[0]
@@ -72,13 +72,13 @@ convolve = jax.custom_vjp(_convolve, nondiff_argnums=(2,))
 convolve.defvjp(lambda x, kernel, padding: (_convolve(x, kernel, padding), (x, kernel)), _backward)
 
 
-def _sizes(x_BHWC: Array, k: int, padding: Padding) -> tuple[int, int]:
+def _sizes(x_BHWC: Array, k: int, padding: Pads) -> tuple[int, int]:
     """Rows and columns of the result."""
     rows, columns = (size + sum(around) - k + 1 for size, around in zip(x_BHWC.shape[1:3], padding, strict=True))
     return rows, columns
 
 
-def _cells(x_BHWC: Array, k: int, padding: Padding) -> list[Array]:
+def _cells(x_BHWC: Array, k: int, padding: Pads) -> list[Array]:
     """What is multiplied of a map: n times `[n, B, h, w, C]`."""
     h, w = (-(-size // 2) for size in _sizes(x_BHWC, k, padding))
     ends = [

@@ -103,6 +103,51 @@ def test_convolution_and_its_gradients_are_those_of_the_plain_one(kernel, stride
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (3, 2), (2, 1), (7, 2)])
+@pytest.mark.parametrize("size", [7, 12])
+def test_gradients_of_a_large_map_are_sums_over_places(kernel, stride, size, monkeypatch):
+    """As any size with `LARGE` 1; in float64 by NumPy."""
+    monkeypatch.setattr(layers, "LARGE", 1)
+    rng = np.random.default_rng(0)
+    x, w = rng.normal(size=(2, size, size + 1, 3)), rng.normal(size=(kernel, kernel, 3, 5))
+    pad = ((1, 2), (kernel // 2, 0))
+    padded = np.pad(x, ((0, 0), *pad, (0, 0)))
+    h, v = ((n - kernel) // stride + 1 for n in padded.shape[1:3])
+    grad = rng.normal(size=(2, h, v, 5))
+    want_x, want_w = np.zeros_like(padded), np.zeros_like(w)
+    for row in range(h):
+        for column in range(v):
+            seen = np.s_[:, row * stride : row * stride + kernel, column * stride : column * stride + kernel]
+            want_x[seen] += np.einsum("bd,klcd->bklc", grad[:, row, column], w)
+            want_w += np.einsum("bklc,bd->klcd", padded[seen], grad[:, row, column])
+    inputs = [a.astype("float32") for a in (x, w, grad)]
+    found_x, found_w = jax.jit(
+        lambda x, w, grad: jax.vjp(lambda x, w: layers.convolve(x, w, stride, pad), x, w)[1](grad)
+    )(*inputs)
+    np.testing.assert_allclose(found_x, want_x[:, 1:-2, kernel // 2 :], rtol=1e-5, atol=1e-5)
+    np.testing.assert_allclose(found_w, want_w, rtol=1e-5, atol=1e-5)
+
+
+def test_a_large_map_s_kernel_has_no_convolution_for_its_gradient_on_a_cpu():
+    """2**16 numbers are large: three products, one for each row of the kernel."""
+
+    def operations(size, features):
+        x, kernel = jnp.zeros((2, size, size, 4)), jnp.zeros((3, 3, 4, features))
+
+        def gradients(x, kernel):
+            return jax.grad(lambda *of: layers.convolve(*of, 1, ((1, 1), (1, 1))).sum(), (0, 1))(x, kernel)
+
+        text = jax.jit(gradients).lower(x, kernel).as_text()
+        return text.count("stablehlo.dot_general"), text.count("stablehlo.convolution")
+
+    assert operations(64, 16) == (3, 1)
+    assert operations(64, 15) == (0, 2)
+    for platform in ("count", "any"):
+        with layers.traced_for(platform):
+            assert operations(64, 16) == (0, 2)
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("stride", [1, 2])
 @pytest.mark.parametrize("padding", [0, 2])
 def test_a_large_depthwise_kernel_and_its_gradients_are_those_of_xla(padding, stride):
