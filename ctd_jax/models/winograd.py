@@ -61,8 +61,7 @@ def _backward(padding: Pads, saved: tuple[Array, Array], grad: Array) -> tuple[A
     grad = jnp.pad(grad, ((0, 0), (0, 2 * h - grad.shape[1]), (0, 2 * w - grad.shape[2]), (0, 0)))
     grad_products = _split(_transposed(_RESULT[k]), grad, h, w)
     grad_taps = _products("nbhwc,nbhwd->ncd", cells, grad_products)
-    grad_columns = jnp.stack(_sums(_transposed(_TAPS[k]), grad_taps), axis=1)
-    grad_kernel = jnp.stack(_sums(_transposed(_TAPS[k]), jnp.unstack(grad_columns)))
+    grad_kernel = _kernel(k, grad_taps)
     grad_cells = _products("nbhwd,ncd->nbhwc", grad_products, taps)
     padded, (top, _), (left, _) = _joined(_transposed(_CELLS[k]), grad_cells), *padding
     return padded[:, top : top + x_BHWC.shape[1], left : left + x_BHWC.shape[2]], grad_kernel
@@ -91,8 +90,15 @@ def _cells(x_BHWC: Array, k: int, padding: Pads) -> list[Array]:
 def _taps(kernel: Array) -> list[Array]:
     """What is multiplied of a kernel: n times `[n, C, D]`."""
     matrix = _TAPS[kernel.shape[0]]
-    rows = jnp.stack(_sums(matrix, jnp.unstack(kernel)))
-    return _sums(matrix, jnp.unstack(rows, axis=1))
+    rows = [_sums(matrix, jnp.unstack(row)) for row in jnp.unstack(kernel)]
+    return [jnp.stack(_sums(matrix, column)) for column in zip(*rows, strict=True)]
+
+
+def _kernel(k: int, taps: Sequence[Array]) -> Array:
+    """The transposed of `_taps`: n times `[n, C, D]` -> `[k, k, C, D]`."""
+    matrix = _transposed(_TAPS[k])
+    rows = [_sums(matrix, row) for row in zip(*map(jnp.unstack, taps), strict=True)]
+    return jnp.stack([jnp.stack(_sums(matrix, column)) for column in zip(*rows, strict=True)], axis=1)
 
 
 def _products(equation: str, one: Sequence[Array], other: Sequence[Array]) -> list[Array]:
