@@ -146,8 +146,9 @@ class Ours:
 
         devices = self._parallel.devices
         self._compiled = self._step.lower(self._state, self._inputs, self._argument()).compile()
-        memory.give_back()
-        self._pace = pace.Pace(devices[0].platform, memory.of_step(self._compiled, devices))
+        size = memory.of_step(self._compiled, devices)
+        memory.give_back_after_compiling(size)
+        self._pace = pace.Pace(devices[0].platform, size)
         return memory.Need.of(self._compiled, self._state)
 
     def train(self) -> None:

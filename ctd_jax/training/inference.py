@@ -83,7 +83,7 @@ def _look(parallel: Parallel, body: Callable, variables: Variables | None, batch
     """What `body` says of a batch, and others of its arrays, as NumPy's; the memory that it took is free then."""
     before = memory.in_use() or 0
     found = parallel.gather((body(variables, batch), *others))
-    pace.wait_until_free(before + sum(x.nbytes for x in jax.tree.leaves(found)) + pace.LARGE // 2)
+    pace.wait_until_free(before + sum(x.nbytes for x in jax.tree.leaves(found)) + memory.LARGE // 2)
     return found
 
 

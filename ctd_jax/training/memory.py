@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import dataclasses
+import gc
 import pathlib
 import sys
 from collections.abc import Iterator, Sequence
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from ctd_jax.training.step import TrainState
     from ctd_jax.typing import Tree
 
+LARGE = 2**28  # bytes of a step, from which on it is worth some time to have them once
 POCKET = 2**27  # bytes, of addresses: what is never used takes no memory
 ADVICE_OF_NORMS = "give --config.eval.gradient_norms=False, which changes nothing else"
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8  # malloc.h of glibc
@@ -41,6 +43,21 @@ def give_back() -> None:
     own anew, once."""
     if libc := _glibc():
         libc.malloc_trim(ctypes.c_size_t(0))
+
+
+def give_back_after_compiling(size: int) -> None:
+    """`give_back`, and of a large step also what JAX keeps of the functions that it has traced, 70 MiB for ResNet-50.
+    What is compiled ahead of its calls stays; anything else is traced anew when it is called.
+
+    Args:
+      size: bytes that exist only during a step, see `of_step`.
+    """
+    import jax
+
+    if size > LARGE:
+        jax.clear_caches()
+        gc.collect()
+    give_back()
 
 
 def make_pocket() -> None:
@@ -172,7 +189,7 @@ def compile_step(
 
     with advising(advice_of_step(train, len(devices))):
         compiled = step.lower(state, constants, batch).compile()
-    give_back()
+    give_back_after_compiling(of_step(compiled, devices))
     make_pocket()
     need, free = Need.of(compiled, state), limit(devices)
     if jax.process_index() == 0:

@@ -9,7 +9,6 @@ import jax
 from ctd_jax.training import memory
 from ctd_jax.typing import Tree
 
-LARGE = 2**28  # bytes of a step
 PAUSE = 0.002  # seconds; a large step takes a hundred times as long
 PATIENCE = 0.5  # seconds to wait for memory at most: something else may have got it in the meantime
 KEPT = 1.5  # times a step's bytes
@@ -41,7 +40,7 @@ class Pace:
 
     def __init__(self, platform: str, step: int):
         self._ahead = 0 if platform == "cpu" else 1
-        self._awaited = step if platform == "cpu" and step > LARGE else 0
+        self._awaited = step if platform == "cpu" and step > memory.LARGE else 0
         self._before, self._resident = memory.in_use(), memory.resident()  # before the next step, and the first
         self._called: collections.deque[Tree] = collections.deque()
 

@@ -136,6 +136,18 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     assert arrays <= need.total - need.activations <= arrays + 1000
 
 
+@pytest.mark.parametrize("large", [True, False])
+def test_traces_of_a_large_step_are_forgotten(large):
+    traced = []
+    double = jax.jit(lambda x: traced.append(x) or 2 * x)
+    double(1.0)
+    ahead = double.lower(1.0).compile()
+    memory.give_back_after_compiling(memory.LARGE + large)
+    double(1.0)
+    assert len(traced) == 1 + large
+    assert ahead(2.0) == 4
+
+
 def test_gradient_norms_are_planned_before_the_first_step(capsys, monkeypatch):
     """They have their own temporary memory, and are refused if only they do not fit."""
 
