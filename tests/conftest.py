@@ -25,6 +25,8 @@ _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "ctd_jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 os.environ.pop("TFDS_DATA_DIR", None)
+# PyTorch's threads spin while they wait for each other, and two processes that run tests have a core each.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 # A tenth of the time was the search for garbage: what JAX has traced and compiled are millions of objects that stay.
 gc.set_threshold(20_000, 10, 10)
@@ -35,6 +37,8 @@ import pytest  # noqa: E402
 import tiny  # noqa: E402
 
 from ctd_jax import lock  # noqa: E402
+
+gc.freeze()  # what is imported stays: the search for garbage need not look at it
 
 SLOW = {"finished_run", "sure_run", "browser"}  # fixtures that train, or open a browser: what uses them is slow
 MAX_RESIDENT = 2**31  # bytes of a process that runs tests; beyond it, what JAX has compiled is forgotten
