@@ -117,15 +117,16 @@ def convolve(x_BHWC: Array, kernel: Array, stride: int, padding: Pads) -> Array:
     """Convolution with a `[k, k, C, D]` kernel; `padding` of rows and columns, each before and after.
 
     On a CPU wide ones take fewer products. Small maps of many channels go as a sum of matrix products: there the kernel
-    is most of the data, and XLA:CPU moves it about for the gradients of a convolution.
+    is most of the data, and XLA:CPU moves it about for the gradients of a convolution. The kernel's gradient of a large
+    map is not a convolution either.
     """
     k, _, C, D = kernel.shape
     if stride == 1 and by_winograd(x_BHWC, k, D):
         return winograd.convolve(x_BHWC, kernel, padding)
     h, w = ((n + sum(around) - k) // stride + 1 for n, around in zip(x_BHWC.shape[1:3], padding, strict=True))
     if h * w >= C or not for_cpu():
-        slow = for_cpu() and not for_counting() and h * w * D >= LARGE
-        return (_by_rows if slow else _plain)(x_BHWC, kernel, stride, padding)
+        large = for_cpu() and not for_counting() and h * w * D >= LARGE
+        return (_large if large else _plain)(x_BHWC, kernel, stride, padding)
     x = jnp.pad(x_BHWC, ((0, 0), *padding, (0, 0)))
 
     def tap(i: int, j: int) -> Array:
@@ -138,7 +139,7 @@ def _plain(x_BHWC: Array, kernel: Array, stride: int, padding: Pads) -> Array:
     return lax.conv_general_dilated(x_BHWC, kernel, (stride, stride), padding, dimension_numbers=DIMENSIONS)
 
 
-def _by_rows_backward(stride: int, padding: Pads, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
+def _large_backward(stride: int, padding: Pads, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     """The gradient of each row of the kernel as one matrix product. XLA:CPU would compute it as a convolution of maps
     with maps, on one core, and for large ones many times slower."""
     x_BHWC, kernel = saved
@@ -155,8 +156,8 @@ def _by_rows_backward(stride: int, padding: Pads, saved: tuple[Array, Array], gr
     return grad_x, jnp.stack(rows).reshape(kernel.shape)
 
 
-_by_rows = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
-_by_rows.defvjp(lambda x, kernel, *how: (_plain(x, kernel, *how), (x, kernel)), _by_rows_backward)
+_large = jax.custom_vjp(_plain, nondiff_argnums=(2, 3))
+_large.defvjp(lambda x, kernel, *how: (_plain(x, kernel, *how), (x, kernel)), _large_backward)
 
 
 def by_winograd(x_BHWC: Array, k: int, D: int) -> bool:

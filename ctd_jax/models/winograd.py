@@ -11,7 +11,7 @@ Neural Networks", has the matrices of 3x3 and the form with whole maps.
 
 Shapes: `n` is k + 1; `h` and `w` are half the rows and columns of the result, rounded up. What belongs to the n
 positions in a row is a list, of those in a column a leading axis: so the products are n operations. As one they take an
-eighth longer; as n * n a step of ResNet-50 is faster still, but has 180 MiB more of programs (docs/performance.md).
+eighth longer; as n * n a step of ResNet-50 is no faster, and has 180 MiB more of programs (docs/performance.md).
 """
 
 import functools
