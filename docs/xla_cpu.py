@@ -8,8 +8,9 @@
    residual block n reads the products of all n blocks. As a choice, `where(x <= 0, 0, x)`, it is computed once.
 2. The gradient of a matrix with fewer columns than rows, x.T @ g, is left to Eigen, which takes longer for a tall
    result than for a wide one. XLA undoes (g.T @ x).T, unless a barrier stands between.
-3. The kernel gradient of a 7x7 convolution of pictures runs on one core and takes six to nine times as long as in PyTorch
-   (oneDNN) with AVX2, twice with AVX-512. As a matrix product for each row of the kernel it takes a third of that.
+3. The kernel gradient of a 7x7 convolution of pictures runs on one core and takes six to nine times as long as in
+   PyTorch (oneDNN) with AVX2, twice with AVX-512. As a matrix product for each row of the kernel it takes a third of
+   that.
 
 Times are processor time of all cores, divided by their number: the least of calls in turns.
 """
