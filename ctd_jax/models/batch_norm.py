@@ -1,5 +1,6 @@
 """Batch norm, which keeps one map for its gradient on a CPU, where Flax's keeps two."""
 
+import functools
 from typing import Any
 
 import flax.linen as nn
@@ -41,21 +42,38 @@ class BatchNorm(nn.BatchNorm):
     @nn.compact
     def __call__(self, x: Array) -> Array:  # type: ignore[override]
         """`[B, ..., C]` normalized by its own statistics, in `dtype`, or else in that of `x`."""
-        channels, over = x.shape[-1:], tuple(range(x.ndim - 1))
+        channels = x.shape[-1:]
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, channels)
         running_var = self.variable("batch_stats", "var", jnp.ones, channels)
         scale = self.param("scale", self.scale_init, channels)
         bias = self.param("bias", self.bias_init, channels)
-        x_float = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        mean, square = x_float.mean(over), (x_float**2).mean(over)
-        if self.axis_name and not self.is_initializing():
-            mean, square = lax.pmean(jnp.stack((mean, square)), self.axis_name)
-        var = jnp.maximum(square - mean**2, 0)
+        axis_name = None if self.is_initializing() else self.axis_name
+        y, statistics = normalized(x, scale, bias, self.epsilon, axis_name)
         if not self.is_initializing():
-            for running, batch in ((running_mean, mean), (running_var, var)):
+            for running, batch in zip((running_mean, running_var), statistics, strict=True):
                 running.value = self.momentum * running.value + (1 - self.momentum) * batch
-        y = standardize(x_float, mean, lax.rsqrt(var + self.epsilon) * scale, bias)
         return y.astype(self.dtype or x.dtype)
+
+
+@functools.partial(jax.jit, static_argnums=(3, 4))  # layers of one shape are traced once
+def normalized(
+    x: Array, scale: Array, bias: Array, epsilon: float, axis_name: str | None
+) -> tuple[Array, tuple[Array, Array]]:
+    """`[B, ..., C]` normalized by its own mean and variance `[C]`, and these; in float32 at least.
+
+    Args:
+      x: `[B, ..., C]`.
+      scale, bias: `[C]`.
+      epsilon: what is added to the variance.
+      axis_name: mapped axis over which mean and variance are taken too, or None.
+    """
+    x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
+    over = tuple(range(x.ndim - 1))
+    mean, square = x.mean(over), (x**2).mean(over)
+    if axis_name:
+        mean, square = lax.pmean(jnp.stack((mean, square)), axis_name)
+    var = jnp.maximum(square - mean**2, 0)
+    return standardize(x, mean, lax.rsqrt(var + epsilon) * scale, bias), (mean, var)
 
 
 @jax.custom_vjp

@@ -7,6 +7,7 @@ give published numbers. Depthwise convolutions, and on a CPU 1x1 too, have the f
 
 import contextlib
 import contextvars
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, cast
 
@@ -209,6 +210,7 @@ def _window(x_BHWC: Array, i: int, j: int, h: int, w: int, stride: int) -> Array
     return lax.slice(x_BHWC, (0, i, j, 0), stop, (1, stride, stride, 1))
 
 
+@functools.partial(jax.jit, static_argnums=(2, 3))  # layers of one shape are traced once
 def depthwise_sum(x_BHWC: Array, kernel: Array, stride: int, padding: Padding) -> Array:
     """Every channel with its own `[k, k, 1, C]` kernel, as a sum of k*k shifted and scaled maps."""
     k = kernel.shape[0]
@@ -223,6 +225,7 @@ def _depthwise_forward(
     return depthwise_sum(x_BHWC, kernel, stride, padding), (x_BHWC, kernel)
 
 
+@functools.partial(jax.jit, static_argnums=(0, 1))
 def _depthwise_backward(stride: int, padding: Padding, saved: tuple[Array, Array], grad: Array) -> tuple[Array, Array]:
     x_BHWC, kernel = saved
     B, h, w, C = grad.shape

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from ctd_jax.models import layers
-from ctd_jax.models.batch_norm import BatchNorm, batch_norm
+from ctd_jax.models.batch_norm import BatchNorm, batch_norm, normalized
 
 
 @pytest.mark.slow
@@ -70,3 +70,14 @@ def test_training_keeps_one_map_for_a_batch_norm():
         return jax.jit(gradient).lower(variables).compile().memory_analysis().temp_size_in_bytes / x.nbytes
 
     assert kept(BatchNorm) < 20 < kept(nn.BatchNorm)
+
+
+def test_layers_of_one_shape_are_traced_once():
+    def both(x, c):
+        y, _ = normalized(x, c, c, 1e-5, None)
+        z, _ = normalized(y, c, c, 1e-5, None)
+        return normalized(z[:, :2], c, c, 1e-5, None)
+
+    eqns = jax.make_jaxpr(both)(jnp.ones((2, 4, 4, 3)), jnp.ones(3)).eqns
+    first, again, smaller = (eqn.params["jaxpr"] for eqn in eqns if eqn.params.get("name") == "normalized")
+    assert first is again and first is not smaller

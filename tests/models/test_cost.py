@@ -79,6 +79,7 @@ def test_the_configurations_students_are_these():
             assert tuple(config.decoder_channels) == STUDENTS["mobilenet_tiny"][0]
 
 
+@pytest.mark.slow
 def test_operations_are_counted_for_the_host(monkeypatch):
     """An accelerator's compiler does not count them, and its forms are others."""
     (here,) = jax.local_devices(backend="cpu")[:1]

@@ -60,6 +60,7 @@ def test_wide_maps_take_fewer_products_on_a_cpu_in_float32_alone():
             assert products(lambda x, kernel: deconvolution.phases(x, kernel), x, kernel) == (0, 4)
 
 
+@pytest.mark.slow
 def test_a_separable_deconvolution_by_hand():
     """1x1 at each cell, each cell four times, then 3x3 of each channel with zeros around."""
     net = deconvolution.SeparableDeconv(2)

@@ -129,6 +129,7 @@ def test_what_cannot_be_built(attributes, size, message):
         shapes(StackedHourglass(3, **attributes), size)
 
 
+@pytest.mark.slow
 def test_multiple_is_the_smallest_picture():
     assert StackedHourglass(3, depth=4).multiple == 64
     assert shapes(SMALL, SMALL.multiple)

@@ -233,3 +233,12 @@ def test_on_an_accelerator_a_1x1_is_a_convolution(stride, monkeypatch):
     found = jax.jit(lambda *arguments: both(*arguments))(params, x)
     for a, b in zip(jax.tree.leaves(found), jax.tree.leaves(want), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-5)
+
+
+def test_depthwise_convolutions_of_one_shape_are_traced_once():
+    def both(x, kernel):
+        return layers.depthwise(layers.depthwise(x, kernel, 1, 1), kernel, 1, 1).sum()
+
+    for function, name in ((both, "depthwise_sum"), (jax.grad(both), "_depthwise_backward")):
+        text = jax.jit(function).lower(jnp.ones((2, 6, 6, 3)), jnp.ones((3, 3, 1, 3))).as_text()
+        assert (text.count(f"func private @{name}("), text.count(f"call @{name}(")) == (1, 2)

@@ -191,6 +191,7 @@ def test_the_head_of_efficientnet_lite_stays_as_it_is_if_it_is_told_so(lite):
     assert same == {"head_norm"}
 
 
+@pytest.mark.slow
 def test_efficientnet_lite_has_the_published_number_of_parameters(lite_golden):
     params = shapes(models.build_encoder("efficientnet_lite0", num_outputs=1000), 1, 64, 64, 3)["params"]
     assert count(params) == lite_golden["count"] == 4_652_008  # the authors say 4.7 M
@@ -223,6 +224,7 @@ def test_resnet_has_the_published_number_of_parameters(name, published, golden):
     assert count(params) == published == golden[f"count/{name}"]
 
 
+@pytest.mark.slow
 def test_other_parameter_counts(golden):
     variables = shapes(models.build_encoder("mobilefacenet", num_outputs=128), 1, 112, 112, 3)
     assert count(variables["params"]) == golden["count/mobilefacenet"]
