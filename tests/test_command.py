@@ -39,6 +39,18 @@ def test_help_imports_nothing_heavy(command):
     assert len(text) > 5 and last == "imported:"
 
 
+LATE = ("matplotlib", "scipy.ndimage", "scipy.optimize", "scipy.stats")
+
+
+@pytest.mark.slow
+def test_what_only_some_runs_need_is_not_loaded_before():
+    """Two of five seconds of a program that predicts, or trains and does not come to its report."""
+    code = "import sys, ctd_jax.predictor, ctd_jax.training_run; print(*sys.modules)"
+    repo = pathlib.Path(__file__).parents[1]
+    done = subprocess.run([sys.executable, "-c", code], cwd=repo, capture_output=True, text=True, check=True)
+    assert not {*LATE} & {*done.stdout.split()}
+
+
 DOORS = ("main", "predict", "export", "compare", "learning_curve")
 TOGETHER = """
 import importlib, sys

@@ -17,8 +17,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy import ndimage
 
 from ctd_jax import files
 
@@ -211,7 +211,7 @@ def _means(thumbnails: np.ndarray) -> np.ndarray:
 
 def _detail(thumbnails: np.ndarray) -> np.ndarray:
     values = thumbnails.astype(np.float32)
-    return values - ndimage.gaussian_filter(values, (0, 1, 1))
+    return values - scipy.ndimage.gaussian_filter(values, (0, 1, 1))
 
 
 def _unit(values: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ctd_jax.inspection import outliers
 from ctd_jax.inspection.findings import Finding, Item
@@ -18,7 +18,7 @@ def regions(classes: np.ndarray) -> Regions:
     found = {}
     for one in np.unique(classes[classes > 0]).tolist():
         region = classes == one
-        found[one] = int(region.sum()), int(ndimage.label(region, np.ones((3, 3)))[1])
+        found[one] = int(region.sum()), int(scipy.ndimage.label(region, np.ones((3, 3)))[1])
     return found
 
 

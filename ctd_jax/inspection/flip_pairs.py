@@ -5,7 +5,7 @@ import json
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import optimize
+import scipy
 
 from ctd_jax.data import about, shapes
 from ctd_jax.inspection.findings import Finding, Item
@@ -90,7 +90,7 @@ def of_shape(shape: np.ndarray) -> Pairs:
     best, order = np.inf, np.arange(len(shape))
     for angle in np.linspace(0, 2 * np.pi, ANGLES, endpoint=False):
         square = abs(np.exp(1j * angle) * shape.conj()[:, None] - shape) ** 2
-        rows, columns = optimize.linear_sum_assignment(square)
+        rows, columns = scipy.optimize.linear_sum_assignment(square)
         if square[rows, columns].sum() < best:
             best, order = float(square[rows, columns].sum()), columns
     if np.sqrt(best / len(shape)) > SYMMETRIC or (order[order] != np.arange(len(shape))).any():

@@ -4,8 +4,8 @@ import dataclasses
 import io
 
 import numpy as np
+import scipy
 from PIL import Image
-from scipy import ndimage
 
 from ctd_jax.data import twins
 from ctd_jax.report import overlays
@@ -60,4 +60,4 @@ def sharpness(grey: np.ndarray) -> float:
     """The standard deviation of the Laplacian of a grey picture `[H, W]` as a share of its own, whatever its contrast
     (variance of the Laplacian: Pech-Pacheco et al. 2000); 0 where all is of one grey."""
     spread = float(grey.std())
-    return float(ndimage.laplace(grey).std() / spread) if spread > 0 else 0.0
+    return float(scipy.ndimage.laplace(grey).std() / spread) if spread > 0 else 0.0

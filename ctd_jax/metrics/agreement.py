@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import special
+import scipy
 
 from ctd_jax import files
 from ctd_jax.errors import UserError
@@ -138,7 +138,7 @@ def rows_of(table: Measured, columns: Sequence[str]) -> Iterator[Sequence[str]]:
     if WORDS[0] in columns:
         cells += [map(files.cell, column) for column in (table.classes, table.true_classes, table.reasons)]
     if table.z is not None:
-        cells += [map(_score, table.z), map(_score, 100 * special.ndtr(table.z))]
+        cells += [map(_score, table.z), map(_score, 100 * scipy.special.ndtr(table.z))]
     return zip(*cells, strict=True)
 
 

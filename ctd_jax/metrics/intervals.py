@@ -41,7 +41,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
-from scipy import special
+import scipy
 
 Scale = Literal["level", "fraction", "difference", "difference of fractions", "correlation"]
 _ROUNDING = 1e-12  # a sum that should cancel
@@ -131,12 +131,12 @@ def bounds(estimate: Estimate, scale: Scale) -> np.ndarray:
         if scale == "fraction":
             r = np.where(np.abs(r - np.round(r)) < _ROUNDING, np.round(r), r)
             se = np.where(se == 0, np.sqrt(r * (1 - r) / estimate.n), se)
-        half = special.stdtrit(estimate.df, 0.975) * se
+        half = scipy.special.stdtrit(estimate.df, 0.975) * se
         ends = np.stack([-half, half])
         if scale == "level":
             return np.where((estimate.df < 2) | (r == 0), np.maximum(r + ends, 0), r * np.exp(ends / r))
         if scale == "fraction":
-            inside = special.expit(special.logit(r) + ends / (r * (1 - r)))
+            inside = scipy.special.expit(scipy.special.logit(r) + ends / (r * (1 - r)))
             at_end = np.stack([np.where(r == 0, 0, 1 - unseen), np.where(r == 0, unseen, 1)])
             return np.where(np.isnan(se), np.nan, np.where((r == 0) | (r == 1), at_end, inside))
         if scale == "difference of fractions":
@@ -154,7 +154,7 @@ def p_value(estimate: Estimate, scale: Scale) -> np.ndarray:
     """
     r, se = np.where(np.abs(estimate.value) < _ROUNDING, 0.0, estimate.value), estimate.se
     with np.errstate(all="ignore"):
-        p = 2 * special.stdtr(estimate.df, -np.abs(r) / se)
+        p = 2 * scipy.special.stdtr(estimate.df, -np.abs(r) / se)
     if scale == "difference of fractions":
         p_alike = (1 - np.minimum(np.abs(r), 1)) ** estimate.n
     else:

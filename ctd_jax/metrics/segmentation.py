@@ -27,7 +27,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
+import scipy
 
 from ctd_jax import files, metrics
 from ctd_jax.errors import UserError
@@ -79,9 +79,9 @@ def surface_distances(one: np.ndarray, other: np.ndarray, spacing: np.ndarray) -
       one, other: `[H, W]` bool, neither empty.
       spacing: `[2]` size of a pixel along x and y; the unit of the result.
     """
-    window = ndimage.find_objects((one | other).astype(np.uint8))[0]
-    outlines = [region & ~ndimage.binary_erosion(region) for region in (one[window], other[window])]
-    away = [ndimage.distance_transform_edt(~outline, sampling=spacing[::-1]) for outline in outlines]
+    window = scipy.ndimage.find_objects((one | other).astype(np.uint8))[0]
+    outlines = [region & ~scipy.ndimage.binary_erosion(region) for region in (one[window], other[window])]
+    away = [scipy.ndimage.distance_transform_edt(~outline, sampling=spacing[::-1]) for outline in outlines]
     return np.concatenate([away[1][outlines[0]], away[0][outlines[1]]])
 
 

@@ -3,17 +3,19 @@
 No global state of Matplotlib."""
 
 from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-from matplotlib.artist import Artist
-from matplotlib.axes import Axes
-from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 
 from ctd_jax.metrics import intervals, landmarks
 from ctd_jax.metrics.agreement import Measured
 from ctd_jax.report import tables
 from ctd_jax.report.tables import Metrics
+
+if TYPE_CHECKING:
+    from matplotlib.artist import Artist
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 BLUE, ORANGE, GREY = "#0072B2", "#D55E00", "#666666"  # Okabe and Ito
 PEOPLE = ("#000000", "#009E73")
@@ -24,7 +26,7 @@ _NOT_TERMS = ("_lr", "_per_s", "seconds")  # ends of the columns of the log that
 
 def ced(
     errors: np.ndarray, subjects: np.ndarray, metrics: Metrics, people: Mapping[str, np.ndarray] | None = None
-) -> Figure:
+) -> "Figure":
     """The CED of the pictures with its threshold and, over subjects, the pointwise 95 % band.
 
     Args:
@@ -74,7 +76,7 @@ def ced(
     return figure
 
 
-def reliability(radius: Metrics) -> Figure:
+def reliability(radius: Metrics) -> "Figure":
     """The share of true points within their radius, over the probability that the radius was made for, with 95 %
     intervals over subjects; `radius` is what `metrics.json` has of that name."""
     promised, found, low, high = 100 * np.array(radius["reliability"]).T
@@ -90,7 +92,7 @@ def reliability(radius: Metrics) -> Figure:
     return figure
 
 
-def bland_altman(measured: Measured, metrics: Metrics) -> Figure:
+def bland_altman(measured: Measured, metrics: Metrics) -> "Figure":
     """A panel for each measurement: the difference predicted - annotated of every picture, over the mean of both; bias,
     limits of agreement, and their 95 % intervals as bands (Bland and Altman 1986); where several people annotated, what
     95 % of their differences are less than.
@@ -134,7 +136,7 @@ def bland_altman(measured: Measured, metrics: Metrics) -> Figure:
     return figure
 
 
-def training(log: Mapping[str, Sequence[float]]) -> Figure:
+def training(log: Mapping[str, Sequence[float]]) -> "Figure":
     """The terms of the loss in one panel, the norms of their gradients (`gradient_...`) in another, and each validation
     column (`val...`) in a further one, with its least value marked.
 
@@ -181,16 +183,16 @@ def training(log: Mapping[str, Sequence[float]]) -> Figure:
     return figure
 
 
-def _legend(axes: Axes, columns: int) -> None:
+def _legend(axes: "Axes", columns: int) -> None:
     """Above the axes, where it hides no curve."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, fontsize=8.5, frameon=False)
 
 
-def new_figure(width: float, height: float) -> Figure:
+def new_figure(width: float, height: float) -> "Figure":
     """An empty figure, inches wide and high."""
-    figure = Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
-    FigureCanvasAgg(figure)
-    return figure
+    from matplotlib.figure import Figure  # half a second, which only a report needs
+
+    return Figure(figsize=(width, height), dpi=160, layout="constrained", facecolor="white")
 
 
 def _with_interval(key: str, metrics: Metrics) -> str:

@@ -4,11 +4,9 @@ import collections
 import math
 import pathlib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
 
 from ctd_jax import files, metrics
 from ctd_jax.errors import UserError
@@ -16,6 +14,9 @@ from ctd_jax.metrics import mean_shape, paired
 from ctd_jax.metrics.repeated import Repeats
 from ctd_jax.report import curves, tables
 from ctd_jax.text_table import text_table
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 MAX_BANDS = 5  # methods whose bands can be told apart in one picture
 SHOWN = 3  # landmarks that a sentence lists
@@ -212,7 +213,7 @@ def _p(value: float) -> str:
     return f"{value:.3f}" if value >= 0.001 else "<0.001"
 
 
-def plot(result: Mapping[str, Any]) -> Figure:
+def plot(result: Mapping[str, Any]) -> "Figure":
     """Error against labels: the mean over the seeds, a dot for each, and the 95 % band over subjects (of the reference
     alone where there are many methods)."""
     figure = curves.new_figure(7.2, 4.6)
@@ -245,7 +246,7 @@ def plot(result: Mapping[str, Any]) -> Figure:
         axes.yaxis.set_minor_formatter("{x:g}")
     not_of_all = _not_of_all(result)
     axes.set_xticks(ticks, [f"{tick} *" if tick in not_of_all else str(tick) for tick in ticks])
-    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks([], minor=True)
     star = " (*: not of all landmarks)" if not_of_all else ""
     axes.set(xlabel=f"labelled training pictures{star}", ylabel=f"{result['label']}, {result['unit']}")
     axes.grid(alpha=0.25)

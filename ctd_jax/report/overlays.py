@@ -10,10 +10,9 @@ import dataclasses
 import pathlib
 from collections.abc import Callable, Sequence
 
-import matplotlib
 import numpy as np
+import scipy
 from PIL import Image, ImageDraw, ImageFont
-from scipy import ndimage
 
 TRUTH, PREDICTION, LINE, RIM = (86, 180, 233), (255, 159, 0), (255, 255, 255), (0, 0, 0)
 MEASURED = (0, 158, 115)  # bluish green
@@ -99,8 +98,8 @@ def paint_outlines(picture: np.ndarray, found: np.ndarray, true: np.ndarray | No
         large = np.asarray(Image.fromarray(classes).resize(size, Image.Resampling.NEAREST))
         for i in np.unique(large[large > 0]):
             region = np.pad(large == i, 1)
-            inner = ndimage.binary_erosion(region, iterations=width)
-            rim = ndimage.binary_dilation(region)
+            inner = scipy.ndimage.binary_erosion(region, iterations=width)
+            rim = scipy.ndimage.binary_dilation(region)
             image[(rim & ~region)[1:-1, 1:-1]] = RIM
             image[(region & ~inner)[1:-1, 1:-1]] = colour
     return Image.fromarray(image)
@@ -108,6 +107,8 @@ def paint_outlines(picture: np.ndarray, found: np.ndarray, true: np.ndarray | No
 
 def _font(size: float) -> ImageFont.FreeTypeFont:
     """One that knows the letters of Europe and beyond; Pillow's own has ASCII alone."""
+    import matplotlib  # a tenth of a second, which only a report needs
+
     return ImageFont.truetype(pathlib.Path(matplotlib.get_data_path()) / "fonts/ttf/DejaVuSans.ttf", size)
 
 

@@ -8,13 +8,15 @@ import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from matplotlib.figure import Figure
 from PIL import Image
 
 from ctd_jax import files, versions
 from ctd_jax.report import tables
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def of_run(workdir: Path, metrics: Mapping[str, Any], split: list[dict[str, str]]) -> dict[str, Any]:
@@ -73,8 +75,12 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
-def save(figure: Figure, path: Path, **keys: Any) -> None:
+def save(figure: "Figure", path: Path, **keys: Any) -> None:
     """Writes a plot as PNG."""
+    layout = figure.get_layout_engine()
+    if layout and figure.axes:  # here, because `savefig` would draw the whole figure twice for it
+        layout.execute(figure)
+        figure.set_layout_engine("none")
     with files.writing(path, binary=True) as file:
         figure.savefig(file, format="png", **keys)
 

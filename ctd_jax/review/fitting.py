@@ -1,7 +1,7 @@
 """The rest of a shape moves along with the points that somebody has corrected."""
 
 import numpy as np
-from scipy import interpolate
+import scipy
 
 MIN_SPLINE = 4  # corrected points from which on more than a similarity is fitted
 FLAT = 0.05  # of the longer side: points in so narrow a strip don't say how a plane is bent
@@ -21,7 +21,7 @@ def moved(source: np.ndarray, target: np.ndarray, rest: np.ndarray) -> np.ndarra
     middle = _apply(turned, shifted, source)
     if len(source) < MIN_SPLINE or _is_flat(middle):
         return placed
-    spline = interpolate.RBFInterpolator(middle, target - middle, kernel="thin_plate_spline", degree=1)
+    spline = scipy.interpolate.RBFInterpolator(middle, target - middle, kernel="thin_plate_spline", degree=1)
     return placed + spline(placed)
 
 

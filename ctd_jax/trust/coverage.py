@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from ctd_jax.metrics import Predictions, intervals, subject_units
 from ctd_jax.trust.radius import LEVEL, MIN_OWN, Radius, rank
@@ -79,7 +79,7 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
     about |= {"constant_px": float(constant.mean()), "constant_coverage": float((error <= constant).mean())}
     for name, radii in (("rank_correlation", within), ("constant_rank_correlation", constant)):
         if np.ptp(radii) > 0 and np.ptp(error) > 0:
-            about[name] = float(stats.spearmanr(radii, error).statistic)
+            about[name] = float(scipy.stats.spearmanr(radii, error).statistic)
     of_levels = [(level, *_coverage(table, radii)) for level, radii in zip(LEVELS, compared.at_level, strict=True)]
     return about | {
         "doubt": radius.doubt,
@@ -100,7 +100,7 @@ def summarize(table: Predictions, compared: Compared, radius: Radius) -> dict[st
 def by_chance(n: int) -> list[float]:
     """See `summarize`; `n` subjects, as many as a radius needs."""
     k = rank(n)
-    return stats.beta(k, n + 1 - k).ppf([0.025, 0.975]).tolist()
+    return scipy.stats.beta(k, n + 1 - k).ppf([0.025, 0.975]).tolist()
 
 
 def _coverage(table: Predictions, radius_px: np.ndarray) -> tuple[float, list[float]]:

@@ -10,7 +10,7 @@ not 1 and 0, but (n1 + 1) / (n1 + 2) and 1 / (n0 + 2) with n1 points that are th
 """
 
 import numpy as np
-from scipy import optimize, special
+import scipy
 
 BOUNDS = (1e-3, 1e3)  # of 1 / T
 
@@ -30,14 +30,14 @@ def fit(logits: np.ndarray, present: np.ndarray) -> float | None:
     target = np.where(there, (n1 + 1) / (n1 + 2), 1 / (n0 + 2))
 
     def slope(inverse: float) -> float:
-        return float((z * (special.expit(inverse * z) - target)).sum())
+        return float((z * (scipy.special.expit(inverse * z) - target)).sum())
 
     low, high = BOUNDS
     if slope(low) >= 0 or slope(high) <= 0:  # no better than by chance, or far too flat
         return 1 / (low if slope(low) >= 0 else high)
-    return 1 / float(optimize.brentq(slope, low, high))
+    return 1 / float(scipy.optimize.brentq(slope, low, high))
 
 
 def probability(logits: np.ndarray, temperature: float | None) -> np.ndarray:
     """That points are there, of the same shape as their logits; without a temperature they are not calibrated."""
-    return special.expit(logits.astype(np.float64) / (temperature or 1.0))
+    return scipy.special.expit(logits.astype(np.float64) / (temperature or 1.0))
