@@ -1,6 +1,7 @@
 """Before JAX is imported: four simulated devices, and a compilation cache that outlives the run."""
 
 import csv
+import functools
 import gc
 import importlib.metadata
 import json
@@ -25,6 +26,8 @@ _CACHE = pathlib.Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser()
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(_CACHE / "ctd_jax"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.05")
 os.environ.pop("TFDS_DATA_DIR", None)
+# The processes that tests start would compile the whole package from its sources, each anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # PyTorch's threads spin while they wait for each other, and two processes that run tests have a core each.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -32,11 +35,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.set_threshold(20_000, 10, 10)
 
 import jax  # noqa: E402
+import plots  # noqa: E402
 import psutil  # noqa: E402
 import pytest  # noqa: E402
 import tiny  # noqa: E402
 
 from ctd_jax import lock  # noqa: E402
+from ctd_jax.data import synthetic  # noqa: E402
+from ctd_jax.report import parts  # noqa: E402
 
 gc.freeze()  # what is imported stays: the search for garbage need not look at it
 
@@ -57,6 +63,29 @@ def _bounded_memory():
     if psutil.Process().memory_info().rss > MAX_RESIDENT:
         jax.clear_caches()
         gc.collect()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _faces_drawn_once():
+    """Nearly all runs are of the same few faces, each of which takes 10 ms."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(synthetic, "draw", functools.lru_cache(2000)(synthetic.draw))
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _blank_plots():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "save", plots.blank)
+        yield
+
+
+@pytest.fixture(scope="module")
+def drawn_plots(_blank_plots):
+    """Plots are drawn, as outside the tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(parts, "save", plots.draw)
+        yield
 
 
 @pytest.fixture(scope="session")

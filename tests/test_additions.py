@@ -12,7 +12,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from jax import Array
 from ml_collections import ConfigDict
 from PIL import Image
@@ -27,11 +26,6 @@ from ctd_jax.models import layers
 from ctd_jax.models.batch_norm import batch_norm
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture(autouse=True)
-def _undrawn(monkeypatch):
-    undrawn.figures(monkeypatch)
 
 
 def log(workdir):

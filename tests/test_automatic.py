@@ -4,7 +4,6 @@ import json
 
 import pytest
 import tiny
-import undrawn
 from ml_collections import FrozenConfigDict
 
 from ctd_jax import automatic, training_run
@@ -58,7 +57,6 @@ def test_of_pictures_with_boxes_the_box_counts_with_its_margin(teacher_file, lan
 
 
 def test_a_run_that_continues_keeps_what_was_chosen(teacher_file, landmark_folder, tmp_path, monkeypatch):
-    undrawn.figures(monkeypatch)
     config = tiny.config(teacher_file, data__root=str(landmark_folder()), train__steps=0)
     monkeypatch.setattr(automatic, "steps", lambda labels: 2)
     first = training_run.train_and_evaluate(config, tmp_path / "run")
@@ -81,7 +79,6 @@ def test_a_size_that_does_not_fit_into_memory_is_made_smaller(
         if len(needs) == 1:
             raise memory.TooLarge("does not fit", need, room)
 
-    undrawn.figures(monkeypatch)
     monkeypatch.setattr(memory, "check", check)
     root = landmark_folder(size=160)
     config = tiny.config(teacher_file, data__root=str(root), data__image_size=0, train__steps=2)

@@ -34,6 +34,7 @@ def test_without_a_command_all_are_listed_and_nothing_is_loaded(arguments):
     assert done.stdout.endswith("[]\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in commands.COMMANDS if name != "convert"])
 def test_each_command_is_that_of_its_module(name):
     done = ctd_jax(name, "--help")

@@ -20,7 +20,6 @@ import sys
 import numpy as np
 import pytest
 import tiny
-import undrawn
 import yaml
 from golden.seeded import mobilefacenet_state
 from PIL import Image
@@ -111,7 +110,6 @@ def place(tmp_path, monkeypatch, landmark_folder, teacher_file):
 @pytest.fixture
 def run(cli, monkeypatch, place, teacher_file, resnet8_file, finished_run):
     """Carries out one command of a page: kind of command -> function of the words after it."""
-    undrawn.figures(monkeypatch)
     train_and_evaluate = training_run.train_and_evaluate
 
     def until_the_first_step(config, workdir):

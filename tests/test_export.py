@@ -16,7 +16,6 @@ import jax
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from exported import POINTS, form_of, noise
 from PIL import Image
 
@@ -216,9 +215,7 @@ def run_of_absent_points(teacher_file, tmp_path_factory):
     """Its folder of pictures, and its workdir."""
     base = tmp_path_factory.mktemp("absent")
     root, run = absent_points.write(base / "faces"), base / "run"
-    with pytest.MonkeyPatch.context() as patch:
-        undrawn.figures(patch)
-        training_run.train_and_evaluate(tiny.config(teacher_file, ft, data__root=str(root), train__steps=2), run)
+    training_run.train_and_evaluate(tiny.config(teacher_file, ft, data__root=str(root), train__steps=2), run)
     return root, run
 
 

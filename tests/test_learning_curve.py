@@ -16,7 +16,6 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from PIL import Image
 
 from ctd_jax import data, learning_curve, training_run
@@ -86,9 +85,7 @@ def trained_curve(made, call, monkeypatch, tmp_path_factory, faces):
     the better one with 2."""
     if "trained" not in made:
         out = tmp_path_factory.mktemp("trained_curve")
-        with monkeypatch.context() as patch:
-            undrawn.figures(patch)
-            code, _, error = call(*SMALL, f"--out={out}", f"--config.data.root={faces}")
+        code, _, error = call(*SMALL, f"--out={out}", f"--config.data.root={faces}")
         assert code == 0, error
         made["trained"] = out
     return made["trained"]
@@ -281,7 +278,6 @@ def test_the_run_that_is_kept_can_be_used(trained_curve):
 
 def test_an_interrupted_curve_continues_to_the_same_end(trained_curve, call, monkeypatch, tmp_path, faces):
     """Stopped in the middle of the third run, after its first checkpoint."""
-    undrawn.figures(monkeypatch)
     flags = (*SMALL, f"--out={tmp_path}", f"--config.data.root={faces}")
     save, saved = checkpoint.save, []
 

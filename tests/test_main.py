@@ -16,7 +16,6 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from PIL import Image
 
 from ctd_jax import files, models, run_folder, training_run, versions
@@ -45,10 +44,8 @@ def rows(path):
 
 @pytest.fixture
 def main(cli, monkeypatch, tmp_path, teacher_file):
-    """The command in small; its workdir is `run` under `tmp_path`, which is the current folder, and its report has
-    blank figures."""
+    """The command in small; its workdir is `run` under `tmp_path`, which is the current folder."""
     monkeypatch.chdir(tmp_path)
-    undrawn.figures(monkeypatch)
 
     def call(*arguments, config="ctd_ed.py", workdir="run", **changes):
         small = tiny.arguments(teacher_file, **changes)
@@ -245,8 +242,7 @@ training_run.train_and_evaluate(
 """
 
 
-def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path, monkeypatch):
-    undrawn.figures(monkeypatch)
+def test_a_killed_run_continues_to_the_same_end(teacher_file, tmp_path):
     config = tiny.config(teacher_file, train__steps=7, train__average=0.9)
     arguments = [sys.executable, "-c", KILLED, str(teacher_file), str(tmp_path / "killed")]
     paths = os.pathsep.join([str(REPO), str(REPO / "tests")])

@@ -9,7 +9,6 @@ import shutil
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from ml_collections import ConfigDict, FrozenConfigDict
 from PIL import Image
 
@@ -21,13 +20,6 @@ from ctd_jax.errors import UserError
 pytestmark = pytest.mark.slow
 
 REPO = pathlib.Path(__file__).parents[1]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _undrawn():
-    with pytest.MonkeyPatch.context() as patch:
-        undrawn.figures(patch)
-        yield
 
 
 @pytest.fixture(scope="module")

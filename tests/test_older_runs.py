@@ -5,7 +5,6 @@ import shutil
 
 import older
 import pytest
-import undrawn
 from PIL import Image
 
 from ctd_jax import Predictor
@@ -73,8 +72,7 @@ def arguments_of(finished_run, version):
 
 
 @pytest.mark.parametrize("version", ["first", "landmark_teacher"])
-def test_it_continues_and_its_configuration_is_written_anew(cli, finished_run, tmp_path, monkeypatch, version):
-    undrawn.figures(monkeypatch)
+def test_it_continues_and_its_configuration_is_written_anew(cli, finished_run, tmp_path, version):
     run, arguments = older.copy(finished_run[0], tmp_path / "run", version), arguments_of(finished_run, version)
     code, out, error = cli("ctd_jax.main", *arguments, f"--workdir={run}")
     assert code == 0 and f"{run} is finished" in error

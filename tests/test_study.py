@@ -64,6 +64,7 @@ def rows(path):
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_the_first_of_the_best_settings_on_val_is_chosen(tmp_path, trained):
     assert Toy(tmp_path).choose("a", [1, 2, 3], error) == 2
     assert trained == ["a-1-1000-val", "a-2-1000-val", "a-3-1000-val"]

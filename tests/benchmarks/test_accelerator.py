@@ -30,6 +30,7 @@ def test_its_small_form_runs_here(tmp_path):
     assert all(f"## {part}" in page for part in accelerator.PARTS) and "mean nothing" in page and page in done.stdout
 
 
+@pytest.mark.slow
 def test_a_part_that_takes_too_long_is_ended_and_named(tmp_path):
     told = accelerator.run("memory", argparse.Namespace(out=tmp_path, tiny=True), 1.0)
     assert told["left_out"].startswith("the time was over after 1 s") and told["found"] == {}

@@ -53,6 +53,7 @@ def test_the_baseline_is_the_same_network():
         np.testing.assert_allclose(found, theirs, atol=1e-4 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 def test_the_baseline_draws_the_same_heatmaps_and_normalises_the_same():
     from benchmarks import torch_baseline
     from ctd_jax.tasks.teacher import IMAGENET

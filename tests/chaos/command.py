@@ -13,12 +13,17 @@ import threading
 
 import array_record.python.array_record_module  # noqa: F401  # what a run imports late
 import jax
-import matplotlib.pyplot  # noqa: F401
+import matplotlib.figure  # noqa: F401
+import scipy.ndimage  # noqa: F401
+import scipy.optimize  # noqa: F401
+import scipy.stats  # noqa: F401
 import tensorboardX.event_file_writer  # noqa: F401
 import tensorflow_datasets  # noqa: F401
 
 import ctd_jax.main  # noqa: F401
 import ctd_jax.training_run  # noqa: F401
+from ctd_jax.report import parts
+from tests import plots
 
 PROCESSES = multiprocessing.get_context("forkserver")
 PROCESSES.set_forkserver_preload(["tests.chaos.command"])
@@ -103,6 +108,7 @@ def _run(arguments, workdir, error, die_at, by, trace):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {one_device}"  # the last one holds
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
+    parts.save = plots.blank
     if die_at or trace:
         sys.addaudithook(_Watch(workdir, die_at, by, trace))
     sys.argv = ["ctd_jax.main", *arguments, f"--workdir={workdir}"]

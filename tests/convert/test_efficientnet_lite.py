@@ -121,6 +121,7 @@ def test_layers_that_changed_places_are_noticed(monkeypatch, tmp_path):
         port.convert(file, efficientnet_lite.original)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("key", "network"),
     [

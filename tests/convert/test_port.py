@@ -64,6 +64,7 @@ def test_a_wrong_port_is_refused(tmp_path, monkeypatch, torch):
         convert(tmp_path / "w.pt", mobilefacenet_state())
 
 
+@pytest.mark.slow
 def test_a_file_that_fits_in_part_is_refused(tmp_path):
     state = mobilefacenet_state()
     del state["bn.bias"], state["features.7.conv.1.0.weight"]

@@ -95,6 +95,7 @@ IN_ROWS = {
 }
 
 
+@pytest.mark.slow
 def test_right_labels_are_not_warned_of(drawn, said):
     assert said(*drawn) == []
 

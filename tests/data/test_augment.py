@@ -322,6 +322,7 @@ def test_colour_is_a_factor_of_each_channel():
     assert np.abs(np.corrcoef(gain.T) - np.eye(3)).max() < 0.25
 
 
+@pytest.mark.slow
 def test_blur_as_scipy_does_it():
     """The sigma of each key is read from a point of light, whose second moment it is."""
     light = np.zeros((SIZE, SIZE, 1), np.float32)
@@ -350,6 +351,7 @@ def test_noise_is_gaussian_and_of_one_grey():
     assert np.abs(np.corrcoef(standard.reshape(len(standard), -1)) - np.eye(len(standard))).max() < 0.1
 
 
+@pytest.mark.slow
 def test_occlusion_is_a_rectangle_of_one_grey():
     picture = np.random.default_rng(0).uniform(0, 255, (SIZE, SIZE, 3)).astype(np.float32)
     found = changed(400, picture, occlusion=0.5)

@@ -140,6 +140,7 @@ def test_other_colours_become_rgb(name):
     np.testing.assert_allclose(found[45, 50], (0, 0, 255), atol=5)
 
 
+@pytest.mark.slow
 def test_a_palette():
     found = pictures.decode(shipped("examples_palette.dcm"), "a.dcm")
     assert found.shape == (350, 800, 3)
@@ -271,6 +272,7 @@ def load(root):
     return data.load(config, root.parent / "cache")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("hidden", ["nothing", "array_record.python.array_record_module"])
 def test_a_folder_has_one_grey_range_and_keeps_no_header(folder, monkeypatch, hidden):
     monkeypatch.setitem(sys.modules, hidden, None)  # it is a zip archive then

@@ -288,6 +288,7 @@ def test_no_other_format_is_tried(monkeypatch):
             pictures.decode(content, "a.png")
 
 
+@pytest.mark.slow
 def test_limit_of_pixels():
     """Known from the head of the file: nothing is unpacked."""
     huge = Image.new("1", (10_000, 8001))

@@ -305,6 +305,7 @@ def test_other_raters_are_another_run(pair, teacher_file):
     assert drawn.meta["annotations"] != task(pair, teacher_file, ["one", "two"]).meta["annotations"]
 
 
+@pytest.mark.slow
 def test_what_no_rater_has_is_not_learned_where_they_are_drawn(pair, teacher_file, tmp_path):
     """The second picture is annotated by none of them, and is taken as landmarks.csv has it: the nose is learned."""
     root = shutil.copytree(pair, tmp_path / "faces")

@@ -187,6 +187,7 @@ def test_the_weight_of_multidomain_is_that_of_the_best_dice_on_val(run, trained,
     assert {line["seed"] for line in table(folder / "multidomain.csv")} == {"0"}
 
 
+@pytest.mark.slow
 def test_domains(run, trained):
     roots = "--roots=faces_fgnet,ceph_isbi2015,multidomain/fetal_head_us"
     folder = run("domains", roots, "--teacher=mfn.safetensors", "--seeds=2", "--steps=200", file="domains")

@@ -130,6 +130,7 @@ def test_val_chooses_size_and_rate(run, tmp_path):
     ]
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_repeated_and_lines_of_other_calls_stay(run, tmp_path):
     write_dots(tmp_path / "dots")
     run("--labels=2", "--seeds=0", "--sizes=32")

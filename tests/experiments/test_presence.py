@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from PIL import Image
 
 from ctd_jax.data import landmark_folder as folders
@@ -56,7 +55,6 @@ def test_a_rectangle_covers_one_of_the_landmarks_in_every_second_picture(drawn, 
 
 @pytest.mark.slow
 def test_the_table(drawn, teacher_file, tmp_path, monkeypatch, capsys):
-    undrawn.figures(monkeypatch)
     small = {key: value for key, value in tiny.KEYS.items() if not key.startswith("data.synthetic")}
     small |= {"teacher.weights": str(teacher_file), "train.steps": 2}
     small["constraints.delta.layers"] = ("stage1",)  # there is no other

@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pytest
 import tiny
-import undrawn
 
 from ctd_jax import lock, metrics, training_run
 from ctd_jax.config import config_hash, load_config
@@ -231,7 +230,6 @@ def test_what_is_wrong_is_said_before_the_first_run(run, trained, capsys, tmp_pa
 
 
 def test_a_slice_that_is_trained(run, landmark_folder, teacher_file, tmp_path, monkeypatch):
-    undrawn.figures(monkeypatch)
     root = landmark_folder(name="drawn")
     monkeypatch.setitem(recipe.DATA, "drawn", "drawn")
     small = [f"--set={key}={value}" for key, value in tiny.KEYS.items() if not key.startswith("data.synthetic")]

@@ -6,6 +6,7 @@ import pytest
 from experiments import trust
 
 
+@pytest.mark.slow
 def test_a_val_of_chance_covers_what_split_conformal_promises():
     rng = np.random.default_rng(0)
     error = rng.exponential(size=(400, 1))

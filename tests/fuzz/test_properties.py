@@ -36,6 +36,7 @@ def test_a_cell_is_no_formula_and_comes_back(text):
     assert files.plain(cell) == text
 
 
+@pytest.mark.slow
 @several
 @given(some.lists(some.tuples(NAME, TEXT, TEXT), min_size=1, max_size=5), some.sampled_from(["utf-8", "utf-16"]))
 def test_a_table_has_the_cells_that_another_program_wrote(rows, encoding):
@@ -50,6 +51,7 @@ def test_a_table_has_the_cells_that_another_program_wrote(rows, encoding):
     faults.raise_if_any()
 
 
+@pytest.mark.slow
 @several
 @given(
     some.lists(some.tuples(NAME, TEXT), min_size=1, max_size=4, unique_by=lambda row: row[0]),
@@ -91,6 +93,7 @@ def test_a_point_comes_back_from_the_network(width, height, size, x, y):
     assert math.isclose(sides[0] * height, sides[1] * width, rel_tol=1e-9)  # nothing is squeezed
 
 
+@pytest.mark.slow
 @several
 @given(some.integers(1, 30), some.integers(1, 30), some.sampled_from([4, 16, 33]), some.integers(0, 10**6))
 def test_classes_are_those_of_the_nearest_pixel(width, height, size, seed):

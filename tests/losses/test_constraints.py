@@ -159,6 +159,7 @@ def test_relations_do_not_see_shift_scale_or_rotation():
         np.testing.assert_array_equal(relation(student[:1], teacher[:1]), 0)
 
 
+@pytest.mark.slow
 def test_relations_of_three_pictures_by_hand():
     line, corner = np.float32([[0, 0], [1, 0], [2, 0]]), np.float32([[1, 0], [0, 0], [0, 1]])
     mean = (2 + np.sqrt(2)) / 3  # of the corner's sides; the line's are 1, 1, 2: in units of the mean 3/4, 3/4, 3/2
@@ -255,6 +256,7 @@ def test_features_that_cannot_be_tied_are_refused(name, shapes, what):
         assert part in str(error.value)
 
 
+@pytest.mark.slow
 def test_attention_ties_maps_of_other_widths_or_sizes():
     maps = np.random.default_rng(0).normal(size=(2, 4, 4, 5)).astype(np.float32)
     doubled = np.concatenate([maps, maps], axis=-1)

@@ -165,6 +165,7 @@ def test_soft_dice_matches_numpy(pixels):
     np.testing.assert_allclose(jax.jit(supervised.soft_dice)(logits, classes, foreground), want, rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_soft_dice_of_a_hand_calculation():
     """Two pixels, classes 0 and 1, p = 1/2 everywhere: 1 - 2 (1/2) / (1/4 + 1/4 + 1) = 1/3; certain and right: 0."""
     classes, foreground = jnp.array([[[0, 1]]]), jnp.array([False, True])

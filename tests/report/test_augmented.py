@@ -9,7 +9,6 @@ import jax
 import numpy as np
 import pytest
 import tiny
-import undrawn
 from PIL import Image
 
 from configs import mtmd, source
@@ -82,7 +81,6 @@ def test_without_augmentation_all_pictures_of_a_row_are_those_of_its_name(teache
 @pytest.mark.slow
 def test_the_page_comes_before_the_run_and_leaves_it_alone(cli, monkeypatch, tmp_path, teacher_file):
     monkeypatch.chdir(tmp_path)
-    undrawn.figures(monkeypatch)
     changes = tiny.CHANGING | {"train__steps": 2}
     command = ["--config=ctd_ed", "--workdir=run", *tiny.arguments(teacher_file, **changes)]
     code, out, _ = cli("ctd_jax.main", *command, "--show=50")

@@ -134,6 +134,7 @@ def test_nothing_scrolls_sideways_and_every_picture_is_shown(pages, tmp_path):
     assert found["landmark_page", DESK]["first"] < 700
 
 
+@pytest.mark.slow
 def test_dark_where_the_reader_asks_for_it(pages, tmp_path):
     for key, one in measured(tmp_path, pages, DARK).items():
         assert brightness(one["paper"]) < 60 < 180 < brightness(one["ink"]), key

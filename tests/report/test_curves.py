@@ -1,11 +1,14 @@
 """The figures: their lines are the numbers they show."""
 
+import io
+
 import numpy as np
+import pytest
 from point_tables import NAN
 from report_files import MEASUREMENTS, make_run
 
 from ctd_jax.metrics import agreement
-from ctd_jax.report import curves
+from ctd_jax.report import curves, parts
 
 
 def test_bland_altman_figure(tmp_path):
@@ -75,3 +78,23 @@ def test_reliability_figure():
     np.testing.assert_allclose(line.get_xydata(), [[50, 55], [90, 88]])
     (bars,) = [one for one in axes.collections if len(one.get_segments()) == 2]
     np.testing.assert_allclose([segment[:, 1] for segment in bars.get_segments()], [[50, 60], [80, 93]])
+
+
+PLOTS = {
+    "training": lambda summary, measured: curves.training({"step": [1, 2], "loss": [2, 1], "val_error": [9, 8]}),
+    "ced": lambda summary, measured: curves.ced(np.array([0.02, 0.2]), np.array(["a", "b"]), summary),
+    "bland_altman": lambda summary, measured: curves.bland_altman(measured, summary),  # its legend is outside
+    "reliability": lambda summary, measured: curves.reliability({"reliability": [[0.5, 0.6, 0.5, 0.7]]}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
+@pytest.mark.parametrize("plot", PLOTS)
+def test_a_plot_is_laid_out_as_matplotlib_does_it(plot, tmp_path):
+    summary = make_run(tmp_path, measured=MEASUREMENTS)
+    figure, again = (PLOTS[plot](summary, agreement.read(tmp_path / "measurements.csv")) for _ in range(2))
+    parts.save(figure, tmp_path / "plot.png")
+    by_matplotlib = io.BytesIO()
+    again.savefig(by_matplotlib, format="png")
+    assert (tmp_path / "plot.png").read_bytes() == by_matplotlib.getvalue()

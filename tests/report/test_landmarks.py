@@ -9,6 +9,8 @@ from report_files import LOG, MEASUREMENTS, make_run, written
 
 from ctd_jax.report import overlays, tables
 
+pytestmark = pytest.mark.usefixtures("drawn_plots")
+
 
 @pytest.mark.slow
 def test_numbers_of_the_page_are_those_of_metrics_json(tmp_path):
@@ -124,6 +126,7 @@ def test_page_needs_nothing_else(tmp_path):
             assert min(image.size) > 150 and len(image.convert("L").getcolors()) > 20  # something is drawn
 
 
+@pytest.mark.slow
 def test_names_are_escaped(tmp_path):
     make_run(tmp_path, n=1, names=["<script>alert(1)</script>.png"])
     shown = written(tmp_path)

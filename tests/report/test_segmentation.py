@@ -9,6 +9,8 @@ from report_files import LOG, Page
 from ctd_jax import report
 from ctd_jax.metrics import segmentation
 
+pytestmark = pytest.mark.usefixtures("drawn_plots")
+
 CLASSES = {"hip": ["background", "bone", "soft tissue"], "knee": ["background", "bone"]}
 
 
@@ -50,6 +52,7 @@ def test_the_table_for_the_terminal(run):
     assert lines[8].endswith(f" {result['assd_px_knee']:.2f} px {result['mssd_px_knee']:.2f} px")
 
 
+@pytest.mark.slow
 def test_the_page_has_the_numbers_of_metrics_json(run):
     workdir, result, maps = run
     path = report.segmentation.write(workdir, maps.__getitem__, lambda image: maps[image][0])
@@ -61,6 +64,7 @@ def test_the_page_has_the_numbers_of_metrics_json(run):
     assert {"overlays.png", "curves.png", "report.html"} <= {path.name for path in workdir.iterdir()}
 
 
+@pytest.mark.slow
 def test_a_picture_without_the_class_is_no_worst_one(run):
     """By mean Dice the pictures are in the order of their shift."""
     workdir, _, maps = run

@@ -64,6 +64,7 @@ def test_a_share_is_random_and_knows_nothing_of_the_errors(share, places):
     assert len(set(found[1].indices.tolist())) == 20
 
 
+@pytest.mark.slow
 def test_every_picture_is_as_likely_to_be_random():
     drawn = np.zeros(12)
     for seed in range(2000):

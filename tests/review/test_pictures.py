@@ -8,6 +8,7 @@ from ctd_jax.errors import UserError
 from ctd_jax.review.pictures import Pictures
 
 
+@pytest.mark.slow
 def test_a_large_picture_is_a_scaled_copy_and_sharp_parts(tmp_path):
     values = np.random.default_rng(0).integers(0, 256, (1100, 2600, 3), np.uint8)
     Image.fromarray(values).save(tmp_path / "large.png")

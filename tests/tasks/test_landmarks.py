@@ -82,6 +82,7 @@ def test_bfloat16_is_for_activations_only(teacher_file):
     assert np.isfinite(list(means.values())).all()
 
 
+@pytest.mark.slow
 def test_the_papers_network():
     config = ctd_ed.get_config("paper")
     net = landmarks.build(config, {"name": "resnet50", "stride_in_1x1": True, "pool_padding": "ceil"}, 24)

@@ -85,6 +85,7 @@ def test_a_run_becomes_a_teacher(loss, tmp_path):
     np.testing.assert_allclose(out["classifier"], want, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["softmax", "arcface"])
 def test_the_loss_is_the_cross_entropy_of_the_right_subject(loss):
     task = make_task(recognition__loss=loss, recognition__scale=8.0, recognition__margin=0.0)

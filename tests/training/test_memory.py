@@ -136,6 +136,7 @@ def test_the_need_of_a_step_is_that_of_its_arrays(kind, devices, averaged):
     assert arrays <= need.total - need.activations <= arrays + 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("large", [True, False])
 def test_traces_of_a_large_step_are_forgotten(large):
     traced = []
@@ -148,6 +149,7 @@ def test_traces_of_a_large_step_are_forgotten(large):
     assert ahead(2.0) == 4
 
 
+@pytest.mark.slow
 def test_gradient_norms_are_planned_before_the_first_step(capsys, monkeypatch):
     """They have their own temporary memory, and are refused if only they do not fit."""
 
