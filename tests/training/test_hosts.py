@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import pathlib
+import re
 import shutil
 import signal
 import socket
@@ -54,8 +55,8 @@ def launch(*arguments, devices=2, processes=2, extra=((), ())):
             process.kill()
             process.wait()
     lines = [line for out, _, _ in ended for line in out.splitlines(keepends=True)]
-    # Of JAX on CPUs; two such lines written at once leave an empty one behind.
-    gloo = {line for line in lines if "[Gloo]" in line or "peer ranks" in line or line == "\n"}
+    # Of JAX on CPUs; of two such lines written at once the number at an end, or nothing, is a line of its own.
+    gloo = {line for line in lines if "[Gloo]" in line or "peer ranks" in line or re.fullmatch(r"\d*\n", line)}
     return [(code, "".join(s for s in out.splitlines(keepends=True) if s not in gloo), e) for out, e, code in ended]
 
 
