@@ -107,7 +107,7 @@ class LabelStudy(Study[Method, str]):
         lines = [line for line in self.lines if line["seed"] != CHOOSING_SEED]
         result = report.learning.summarize(lines, self._out, reference=reference) | {"chosen_at": choose_at or "all"}
         self.write(result)
-        report.parts.save(report.learning.plot(result), self._out / "curve.png", dpi=150)
+        report.parts.save(report.learning.plot(result), self._out / "curve.png")
         return f"{report.learning.console(result)}\n\n{self._out / 'curve.png'}, {self._out / 'curve.csv'}"
 
     def trial(self, method: Method, setting: str, seed: int, split: str | None) -> Trial:

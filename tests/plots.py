@@ -11,6 +11,6 @@ from ctd_jax.report import parts
 draw = parts.save
 
 
-def blank(figure: Any, path: pathlib.Path, **_: Any) -> None:
+def blank(figure: Any, path: pathlib.Path) -> None:
     """In place of `parts.save`: one white pixel."""
     files.write_bytes(path, parts.png_bytes(Image.new("L", (1, 1), 255)))

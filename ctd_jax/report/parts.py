@@ -75,14 +75,14 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str
             yield f"{prefix}{key}", value if isinstance(value, str) else json.dumps(value)
 
 
-def save(figure: "Figure", path: Path, **keys: Any) -> None:
+def save(figure: "Figure", path: Path) -> None:
     """Writes a plot as PNG."""
     layout = figure.get_layout_engine()
     if layout and figure.axes:  # here, because `savefig` would draw the whole figure twice for it
         layout.execute(figure)
         figure.set_layout_engine("none")
     with files.writing(path, binary=True) as file:
-        figure.savefig(file, format="png", **keys)
+        figure.savefig(file, format="png")
 
 
 def png_bytes(image: Image.Image) -> bytes:

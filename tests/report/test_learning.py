@@ -5,6 +5,7 @@ import os
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from ctd_jax import metrics, report
 from ctd_jax.errors import UserError
@@ -147,6 +148,17 @@ def test_the_mean_shape_is_in_the_table_and_the_picture(drawn):
     assert ["mean", "shape", "6.00", "6.00", "6.00"] in [line.split() for line in lines]
     line = next(line for line in report.learning.plot(drawn).axes[0].lines if line.get_label() == "mean shape")
     np.testing.assert_allclose(line.get_xydata(), [[5, 6], [20, 6], [80, 6]], atol=1e-3)
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("drawn_plots")
+def test_the_picture_as_a_file(drawn, tmp_path):
+    """As matplotlib lays it out."""
+    report.parts.save(report.learning.plot(drawn), tmp_path / "curve.png")
+    report.learning.plot(drawn).savefig(tmp_path / "by_matplotlib.png")
+    assert (tmp_path / "curve.png").read_bytes() == (tmp_path / "by_matplotlib.png").read_bytes()
+    with Image.open(tmp_path / "curve.png") as image:
+        assert image.size == (1152, 736) and len(image.convert("L").getcolors()) > 20
 
 
 def test_console_leaves_unknown_cells_empty(drawn):
